@@ -1,0 +1,1 @@
+"""From a prepared cohort to "will this tumour enhance?". Runs without torch."""

@@ -1,0 +1,187 @@
+"""Every setting of an experiment, in one place.
+
+Frozen dataclasses: change one with `dataclasses.replace`. The command line is made from them, so each field below is
+also a flag: `--train.learning-rate 1e-4`, with the short names given by `alias`. `PAPER` is the published study,
+`DEMO` the same study on the embedded phantom at a size that two CPU cores finish in minutes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+alias = tyro.conf.arg
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which scans, and how they become a prepared cohort."""
+
+    path: Annotated[Path | None, alias(aliases=("--data",))] = None
+    """Folder of scans in any known layout, a CSV of paths, or a prepared cohort. Without it: the phantom."""
+    layout: Literal["auto", "egd", "brats2021", "brats2023", "csv"] = "auto"
+    """How PATH is laid out; `auto` looks."""
+    inputs: tuple[str, ...] = ("T1", "T2", "FLAIR")
+    """Sequences the network sees, in this order."""
+    target: str = "T1GD"
+    """Sequence to synthesise."""
+    spacing_mm: Annotated[float | None, alias(aliases=("--spacing",))] = None
+    """Voxel size of the prepared grid; by default that of the scans."""
+    extent_mm: tuple[float, float, float] = (160.0, 192.0, 160.0)
+    """Field of view of the prepared grid (left-right, posterior-anterior, inferior-superior)."""
+    brain_mask: Literal["auto", "nonzero", "mni152"] = "auto"
+    """`nonzero` for skull-stripped scans, `mni152` for scans in MNI152 space; `auto` follows the layout."""
+    clip_sigma: float = 4.0
+    """Z-scores are cut off here and divided by it, so that values lie in [-1, 1]."""
+    enhancement_threshold: float = 0.3
+    """Enhancement by the paper's rule: T1GD - T1 above this, in normalised units."""
+    enhancing_ml: float = 0.5
+    """A patient enhances when the tumour's enhancing volume is at least this (millilitres)."""
+    balance: bool = False
+    """Drop patients of the larger class at random until both are equal, as the paper did."""
+    allow_one_class: bool = False
+    """Go on when no patient (or every patient) enhances."""
+    split: tuple[float, float, float] = (0.7, 0.15, 0.15)
+    """Fractions of patients in train, val and test."""
+    split_seed: int = 0
+    """Seed of the split and of the balancing."""
+    processes: int | None = None
+    """Processes for preparation; by default one per core."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PhantomConfig:
+    """The embedded digital cohort, used where no data path is given."""
+
+    subjects: int = 48
+    """Number of patients."""
+    seed: int = 0
+    """Patient i of seed s is always the same patient."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """One network of the paper's family."""
+
+    id: Literal[0, 1, 2, 3, 4] = 0
+    """0 baseline, 1 fine-tuned, 2 modality-specific, 3 attention, 4 residual."""
+    width: int = 64
+    """Filters of the first level (64 in the paper)."""
+    depth: int = 5
+    """Number of halvings (5 in the paper)."""
+    norm: Literal["batch", "instance", "group"] = "batch"
+    """Normalisation after a convolution."""
+    dropout: float = 0.5
+    """Dropout on the deepest up-sampling blocks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What the network is trained to make small."""
+
+    name: str = "L1_brain"
+    """A key of `lab.synthesis.losses.LOSSES`."""
+    mix_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Weights of L1, SSIM and L1_enhancement in the loss `mix`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How a network is trained."""
+
+    epochs: Annotated[int, alias(aliases=("--epochs",))] = 300
+    """At most this many passes over the training patients."""
+    patience: int = 20
+    """Stop after this many epochs without a better validation loss."""
+    batch_size: int = 1
+    """Patients a step."""
+    learning_rate: float = 2e-4
+    """Step size of Adam."""
+    betas: tuple[float, float] = (0.5, 0.99)
+    """Decay rates of Adam's two moments."""
+    clip_norm: float = 1.0
+    """Largest gradient norm; 0 turns clipping off."""
+    flip: Literal["both", "random", "none"] = "both"
+    """Left-right flip: every patient both ways in each epoch (the paper), one way at random, or never."""
+    patch_mm: float | None = None
+    """Edge of the cube round the tumour's centre of mass to train on; by default the whole volume."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic of the forward pass; `auto` measures one step of each and takes the faster."""
+    channels_last: bool | None = None
+    """Memory format; by default measured together with the precision."""
+    compile: bool = False
+    """Compile the network with `torch.compile`."""
+    device: str = "auto"
+    """`auto` takes a GPU where there is one."""
+    seed: Annotated[int, alias(aliases=("--seed",))] = 0
+    """Seed of initial weights, order of patients, flips and dropout."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyConfig:
+    """How many trials, and who runs them."""
+
+    trials: Annotated[int | None, alias(aliases=("--trials",))] = None
+    """Number of trials; by default the whole grid (and 20 more with --search)."""
+    workers: Annotated[int, alias(aliases=("--workers",))] = 1
+    """Trials that run side by side, one per GPU where there are GPUs."""
+    search: Annotated[bool, alias(aliases=("--search",))] = False
+    """After the grid, a guided search."""
+    objective: str = "val/mae_brain"
+    """Validation metric that ranks the trials."""
+    prune: bool = True
+    """Stop trials of the guided search that fall behind (the grid always runs to its end)."""
+    retry_failed: bool = False
+    """Run trials again that failed in an earlier call."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Config:
+    """All settings of one experiment."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    phantom: PhantomConfig = field(default_factory=PhantomConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)
+
+
+PAPER = Config()
+"""The published settings; the voxel size follows the scans."""
+
+DEMO = Config(
+    data=DataConfig(spacing_mm=4.0),
+    model=ModelConfig(width=8, depth=3),
+    train=TrainConfig(epochs=12, batch_size=4, learning_rate=2e-3, flip="random"),
+)
+"""The phantom at 4 mm with a narrow network: three halvings end at the paper's 5 x 6 x 5 bottleneck."""
+
+
+def grid_shape(data: DataConfig, spacing_mm: float) -> tuple[int, int, int]:
+    """Voxels of the prepared grid: 160 x 192 x 160 at 1 mm, 40 x 48 x 40 at 4 mm."""
+    return tuple(round(extent / spacing_mm) for extent in data.extent_mm)  # type: ignore[return-value]
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """A dataclass as `{"train.epochs": 300, ...}`."""
+    flat: dict[str, Any] = {}
+    for item in dataclasses.fields(config):
+        value = getattr(config, item.name)
+        if dataclasses.is_dataclass(value):
+            flat |= flatten(value, f"{prefix}{item.name}.")
+        else:
+            flat[prefix + item.name] = value
+    return flat
+
+
+def fingerprint(settings: Any, length: int = 12) -> str:
+    """Hex digest of any settings that JSON can hold; equal settings give equal digests."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -1,0 +1,1 @@
+"""From numbers to tables and figures. The only home of matplotlib."""

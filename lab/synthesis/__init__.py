@@ -1,0 +1,1 @@
+"""From a prepared cohort to a synthetic post-contrast T1 (torch)."""

@@ -1,0 +1,1 @@
+"""MLflow and Optuna: what is run, logged, resumed and promoted."""
