@@ -185,3 +185,17 @@ def fingerprint(settings: Any, length: int = 12) -> str:
     """Hex digest of any settings that JSON can hold; equal settings give equal digests."""
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
+
+
+def override(config: Config, changes: dict[str, Any]) -> Config:
+    """The config with some settings replaced, given by dotted name: `{"model.id": 1, "loss.name": "SSIM"}`.
+
+    Raises ValueError for a name that no setting has.
+    """
+    for name, value in changes.items():
+        group, _, key = name.partition(".")
+        part = getattr(config, group, None)
+        if not key or part is None or key not in {item.name for item in dataclasses.fields(part)}:
+            raise ValueError(f"there is no setting {name!r}; known: {sorted(flatten(config))}")
+        config = dataclasses.replace(config, **{group: dataclasses.replace(part, **{key: value})})
+    return config

@@ -1,0 +1,150 @@
+"""Patches, flips and batches on the device.
+
+A cohort that fits lives on the device from the first epoch on; one that does not is read from its memory-mapped
+files, the next batch while the current one is computed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
+
+FLAGS = {"brain": BRAIN, "tumour": TUMOUR, "enhancement": ENHANCEMENT, "expert": EXPERT}
+RESIDENT_SHARE = 0.4  # of the free memory; the rest is for weights and activations
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Some cases, ready for a network."""
+
+    inputs: Tensor  # (B, C, X, Y, Z) float32 in [-1, 1]
+    target: Tensor  # (B, 1, X, Y, Z) float32 in [-1, 1]
+    masks: dict[str, Tensor]  # each (B, 1, X, Y, Z) bool
+    case_ids: tuple[str, ...]
+
+
+def unpack_masks(flags: Tensor) -> dict[str, Tensor]:
+    """Bit flags (B, 1, X, Y, Z) uint8 as one boolean mask for each region."""
+    return {name: (flags & bit) != 0 for name, bit in FLAGS.items()}
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on the device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def patch_window(mask: np.ndarray, edge: int | None) -> tuple[slice, slice, slice]:
+    """The cube of `edge` voxels round the tumour's centre of mass, moved inside the volume where it sticks out.
+
+    `mask` holds the bit flags (X, Y, Z); without a tumour the brain's centre is taken. An axis shorter than `edge` is
+    taken whole.
+    """
+    if edge is None:
+        return tuple(slice(0, size) for size in mask.shape)  # type: ignore[return-value]
+    region = mask & TUMOUR if (mask & TUMOUR).any() else mask & BRAIN
+    centre = [round(float(axis.mean())) for axis in np.nonzero(region)]
+    starts = [min(max(c - edge // 2, 0), max(size - edge, 0)) for c, size in zip(centre, mask.shape)]
+    return tuple(slice(s, min(s + edge, size)) for s, size in zip(starts, mask.shape))  # type: ignore[return-value]
+
+
+class CaseStore:
+    """Cases of a cohort, resident on the device when they fit and read case by case when not."""
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        case_ids: Sequence[str],
+        *,
+        inputs: Sequence[str],
+        target: str,
+        device: torch.device | str = "cpu",
+        patch: int | None = None,
+        resident: bool | None = None,
+    ) -> None:
+        """`patch` is the edge in voxels; `resident` None decides by the free memory.
+
+        Raises ValueError where the cohort lacks a channel or a case.
+        """
+        missing = [name for name in (*inputs, target) if name not in cohort.channels]
+        if missing:
+            raise ValueError(f"{cohort.path}: no channel {missing}, it holds {list(cohort.channels)}; prepare it again")
+        unknown = [case for case in case_ids if case not in cohort.index.index]
+        if unknown or not case_ids:
+            raise ValueError(f"{cohort.path}: no case {unknown}" if unknown else "no cases were asked for")
+        self.cohort, self.case_ids = cohort, tuple(case_ids)
+        self.channels = [cohort.channels.index(name) for name in (*inputs, target)]
+        self.device, self.patch = torch.device(device), patch
+        voxels = int(np.prod([min(patch or size, size) for size in cohort.shape]))
+        self.bytes = len(self.case_ids) * voxels * (2 * len(self.channels) + 1)
+        self.resident = self.bytes < RESIDENT_SHARE * free_memory(self.device) if resident is None else resident
+        self._images: Tensor | None = None
+        if self.resident:
+            cases = [self._read(i) for i in range(len(self))]
+            self._images = torch.stack([image for image, _ in cases]).to(self.device)  # (N, C + 1, X, Y, Z) float16
+            self._flags = torch.stack([flags for _, flags in cases]).to(self.device)  # (N, 1, X, Y, Z) uint8
+
+    def __len__(self) -> int:
+        return len(self.case_ids)
+
+    def _read(self, index: int) -> tuple[Tensor, Tensor]:
+        image, mask = self.cohort.load(self.case_ids[index])
+        window = patch_window(mask, self.patch)
+        picked = np.stack([image[channel][window] for channel in self.channels])
+        return torch.from_numpy(picked), torch.from_numpy(np.array(mask[window]))[None]
+
+    def batch(self, indices: Sequence[int], flips: Sequence[bool] | None = None) -> Batch:
+        """The cases at `indices`, each flipped left-right where `flips` says so."""
+        if self._images is not None:
+            where = torch.as_tensor(list(indices), device=self.device)
+            images, flags = self._images[where], self._flags[where]
+        else:
+            cases = [self._read(i) for i in indices]
+            images, flags = (torch.stack(part).to(self.device) for part in zip(*cases))
+        if flips is not None and any(flips):
+            turn = torch.as_tensor(list(flips), device=self.device).view(-1, 1, 1, 1, 1)
+            images = torch.where(turn, images.flip(2), images)
+            flags = torch.where(turn, flags.flip(2), flags)
+        images = images.float()
+        masks = unpack_masks(flags)
+        return Batch(images[:, :-1], images[:, -1:], masks, tuple(self.case_ids[i] for i in indices))
+
+    def batches(self, plan: Sequence[Sequence[tuple[int, bool]]]) -> Iterator[Batch]:
+        """The planned batches in order; where cases are read from disk, one ahead of its use."""
+        jobs = [([i for i, _ in entries], [flip for _, flip in entries]) for entries in plan]
+        if self._images is not None:
+            yield from (self.batch(*job) for job in jobs)
+            return
+        with ThreadPoolExecutor(1) as reader:
+            waiting = [reader.submit(self.batch, *job) for job in jobs[:1]]
+            for job in [*jobs[1:], None]:
+                ready = waiting.pop()
+                batch = ready.result()
+                if job is not None:
+                    waiting.append(reader.submit(self.batch, *job))
+                yield batch
+
+
+def plan_epoch(cases: int, *, batch_size: int, flip: str, seed: int, epoch: int) -> list[list[tuple[int, bool]]]:
+    """Which case, flipped or not, comes in which batch of an epoch: a pure function of its arguments.
+
+    `flip` is `both` (each case both ways, 2N entries), `random` (one way at random) or `none`.
+    """
+    generator = np.random.default_rng((seed, epoch))
+    if flip == "both":
+        entries = [(i, turned) for i in range(cases) for turned in (False, True)]
+    elif flip == "random":
+        entries = [(i, bool(turned)) for i, turned in enumerate(generator.random(cases) < 0.5)]
+    else:
+        entries = [(i, False) for i in range(cases)]
+    order = generator.permutation(len(entries))
+    return [[entries[i] for i in order[at : at + batch_size]] for at in range(0, len(entries), batch_size)]

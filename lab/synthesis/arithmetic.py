@@ -1,0 +1,93 @@
+"""Where and how the numbers are computed: device, precision, memory format."""
+
+from __future__ import annotations
+
+import os
+import resource
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """Device, precision of the forward pass, and memory format of a network."""
+
+    device: torch.device
+    bfloat16: bool
+    channels_last: bool
+
+    @property
+    def name(self) -> str:
+        """Short name for tables and logs, such as `cpu bfloat16 channels-last`."""
+        return f"{self.device} {'bfloat16' if self.bfloat16 else 'float32'}{' channels-last' * self.channels_last}"
+
+    @property
+    def memory_format(self) -> torch.memory_format:
+        """What `channels_last` means to torch."""
+        return torch.channels_last_3d if self.channels_last else torch.contiguous_format
+
+    def place(self, network: nn.Module) -> nn.Module:
+        """Move a network to its device and memory format; the weights stay float32."""
+        return network.to(self.device, memory_format=self.memory_format)
+
+    def run(self, network: Callable[..., Any], inputs: Tensor) -> Tensor:
+        """Forward pass (B, C, X, Y, Z) -> (B, 1, X, Y, Z) float32."""
+        inputs = inputs.to(self.device).contiguous(memory_format=self.memory_format)
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.bfloat16):
+            return network(inputs).float()
+
+
+def choose(device: str = "auto", precision: str = "auto", channels_last: bool | None = None) -> Arithmetic:
+    """The arithmetic asked for, with `auto` settled by what was measured (`bench/training_step.py`).
+
+    It depends on the machine alone and not on a timing, so a study that is killed and run again computes the same
+    numbers. Raises ValueError for a device that is not there.
+    """
+    name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    place = torch.device(name)
+    if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--train.device {name}: this machine has {torch.cuda.device_count()} GPUs; try `cpu`")
+    fast = torch.cuda.is_bf16_supported() if place.type == "cuda" else cpu_multiplies_bfloat16()
+    bfloat16 = fast if precision == "auto" else precision == "bfloat16"
+    last = bfloat16 if channels_last is None else channels_last
+    return Arithmetic(place, bfloat16, last)
+
+
+def cpu_multiplies_bfloat16() -> bool:
+    """Whether the processor has instructions for bfloat16 products; without them it would be slower than float32."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def use_threads(workers: int) -> None:
+    """Share the cores between `workers` processes and make the CPU's results repeatable."""
+    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // max(1, workers)))
+    torch.backends.cudnn.benchmark = True
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Start a new measurement of `peak_memory_mb`."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    elif CLEAR_REFS.exists():
+        CLEAR_REFS.write_text("5")  # Linux: the peak resident set starts again from here
+
+
+def peak_memory_mb(device: torch.device) -> float:
+    """Peak memory since `reset_peak_memory` in MB: the allocator's on a GPU, the process's resident set on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e6
+    if STATUS.exists():
+        peak = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(peak.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6

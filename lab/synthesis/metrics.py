@@ -1,0 +1,81 @@
+"""How good is a synthetic image? MAE, MSE and SSIM over the image, the brain and the tumour, as the paper has them.
+
+Each metric takes prediction and target (B, 1, X, Y, Z) in [-1, 1] and `masks`, bool tensors of the same shape under
+`brain` and `tumour`, and gives one value per patient, (B,), in float32 whatever the inputs' precision.
+
+`ssim_image` averages over the voxels whose whole window lies in the volume (MONAI's and scikit-image's figure);
+`ssim_brain` and `ssim_tumour` average the map, symmetric at the border, over the mask. Over an empty mask there is
+nothing to get wrong: the errors are 0 and SSIM is 1. Leave such patients out of a mean; `masks` tells which they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from lab.synthesis.ssim import interior_mean, ssim, ssim_map
+
+Masks = Mapping[str, Tensor]
+Metric = Callable[[Tensor, Tensor, Masks], Tensor]
+
+
+def over(values: Tensor, mask: Tensor | None, *, empty: float) -> Tensor:
+    """Mean of (B, 1, X, Y, Z) values over each patient's mask (None: everywhere), (B,); `empty` for an empty mask."""
+    if mask is None:
+        return values.flatten(1).mean(dim=1)
+    inside = mask.bool()
+    voxels = inside.flatten(1).sum(dim=1)
+    mean = values.masked_fill(~inside, 0).flatten(1).sum(dim=1) / voxels.clamp(min=1)
+    return torch.where(voxels > 0, mean, empty)
+
+
+def absolute_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """|prediction - target| voxel by voxel, in float32 at least."""
+    return _difference(prediction, target).abs()
+
+
+def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
+    """(prediction - target)^2 voxel by voxel, in float32 at least."""
+    return _difference(prediction, target).square()
+
+
+def _difference(prediction: Tensor, target: Tensor) -> Tensor:
+    dtype = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
+    return prediction.to(dtype) - target.to(dtype)
+
+
+METRICS: dict[str, Metric] = {
+    "mae_image": lambda prediction, target, masks: over(absolute_error(prediction, target), None, empty=0),
+    "mse_image": lambda prediction, target, masks: over(squared_error(prediction, target), None, empty=0),
+    "ssim_image": lambda prediction, target, masks: ssim(prediction, target),
+    "mae_brain": lambda prediction, target, masks: over(absolute_error(prediction, target), masks["brain"], empty=0),
+    "mse_brain": lambda prediction, target, masks: over(squared_error(prediction, target), masks["brain"], empty=0),
+    "ssim_brain": lambda prediction, target, masks: over(ssim_map(prediction, target), masks["brain"], empty=1),
+    "mae_tumour": lambda prediction, target, masks: over(absolute_error(prediction, target), masks["tumour"], empty=0),
+    "mse_tumour": lambda prediction, target, masks: over(squared_error(prediction, target), masks["tumour"], empty=0),
+    "ssim_tumour": lambda prediction, target, masks: over(ssim_map(prediction, target), masks["tumour"], empty=1),
+}
+
+
+@torch.no_grad()
+def score(prediction: Tensor, target: Tensor, masks: Masks) -> dict[str, Tensor]:
+    """Every metric of `METRICS` at once, each (B,); the maps are computed once. No gradient.
+
+    Raises ValueError for an edge below 11 voxels, as SSIM has no value there.
+    """
+    similarity = ssim_map(prediction, target)
+    absolute = absolute_error(prediction, target)
+    squared = absolute.square()
+    scores = {
+        "mae_image": over(absolute, None, empty=0),
+        "mse_image": over(squared, None, empty=0),
+        "ssim_image": interior_mean(similarity),
+    }
+    for region in ("brain", "tumour"):
+        mask = masks[region]
+        scores[f"mae_{region}"] = over(absolute, mask, empty=0)
+        scores[f"mse_{region}"] = over(squared, mask, empty=0)
+        scores[f"ssim_{region}"] = over(similarity, mask, empty=1)
+    return scores

@@ -1,0 +1,250 @@
+"""The paper's five networks, models 0-4, as one family of blocks.
+
+A 3D U-Net after the pix2pix generator (Isola et al. 2017, in TensorFlow's tutorial form: no bias before a
+normalisation, leaky slope 0.3, three-part up block transposed convolution - normalisation - dropout - ReLU):
+
+    model 0  baseline            kernel 4, normal initialisation (sd 0.02), the last up-sampling makes the image
+    model 1  fine-tuned          kernel 3, Xavier initialisation; one convolution at full resolution in front, joined by a
+                                 full-scale skip to the last up-sampling, which keeps `width` filters, and a convolution
+    model 2  modality-specific   model 1 behind one convolution of `width / 2` filters for each input sequence
+    model 3  attention           model 2 with an attention gate (Oktay et al. 2018) on every skip
+    model 4  residual            model 2 with a residual layer (He et al. 2016) before every strided (de)convolution
+
+Trainable parameters with three inputs, the paper's width 64 and five halvings (and at width 16):
+
+    model 0    66,609,793    (4,167,841)
+    model 1    28,435,777    (1,779,793)
+    model 2    28,599,265    (1,789,561)
+    model 3    28,954,086    (1,812,222)
+    model 4   136,993,249    (8,566,777)
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+BACKGROUND = -1.0
+LEAKY_SLOPE = 0.3
+
+FINE_TUNED: dict[str, Any] = {"kernel": 3, "init": "xavier", "full_scale_skip": True}
+MODELS: dict[int, dict[str, Any]] = {
+    0: {"kernel": 4, "init": "normal"},
+    1: FINE_TUNED,
+    2: FINE_TUNED | {"modality_stems": True},
+    3: FINE_TUNED | {"modality_stems": True, "attention": True},
+    4: FINE_TUNED | {"modality_stems": True, "residual": True},
+}
+MODEL_NAMES = {0: "baseline", 1: "fine-tuned", 2: "modality-specific", 3: "attention", 4: "residual"}
+
+
+def batch_norm(channels: int) -> nn.Module:
+    """Normalise over the batch (the paper)."""
+    return nn.BatchNorm3d(channels)
+
+
+def instance_norm(channels: int) -> nn.Module:
+    """Normalise each volume by itself; same at training and inference."""
+    return nn.InstanceNorm3d(channels, affine=True)
+
+
+def group_norm(channels: int) -> nn.Module:
+    """Normalise groups of channels of each volume (8 groups where they divide)."""
+    groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
+    return nn.GroupNorm(groups, channels)
+
+
+NORMS = {"batch": batch_norm, "instance": instance_norm, "group": group_norm}
+
+
+def convolution(inside: int, outside: int, kernel: int, norm: str, activation: nn.Module) -> nn.Sequential:
+    """Convolution that keeps the grid, normalisation, activation."""
+    conv = nn.Conv3d(inside, outside, kernel, padding="same", bias=False)
+    return nn.Sequential(conv, NORMS[norm](outside), activation)
+
+
+def halve(inside: int, outside: int, kernel: int, norm: str | None) -> nn.Sequential:
+    """Strided convolution to half the grid, normalisation (None: without), leaky ReLU."""
+    conv = nn.Conv3d(inside, outside, kernel, stride=2, padding=1, bias=False)
+    layers = [conv] + ([NORMS[norm](outside)] if norm else []) + [nn.LeakyReLU(LEAKY_SLOPE, inplace=True)]
+    return nn.Sequential(*layers)
+
+
+def double(inside: int, outside: int, kernel: int, *, bias: bool = False) -> nn.ConvTranspose3d:
+    """Transposed convolution to exactly twice the grid."""
+    return nn.ConvTranspose3d(inside, outside, kernel, stride=2, padding=1, output_padding=kernel % 2, bias=bias)
+
+
+class Residual(nn.Module):
+    """x + F(x), F two 3 x 3 x 3 convolutions (He et al. 2016, basic block)."""
+
+    def __init__(self, channels: int, norm: str) -> None:
+        super().__init__()
+        self.first = convolution(channels, channels, 3, norm, nn.ReLU(inplace=True))
+        self.second = convolution(channels, channels, 3, norm, nn.Identity())
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, C, X, Y, Z) -> the same
+        return F.relu(x + self.second(self.first(x)))
+
+
+class AttentionGate(nn.Module):
+    """Additive attention on a skip, steered by the up-sampled signal (Oktay et al. 2018)."""
+
+    def __init__(self, skip: int, gate: int, norm: str) -> None:
+        super().__init__()
+        inner = max(skip // 2, 1)
+        self.skip = convolution(skip, inner, 1, norm, nn.Identity())
+        self.gate = convolution(gate, inner, 1, norm, nn.Identity())
+        self.weight = nn.Conv3d(inner, 1, 1)
+
+    def forward(self, skip: Tensor, gate: Tensor) -> Tensor:  # both (B, ., X, Y, Z) -> (B, skip, X, Y, Z)
+        return skip * torch.sigmoid(self.weight(F.relu(self.skip(skip) + self.gate(gate))))
+
+
+class ModalityStems(nn.Module):
+    """One small convolution for each input sequence, joined along the channels."""
+
+    def __init__(self, sequences: int, filters: int, norm: str) -> None:
+        super().__init__()
+        self.stems = nn.ModuleList(convolution(1, filters, 3, norm, nn.ReLU(inplace=True)) for _ in range(sequences))
+
+    def forward(self, x: Tensor) -> Tensor:  # (B, S, X, Y, Z) -> (B, S * filters, X, Y, Z)
+        return torch.cat([stem(x[:, i : i + 1]) for i, stem in enumerate(self.stems)], dim=1)
+
+
+class UNet(nn.Module):
+    """The family; `build` gives one of the paper's models.
+
+    Any grid is taken: it is padded with background to a multiple of `2 ** depth` and the output cropped back. With
+    every halving the filters double, up to eight times `width`: 64, 128, 256, 512, 512.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        width: int,
+        depth: int,
+        kernel: int,
+        init: str,
+        norm: str,
+        dropout: float,
+        full_scale_skip: bool = False,
+        modality_stems: bool = False,
+        attention: bool = False,
+        residual: bool = False,
+    ) -> None:
+        super().__init__()
+        self.multiple = 2**depth
+        filters = [width * min(2**level, 8) for level in range(depth)]
+        channels = in_channels
+        self.stems: nn.Module = nn.Identity()
+        if modality_stems:
+            half = max(width // 2, 1)
+            self.stems, channels = ModalityStems(in_channels, half, norm), in_channels * half
+        self.front: nn.Module | None = None
+        if full_scale_skip:
+            self.front, channels = convolution(channels, width, kernel, norm, nn.LeakyReLU(LEAKY_SLOPE, True)), width
+
+        def before(count: int) -> nn.Module:
+            return Residual(count, norm) if residual else nn.Identity()
+
+        self.down = nn.ModuleList()
+        for level, count in enumerate(filters):
+            block = halve(channels, count, kernel, norm if level else None)
+            self.down.append(nn.Sequential(before(channels), block))
+            channels = count
+
+        dropped = max(1, depth - 3)  # the deepest up blocks: two of four at depth 5
+        self.up, self.gates = nn.ModuleList(), nn.ModuleList()
+        for step, count in enumerate(reversed(filters[:-1])):
+            layers = [before(channels), double(channels, count, kernel), NORMS[norm](count)]
+            layers += [nn.Dropout(dropout)] if step < dropped else []
+            self.up.append(nn.Sequential(*layers, nn.ReLU(inplace=True)))
+            self.gates.append(AttentionGate(count, count, norm) if attention else nn.Identity())
+            channels = 2 * count
+
+        if full_scale_skip:
+            up = [before(channels), double(channels, width, kernel), NORMS[norm](width), nn.ReLU(inplace=True)]
+            self.last = nn.Sequential(*up)
+            self.last_gate = AttentionGate(width, width, norm) if attention else nn.Identity()
+            self.image: nn.Module = nn.Conv3d(2 * width, 1, kernel, padding="same")
+        else:
+            self.last = nn.Sequential(before(channels), double(channels, 1, kernel, bias=True))
+            self.image = nn.Identity()
+        initialise(self, init)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) in [-1, 1] -> (B, 1, X, Y, Z) in (-1, 1)."""
+        size = x.shape[2:]
+        x = pad_to_multiple(x, self.multiple)
+        x = self.stems(x)
+        full = x = self.front(x) if self.front is not None else x
+        skips = []
+        for block in self.down:
+            x = block(x)
+            skips.append(x)
+        for block, gate, skip in zip(self.up, self.gates, reversed(skips[:-1])):
+            x = join(block(x), skip, gate)
+        x = self.last(x)
+        if self.front is not None:
+            x = join(x, full, self.last_gate)
+        x = torch.tanh(self.image(x))
+        return x[:, :, : size[0], : size[1], : size[2]]
+
+
+def join(x: Tensor, skip: Tensor, gate: nn.Module) -> Tensor:
+    """The up-sampled signal with its skip, weighted where there is a gate."""
+    return torch.cat([x, gate(skip, x) if isinstance(gate, AttentionGate) else skip], dim=1)
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Background behind the last voxel of each axis, so that every edge divides by `multiple`."""
+    missing = [-edge % multiple for edge in x.shape[2:]]
+    if not any(missing):
+        return x
+    return F.pad(x, (0, missing[2], 0, missing[1], 0, missing[0]), value=BACKGROUND)
+
+
+def initialise(network: nn.Module, init: str) -> None:
+    """Fill the kernels: `normal` (sd 0.02, pix2pix) or `xavier` (Glorot and Bengio 2010); biases are zero."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+            if init == "xavier":
+                nn.init.xavier_uniform_(module.weight)
+            else:
+                nn.init.normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def build(
+    model: int,
+    *,
+    in_channels: int = 3,
+    width: int = 64,
+    depth: int = 5,
+    norm: str = "batch",
+    dropout: float = 0.5,
+    seed: int = 0,
+) -> UNet:
+    """Model 0-4 with fresh weights.
+
+    The weights depend on `seed` alone, not on what the global generator drew before. Raises ValueError for a model
+    that the paper does not have and for a width or depth below one.
+    """
+    if model not in MODELS:
+        raise ValueError(f"model {model} is not one of {sorted(MODELS)}")
+    if width < 1 or depth < 1 or in_channels < 1:
+        raise ValueError(f"width {width}, depth {depth} and {in_channels} inputs: each must be at least 1")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return UNet(in_channels=in_channels, width=width, depth=depth, norm=norm, dropout=dropout, **MODELS[model])
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)

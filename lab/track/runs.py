@@ -1,0 +1,108 @@
+"""Parent and child runs in MLflow: how they are found, named and ended, and what is logged to them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run
+from mlflow.utils.time import get_current_time_millis
+
+from lab.data.cohort import Cohort
+from lab.track.store import connect, experiment_id, git_state
+
+PARENT = "mlflow.parentRunId"
+NOTE = "mlflow.note.content"
+
+
+def find_or_create(experiment: str, name: str, *, identity: Mapping[str, str], parent: str | None = None) -> str:
+    """Id of the run whose tags equal `identity` (within `parent`), created under `name` where there is none.
+
+    That is how a study that is called again goes on in the same runs.
+    """
+    client, experiment_number = connect(), experiment_id(experiment)
+    tags = dict(identity) | ({PARENT: parent} if parent else {})
+    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
+    found = client.search_runs([experiment_number], query, max_results=1)
+    if found:
+        run_id = found[0].info.run_id
+        client.update_run(run_id, status="RUNNING")
+        return run_id
+    source = {"mlflow.source.name": f"studies/{experiment}.py", "mlflow.source.type": "LOCAL"}
+    return client.create_run(experiment_number, tags=tags | source | git_state(), run_name=name).info.run_id
+
+
+def children(experiment: str, parent: str) -> list[Run]:
+    """All trials of a parent run."""
+    return list(connect().search_runs([experiment_id(experiment)], f"tags.`{PARENT}` = '{parent}'", max_results=5000))
+
+
+def log_settings(run_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
+    """Parameters and tags of a run; on a run that goes on, parameters that are there already stay."""
+    client = connect()
+    known = client.get_run(run_id).data.params
+    new = [Param(key, str(value)) for key, value in params.items() if key not in known]
+    client.log_batch(run_id, params=new)
+    for key, value in tags.items():
+        client.set_tag(run_id, key, str(value))
+
+
+def log_cohort(run_id: str, cohort: Cohort, phantom: bool) -> None:
+    """The cohort as the run's data set, so that the run table shows which data it saw."""
+    name = "phantom cohort" if phantom else cohort.path.name
+    entry = Dataset(name=name, digest=cohort.digest, source_type="local", source=str(cohort.path))
+    connect().log_inputs(run_id, datasets=[DatasetInput(entry)])
+
+
+def log_metrics(run_id: str, figures: Mapping[str, float], step: int = 0) -> None:
+    """All figures of one step in one write."""
+    now = get_current_time_millis()
+    connect().log_batch(run_id, metrics=[Metric(key, float(value), now, step) for key, value in figures.items()])
+
+
+def logged_steps(run_id: str, metric: str) -> set[int]:
+    """Steps that a metric already has: steps logged twice would be stored twice."""
+    return {entry.step for entry in connect().get_metric_history(run_id, metric)}
+
+
+def log_table(run_id: str, table: pd.DataFrame, name: str) -> None:
+    """A table as a CSV artifact."""
+    log_file(run_id, name, lambda path: table.to_csv(path, index=False))
+
+
+def log_text(run_id: str, text: str, name: str) -> None:
+    """A text artifact."""
+    log_file(run_id, name, lambda path: path.write_text(text))
+
+
+def log_file(run_id: str, name: str, write: Callable[[Path], Any]) -> None:
+    """An artifact that `write` puts at the path it is given."""
+    folder, _, file = name.rpartition("/")
+    with tempfile.TemporaryDirectory() as scratch:
+        path = Path(scratch) / file
+        write(path)
+        connect().log_artifact(run_id, str(path), folder or None)
+
+
+def read_table(run_id: str, name: str) -> pd.DataFrame:
+    """A CSV artifact as a table."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return pd.read_csv(connect().download_artifacts(run_id, name, scratch), dtype={"case_id": str, "patient_id": str})
+
+
+def history(run_id: str, names: Iterable[str]) -> pd.DataFrame:
+    """Logged metrics by step: columns `epoch` and `names`."""
+    client = connect()
+    columns = {name: {m.step: m.value for m in client.get_metric_history(run_id, name)} for name in names}
+    return pd.DataFrame(columns).rename_axis("epoch").sort_index().reset_index()
+
+
+def end(run_id: str, status: str, **tags: str) -> None:
+    """Close a run as FINISHED, FAILED or KILLED."""
+    client = connect()
+    for key, value in tags.items():
+        client.set_tag(run_id, key, value)
+    client.set_terminated(run_id, status=status)

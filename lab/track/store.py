@@ -1,0 +1,77 @@
+"""Where runs and trials are kept, such that a plain `mlflow ui` at the repository's root shows them.
+
+MLflow: `mlruns/mlflow.db`, reached by the committed link `mlflow.db`, artifacts in `mlruns/<experiment>/`; a user's own
+`MLFLOW_TRACKING_URI` is honoured. Optuna: `mlruns/optuna.db`, or `OPTUNA_STORAGE`; the two cannot share a database.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import subprocess
+from pathlib import Path
+
+import mlflow
+import optuna
+from filelock import FileLock
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = Path(os.environ.get("LAB_RUNS", ROOT / "mlruns"))
+
+
+@functools.cache
+def connect() -> MlflowClient:
+    """A client of the tracking store, which is created on first use.
+
+    A fresh SQLite database does not survive several processes creating its tables at once, hence the lock.
+    """
+    RUNS.mkdir(parents=True, exist_ok=True)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RUNS / 'mlflow.db'}"
+    mlflow.set_tracking_uri(uri)
+    with FileLock(RUNS / "create.lock"):
+        client = MlflowClient(tracking_uri=uri)
+        client.search_experiments(max_results=1)
+    return client
+
+
+def experiment_id(name: str) -> str:
+    """The experiment of a study, created on first use with its artifacts under `mlruns/`."""
+    client = connect()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        local = mlflow.get_tracking_uri().startswith("sqlite:")
+        location = (RUNS / name).as_uri() if local else None
+        try:
+            return client.create_experiment(name, artifact_location=location)
+        except MlflowException:  # another process was faster
+            found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        raise ValueError(f"the MLflow experiment {name!r} was deleted; restore it (mlflow experiments restore) or purge it")
+    return found.experiment_id
+
+
+@functools.cache
+def trial_storage() -> optuna.storages.RDBStorage:
+    """Optuna's storage, created on first use."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    RUNS.mkdir(parents=True, exist_ok=True)
+    url = os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{RUNS / 'optuna.db'}"
+    with FileLock(RUNS / "create.lock"):
+        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in url else {})
+
+
+@functools.cache
+def git_state() -> dict[str, str]:
+    """Commit of the code and whether it has uncommitted changes, as tags; empty outside a git checkout."""
+
+    def git(*words: str) -> str:
+        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(git("status", "--porcelain")))}
+    except (OSError, subprocess.CalledProcessError):
+        return {}
