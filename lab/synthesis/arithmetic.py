@@ -35,7 +35,7 @@ class Arithmetic:
 
     def place(self, network: nn.Module) -> nn.Module:
         """Move a network to its device and memory format; the weights stay float32."""
-        return network.to(self.device, memory_format=self.memory_format)
+        return network.to(device=self.device, memory_format=self.memory_format)  # type: ignore[call-overload]
 
     def run(self, network: Callable[..., Any], inputs: Tensor) -> Tensor:
         """Forward pass (B, C, X, Y, Z) -> (B, 1, X, Y, Z) float32."""

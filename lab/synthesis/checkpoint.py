@@ -24,7 +24,9 @@ def save_checkpoint(path: Path, settings: str, state: dict[str, Any]) -> None:
         os.replace(part, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         part.unlink(missing_ok=True)
-        raise OSError(f"{path}: the checkpoint could not be written ({error}); free some space and run again") from error
+        raise OSError(
+            f"{path}: the checkpoint could not be written ({error}); free some space and run again"
+        ) from error
 
 
 def load_checkpoint(path: Path, settings: str) -> dict[str, Any]:

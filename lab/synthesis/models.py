@@ -4,8 +4,8 @@ A 3D U-Net after the pix2pix generator (Isola et al. 2017, in TensorFlow's tutor
 normalisation, leaky slope 0.3, three-part up block transposed convolution - normalisation - dropout - ReLU):
 
     model 0  baseline            kernel 4, normal initialisation (sd 0.02), the last up-sampling makes the image
-    model 1  fine-tuned          kernel 3, Xavier initialisation; one convolution at full resolution in front, joined by a
-                                 full-scale skip to the last up-sampling, which keeps `width` filters, and a convolution
+    model 1  fine-tuned          kernel 3, Xavier initialisation; one convolution at full resolution in front, joined by
+                                 a full-scale skip to the last up-sampling, which keeps `width` filters; a convolution
     model 2  modality-specific   model 1 behind one convolution of `width / 2` filters for each input sequence
     model 3  attention           model 2 with an attention gate (Oktay et al. 2018) on every skip
     model 4  residual            model 2 with a residual layer (He et al. 2016) before every strided (de)convolution
@@ -86,7 +86,8 @@ class Residual(nn.Module):
         self.first = convolution(channels, channels, 3, norm, nn.ReLU(inplace=True))
         self.second = convolution(channels, channels, 3, norm, nn.Identity())
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, C, X, Y, Z) -> the same
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) -> the same."""
         return F.relu(x + self.second(self.first(x)))
 
 
@@ -100,7 +101,8 @@ class AttentionGate(nn.Module):
         self.gate = convolution(gate, inner, 1, norm, nn.Identity())
         self.weight = nn.Conv3d(inner, 1, 1)
 
-    def forward(self, skip: Tensor, gate: Tensor) -> Tensor:  # both (B, ., X, Y, Z) -> (B, skip, X, Y, Z)
+    def forward(self, skip: Tensor, gate: Tensor) -> Tensor:
+        """(B, skip, X, Y, Z) and (B, gate, X, Y, Z) -> (B, skip, X, Y, Z)."""
         return skip * torch.sigmoid(self.weight(F.relu(self.skip(skip) + self.gate(gate))))
 
 
@@ -111,7 +113,8 @@ class ModalityStems(nn.Module):
         super().__init__()
         self.stems = nn.ModuleList(convolution(1, filters, 3, norm, nn.ReLU(inplace=True)) for _ in range(sequences))
 
-    def forward(self, x: Tensor) -> Tensor:  # (B, S, X, Y, Z) -> (B, S * filters, X, Y, Z)
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, S, X, Y, Z) -> (B, S * filters, X, Y, Z)."""
         return torch.cat([stem(x[:, i : i + 1]) for i, stem in enumerate(self.stems)], dim=1)
 
 

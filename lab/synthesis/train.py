@@ -80,7 +80,7 @@ def fit(
         optimiser.load_state_dict(state["optimiser"])
         progress, best = Progress(**state["progress"]), state["best"]
 
-    forward = torch.compile(network) if settings.compile else network
+    forward: Any = torch.compile(network) if settings.compile else network
     stopped = False
     while progress.epoch < settings.epochs and not stopped:
         started = time.perf_counter()
@@ -105,7 +105,7 @@ def fit(
 
 
 def run_epoch(
-    network: Callable[..., Any],
+    network: nn.Module,
     optimiser: torch.optim.Optimizer,
     loss: Loss,
     train: CaseStore,
@@ -116,9 +116,7 @@ def run_epoch(
 ) -> dict[str, float]:
     """One pass over the training cases and one over the validation cases."""
     plan = plan_epoch(len(train), batch_size=settings.batch_size, flip=settings.flip, seed=settings.seed, epoch=epoch)
-    module = network if isinstance(network, nn.Module) else None
-    assert module is not None
-    module.train()
+    network.train()
     total = torch.zeros((), device=arithmetic.device)
     with torch.random.fork_rng(devices=[arithmetic.device] if arithmetic.device.type == "cuda" else []):
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout draws from the global generator alone
@@ -127,7 +125,7 @@ def run_epoch(
             optimiser.zero_grad(set_to_none=True)
             value.backward()
             if settings.clip_norm > 0:
-                nn.utils.clip_grad_norm_(module.parameters(), settings.clip_norm)
+                nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
             optimiser.step()
             total += value.detach() * len(batch.case_ids)
     train_loss = float(total) / sum(len(entries) for entries in plan)
@@ -136,7 +134,7 @@ def run_epoch(
             f"the loss became {train_loss} in epoch {epoch + 1}; lower --train.learning-rate "
             f"(now {settings.learning_rate:g}) or --train.clip-norm, or use --train.precision float32"
         )
-    module.eval()
+    network.eval()
     figures = validate(network, loss, val, settings.batch_size, arithmetic)
     if not math.isfinite(figures["val/loss"]):
         raise TrainingFailed(f"the validation loss became {figures['val/loss']} in epoch {epoch + 1}")
@@ -145,7 +143,7 @@ def run_epoch(
 
 @torch.no_grad()
 def validate(
-    network: Callable[..., Any], loss: Loss, val: CaseStore, batch_size: int, arithmetic: Arithmetic
+    network: nn.Module, loss: Loss, val: CaseStore, batch_size: int, arithmetic: Arithmetic
 ) -> dict[str, float]:
     """Mean loss and watched metrics over the validation cases; cases without the region are not counted."""
     losses: list[float] = []
@@ -178,11 +176,10 @@ def advice_on_memory(settings: TrainConfig) -> Iterator[None]:
     """Turn an out-of-memory error, on GPU or CPU, into one that says what to lower."""
     try:
         yield
-    except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-        text = str(error)
-        if isinstance(error, RuntimeError) and not isinstance(error, torch.OutOfMemoryError):
-            if "can't allocate memory" not in text and "not enough memory" not in text:
-                raise
+    except (MemoryError, RuntimeError) as error:  # torch's own kind is a RuntimeError; on a CPU only the text tells
+        text = str(error) or "no memory"
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "memory" not in text:
+            raise
         raise TrainingFailed(
             f"out of memory. Lower --train.batch-size (now {settings.batch_size}), then --model.width, or raise "
             f"--spacing, or train on patches (--train.patch-mm 64). The allocator said: {text.splitlines()[0]}"

@@ -90,7 +90,9 @@ def log_file(run_id: str, name: str, write: Callable[[Path], Any]) -> None:
 def read_table(run_id: str, name: str) -> pd.DataFrame:
     """A CSV artifact as a table."""
     with tempfile.TemporaryDirectory() as scratch:
-        return pd.read_csv(connect().download_artifacts(run_id, name, scratch), dtype={"case_id": str, "patient_id": str})
+        return pd.read_csv(
+            connect().download_artifacts(run_id, name, scratch), dtype={"case_id": str, "patient_id": str}
+        )
 
 
 def history(run_id: str, names: Iterable[str]) -> pd.DataFrame:

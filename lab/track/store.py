@@ -30,6 +30,8 @@ def connect() -> MlflowClient:
     """
     RUNS.mkdir(parents=True, exist_ok=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RUNS / 'mlflow.db'}"
     mlflow.set_tracking_uri(uri)
     with FileLock(RUNS / "create.lock"):
@@ -50,7 +52,9 @@ def experiment_id(name: str) -> str:
         except MlflowException:  # another process was faster
             found = client.get_experiment_by_name(name)
     if found is None or found.lifecycle_stage != "active":
-        raise ValueError(f"the MLflow experiment {name!r} was deleted; restore it (mlflow experiments restore) or purge it")
+        raise ValueError(
+            f"the MLflow experiment {name!r} was deleted; restore it (mlflow experiments restore) or purge it"
+        )
     return found.experiment_id
 
 
@@ -60,8 +64,9 @@ def trial_storage() -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     RUNS.mkdir(parents=True, exist_ok=True)
     url = os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{RUNS / 'optuna.db'}"
+    engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
     with FileLock(RUNS / "create.lock"):
-        return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": 60}} if "sqlite" in url else {})
+        return optuna.storages.RDBStorage(url, engine_kwargs=engine)
 
 
 @functools.cache
@@ -69,9 +74,11 @@ def git_state() -> dict[str, str]:
     """Commit of the code and whether it has uncommitted changes, as tags; empty outside a git checkout."""
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+        command = ["git", "-C", str(ROOT), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
     try:
-        return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git_dirty": str(bool(git("status", "--porcelain")))}
+        dirty = bool(git("status", "--porcelain"))
+        return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git_dirty": str(dirty)}
     except (OSError, subprocess.CalledProcessError):
         return {}

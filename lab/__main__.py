@@ -1,0 +1,96 @@
+"""`python -m lab COMMAND`: what can be done without a study. Imports are late, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+
+from lab.config import DataConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepare(DataConfig):
+    """Prepare a folder of scans (EGD, BraTS 2021, BraTS 2023 and later, or a CSV of paths) as a cohort for studies."""
+
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]
+    """Folder of scans, or a CSV of paths."""
+    out: Path
+    """Folder of the prepared cohort; an unfinished one is continued."""
+    path: tyro.conf.Suppress[Path | None] = None
+
+    def run(self) -> None:
+        """Prepare, telling of every subject, and say what came of it."""
+        from lab.data.prepare import prepare
+
+        settings = DataConfig(**{item.name: getattr(self, item.name) for item in dataclasses.fields(DataConfig)})
+        cohort = prepare(self.source, self.out, settings, progress=_tell)
+        counts = cohort.manifest["counts"]
+        shape = " x ".join(str(size) for size in cohort.shape)
+        print(
+            f"{counts['used']} scans of {counts['patients']} patients prepared ({counts['enhancing']} enhance), "
+            f"{counts['left_out']} left out{' (phantom)' if cohort.phantom else ''}"
+        )
+        print(f"{cohort.path}: {shape} voxels of {cohort.spacing_mm:g} mm, digest {cohort.digest}")
+        if counts["left_out"]:
+            print(f"Who was left out, and why: {cohort.path / 'index.csv'}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phantom:
+    """Write a cohort of digital phantoms as an EGD tree of NIfTI files."""
+
+    out: Path
+    """Folder of the tree; an unfinished one is continued."""
+    subjects: int = 48
+    """Number of patients."""
+    seed: int = 0
+    """Patient i of seed s is always the same patient."""
+    spacing: float = 1.0
+    """Voxel size in millimetres."""
+    processes: int | None = None
+    """Processes side by side; by default one per core."""
+
+    def run(self) -> None:
+        """Write the tree, telling of every subject."""
+        if self.subjects < 1 or not self.spacing > 0:
+            raise ValueError(f"--subjects {self.subjects} and --spacing {self.spacing} must be above 0")
+        from lab.data.phantom import write_cohort
+
+        path = write_cohort(
+            self.out,
+            subjects=self.subjects,
+            seed=self.seed,
+            spacing_mm=self.spacing,
+            processes=self.processes,
+            progress=lambda done, total: _tell(done, total, "phantom subjects written"),
+        )
+        print(f"{self.subjects} phantom subjects in {path}")
+
+
+def _tell(done: int, total: int, line: str) -> None:
+    print(f"[{done:>{len(str(total))}}/{total}] {line}", flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; a mistake of the user is one line on stderr and exit code 2."""
+    commands: dict[str, Callable[..., Any]] = {"prepare": Prepare, "phantom": Phantom}
+    command = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m lab", args=arguments)
+    try:
+        command.run()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

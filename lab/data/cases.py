@@ -1,0 +1,192 @@
+"""One subject -> one prepared case: the paper's normalisation on one grid, and the masks that scores need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lab.config import DataConfig
+from lab.data.brain import brain_mask
+from lab.data.geometry import Window, bounding_box, window_round
+from lab.data.layouts import Subject, canonical
+from lab.data.scans import Scan, describe_grid, read_image, read_labels, same_grid
+from lab.data.storage import BRAIN, ENHANCEMENT, EXPERT, TUMOUR
+
+REFERENCE = "T1"
+"""Enhancement is the target minus this sequence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The settings that change what a prepared case holds, with the voxel size settled."""
+
+    channels: tuple[str, ...]
+    target: str
+    spacing_mm: float
+    shape: tuple[int, int, int]
+    brain_mask: str
+    clip_sigma: float
+    enhancement_threshold: float
+    enhancing_ml: float
+
+
+def channels(settings: DataConfig) -> tuple[str, ...]:
+    """Sequences that are stored: the inputs, T1 and the target, each once. Raises ValueError."""
+    if not settings.inputs:
+        raise ValueError("--inputs names no sequence")
+    if canonical(settings.target) in map(canonical, settings.inputs):
+        raise ValueError(f"the target {settings.target} is among the inputs {', '.join(settings.inputs)}")
+    names: dict[str, str] = {}
+    for name in (*settings.inputs, REFERENCE, settings.target):
+        names.setdefault(canonical(name), name)
+    return tuple(names.values())
+
+
+def prepare_case(subject: Subject, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Image (C, X, Y, Z) float16 in [-1, 1], mask (X, Y, Z) uint8 bit flags, and what is measured on them.
+
+    Voxels outside the brain are exactly -1. Each channel has mean 0 and standard deviation `1 / clip_sigma` over the
+    brain before the cut. Label volumes are counted on the scan's own voxels, so they do not change with the grid.
+    Raises ValueError with the reason why the subject cannot be used.
+    """
+    scans, labels = _read(subject, recipe)
+    counts = _count(labels)
+    _check_labels(subject, counts)
+    first = scans[REFERENCE]
+    method = recipe.brain_mask
+    if method == "auto":
+        method = "nonzero" if subject.skull_stripped else "mni152"
+    brain = brain_mask(scans, method)
+    window = window_round(bounding_box(brain), first.spacing_mm, recipe.shape, recipe.spacing_mm)
+    inside, masks = _masks(window, brain, labels, subject.enhancing_label)
+    image = np.full((len(recipe.channels), *recipe.shape), -1, np.float16)
+    weights = window.apply(brain)
+    for channel, name in zip(image, recipe.channels):
+        scan = scans.pop(canonical(name)) if canonical(name) != REFERENCE else scans[REFERENCE]
+        try:
+            channel[inside] = _normalise(_brain_mean(window, scan.data, brain, weights, inside), recipe.clip_sigma)
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+    names = [canonical(name) for name in recipe.channels]
+    contrast = image[names.index(canonical(recipe.target))].astype(np.float32) - image[names.index(REFERENCE)]
+    masks[(contrast > recipe.enhancement_threshold) & inside] |= ENHANCEMENT
+    return image, masks, _measure(subject, recipe, first.voxel_ml, brain, window, counts, masks)
+
+
+def _read(subject: Subject, recipe: Recipe) -> tuple[dict[str, Scan], np.ndarray]:
+    """The recipe's sequences by canonical name and the label map (X, Y, Z), on one grid."""
+    missing = [name for name in recipe.channels if canonical(name) not in subject.images]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} missing (found {', '.join(sorted(subject.images)) or 'no sequence'})")
+    if subject.mask is None:
+        raise ValueError("tumour mask missing")
+    scans = {canonical(name): read_image(subject.images[canonical(name)]) for name in recipe.channels}
+    mask = read_labels(subject.mask)
+    first = scans[REFERENCE]
+    for name, scan in {**scans, "tumour mask": mask}.items():
+        if not same_grid(first, scan):
+            raise ValueError(f"{name} lies on another grid than T1: {describe_grid(scan)}; T1: {describe_grid(first)}")
+    return scans, mask.data
+
+
+def _check_labels(subject: Subject, counts: np.ndarray) -> None:
+    values = set(np.flatnonzero(counts).tolist())
+    if values == {0}:
+        raise ValueError(f"{subject.mask}: the tumour mask is empty")
+    if subject.labels is not None and not values <= subject.labels:
+        raise ValueError(
+            f"{subject.mask}: holds the labels {_list(values)}; this layout has {_list(subject.labels)}, "
+            f"enhancing tumour being {subject.enhancing_label}. Name the right --layout, or list the scans in a CSV"
+        )
+
+
+def _count(labels: np.ndarray) -> np.ndarray:
+    """Voxels per label, (256,); only the box round the tumour is counted, the rest is 0."""
+    part = labels[bounding_box(labels)] if labels.any() else labels[:0]
+    counts = np.bincount(part.ravel(order="K"), minlength=256)
+    counts[0] += labels.size - part.size
+    return counts
+
+
+def _list(values: set[int] | frozenset[int]) -> str:
+    return ", ".join(str(value) for value in sorted(values))
+
+
+def _masks(
+    window: Window, brain: np.ndarray, labels: np.ndarray, enhancing: int | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Brain (X, Y, Z) bool and the bit flags on the prepared grid; a voxel goes with the majority of its volume."""
+    if window.is_crop:
+        inside, labels = window.apply(brain), window.apply(labels)
+        tumour, expert = labels > 0, labels == enhancing
+    else:
+        inside, tumour, expert = (window.apply(part) >= 0.5 for part in (brain, labels > 0, labels == enhancing))
+    if not inside.any():
+        raise ValueError("no brain is left on the prepared grid; choose a finer --spacing")
+    masks = inside * np.uint8(BRAIN)
+    masks[tumour & inside] |= TUMOUR
+    if not (masks & TUMOUR).any():
+        raise ValueError("no tumour is left inside the brain on the prepared grid")
+    if enhancing is not None:
+        masks[expert & inside] |= EXPERT
+    return inside, masks
+
+
+def _brain_mean(
+    window: Window, volume: np.ndarray, brain: np.ndarray, weights: np.ndarray, inside: np.ndarray
+) -> np.ndarray:
+    """Intensities (N,) of the prepared grid's brain voxels: the mean over the brain part of each voxel's volume."""
+    if window.is_crop:
+        return window.apply(volume)[inside]
+    return window.apply(volume * brain)[inside] / weights[inside]
+
+
+def _normalise(values: np.ndarray, clip_sigma: float) -> np.ndarray:
+    """Z-score, cut at ±`clip_sigma` and divided by it: (N,) in [-1, 1]."""
+    mean, deviation = values.mean(dtype=np.float64), values.std(dtype=np.float64)
+    if deviation <= 1e-6 * abs(mean) or deviation == 0:
+        raise ValueError(f"the brain has the same value everywhere ({mean:g})")
+    return np.clip((values - np.float32(mean)) / np.float32(deviation * clip_sigma), -1, 1)
+
+
+def _measure(
+    subject: Subject,
+    recipe: Recipe,
+    voxel_ml: float,
+    brain: np.ndarray,
+    window: Window,
+    counts: np.ndarray,
+    masks: np.ndarray,
+) -> dict[str, Any]:
+    """Volumes in millilitres, and whether the patient enhances."""
+    prepared_ml = recipe.spacing_mm**3 / 1000
+    brain_ml = np.count_nonzero(brain) * voxel_ml
+    rule_ml = np.count_nonzero((masks & (TUMOUR | ENHANCEMENT)) == (TUMOUR | ENHANCEMENT)) * prepared_ml
+    label_ml = None if subject.enhancing_label is None else float(counts[subject.enhancing_label]) * voxel_ml
+    enhancing_ml = rule_ml if label_ml is None else label_ml
+    return {
+        # rounded up a trace: a volume of exactly the threshold must not fall below it by the affine's last digit
+        "enhancing": int(enhancing_ml * (1 + 1e-6) >= recipe.enhancing_ml),
+        "enhancing_by": "paper's rule" if label_ml is None else "expert label",
+        "tumour_ml": round(float(counts[1:].sum()) * voxel_ml, 4),
+        "label_enhancing_ml": None if label_ml is None else round(label_ml, 4),
+        "rule_enhancing_ml": round(rule_ml, 4),
+        "brain_ml": round(brain_ml, 4),
+        "brain_outside_ml": round(brain_ml - np.count_nonzero(_covered(brain, window)) * voxel_ml, 4),
+    }
+
+
+def _covered(brain: np.ndarray, window: Window) -> np.ndarray:
+    """The part of the brain that the window holds."""
+    ends = [start + size * ratio for start, size, ratio in zip(window.start, window.shape, window.ratio)]
+    return brain[tuple(slice(max(start, 0), max(0, round(end))) for start, end in zip(window.start, ends))]
+
+
+def sources(subject: Subject, recipe: Recipe) -> list[Path]:
+    """The files that decide what the prepared case holds, in a fixed order."""
+    names = [canonical(name) for name in recipe.channels]
+    images = [subject.images[name] for name in names if name in subject.images]
+    return images if subject.mask is None else [*images, subject.mask]

@@ -1,0 +1,211 @@
+"""The prepared cohort on disk: index of patients, balance of enhancing and not, split by patient, digest.
+
+A folder is a cohort once `manifest.json` is in it, which `prepare` writes last.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lab.config import fingerprint
+from lab.data.storage import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, map_case
+
+__all__ = ["BRAIN", "ENHANCEMENT", "EXPERT", "TUMOUR", "Cohort", "is_cohort", "open_cohort", "split_patients"]
+
+FORMAT = "gadfree prepared cohort"
+PARTS = ("train", "val", "test")
+COLUMNS = {
+    "case_id": "string",
+    "patient_id": "string",
+    "status": "string",
+    "reason": "string",
+    "enhancing": "Int64",
+    "enhancing_by": "string",
+    "tumour_ml": "Float64",
+    "label_enhancing_ml": "Float64",
+    "rule_enhancing_ml": "Float64",
+    "brain_ml": "Float64",
+    "brain_outside_ml": "Float64",
+    "grade": "Int64",
+    "age": "Float64",
+    "sex": "string",
+    "idh": "Int64",
+    "codeletion": "Int64",
+    "vendor": "string",
+    "field_strength_t": "Float64",
+    "sha256": "string",
+}
+"""Columns of `index.csv`; an empty cell is unknown."""
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """Prepared cases of one recipe, or a part of them."""
+
+    path: Path
+    index: pd.DataFrame
+    """Used cases, indexed by case id, with the other columns of `COLUMNS`; `enhancing` is bool."""
+    manifest: dict[str, Any]
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Sequences along the first axis of an image."""
+        return tuple(self.manifest["channels"])
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels (X, Y, Z) of every case."""
+        x, y, z = self.manifest["shape"]
+        return x, y, z
+
+    @property
+    def spacing_mm(self) -> float:
+        """Edge of a voxel."""
+        return float(self.manifest["spacing_mm"])
+
+    @property
+    def phantom(self) -> bool:
+        """Whether these are digital phantoms, not patients."""
+        return bool(self.manifest["phantom"])
+
+    @cached_property
+    def digest(self) -> str:
+        """32 hex digits over settings and contents; a part of a cohort has another digest than the whole."""
+        whole = self.manifest["digest"]
+        if len(self.index) == self.manifest["counts"]["used"]:
+            return whole
+        return fingerprint([whole, sorted(self.index.index)], length=32)
+
+    def channel(self, sequence: str) -> int:
+        """Position of a sequence along the first axis, in any capitals. Raises ValueError."""
+        names = [name.upper() for name in self.channels]
+        if sequence.upper() not in names:
+            raise ValueError(
+                f"{self.path} has no {sequence} (channels: {', '.join(self.channels)}); prepare it with --inputs"
+            )
+        return names.index(sequence.upper())
+
+    def load(self, case_id: str) -> tuple[np.ndarray, np.ndarray]:
+        """Image (C, X, Y, Z) float16 in [-1, 1] and mask (X, Y, Z) uint8 of flags, both read-only views of the file.
+
+        Raises KeyError for an unknown case, ValueError for a missing or damaged file.
+        """
+        if case_id not in self.index.index:
+            raise KeyError(f"{case_id} is not among the {len(self.index)} cases of {self.path}")
+        return map_case(self.path / "cases" / f"{case_id}.safetensors")
+
+    def split(self, fractions: tuple[float, float, float], seed: int) -> pd.DataFrame:
+        """Table `case_id, patient_id, enhancing, split`, sorted by case id; see `split_patients`."""
+        parts = split_patients(self._patients(), fractions, seed)
+        table = self.index[["patient_id", "enhancing"]].sort_index().reset_index()
+        table["split"] = table["patient_id"].map(parts)
+        return table
+
+    def balanced(self, seed: int) -> Cohort:
+        """As many patients who enhance as who do not: patients of the larger class are dropped at random.
+
+        A patient enhances when one of the scans does. Raises ValueError where a class is empty.
+        """
+        patients = self._patients()
+        classes = [np.sort(np.array(patients.index[patients == enhancing])) for enhancing in (False, True)]
+        size = min(len(members) for members in classes)
+        if size == 0:
+            raise ValueError(f"{self.path}: {_class_counts(patients)}; there is nothing to balance")
+        rng = np.random.default_rng([seed, 1])
+        kept = np.concatenate([rng.permutation(members)[:size] for members in classes])
+        return dataclasses.replace(self, index=self.index[self.index["patient_id"].isin(kept)])
+
+    def _patients(self) -> pd.Series:
+        """Whether each patient enhances, by patient id."""
+        return self.index.groupby("patient_id")["enhancing"].any()
+
+
+def is_cohort(path: Path) -> bool:
+    """Whether `path` is a completely prepared cohort."""
+    try:
+        return json.loads((Path(path) / "manifest.json").read_text(encoding="utf-8"))["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def open_cohort(path: Path) -> Cohort:
+    """The prepared cohort in `path`. Raises FileNotFoundError or ValueError: absent, unfinished or damaged."""
+    path = Path(path)
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist")
+    if not is_cohort(path):
+        hint = (
+            "its preparation did not finish; run prepare again"
+            if (path / "cases").is_dir()
+            else "no manifest.json in it"
+        )
+        raise ValueError(f"{path} is not a prepared cohort ({hint})")
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    table = read_index(path / "index.csv")
+    used = table[table["status"] == "used"].drop(columns=["status", "reason"])
+    if len(used) != manifest["counts"]["used"]:
+        raise ValueError(
+            f"{path}: index.csv lists {len(used)} cases, the manifest {manifest['counts']['used']}; prepare again"
+        )
+    used["enhancing"] = used["enhancing"].astype(bool)
+    return Cohort(path, used.set_index("case_id"), manifest)
+
+
+def read_index(path: Path) -> pd.DataFrame:
+    """`index.csv` with all subjects, used and left out. Raises ValueError where it is missing or damaged."""
+    try:
+        table = pd.read_csv(path, dtype=COLUMNS, keep_default_na=False, na_values=[""], encoding="utf-8")
+        return table[list(COLUMNS)]
+    except FileNotFoundError:
+        raise ValueError(f"{path} is missing; run prepare again") from None
+    except (ValueError, KeyError) as error:
+        raise ValueError(f"{path} is damaged ({error}); run prepare again") from None
+
+
+def split_patients(enhancing: pd.Series, fractions: tuple[float, float, float], seed: int) -> dict[str, str]:
+    """Part (train, val or test) of each patient, drawn at random and stratified by `enhancing` (bool by patient id).
+
+    The parts' sizes follow the fractions by largest remainder. With three patients or more no wanted part is empty,
+    and with three or more in the smaller class each part has one of them. Raises ValueError for wrong fractions.
+    """
+    check_fractions(fractions)
+    rng = np.random.default_rng(seed)
+    classes = sorted((np.sort(np.array(enhancing.index[enhancing == value])) for value in (False, True)), key=len)
+    sizes = _apportion(len(enhancing), np.array(fractions))
+    smaller = np.minimum(_apportion(len(classes[0]), sizes / max(1, sizes.sum())), sizes)
+    parts: dict[str, str] = {}
+    for members, counts in zip(classes, (smaller, sizes - smaller)):
+        names = np.repeat(PARTS, counts)
+        parts |= dict(zip(rng.permutation(members), names))
+    return parts
+
+
+def check_fractions(fractions: tuple[float, float, float]) -> None:
+    """Raises ValueError unless these are three parts of 1."""
+    if len(fractions) != 3 or min(fractions) < 0 or abs(sum(fractions) - 1) > 1e-6:
+        raise ValueError(f"--split {fractions} must be three fractions (train, val, test) that add up to 1")
+
+
+def _apportion(count: int, fractions: np.ndarray) -> np.ndarray:
+    """`count` things in parts of these fractions by largest remainder; with three or more no wanted part is empty."""
+    exact = count * fractions
+    sizes = np.floor(exact + 1e-9).astype(int)
+    order = np.argsort(sizes - exact, kind="stable")
+    sizes[order[: count - sizes.sum()]] += 1
+    if count >= 3:
+        for part in np.flatnonzero((sizes == 0) & (fractions > 0)):
+            sizes[sizes.argmax()] -= 1
+            sizes[part] += 1
+    return sizes
+
+
+def _class_counts(enhancing: pd.Series) -> str:
+    return f"{int(enhancing.sum())} of {len(enhancing)} patients enhance"

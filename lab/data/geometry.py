@@ -1,0 +1,103 @@
+"""From a scan's own grid to the prepared grid: where the window lies, and how voxels are averaged or interpolated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+Box = tuple[slice, slice, slice]
+
+
+def bounding_box(mask: np.ndarray) -> Box:
+    """Smallest box round the set voxels of a (X, Y, Z) mask that has any."""
+    edges = []
+    for axis in range(3):
+        filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
+        edges.append(slice(int(filled[0]), int(filled[-1]) + 1))
+    return edges[0], edges[1], edges[2]
+
+
+@dataclass(frozen=True)
+class Window:
+    """A box of `shape` voxels of edge `spacing_mm`, starting at voxel edge `start` of a grid of voxels `scan_mm`.
+
+    The start is a whole voxel of the scan. At equal voxel size the window is therefore an exact crop (or padding), and
+    at a whole ratio each new voxel is the exact mean of a block.
+    """
+
+    start: tuple[int, int, int]
+    shape: tuple[int, int, int]
+    ratio: tuple[float, float, float]
+    """Edge of a new voxel in voxels of the scan."""
+
+    @property
+    def is_crop(self) -> bool:
+        """Whether voxels keep their size."""
+        return self.ratio == (1.0, 1.0, 1.0)
+
+    def apply(self, volume: np.ndarray) -> np.ndarray:
+        """The window's content, 0 outside the scan: averaged where voxels grow, interpolated where they shrink."""
+        if self.is_crop:
+            return self._crop(volume)
+        box = self._source(volume.shape)
+        result = volume[box].astype(np.float32)
+        for axis, part in enumerate(box):
+            weights = axis_weights(volume.shape[axis], self.shape[axis], self.start[axis], self.ratio[axis])[:, part]
+            result = np.moveaxis(np.tensordot(weights, result, axes=(1, axis)), 0, axis)
+        return result
+
+    def _source(self, shape: tuple[int, ...]) -> Box:
+        """The part of a scan of `shape` that the window needs, with a voxel's margin for interpolation."""
+        first, second, third = (
+            slice(min(max(start - 1, 0), available), max(0, min(int(np.ceil(start + size * ratio)) + 1, available)))
+            for start, size, ratio, available in zip(self.start, self.shape, self.ratio, shape)
+        )
+        return first, second, third
+
+    def _crop(self, volume: np.ndarray) -> np.ndarray:
+        result = np.zeros(self.shape, volume.dtype)
+        source, target = [], []
+        for start, size, available in zip(self.start, self.shape, volume.shape):
+            first, last = max(start, 0), min(start + size, available)
+            source.append(slice(first, max(first, last)))
+            target.append(slice(first - start, max(first, last) - start))
+        result[tuple(target)] = volume[tuple(source)]
+        return result
+
+
+def window_round(
+    box: Box, scan_mm: tuple[float, float, float], shape: tuple[int, int, int], spacing_mm: float
+) -> Window:
+    """The window of `shape` voxels of `spacing_mm` centred on a box of the scan.
+
+    Voxel sizes that differ by less than 1 % count as equal (1.0 mm stored as 0.9999).
+    """
+    ratios = [_whole(spacing_mm / size) for size in scan_mm]
+    starts = [
+        int(np.floor((side.start + side.stop - size * ratio) / 2 + 0.5))
+        for side, size, ratio in zip(box, shape, ratios)
+    ]
+    return Window((starts[0], starts[1], starts[2]), shape, (ratios[0], ratios[1], ratios[2]))
+
+
+def _whole(ratio: float) -> float:
+    near = float(round(ratio))
+    return near if near and abs(ratio - near) < 0.01 * ratio else ratio
+
+
+def axis_weights(size: int, new_size: int, start: float, ratio: float) -> np.ndarray:
+    """(new_size, size) float32 matrix from old voxels to new ones of `ratio` times their edge.
+
+    Ratio 1 or more: the mean over the new voxel's extent, which removes what the grid cannot show (antialiasing).
+    Below 1: linear interpolation between voxel centres. Rows outside the old grid are 0.
+    """
+    left = start + ratio * np.arange(new_size)[:, None]
+    voxel = np.arange(size)[None, :]
+    if ratio >= 1:
+        overlap = np.minimum(left + ratio, voxel + 1) - np.maximum(left, voxel)
+        return (np.clip(overlap, 0, None) / ratio).astype(np.float32)
+    centre = left + ratio / 2
+    inside = (centre >= 0) & (centre <= size)
+    nearest = np.clip(centre - 0.5, 0, size - 1)
+    return (np.clip(1 - np.abs(nearest - voxel), 0, None) * inside).astype(np.float32)

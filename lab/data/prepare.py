@@ -1,0 +1,238 @@
+"""A folder of scans -> a prepared cohort: in parallel, resumable at any moment, and explicit about who is left out."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from lab.config import DataConfig, fingerprint, flatten, grid_shape
+from lab.data import workers
+from lab.data.cases import REFERENCE, Recipe, channels
+from lab.data.cohort import COLUMNS, FORMAT, Cohort, check_fractions, is_cohort, open_cohort
+from lab.data.layouts import Subject, find_subjects
+from lab.data.scans import read_spacing
+from lab.data.storage import write_atomically
+
+Progress = Callable[[int, int, str], None]
+"""Called with the number of subjects done, their total, and a line for the screen."""
+
+KNOWN = ("patient_id", "grade", "age", "sex", "idh", "codeletion", "vendor", "field_strength_t")
+OURS = (".safetensors", ".json", ".tmp")
+SOFTWARE = ("numpy", "scipy", "nibabel", "nilearn", "safetensors")
+
+
+def prepare(
+    source: Path,
+    out: Path,
+    settings: DataConfig,
+    *,
+    processes: int | None = None,
+    progress: Progress | None = None,
+) -> Cohort:
+    """Prepare every usable subject of `source` into the folder `out`.
+
+    Finished cases of an earlier call are kept where the settings and their source files are the same; with nothing to
+    do no file is written. Subjects that cannot be used are left out with a reason in `index.csv`. Raises ValueError or
+    an OSError where the source is not understood, `out` cannot be written, no subject is usable, or all belong to one
+    class (unless `settings.allow_one_class`); `out` then holds no manifest and does not count as a cohort.
+    """
+    source, out = Path(source), Path(out)
+    if is_cohort(source):
+        raise ValueError(f"{source} is a prepared cohort already; prepare starts from the scans")
+    if source.resolve() == out.resolve():
+        raise ValueError(f"{out} holds the scans; name another folder for the prepared cohort")
+    check_fractions(settings.split)
+    subjects = find_subjects(source, settings.layout)
+    recipe = _recipe(subjects, settings)
+    _make_output(out)
+    with FileLock(out / ".lock"):
+        jobs = [workers.Job(subject=subject, recipe=recipe, out=out) for subject in subjects]
+        records = _prepare_all(jobs, processes or settings.processes or _cores(), out, progress)
+        index = _index(subjects, records)
+        try:
+            _check_classes(source, index, settings)
+        except ValueError:
+            (out / "manifest.json").unlink(missing_ok=True)
+            raise
+        finally:
+            _write_changed(out / "index.csv", index.to_csv(index=False))
+        return _finish(source, out, settings, recipe, index)
+
+
+def _recipe(subjects: list[Subject], settings: DataConfig) -> Recipe:
+    """The settings with the voxel size settled: the scans' own, if none is asked for."""
+    spacing_mm = settings.spacing_mm
+    if spacing_mm is None:
+        spacing_mm = _own_spacing(subjects)
+    if not spacing_mm > 0:
+        raise ValueError(f"--spacing {spacing_mm} mm must be above 0")
+    shape = grid_shape(settings, spacing_mm)
+    if min(shape) < 1:
+        raise ValueError(f"a field of view of {settings.extent_mm} mm has no voxel of {spacing_mm} mm")
+    if not settings.clip_sigma > 0:
+        raise ValueError(f"--clip-sigma {settings.clip_sigma} must be above 0")
+    return Recipe(
+        channels=channels(settings),
+        target=settings.target,
+        spacing_mm=spacing_mm,
+        shape=shape,
+        brain_mask=settings.brain_mask,
+        clip_sigma=settings.clip_sigma,
+        enhancement_threshold=settings.enhancement_threshold,
+        enhancing_ml=settings.enhancing_ml,
+    )
+
+
+def _own_spacing(subjects: list[Subject]) -> float:
+    """Median over subjects of the edge of a cube of a voxel's volume, to 0.1 mm; 1 mm where no T1 can be read."""
+    edges = []
+    for subject in subjects:
+        if REFERENCE in subject.images:
+            try:
+                x, y, z = read_spacing(subject.images[REFERENCE])
+            except ValueError:
+                continue  # the subject is left out later, with the reason
+            edges.append((x * y * z) ** (1 / 3))
+    return max(0.1, round(median(edges), 1)) if edges else 1.0
+
+
+def _make_output(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        foreign = sorted(entry.name for entry in out.iterdir() if entry.name[0] != "." and entry.name != "left_out")
+        if foreign and not (out / "cases").is_dir():
+            raise ValueError(f"{out} holds other files ({foreign[0]}); name a new folder for the prepared cohort")
+        for folder in ("cases", "left_out"):
+            (out / folder).mkdir(exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+    except OSError as error:
+        raise type(error)(f"{out}: the prepared cohort cannot be written there ({error.strerror})") from None
+
+
+def _prepare_all(
+    jobs: list[workers.Job], processes: int, out: Path, progress: Progress | None
+) -> dict[str, workers.Record]:
+    """Records by case id: those of earlier calls where still valid, the others made now."""
+    records: dict[str, workers.Record] = {}
+    waiting = []
+    for job in jobs:
+        record = job.finished()
+        if record is None:
+            waiting.append(job)
+        else:
+            records[job.subject.case_id] = record
+    known = {path for job in jobs for path in (job.case_path, job.note_path)}
+    ours = [path for folder in ("cases", "left_out") for path in (out / folder).iterdir() if path.suffix in OURS]
+    stale = [path for path in (*ours, *out.glob(".*.tmp")) if path not in known]
+    if waiting or stale:
+        (out / "manifest.json").unlink(missing_ok=True)
+    for path in stale:
+        path.unlink()
+
+    def tell(done: int, case_id: str, row: dict[str, Any]) -> None:
+        if progress:
+            progress(done, len(jobs), f"{case_id}: {'left out, ' + row['reason'] if row['reason'] else 'prepared'}")
+
+    for number, (case_id, record) in enumerate(records.items(), start=1):
+        tell(number, case_id, record["row"])
+    for record in workers.run_all(waiting, max(1, processes)):
+        records[record["case_id"]] = record
+        tell(len(records), record["case_id"], record["row"])
+    return records
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _index(subjects: list[Subject], records: dict[str, workers.Record]) -> pd.DataFrame:
+    rows = []
+    for subject in subjects:
+        known = {name: getattr(subject, name) for name in KNOWN}
+        rows.append({"case_id": subject.case_id, **known, **records[subject.case_id]["row"]})
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+
+
+def _check_classes(source: Path, index: pd.DataFrame, settings: DataConfig) -> None:
+    """Raises ValueError where no subject is usable, or all enhance, or none does."""
+    used = index[index["status"] == "used"]
+    reasons = Counter(_kind(reason) for reason in index.loc[index["status"] != "used", "reason"])
+    left_out = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
+    if used.empty:
+        raise ValueError(f"{source}: none of {len(index)} subjects can be used ({left_out})")
+    enhancing = int(used["enhancing"].sum())
+    if enhancing in (0, len(used)) and not settings.allow_one_class:
+        which = "every patient enhances" if enhancing else "no patient enhances"
+        rest = f", {len(index) - len(used)} left out: {left_out}" if left_out else ""
+        raise ValueError(
+            f"{source}: {which} ({len(used)} used{rest}), so enhancing and not cannot be compared; "
+            f"change --enhancing-ml ({settings.enhancing_ml:g}) or go on with --allow-one-class"
+        )
+
+
+def _kind(reason: str) -> str:
+    """A reason without the path in front of it, so that equal reasons count together."""
+    head, _, rest = reason.partition(": ")
+    return rest if rest and ".nii" in head else reason
+
+
+def _finish(source: Path, out: Path, settings: DataConfig, recipe: Recipe, index: pd.DataFrame) -> Cohort:
+    """Write what has changed of split and manifest, the manifest last."""
+    used = index[index["status"] == "used"]
+    contents = used[["case_id", "patient_id", "enhancing", "sha256"]].to_numpy().tolist()
+    described = {name: value for name, value in flatten(settings).items() if name not in ("path", "processes")}
+    manifest = {
+        "format": FORMAT,
+        "version": workers.VERSION,
+        "phantom": _is_phantom(source),
+        "source": str(source.resolve()),
+        "channels": recipe.channels,
+        "inputs": settings.inputs,
+        "target": settings.target,
+        "shape": recipe.shape,
+        "spacing_mm": recipe.spacing_mm,
+        "counts": {
+            "found": len(index),
+            "used": len(used),
+            "left_out": len(index) - len(used),
+            "patients": int(used["patient_id"].nunique()),
+            "enhancing": int(used["enhancing"].sum()),
+        },
+        "digest": fingerprint([workers.VERSION, asdict(recipe), contents], length=32),
+        "settings": described,
+        "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
+    }
+    enhancing = used["enhancing"].astype(bool)
+    cohort = Cohort(out, used.assign(enhancing=enhancing).set_index("case_id"), manifest)
+    if settings.balance:
+        cohort = cohort.balanced(settings.split_seed)
+    _write_changed(out / "split.csv", cohort.split(settings.split, settings.split_seed).to_csv(index=False))
+    _write_changed(out / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+    return open_cohort(out)
+
+
+def _is_phantom(source: Path) -> bool:
+    for folder in (source, source.parent):
+        try:
+            return bool(json.loads((folder / "phantom.json").read_text(encoding="utf-8"))["phantom"])
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return False
+
+
+def _write_changed(path: Path, text: str) -> None:
+    content = text.encode()
+    if not path.is_file() or path.read_bytes() != content:
+        write_atomically(path, content)

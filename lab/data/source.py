@@ -1,0 +1,101 @@
+"""The cohort that a study asks for: the phantom, scans prepared on the way, or a cohort prepared before."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from lab.config import DataConfig, PhantomConfig, fingerprint, flatten
+from lab.data.cohort import Cohort, is_cohort, open_cohort
+from lab.data.prepare import prepare
+
+Say = Callable[[str], None]
+PHANTOM_SPACING_MM = 1.0
+
+
+def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = print) -> Cohort:
+    """The prepared cohort for these settings; what has to be made is made under `work` and found there again.
+
+    Raises ValueError or an OSError, as `prepare` does, and ValueError where a cohort prepared before does not have the
+    sequences or the voxel size that are asked for.
+    """
+    if data.path is not None and is_cohort(data.path):
+        cohort = open_cohort(data.path)
+        check_fits(cohort, data)
+    else:
+        source = data.path if data.path is not None else make_phantom(data, phantom, work / "phantom", say)
+        recipe = {name: value for name, value in flatten(data).items() if name not in ("path", "processes")}
+        key = fingerprint([str(Path(source).resolve()), recipe])
+        out = work / "cohorts" / f"{Path(source).resolve().name}-{key}"
+        say(f"Preparing {source} in {out}")
+        cohort = prepare(source, out, dataclasses.replace(data, path=source), progress=Ticker("cases prepared", say))
+    if data.balance:
+        cohort = cohort.balanced(data.split_seed)
+    say(describe(cohort))
+    return cohort
+
+
+def make_phantom(data: DataConfig, phantom: PhantomConfig, folder: Path, say: Say) -> Path:
+    """The phantom as an EGD tree at the voxel size of the study."""
+    from lab.data.phantom import write_cohort  # the atlas behind it is slow to import
+
+    spacing = data.spacing_mm or PHANTOM_SPACING_MM
+    out = folder / f"{phantom.subjects}-subjects-seed-{phantom.seed}-{spacing:g}mm"
+    say(f"Simulating {phantom.subjects} phantom patients at {spacing:g} mm in {out}")
+    ticker = Ticker("phantom patients", say)
+    return write_cohort(
+        out,
+        subjects=phantom.subjects,
+        seed=phantom.seed,
+        spacing_mm=spacing,
+        processes=data.processes,
+        progress=lambda done, total: ticker(done, total, ""),
+    )
+
+
+def check_fits(cohort: Cohort, data: DataConfig) -> None:
+    """Raises ValueError where a prepared cohort lacks a sequence, or was prepared at another voxel size."""
+    for sequence in (*data.inputs, data.target):
+        cohort.channel(sequence)
+    if data.spacing_mm is not None and abs(data.spacing_mm - cohort.spacing_mm) > 0.05:
+        raise ValueError(
+            f"{cohort.path} was prepared at {cohort.spacing_mm:g} mm, --spacing asks for {data.spacing_mm:g} mm; "
+            "leave --spacing out or prepare the scans again"
+        )
+
+
+def describe(cohort: Cohort) -> str:
+    """One line on who is in the cohort."""
+    left_out = cohort.manifest["counts"]["left_out"]
+    return (
+        f"{'Phantom cohort' if cohort.phantom else 'Cohort'}: {cohort.index['patient_id'].nunique()} patients, "
+        f"{int(cohort.index['enhancing'].sum())} of {len(cohort.index)} scans enhance, "
+        f"{' x '.join(map(str, cohort.shape))} voxels of {cohort.spacing_mm:g} mm, "
+        f"{left_out} left out, digest {cohort.digest}"
+    )
+
+
+class Ticker:
+    """Progress on one line of a terminal, a line every few seconds elsewhere; who is left out is always said."""
+
+    def __init__(self, what: str, say: Say, every_s: float = 5.0) -> None:
+        self.what, self.say, self.every_s = what, say, every_s
+        self.last = time.monotonic()
+
+    def __call__(self, done: int, total: int, line: str) -> None:
+        """`done` of `total`, and what happened to the last one."""
+        if "left out" in line:
+            self.say(f"  {line}")
+        now = time.monotonic()
+        if done == total or now - self.last > self.every_s:
+            self.last = now
+            self.say(f"  {done} of {total} {self.what}")
+
+
+def in_terminal() -> bool:
+    """Whether somebody watches the output live."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,93 @@
+"""How every figure looks: colours, type sizes, the word phantom, and saving.
+
+The figures themselves are in `sheets.py`, `curves.py`, `boxes.py`, `cost.py` and `pairs.py`. All are made through the
+object API (`matplotlib.figure.Figure`), so that nothing global is touched and workers may draw side by side.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from io import BytesIO
+from pathlib import Path
+
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+DPI = 150
+INK, FAINT, GRID, SHADE = "#222222", "#666666", "#dddddd", "#f0f0f0"
+TITLE, HEAD, TEXT, SMALL = 13, 10, 9, 8  # type sizes in points
+# Okabe & Ito's palette: told apart with any of the common forms of colour blindness.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D1F", "#000000", "#882255", "#999933")
+MARKERS = ("o", "s", "^", "D", "P", "X", "v", "<", ">", "*")
+RIVAL_COLOUR = "#777777"
+
+
+def new_figure(width: float, height: float, *, by_hand: bool = False) -> Figure:
+    """An empty white figure (inches) that lays itself out without overlaps, or is laid out `by_hand` with `panel`."""
+    figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=None if by_hand else "constrained")
+    engine = figure.get_layout_engine()
+    if isinstance(engine, ConstrainedLayoutEngine):
+        engine.set(h_pad=0.08, w_pad=0.08)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def panel(figure: Figure, left: float, top: float, width: float, height: float) -> Axes:
+    """Axes at a place given in inches from the figure's left and top edge."""
+    full_width, full_height = figure.get_size_inches()
+    box = (left / full_width, 1 - (top + height) / full_height, width / full_width, height / full_height)
+    return figure.add_axes(box)
+
+
+def headline(figure: Figure, text: str, *, phantom: bool, note: str = "") -> None:
+    """Title of the figure, with a fainter note below; the title says phantom whenever the patients are simulated."""
+    title = f"{text} (phantom: simulated patients)" if phantom else text
+    height = figure.get_size_inches()[1]
+    place = {"y": 1 - 0.12 / height} if figure.get_layout_engine() is None else {}
+    figure.suptitle(
+        f"{title}\n" if note else title, fontsize=TITLE, fontweight="bold", color=INK, linespacing=1.5, **place
+    )
+    if note:
+        figure.text(0.5, 1 - 0.42 / height, note, ha="center", va="top", fontsize=TEXT, color=FAINT)
+
+
+def plain_axes(axes: Axes, *, grid: str = "y") -> None:
+    """Thin axes without a box, and a faint grid along "x", "y", "both" or "none"."""
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color(FAINT)
+    axes.tick_params(labelsize=SMALL, colors=INK, which="both")
+    axes.set_axisbelow(True)
+    if grid != "none":
+        axes.grid(axis=grid, color=GRID, linewidth=0.7)
+
+
+def colours(names: Iterable[object]) -> dict[str, str]:
+    """A colour for each name, in order of first appearance; rivals should be drawn in `RIVAL_COLOUR` instead."""
+    return {name: COLOURS[position % len(COLOURS)] for position, name in enumerate(dict.fromkeys(map(str, names)))}
+
+
+def markers(names: Iterable[object]) -> dict[str, str]:
+    """A marker for each name, in order of first appearance."""
+    return {name: MARKERS[position % len(MARKERS)] for position, name in enumerate(dict.fromkeys(map(str, names)))}
+
+
+def png(figure: Figure) -> bytes:
+    """The figure as PNG at 150 dots an inch."""
+    buffer = BytesIO()
+    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
+    return buffer.getvalue()
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write the figure as PNG; a kill in the middle leaves no half file. Returns the path."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}")
+    partial.write_bytes(png(figure))
+    os.replace(partial, path)
+    return path

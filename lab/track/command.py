@@ -1,0 +1,51 @@
+"""The command line of a study. Nothing slow is imported, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import tyro
+
+from lab.config import DEMO, PAPER, Config
+
+S = TypeVar("S", bound=Config)
+
+
+def settings_for(study: type[S], arguments: Sequence[str], *, varied: dict[str, str]) -> S:
+    """The settings of a study from its command line.
+
+    With `--data` every default is the paper's, without it the demo's. `varied` maps a setting that the study varies
+    itself to the flag that says how: naming such a setting is refused, for it would do nothing.
+    """
+    names = [word.partition("=")[0].replace("_", "-") for word in arguments]
+    for setting, flag in varied.items():
+        if f"--{setting}".replace("_", "-") in names:
+            raise SystemExit(f"error: this study varies {setting} itself; choose with {flag}")
+    real = "--data" in names or "--data.path" in names
+    if real and any(name.startswith("--phantom.") for name in names):
+        raise SystemExit("error: --phantom settings do nothing with --data; leave one of the two out")
+    preset = PAPER if real else DEMO
+    default = study(**{item.name: getattr(preset, item.name) for item in dataclasses.fields(Config)})
+    text = f"Defaults below are those of {'the paper' if real else 'the phantom demo; with --data PATH, the paper'}."
+    return tyro.cli(study, default=default, args=list(arguments), description=f"{study.__doc__}\n\n{text}")
+
+
+def plain(settings: Config) -> Config:
+    """The settings without what one study adds to them."""
+    return Config(**{item.name: getattr(settings, item.name) for item in dataclasses.fields(Config)})
+
+
+def explain(work: Callable[[], object]) -> int:
+    """Run `work`; a mistake of the user or of the machine is one clear line and exit code 2, not a traceback."""
+    try:
+        work()
+    except (ValueError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        return 130
+    return 0

@@ -1,0 +1,190 @@
+"""One trial of a synthesis study: train, validate, log. It never sees the test patients."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lab.config import Config, flatten
+from lab.data.batches import CaseStore
+from lab.data.cohort import Cohort
+from lab.synthesis.arithmetic import Arithmetic, choose, reset_peak_memory, use_threads
+from lab.synthesis.evaluate import evaluate, means
+from lab.synthesis.infer import synthesise
+from lab.synthesis.losses import make_loss
+from lab.synthesis.models import build, count_parameters
+from lab.synthesis.train import Fitted, fit
+from lab.track import runs
+
+PATIENTS_SHOWN = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that one trial needs; plain data, so that it can be handed to another process."""
+
+    config: Config
+    cohort: Cohort
+    split: pd.DataFrame
+    """Columns case_id and split."""
+    run_id: str
+    label: str
+    checkpoint: Path
+    workers: int = 1
+
+
+def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float:
+    """Train and validate one network, log everything to its run, return the objective's value.
+
+    `on_epoch` gets each epoch's figures and may raise to prune. Raises TrainingFailed with the reason where the trial
+    cannot go on.
+    """
+    config = job.config
+    use_threads(job.workers)
+    arithmetic = choose(config.train.device, config.train.precision, config.train.channels_last)
+    reset_peak_memory(arithmetic.device)
+    train, val = (store(job, part, arithmetic) for part in ("train", "val"))
+    network = build_network(config)
+    tags = {"label": job.label, "device": arithmetic.name, "seed": config.train.seed, "phantom": job.cohort.phantom}
+    runs.log_settings(job.run_id, flatten(config), tags | {"cohort_digest": job.cohort.digest})
+    runs.log_cohort(job.run_id, job.cohort, job.cohort.phantom)
+    runs.log_table(job.run_id, job.split, "split.csv")
+    runs.log_text(job.run_id, as_json(config), "config.json")
+
+    logged = runs.logged_steps(job.run_id, "train/loss")
+
+    def report(figures: dict[str, float]) -> None:
+        step = int(figures["epoch"])
+        if step not in logged:  # an epoch that was logged before a kill is not logged twice
+            runs.log_metrics(job.run_id, {k: v for k, v in figures.items() if "/" in k}, step)
+        on_epoch(figures)
+
+    loss = make_loss(config.loss.name, config.loss.mix_weights)
+    fitted = fit(
+        network, loss, train, val, config.train, arithmetic=arithmetic, checkpoint=job.checkpoint, on_epoch=report
+    )
+    return log_trained(job, fitted, val, arithmetic)
+
+
+def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic) -> float:
+    """Validation figures, slices, cost and the model itself; returns the objective's value."""
+    from lab.report.figures import save
+    from lab.report.sheets import trial_slices
+
+    config = job.config
+    whole = val if val.patch is None else store(job, "val", arithmetic, whole=True)
+    window = tile(config, job.cohort)
+
+    def predict(batch: Any) -> Any:
+        return synthesise(
+            fitted.network, batch.inputs, brain=batch.masks["brain"], arithmetic=arithmetic, window=window
+        )
+
+    table = evaluate(predict, whole)
+    runs.log_table(job.run_id, table, "val_patients.csv")
+    cases = table["case_id"].head(PATIENTS_SHOWN).tolist()
+    images = [predict(whole.batch([whole.case_ids.index(case)]))[0, 0].cpu().numpy() for case in cases]
+    patients = [drawn(job.cohort, case, config) for case in cases]
+    figure = trial_slices(patients, images, label=f"{job.label}, validation patients", phantom=job.cohort.phantom)
+    runs.log_file(job.run_id, "slices.png", lambda path: save(figure, path))
+
+    progress = fitted.progress
+    cost = {
+        "cost/parameters": count_parameters(fitted.network),
+        "cost/train_seconds": progress.seconds,
+        "cost/peak_memory_mb": fitted.peak_memory_mb,
+        "cost/epochs": progress.epoch,
+        "cost/best_epoch": progress.best_epoch,
+    }
+    figures = means(table, "val")  # one step after the last epoch: what the run table shows is the network that is kept
+    if not runs.logged_steps(job.run_id, "cost/epochs"):
+        runs.log_metrics(job.run_id, figures | cost, progress.epoch + 1)
+    from lab.track.package import log_network
+
+    uri = log_network(job.run_id, fitted.network, config.model, contract(config, job.cohort))
+    runs.log_settings(job.run_id, {}, {"model_uri": uri, "stopped_early": fitted.stopped_early})
+    return figures[config.study.objective]
+
+
+def store(job: Job, part: str, arithmetic: Arithmetic, *, whole: bool = False) -> CaseStore:
+    """The cases of one part of the split."""
+    config = job.config
+    edge = None
+    if config.train.patch_mm is not None and not whole:
+        edge = max(1, round(config.train.patch_mm / job.cohort.spacing_mm))
+    return CaseStore(
+        job.cohort,
+        job.split.loc[job.split["split"] == part, "case_id"].tolist(),
+        inputs=config.data.inputs,
+        target=config.data.target,
+        device=arithmetic.device,
+        patch=edge,
+    )
+
+
+def build_network(config: Config) -> Any:
+    """The network of a config, with weights drawn from its seed."""
+    model = config.model
+    return build(
+        model.id,
+        in_channels=len(config.data.inputs),
+        width=model.width,
+        depth=model.depth,
+        norm=model.norm,
+        dropout=model.dropout,
+        seed=config.train.seed,
+    )
+
+
+def tile(config: Config, cohort: Cohort) -> tuple[int, int, int] | None:
+    """The sliding window of a network that was trained on patches, None for one trained on whole volumes."""
+    if config.train.patch_mm is None:
+        return None
+    return (max(1, round(config.train.patch_mm / cohort.spacing_mm)),) * 3
+
+
+def drawn(cohort: Cohort, case_id: str, config: Config) -> Any:
+    """A patient as the slice figures want it."""
+    from lab.report.slices import patient_from
+
+    data = config.data
+    return patient_from(
+        cohort,
+        case_id,
+        inputs=data.inputs,
+        target=data.target,
+        threshold=data.enhancement_threshold,
+        enhancing_ml=data.enhancing_ml,
+    )
+
+
+def contract(config: Config, cohort: Cohort) -> dict[str, Any]:
+    """How images are prepared for a network of this study; travels with its weights."""
+    data = config.data
+    return {
+        "inputs": list(data.inputs),
+        "target": data.target,
+        "spacing_mm": cohort.spacing_mm,
+        "shape": list(cohort.shape),
+        "preparation": cohort.manifest["settings"],
+        "cohort_digest": cohort.digest,
+        "phantom": cohort.phantom,
+    }
+
+
+def as_json(config: Config) -> str:
+    """All settings, nested, for people and programs."""
+    import json
+
+    return json.dumps(asdict(config), indent=2, default=str)
+
+
+def discard(checkpoint: Path) -> None:
+    """Remove the checkpoint of a trial that is told and done."""
+    with contextlib.suppress(FileNotFoundError):
+        checkpoint.unlink()

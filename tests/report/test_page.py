@@ -1,0 +1,111 @@
+import re
+from html.parser import HTMLParser
+
+import pytest
+
+from lab.report.boxes import box_plots
+from lab.report.findings import findings
+from lab.report.page import report_page, save_page
+from lab.report.published import comparable
+from lab.report.stats import paired_tests
+from lab.report.tables import paper_table
+
+VOID = {"meta", "img", "br", "hr", "link", "input"}
+
+
+class Outline(HTMLParser):
+    """Fails on a tag that is closed out of order; keeps headings and images."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.images: list[str] = []
+        self.feed(text)
+        assert self.open == []
+
+    def handle_starttag(self, tag, attrs):
+        if tag == "img":
+            self.images.append(dict(attrs)["src"])
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("h1", "h2"):
+            self.headings.append(data)
+
+
+def build(patients, trials, *, phantom=True, **changes):
+    comparison = comparable(phantom=phantom, dataset="EGD", spacing_mm=1, width=64, depth=5)
+    tests = paired_tests(patients)
+    settings = {
+        "title": "Architecture study",
+        "question": "Which network is closest to the truth?",
+        "phantom": phantom,
+        "table": paper_table(patients, study="architecture", comparison=comparison, phantom=phantom, dataset="EGD"),
+        "findings": findings(patients, tests, comparison=comparison, phantom=phantom),
+        "figures": {"Scores of every patient": box_plots(patients, phantom=phantom, metrics=("mae_brain",))},
+        "cohort": {"patients": 8, "digest": "abc123"},
+        "settings": {"train.epochs": 300, "data.inputs": ("T1", "T2"), "data.path": None},
+        "trials": trials,
+        "tests": tests,
+        "names": {"0": "model 0, L1"},
+    }
+    return report_page(**(settings | changes))
+
+
+@pytest.fixture(scope="module")
+def page(patients, trials):
+    return build(patients, trials)
+
+
+def test_the_page_has_all_its_parts_in_order(page):
+    outline = Outline(page)
+    assert outline.headings == [
+        "Architecture study (phantom)", "Question", "What was run", "Findings", "Scores", "Figures", "Paired tests",
+        "Cost", "Settings",
+    ]  # fmt: skip
+    for text in ("Which network is closest", "abc123", "train.epochs", "T1, T2", "model 3, SSIM", "3M"):
+        assert text in page
+
+
+def test_the_page_needs_nothing_from_elsewhere(page):
+    images = Outline(page).images
+    assert len(images) == 1
+    assert images[0].startswith("data:image/png;base64,iVBOR")
+    assert not re.search(r"(https?:)?//[a-z]", page.replace(images[0], ""))
+    assert "<script" not in page
+
+
+def test_the_phantom_is_named_and_published_figures_are_withheld(page, patients, trials):
+    assert "every patient in this report is simulated" in page
+    assert 'class="published"' not in page
+    real = build(patients, trials, phantom=False)
+    assert "simulated" not in real
+    assert 'class="published"' in real
+
+
+def test_every_text_is_escaped(patients, trials):
+    nasty = "<img src=x onerror=alert(1)>"
+    page = build(
+        patients, trials.assign(label=nasty, state=nasty), title=nasty, question=nasty, findings=nasty,
+        cohort={nasty: nasty}, settings={nasty: [nasty]}, names={"0": nasty}, figures={nasty: b"png"},
+    )  # fmt: skip
+    assert nasty not in page
+    assert "onerror" in page
+    Outline(page)
+
+
+def test_a_page_without_tests_or_costs_says_so(patients, trials):
+    page = build(patients, trials[:0], tests=None, figures={})
+    assert "No paired test was made" in page
+    assert "No cost was recorded" in page
+
+
+def test_a_saved_page_is_whole(tmp_path, page):
+    path = save_page(page, tmp_path / "reports" / "report.html")
+    assert path.read_text(encoding="utf-8") == page
+    assert [file.name for file in path.parent.iterdir()] == ["report.html"]

@@ -1,0 +1,166 @@
+from io import StringIO
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from lab.report.console import WIDTH, as_text
+from lab.report.findings import findings
+from lab.report.published import comparable
+from lab.report.stats import paired_tests
+from lab.report.tables import COLUMNS, as_csv, as_html, as_markdown, best, paper_table, region_count, summarise
+
+ON_EGD = {"phantom": False, "dataset": "EGD", "spacing_mm": 1.0, "width": 64, "depth": 5}
+FAIR, SMALLER = comparable(**ON_EGD), comparable(**(ON_EGD | {"width": 8}))
+PHANTOM = comparable(**(ON_EGD | {"phantom": True}))
+
+
+@pytest.fixture
+def beside(patients):
+    """The table with published rows: models 0 and 3 with SSIM are in the paper's architecture study, L1 is not."""
+    return paper_table(patients, study="architecture", comparison=SMALLER, phantom=False, dataset="EGD")
+
+
+def test_means_and_sds_are_those_of_a_hand_computation(patients):
+    row = summarise(patients).set_index("trial").loc[2]
+    values = patients.loc[patients["trial"] == 2, "mae_brain"].tolist()
+    mean = sum(values) / len(values)
+    assert row["mae_brain_mean"] == pytest.approx(mean)
+    assert row["mae_brain_sd"] == pytest.approx((sum((v - mean) ** 2 for v in values) / (len(values) - 1)) ** 0.5)
+
+
+def test_empty_regions_are_not_counted(patients):
+    rows = summarise(patients)
+    assert (rows["mae_tumour_n"] == 7).all()
+    assert (rows["mae_brain_n"] == 8).all()
+    assert region_count(rows, "tumour") == "7"
+    known = patients[(patients["trial"] == 0) & (patients["case_id"] != "case-03")]
+    assert rows.set_index("trial").loc[0, "ssim_tumour_mean"] == pytest.approx(known["ssim_tumour"].mean())
+
+
+def test_a_region_empty_in_every_patient_gives_dashes_not_nan(patients):
+    table = paper_table(patients.assign(mae_tumour=np.nan), study="architecture", comparison=FAIR, phantom=False)
+    for text in (as_text(table), as_markdown(table), as_html(table)):
+        assert "nan" not in text
+
+
+def test_trials_are_grouped_by_loss_and_rivals_come_last(patients):
+    mixed = pd.concat([patients[patients["trial"] == trial] for trial in ("copy T1", 3, 0, 2, "linear regression", 1)])
+    assert summarise(mixed)["trial"].tolist() == [3, 2, 0, 1, "copy T1", "linear regression"]
+
+
+def test_scans_of_one_patient_are_averaged_first(patients):
+    twice = patients.assign(patient_id=patients["case_id"].replace("case-01", "case-00"))
+    row = summarise(twice).set_index("trial").loc[0]
+    values = patients[patients["trial"] == 0].set_index("case_id")["mae_brain"]
+    by_patient = [values[["case-00", "case-01"]].mean(), *values.drop(["case-00", "case-01"])]
+    assert row["mae_brain_n"] == 7
+    assert row["mae_brain_mean"] == pytest.approx(np.mean(by_patient))
+
+
+def test_best_is_low_for_errors_and_high_for_ssim(patients):
+    rows = summarise(patients)
+    for column in ("mae_brain", "ssim_brain"):
+        means = rows.set_index("trial")[f"{column}_mean"].astype(float)
+        winner = means.idxmin() if column == "mae_brain" else means.idxmax()
+        assert winner in best(rows, column)
+        assert "copy T1" not in best(rows, column)
+
+
+def test_equal_to_the_digits_shown_means_equally_best(patients):
+    rows = summarise(patients)
+    rows.loc[:1, "mae_brain_mean"] = [0.01001, 0.01002]
+    assert best(rows, "mae_brain") == set(rows["trial"][:2])
+
+
+def test_console_table_is_aligned_and_fits(beside, patients):
+    lines = as_text(beside).splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    row = next(line for line in lines if line.startswith("model 0, SSIM"))
+    assert f"{summarise(patients).set_index('trial').loc[2, 'mae_brain_mean']:.3f}" in row
+    assert lines[lines.index(row) + 2].startswith("  published")
+    assert sum("*" in line for line in lines[:-8]) >= 1
+
+
+def test_long_labels_do_not_break_the_console_table(patients):
+    long = patients.assign(
+        label=patients["label"].astype(str) + ", width 32, depth 4, instance norm, learning rate 0.001"
+    )
+    table = paper_table(long, study="architecture", comparison=PHANTOM, phantom=True)
+    assert max(map(len, as_text(table).splitlines())) <= WIDTH
+
+
+def test_published_figures_stand_only_beside_networks_of_the_paper(beside):
+    assert set(beside.published) == {2, 3}
+    assert "0.737" in as_text(beside)
+    assert "orientation only" in as_text(beside)
+    assert "width 8" in as_html(beside)
+    assert as_html(beside).count('class="published"') == 2
+    numbers = pd.read_csv(StringIO(as_csv(beside)))
+    assert numbers.set_index("label").loc["model 0, SSIM", "published_ssim_brain_mean"] == 0.737
+    assert np.isnan(numbers.set_index("label").loc["model 0, L1", "published_ssim_brain_mean"])
+
+
+def test_phantom_withholds_the_published_figures_everywhere_and_says_phantom(patients):
+    table = paper_table(patients, study="architecture", comparison=PHANTOM, phantom=True, dataset="EGD")
+    assert "phantom" in table.title
+    for text in (as_text(table), as_markdown(table), as_html(table), as_csv(table)):
+        assert "phantom" in text
+        assert "0.737" not in text
+    assert "published_" not in as_csv(table)
+    with pytest.raises(ValueError, match="phantom"):
+        paper_table(patients, study="architecture", comparison=FAIR, phantom=True)
+
+
+def test_csv_holds_every_number_unrounded(patients, beside):
+    numbers = pd.read_csv(StringIO(as_csv(beside)))
+    assert len(numbers) == 6
+    for column in COLUMNS:
+        expected = summarise(patients)[f"{column}_mean"].to_numpy(float)
+        np.testing.assert_allclose(numbers[f"{column}_mean"], expected, rtol=1e-5)
+
+
+def test_html_is_escaped_and_counts_its_best_cells(patients):
+    nasty = patients.assign(label=patients["label"].replace("model 0, L1", "<script>alert(1)</script>"))
+    text = as_html(paper_table(nasty, study="own", comparison=FAIR, phantom=False, dataset="<b>"))
+    assert "<script>" not in text
+    assert "&lt;b&gt;" in text
+    assert text.count("class=best") >= 9
+
+
+def test_wrong_tables_are_refused(patients):
+    with pytest.raises(ValueError, match="lacks"):
+        summarise(patients.drop(columns="mse_brain"))
+    with pytest.raises(ValueError, match="empty"):
+        summarise(patients[:0])
+    with pytest.raises(ValueError, match="twice"):
+        summarise(pd.concat([patients, patients[:1]]))
+
+
+def test_findings_name_a_difference_only_where_the_corrected_test_does(patients):
+    clear = findings(patients, paired_tests(patients), comparison=FAIR, phantom=False)
+    assert "find a difference" in clear or "finds a difference" in clear
+    tests = paired_tests(patients).assign(p_holm=1.0)
+    unclear = findings(patients, tests, comparison=FAIR, phantom=False)
+    assert "may be chance" in unclear
+    assert "better" not in unclear
+    assert "No paired test" in findings(patients, None, comparison=FAIR, phantom=False)
+
+
+def test_findings_point_the_right_way(patients):
+    pair = {"n": 8, "p": 0.001, "p_holm": 0.01, "a": "copy T1", "b": 2}
+    lower = pd.DataFrame([{"metric": "mae_brain", "median_difference": 0.05, **pair}])  # copy T1 has more error
+    assert "Against copy T1, model 0, SSIM is better" in findings(patients, lower, comparison=FAIR, phantom=False)
+    higher = pd.DataFrame([{"metric": "ssim_brain", "median_difference": 0.05, **pair}])  # copy T1 has more SSIM
+    text = findings(patients, higher, comparison=FAIR, phantom=False, metric="ssim_brain")
+    assert "Against copy T1, no network is better and model 0, SSIM is worse" in text
+
+
+def test_findings_say_when_patients_are_too_few_and_when_they_are_simulated(patients):
+    few = patients[patients["case_id"] < "case-06"]
+    text = findings(few, paired_tests(few), comparison=PHANTOM, phantom=True)
+    assert "more patients" in text
+    assert "simulated" in text
+    assert "withheld" in text
+    three = patients[patients["case_id"] < "case-03"]
+    assert "3 patients cannot carry one" in findings(three, paired_tests(three), comparison=PHANTOM, phantom=True)
