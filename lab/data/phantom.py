@@ -1,8 +1,8 @@
 """The phantom: a digital glioma cohort, written as an EGD tree.
 
 Each patient (patient.py) has MNI152 anatomy (anatomy.py), a simulated tumour (lesion.py) and four simulated scans
-(scanner.py, physics.py). Patient `index` of seed `seed` is a pure function of (seed, index, spacing): the same bits on every call. A phantom is not a
-patient: whatever is shown of it carries the word phantom.
+(scanner.py, physics.py), and is a pure function of (seed, index, spacing): the same bits on every call. A phantom is
+not a patient: whatever is shown of it carries the word phantom.
 """
 
 from __future__ import annotations
@@ -105,14 +105,14 @@ def _write_missing(out: Path, settings: dict[str, Any], processes: int | None) -
     """Number of patients that are complete, at the start and each time one more is."""
     seed, total = settings["seed"], settings["subjects"]
     missing = [i for i in range(total) if not (_folder(out, i) / "metadata.json").exists()]
-    done = total - len(missing)
-    yield done
+    kept = total - len(missing)
+    yield kept
     if not missing:
         return
     processes = min(processes or len(os.sched_getaffinity(0)), len(missing))
     atlas = anatomy.load_atlas(settings["spacing_mm"])
     if processes == 1:
-        for done, index in enumerate(missing, start=done + 1):
+        for done, index in enumerate(missing, start=kept + 1):
             _write_subject(_folder(out, index), make_subject(seed, index, atlas=atlas, with_truth=False))
             yield done
         return
@@ -120,7 +120,7 @@ def _write_missing(out: Path, settings: dict[str, Any], processes: int | None) -
     with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=(atlas,)) as pool:
         try:
             futures = [pool.submit(_work, _folder(out, index), seed, index) for index in missing]
-            for done, future in enumerate(as_completed(futures), start=done + 1):
+            for done, future in enumerate(as_completed(futures), start=kept + 1):
                 future.result()
                 yield done
         finally:

@@ -21,8 +21,8 @@ SCANNERS = {
     "GE": {"T1": (600, 11), "T2": (4900, 104), "FLAIR": (9500, 120)},
 }
 """Repetition and echo time (ms) by vendor, round which each site varies."""
-_FLOW_VOID = {"T1": 0.75, "T2": 0.3, "FLAIR": 0.3, "T1GD": 1.0}
-"""Moving blood loses signal between the pulses, least when contrast agent has shortened its T1."""
+_FLOW_VOID = {"T1": 0.75, "T2": 0.3, "FLAIR": 0.3, "T1GD": 0.75}
+"""Moving blood loses signal between the pulses; not so where contrast agent has shortened its T1."""
 LEAK_SHARE = {"tumour": 1.0, "oedema": 0.12, "necrosis": 0.1}
 """Concentration relative to the solid tumour's."""
 _CHUNK = 1 << 16
@@ -110,7 +110,7 @@ def scan(sample: Sample, name: str, sequence: Sequence) -> Volume:
         level["grey"] += np.float32(0.04) * (enhanced - level["blood"])
         level["white"] += np.float32(0.02) * (enhanced - level["blood"])
         level["blood"] = enhanced
-    level["blood"] *= np.float32(_FLOW_VOID[name])
+    level["blood"] *= np.float32(1.0 if dose else _FLOW_VOID[name])
     values = np.zeros(head.grid.shape, dtype=np.float32)
     flat = values.reshape(-1)
     flat[head.brain] = np.array(list(level.values()), dtype=np.float32) @ sample.brain

@@ -122,9 +122,9 @@ def paper_table(
 ) -> PaperTable:
     """The table in the paper's shape, with the published rows where `comparison` (see `comparable`) shows them.
 
-    `beside` names the trials that may have one (leave out those of a guided search, whose settings `comparison` does not
-    describe); by default all. The title carries the word phantom whenever `phantom` is true, and published figures are
-    then never shown.
+    `beside` names the trials that may have one (leave out those of a guided search, whose settings `comparison` does
+    not describe); by default all. The title carries the word phantom whenever `phantom` is true, and published figures
+    are then never shown.
     """
     if phantom and comparison.shown:
         raise ValueError("published figures must not stand beside a phantom's: pass comparable(phantom=True, ...)")

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from lab.config import DataConfig
+from lab.data.cohort import Cohort, read_index
+from lab.data.prepare import prepare
+
 BRATS_2023 = {"T1": "-t1n", "T1GD": "-t1c", "T2": "-t2w", "FLAIR": "-t2f", "MASK": "-seg"}
 BRATS_2021 = {"T1": "_t1", "T1GD": "_t1ce", "T2": "_t2", "FLAIR": "_flair", "MASK": "_seg"}
+SETTINGS = DataConfig()
+ONE_CLASS = DataConfig(allow_one_class=True)
 SHAPE, SPACING = (44, 52, 46), 4.0
 AFFINE = np.array([[4.0, 0, 0, -90], [0, 4.0, 0, -126], [0, 0, 4.0, -72], [0, 0, 0, 1]])
 
@@ -62,3 +69,14 @@ def brats_tree(root: Path, enhancing: int = 2, others: int = 2) -> Path:
     for number in range(enhancing + others):
         brats_case(root, f"BraTS-GLI-{number:05d}-000", head(number, enhancing=number < enhancing))
     return root
+
+
+def run(source: Path, out: Path, settings: DataConfig = SETTINGS, **options: Any) -> Cohort:
+    """Prepare in this process."""
+    return prepare(source, out, settings, processes=1, **options)
+
+
+def left_out(out: Path) -> dict[str, str]:
+    """Reason by case id."""
+    table = read_index(out / "index.csv").set_index("case_id")
+    return table.loc[table["status"] == "left out", "reason"].to_dict()

@@ -90,8 +90,10 @@ def test_long_labels_do_not_break_the_console_table(patients):
     assert max(map(len, as_text(table).splitlines())) <= WIDTH
 
 
-def test_published_figures_stand_only_beside_networks_of_the_paper(beside):
+def test_published_figures_stand_only_beside_networks_of_the_paper(beside, patients):
     assert set(beside.published) == {2, 3}
+    one = paper_table(patients, study="architecture", comparison=FAIR, phantom=False, beside=[3])
+    assert set(one.published) == {3}
     assert "0.737" in as_text(beside)
     assert "orientation only" in as_text(beside)
     assert "width 8" in as_html(beside)

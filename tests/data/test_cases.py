@@ -1,0 +1,279 @@
+"""One subject -> one case: values, masks, orientation and grid; EGD's way; and the real cases where present."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from safetensors.numpy import load_file
+from scan_trees import (
+    BRATS_2021,
+    BRATS_2023,
+    ONE_CLASS,
+    SETTINGS,
+    SPACING,
+    brats_case,
+    brats_tree,
+    head,
+    left_out,
+    run,
+    save,
+    save_as,
+)
+from scipy import ndimage
+
+from lab.config import DataConfig
+from lab.data import brain, geometry, storage
+from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR
+from lab.data.prepare import prepare
+
+REAL = Path(__file__).parents[3] / "shared" / "cases"
+needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real cases are not in {REAL}")
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    return brats_tree(tmp_path_factory.mktemp("brats"))
+
+
+@pytest.fixture(scope="module")
+def cohort(tree, tmp_path_factory):
+    return run(tree, tmp_path_factory.mktemp("out") / "cohort")
+
+
+def test_values_follow_the_paper(cohort):
+    assert cohort.channels == ("T1", "T2", "FLAIR", "T1GD")
+    assert (cohort.shape, cohort.spacing_mm) == ((40, 48, 40), SPACING)
+    for number, case_id in enumerate(cohort.index.index):
+        image, mask = cohort.load(case_id)
+        assert (image.dtype, image.shape, mask.dtype) == (np.float16, (4, 40, 48, 40), np.uint8)
+        truth = head(number, enhancing=number < 2)
+        inside = (mask & BRAIN) > 0
+        assert inside.sum() == (truth["T1"] != 0).sum()
+        assert (image[:, ~inside] == -1).all()
+        assert np.abs(image).max() <= 1
+        for channel, name in zip(image, cohort.channels):
+            values = truth[name][truth["T1"] != 0].astype(float)
+            expected = np.clip((values - values.mean()) / values.std() / 4, -1, 1)
+            np.testing.assert_allclose(np.sort(channel[inside]), np.sort(expected), atol=1e-3)
+        contrast = image[3].astype(np.float32) - image[0]
+        np.testing.assert_array_equal((mask & ENHANCEMENT) > 0, (contrast > 0.3) & inside)
+        assert ((mask & TUMOUR) > 0).sum() == (truth["MASK"] > 0).sum()
+        assert ((mask & EXPERT) > 0).sum() == (truth["MASK"] == 3).sum()
+
+
+def test_the_cut_follows_the_settings(tree, cohort, tmp_path):
+    narrow = run(tree, tmp_path / "out", DataConfig(clip_sigma=1.0))
+    wide, _ = cohort.load(cohort.index.index[0])
+    np.testing.assert_allclose(narrow.load(cohort.index.index[0])[0], np.clip(4 * wide.astype(float), -1, 1), atol=3e-3)
+
+
+def test_case_files_are_safetensors_that_describe_themselves(cohort):
+    path = cohort.path / "cases" / "BraTS-GLI-00000-000.safetensors"
+    image, mask = cohort.load(path.stem)
+    tensors = load_file(path)
+    np.testing.assert_array_equal(tensors["image"], image)
+    np.testing.assert_array_equal(tensors["mask"], mask)
+    row = storage.read_record(path)["row"]
+    assert row["tumour_ml"] == cohort.index.loc[path.stem, "tumour_ml"]
+    assert row["sha256"] == storage.content_digest(image, mask) == cohort.index.loc[path.stem, "sha256"]
+    with pytest.raises(ValueError, match="read-only"):
+        image[0, 0, 0, 0] = 1
+
+
+def test_the_window_is_an_exact_crop_round_the_brain(cohort):
+    _, mask = cohort.load(cohort.index.index[0])
+    box = geometry.bounding_box((mask & BRAIN) > 0)
+    for side, size in zip(box, cohort.shape):
+        assert abs(side.start - (size - side.stop)) <= 1
+    truth = head(0)["MASK"]
+    inside = geometry.bounding_box(truth)
+    prepared = geometry.bounding_box((mask & TUMOUR) > 0)
+    np.testing.assert_array_equal(truth[inside] > 0, (mask[prepared] & TUMOUR) > 0)
+
+
+def test_index_says_who_enhances_and_how_much(cohort):
+    index = cohort.index
+    assert index["enhancing"].tolist() == [True, True, False, False]
+    assert set(index["enhancing_by"]) == {"expert label"}
+    for number, row in enumerate(index.itertuples()):
+        truth = head(number, enhancing=number < 2)["MASK"]
+        assert row.tumour_ml == pytest.approx((truth > 0).sum() * 0.064)
+        assert row.label_enhancing_ml == pytest.approx((truth == 3).sum() * 0.064)
+        assert row.brain_outside_ml == 0
+    assert (index["rule_enhancing_ml"][:2] > 2).all()
+    assert (index["rule_enhancing_ml"][2:] < 0.5).all()
+    assert index["grade"].isna().all()
+
+
+@pytest.mark.parametrize("axes", ["LPS", "PIR"])
+def test_stored_orientation_changes_nothing(axes, cohort, tmp_path):
+    for number in range(4):
+        for name, data in head(number, enhancing=number < 2).items():
+            if name in BRATS_2023:
+                case_id = f"BraTS-GLI-{number:05d}-000"
+                stored = axes if name != "T2" else "RAS"  # a mixture within one subject as well
+                save_as(tmp_path / "scans" / case_id / f"{case_id}{BRATS_2023[name]}.nii.gz", data, stored)
+    other = run(tmp_path / "scans", tmp_path / "out")
+    assert other.digest == cohort.digest
+    assert other.index["sha256"].tolist() == cohort.index["sha256"].tolist()
+
+
+def test_both_codings_of_the_enhancing_label_agree(cohort, tmp_path):
+    for number in range(4):
+        volumes = head(number, enhancing=number < 2, label=4)
+        brats_case(tmp_path / "scans", f"BraTS2021_{number:05d}", volumes, BRATS_2021)
+    other = run(tmp_path / "scans", tmp_path / "out")
+    assert other.index["sha256"].tolist() == cohort.index["sha256"].tolist()
+
+
+def test_any_list_of_inputs_works(tmp_path):
+    suffixes = {**BRATS_2023, "ADC": "-adc"}
+    for number in range(2):
+        brats_case(tmp_path / "scans", f"BraTS-GLI-{number:05d}-000", head(number, enhancing=number < 1), suffixes)
+    cohort = run(tmp_path / "scans", tmp_path / "out", DataConfig(inputs=("t2", "Adc")))
+    assert cohort.channels == ("t2", "Adc", "T1", "T1GD")
+    assert cohort.channel("ADC") == 1
+    default = run(tmp_path / "scans", tmp_path / "default")
+    np.testing.assert_array_equal(cohort.load(cohort.index.index[0])[0][2], default.load(cohort.index.index[0])[0][0])
+    with pytest.raises(ValueError, match="among the inputs"):
+        run(tmp_path / "scans", tmp_path / "out", DataConfig(inputs=("T1", "t1gd")))
+
+
+def test_coarser_grids_average_whole_blocks(tree, tmp_path):
+    cohort = run(tree, tmp_path / "out", DataConfig(spacing_mm=8.0))
+    assert cohort.shape == (20, 24, 20)
+    image, mask = cohort.load(cohort.index.index[0])
+    truth = head(0)
+    solid = ndimage.binary_fill_holes(truth["T1"] != 0)
+    window = geometry.window_round(geometry.bounding_box(solid), (SPACING,) * 3, cohort.shape, 8.0)
+    padded = {name: np.pad(volume * 1.0, 20) for name, volume in {**truth, "brain": solid}.items()}
+    start = np.array(window.start) + 20
+    blocks = {
+        name: volume[tuple(slice(first, first + 2 * size) for first, size in zip(start, cohort.shape))]
+        .reshape(20, 2, 24, 2, 20, 2)
+        .mean(axis=(1, 3, 5))
+        for name, volume in padded.items()
+    }
+    inside = blocks["brain"] >= 0.5
+    np.testing.assert_array_equal((mask & BRAIN) > 0, inside)
+    values = blocks["T2"][inside] / blocks["brain"][inside]
+    expected = np.clip((values - values.mean()) / values.std() / 4, -1, 1)
+    np.testing.assert_allclose(image[1][inside], expected, atol=1e-3)
+    assert cohort.index["tumour_ml"].iloc[0] == pytest.approx((truth["MASK"] > 0).sum() * 0.064)
+
+
+def test_resampling_keeps_straight_lines_and_the_mean():
+    ramp = np.broadcast_to(np.arange(40.0)[:, None, None], (40, 40, 40))
+    for ratio in (0.5, 0.8, 1.5, 2.0, 2.5):
+        size = int(24 / ratio)
+        window = geometry.Window((8, 8, 8), (size, size, size), (ratio, ratio, ratio))
+        centres = 8 + ratio * (np.arange(size) + 0.5) - 0.5
+        tolerance = 0 if ratio in (0.5, 2.0) else 0.51  # a box over parts of voxels shifts a ramp by less than half
+        np.testing.assert_allclose(window.apply(ramp)[:, 3, 3], centres, atol=1e-4 + tolerance)
+        np.testing.assert_allclose(window.apply(np.ones((40, 40, 40)))[1:-1, 1:-1, 1:-1], 1, atol=1e-5)
+    outside = geometry.Window((-30, 0, 0), (10, 10, 10), (1.5, 1.5, 1.5)).apply(ramp + 1)
+    assert not outside.any()
+
+
+def test_brain_is_what_every_sequence_shows_with_holes_filled(tmp_path):
+    volumes = head(0)
+    volumes["T2"][22, 26, 22] = 0  # a zero inside is a hole, not background
+    volumes["T1GD"][:, :, :10] = 0  # the field of view of one sequence ends early
+    volumes["T1"][0, 0, 0] = -1  # ringing far outside, in one sequence only
+    brats_case(tmp_path / "scans", "BraTS-GLI-00000-000", volumes)
+    cohort = run(tmp_path / "scans", tmp_path / "out", ONE_CLASS)
+    expected = head(0)["T1"] != 0
+    expected[:, :, :10] = False
+    assert cohort.index["brain_ml"].iloc[0] == pytest.approx(expected.sum() * 0.064)
+
+
+# --- scans in MNI152 space that are not skull-stripped (EGD)
+
+
+def egd_case(root: Path, case_id: str, shift_mm: float = 0.0, margin: int = 0) -> None:
+    """A head of noise in air round the atlas' brain, at 4 mm; the tumour enhances by the rule."""
+    rng = np.random.default_rng(3)
+    atlas, affine = brain._atlas()
+    coarse, spaced = np.pad(atlas[::4, ::4, ::4], margin), affine @ np.diag([4, 4, 4, 1.0])
+    spaced[:3, 3] -= 4 * margin
+    skin = ndimage.binary_dilation(coarse, iterations=2)
+    distance = np.sqrt(((np.indices(coarse.shape) - np.array([30, 30, 25])[:, None, None, None]) ** 2).sum(0))
+    spaced[2, 3] += shift_mm
+    for name in ("T1", "T2", "FLAIR", "T1GD"):
+        tissue = 300 + 80 * np.sin(np.indices(coarse.shape)[0] / 3) + rng.normal(0, 8, coarse.shape)
+        values = np.where(coarse, tissue, np.where(skin, 700, rng.rayleigh(4, coarse.shape)))
+        values[(distance < 3) & (name == "T1GD")] += 300
+        save(root / "SUBJECTS" / case_id / f"{name}.nii.gz", values.astype(np.float32), spaced)
+    save(root / "SUBJECTS" / case_id / "MASK.nii.gz", (distance < 5).astype(np.uint8), spaced)
+
+
+def test_egd_takes_the_atlas_and_the_rule(tmp_path):
+    egd_case(tmp_path / "egd", "EGD-0001")
+    egd_case(tmp_path / "egd", "EGD-0002", shift_mm=60.0)
+    egd_case(tmp_path / "egd", "EGD-0003", shift_mm=60.0, margin=16)
+    egd_case(tmp_path / "egd", "EGD-0004")
+    low = tmp_path / "egd" / "SUBJECTS" / "EGD-0004" / "T2.nii.gz"
+    image = nib.load(low)
+    save(low, np.where(np.arange(image.shape[2]) < 20, 0, image.get_fdata()), image.affine)
+    (tmp_path / "egd" / "phantom.json").write_text(json.dumps({"phantom": True, "seed": 0}))
+    cohort = run(tmp_path / "egd", tmp_path / "out", ONE_CLASS)
+    assert cohort.index.index.tolist() == ["EGD-0001"]
+    reasons = left_out(tmp_path / "out")
+    assert reasons["EGD-0002"].startswith("holds only")  # the atlas' brain reaches out of the image
+    assert reasons["EGD-0003"].startswith("T1 is dark in")  # the atlas' brain lies partly in air
+    assert "not registered to MNI152" in reasons["EGD-0002"]
+    assert "not registered to MNI152" in reasons["EGD-0003"]
+    assert "of the brain is seen in every sequence" in reasons["EGD-0004"]
+    row = cohort.index.iloc[0]
+    assert row["brain_ml"] == pytest.approx(brain._atlas()[0][::4, ::4, ::4].sum() * 0.064, rel=0.01)
+    assert row["enhancing_by"] == "paper's rule"
+    assert row["enhancing"]
+    assert pd.isna(row["label_enhancing_ml"])
+    assert row["rule_enhancing_ml"] == pytest.approx(7, rel=0.2)
+    assert cohort.phantom
+    assert not ((cohort.load("EGD-0001")[1] & EXPERT) > 0).any()
+
+
+# --- real patients
+
+
+@needs_real
+def test_real_2mm_volumes_agree_with_the_published_table(tmp_path):
+    cohort = prepare(REAL / "brats2023-2mm", tmp_path / "out", SETTINGS, processes=2)
+    assert cohort.shape == (80, 96, 80)
+    truth = pd.read_csv(REAL / "subjects.csv", index_col="case")
+    table = cohort.index.join(truth, rsuffix="_true")
+    assert len(table) == 28
+    assert (table["tumour_ml"] - table["tumour_ml_true"]).abs().max() <= 0.0051
+    assert (table["label_enhancing_ml"] - table["enhancing_ml"]).abs().max() <= 0.0051
+    assert (table["enhancing"] == (table["enhancing_ml"] >= 0.5)).all()
+    assert (table["brain_outside_ml"] == 0).all()
+    for case_id in cohort.index.index:
+        image, mask = cohort.load(case_id)
+        inside = (mask & BRAIN) > 0
+        assert 1000 < inside.sum() * 0.008 < 2000
+        assert not ((mask & TUMOUR > 0) & ~inside).any()
+        assert not ((mask & EXPERT > 0) & ~(mask & TUMOUR > 0)).any()
+        values = image[:, inside].astype(np.float32)
+        assert np.abs(values.mean(axis=1)).max() < 0.01
+        assert ((values.std(axis=1) > 0.2) & (values.std(axis=1) < 0.251)).all()
+
+
+@needs_real
+def test_real_lps_case_equals_its_ras_copy(tmp_path):
+    source = REAL / "brats2021-1mm" / "BraTS2021_01481"
+    for path in source.iterdir():
+        copy = tmp_path / "scans" / source.name / path.name
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        image = nib.load(path)
+        assert nib.aff2axcodes(image.affine) == ("L", "P", "S")
+        nib.save(nib.as_closest_canonical(image), copy)
+    settings = DataConfig(allow_one_class=True, spacing_mm=4.0)
+    copy = run(tmp_path / "scans", tmp_path / "ras", settings)
+    original = run(source, tmp_path / "lps", settings)
+    assert copy.digest == original.digest
