@@ -59,7 +59,7 @@ class DataConfig:
 class PhantomConfig:
     """The embedded digital cohort, used where no data path is given."""
 
-    subjects: int = 48
+    subjects: int = 40
     """Number of patients."""
     seed: int = 0
     """Patient i of seed s is always the same patient."""
@@ -157,9 +157,10 @@ PAPER = Config()
 """The published settings; the voxel size follows the scans."""
 
 DEMO = Config(
-    data=DataConfig(spacing_mm=4.0),
+    data=DataConfig(spacing_mm=4.0, split=(0.6, 0.15, 0.25)),
     model=ModelConfig(width=8, depth=3),
-    train=TrainConfig(epochs=12, batch_size=4, learning_rate=2e-3, flip="random"),
+    train=TrainConfig(epochs=8, batch_size=2, learning_rate=2e-3, flip="random"),
+    study=StudyConfig(workers=2),
 )
 """The phantom at 4 mm with a narrow network: three halvings end at the paper's 5 x 6 x 5 bottleneck."""
 

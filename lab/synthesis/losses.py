@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from lab.synthesis.ssim import ssim
+from lab.synthesis.ssim import BLACK, ssim
 
 Masks = Mapping[str, Tensor]
 Loss = Callable[[Tensor, Tensor, Masks], Tensor]
@@ -76,8 +76,8 @@ def l2_enhancement(prediction: Tensor, target: Tensor, masks: Masks) -> Tensor:
 
 
 def ssim_loss(prediction: Tensor, target: Tensor, masks: Masks) -> Tensor:
-    """1 - mean SSIM over an 11 x 11 x 11 window (Wang et al. 2004); raises ValueError for an edge below 11 voxels."""
-    return 1 - ssim(prediction, target).mean()
+    """1 - mean SSIM, 11 x 11 x 11 window, counted from black (Wang et al. 2004); raises ValueError for an edge below 11 voxels."""
+    return 1 - ssim(prediction, target, floor=BLACK).mean()
 
 
 def mix(weight_l1: float, weight_ssim: float, weight_enhancement: float) -> Loss:

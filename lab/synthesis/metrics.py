@@ -3,9 +3,10 @@
 Each metric takes prediction and target (B, 1, X, Y, Z) in [-1, 1] and `masks`, bool tensors of the same shape under
 `brain` and `tumour`, and gives one value per patient, (B,), in float32 whatever the inputs' precision.
 
-`ssim_image` averages over the voxels whose whole window lies in the volume (MONAI's and scikit-image's figure);
-`ssim_brain` and `ssim_tumour` average the map, symmetric at the border, over the mask. Over an empty mask there is
-nothing to get wrong: the errors are 0 and SSIM is 1. Leave such patients out of a mean; `masks` tells which they are.
+`ssim_image` averages over the voxels whose whole window lies in the volume (MONAI's and scikit-image's figure on images
+moved to [0, 2]); `ssim_brain` and `ssim_tumour` average the map, symmetric at the border, over the mask. Over an empty
+mask there is nothing to get wrong: the errors are 0 and SSIM is 1. Leave such patients out of a mean; `masks` tells
+which they are.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from lab.synthesis.ssim import interior_mean, ssim, ssim_map
+from lab.synthesis.ssim import BLACK, interior_mean, ssim, ssim_map
 
 Masks = Mapping[str, Tensor]
 Metric = Callable[[Tensor, Tensor, Masks], Tensor]
@@ -41,6 +42,11 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
     return _difference(prediction, target).square()
 
 
+def similarity(prediction: Tensor, target: Tensor) -> Tensor:
+    """SSIM round every voxel, counted from black."""
+    return ssim_map(prediction, target, floor=BLACK)
+
+
 def _difference(prediction: Tensor, target: Tensor) -> Tensor:
     dtype = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
     return prediction.to(dtype) - target.to(dtype)
@@ -49,13 +55,13 @@ def _difference(prediction: Tensor, target: Tensor) -> Tensor:
 METRICS: dict[str, Metric] = {
     "mae_image": lambda prediction, target, masks: over(absolute_error(prediction, target), None, empty=0),
     "mse_image": lambda prediction, target, masks: over(squared_error(prediction, target), None, empty=0),
-    "ssim_image": lambda prediction, target, masks: ssim(prediction, target),
+    "ssim_image": lambda prediction, target, masks: ssim(prediction, target, floor=BLACK),
     "mae_brain": lambda prediction, target, masks: over(absolute_error(prediction, target), masks["brain"], empty=0),
     "mse_brain": lambda prediction, target, masks: over(squared_error(prediction, target), masks["brain"], empty=0),
-    "ssim_brain": lambda prediction, target, masks: over(ssim_map(prediction, target), masks["brain"], empty=1),
+    "ssim_brain": lambda prediction, target, masks: over(similarity(prediction, target), masks["brain"], empty=1),
     "mae_tumour": lambda prediction, target, masks: over(absolute_error(prediction, target), masks["tumour"], empty=0),
     "mse_tumour": lambda prediction, target, masks: over(squared_error(prediction, target), masks["tumour"], empty=0),
-    "ssim_tumour": lambda prediction, target, masks: over(ssim_map(prediction, target), masks["tumour"], empty=1),
+    "ssim_tumour": lambda prediction, target, masks: over(similarity(prediction, target), masks["tumour"], empty=1),
 }
 
 
@@ -65,17 +71,17 @@ def score(prediction: Tensor, target: Tensor, masks: Masks) -> dict[str, Tensor]
 
     Raises ValueError for an edge below 11 voxels, as SSIM has no value there.
     """
-    similarity = ssim_map(prediction, target)
+    alike = similarity(prediction, target)
     absolute = absolute_error(prediction, target)
     squared = absolute.square()
     scores = {
         "mae_image": over(absolute, None, empty=0),
         "mse_image": over(squared, None, empty=0),
-        "ssim_image": interior_mean(similarity),
+        "ssim_image": interior_mean(alike),
     }
     for region in ("brain", "tumour"):
         mask = masks[region]
         scores[f"mae_{region}"] = over(absolute, mask, empty=0)
         scores[f"mse_{region}"] = over(squared, mask, empty=0)
-        scores[f"ssim_{region}"] = over(similarity, mask, empty=1)
+        scores[f"ssim_{region}"] = over(alike, mask, empty=1)
     return scores

@@ -10,6 +10,10 @@ sigma=1.5, use_sample_covariance=False)`, K1 = 0.01, K2 = 0.03. Two things make 
       SSIM = (1 - 2 mean(d)^2 / (mean(s)^2 + mean(d)^2 + 2 C1)) * (1 - 2 var(d) / (var(s) + var(d) + 2 C2)),
 
   four filtered maps instead of five, exactly 1 for equal volumes and without cancellation where they nearly agree.
+
+SSIM compares luminances, which are not negative. Our images lie in [-1, 1] with the brain's mean at 0, where the
+luminance term would call +0.05 and -0.05 opposites; so losses and metrics count from black, `floor=BLACK`, which is the
+same as the libraries' definition on images moved to [0, 2].
 """
 
 from __future__ import annotations
@@ -25,26 +29,42 @@ from torch import Tensor
 WINDOW = 11
 SIGMA = 1.5
 DATA_RANGE = 2.0
+BLACK = -1.0  # of a prepared image
 K1, K2 = 0.01, 0.03
 
 
 def ssim_map(
-    x: Tensor, y: Tensor, *, window: int = WINDOW, sigma: float = SIGMA, data_range: float = DATA_RANGE
+    x: Tensor,
+    y: Tensor,
+    *,
+    window: int = WINDOW,
+    sigma: float = SIGMA,
+    data_range: float = DATA_RANGE,
+    floor: float = 0.0,
 ) -> Tensor:
     """SSIM round every voxel of (B, C, X, Y, Z) volumes, symmetric at the border; same shape, float32 at least.
 
-    Equals scikit-image's `full=True` map. Raises ValueError for unequal shapes and for an edge below `window`.
+    `floor` is the value that counts as no luminance. Equals scikit-image's `full=True` map. Raises ValueError for unequal shapes and for an edge below `window`.
     """
-    return _similarity(x, y, window=window, sigma=sigma, data_range=data_range, border=True)
+    return _similarity(x, y, window=window, sigma=sigma, data_range=data_range, floor=floor, border=True)
 
 
-def ssim(x: Tensor, y: Tensor, *, window: int = WINDOW, sigma: float = SIGMA, data_range: float = DATA_RANGE) -> Tensor:
+def ssim(
+    x: Tensor,
+    y: Tensor,
+    *,
+    window: int = WINDOW,
+    sigma: float = SIGMA,
+    data_range: float = DATA_RANGE,
+    floor: float = 0.0,
+) -> Tensor:
     """Mean SSIM per volume, (B, C, X, Y, Z) -> (B,), over the voxels whose whole window lies inside the volume.
 
-    Equals MONAI's `SSIMMetric` and scikit-image's scalar. Raises ValueError for unequal shapes and for an edge below
+    `floor` is the value that counts as no luminance. Equals MONAI's `SSIMMetric` and scikit-image's scalar. Raises ValueError for unequal shapes and for an edge below
     `window`.
     """
-    return _similarity(x, y, window=window, sigma=sigma, data_range=data_range, border=False).flatten(1).mean(dim=1)
+    inside = _similarity(x, y, window=window, sigma=sigma, data_range=data_range, floor=floor, border=False)
+    return inside.flatten(1).mean(dim=1)
 
 
 def interior_mean(similarity: Tensor, *, window: int = WINDOW) -> Tensor:
@@ -53,14 +73,16 @@ def interior_mean(similarity: Tensor, *, window: int = WINDOW) -> Tensor:
     return similarity[..., inside, inside, inside].flatten(1).mean(dim=1)
 
 
-def _similarity(x: Tensor, y: Tensor, *, window: int, sigma: float, data_range: float, border: bool) -> Tensor:
+def _similarity(
+    x: Tensor, y: Tensor, *, window: int, sigma: float, data_range: float, floor: float, border: bool
+) -> Tensor:
     _check(x, y, window)
     dtype = torch.promote_types(torch.promote_types(x.dtype, y.dtype), torch.float32)
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     with _full_precision(x.device):
         x, y = x.to(dtype), y.to(dtype)
         bands = [_band(n, window, sigma, border, dtype, x.device) for n in x.shape[2:]]
-        total, difference = x + y, x - y
+        total, difference = x + y - 2 * floor, x - y
         mean_s, mean_d = _smooth(total, bands), _smooth(difference, bands)
         mean_s2, mean_d2 = mean_s * mean_s, mean_d * mean_d
         var_s = _smooth(total * total, bands) - mean_s2

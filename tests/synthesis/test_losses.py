@@ -109,7 +109,12 @@ def test_whole_image_losses_equal_torch():
     torch.testing.assert_close(
         LOSSES["L2"](prediction, target, masks), torch.nn.functional.mse_loss(prediction, target)
     )
-    torch.testing.assert_close(LOSSES["SSIM"](prediction, target, masks), 1 - ssim(prediction, target).mean())
+    torch.testing.assert_close(LOSSES["SSIM"](prediction, target, masks), 1 - ssim(prediction + 1, target + 1).mean())
+
+
+def test_ssim_loss_is_blind_to_a_small_offset_round_zero():
+    grey = torch.full((1, 1, 16, 16, 16), 0.05)
+    assert LOSSES["SSIM"](grey, -grey, {}).item() < 0.01  # on signed values the luminance term would be negative
 
 
 @pytest.mark.parametrize("name", LOSSES)
