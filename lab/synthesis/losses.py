@@ -76,7 +76,10 @@ def l2_enhancement(prediction: Tensor, target: Tensor, masks: Masks) -> Tensor:
 
 
 def ssim_loss(prediction: Tensor, target: Tensor, masks: Masks) -> Tensor:
-    """1 - mean SSIM, 11 x 11 x 11 window, counted from black (Wang et al. 2004); raises ValueError for an edge below 11 voxels."""
+    """1 - mean SSIM, 11 x 11 x 11 window, counted from black (Wang et al. 2004).
+
+    Raises ValueError for an edge below 11 voxels.
+    """
     return 1 - ssim(prediction, target, floor=BLACK).mean()
 
 

@@ -44,7 +44,8 @@ def ssim_map(
 ) -> Tensor:
     """SSIM round every voxel of (B, C, X, Y, Z) volumes, symmetric at the border; same shape, float32 at least.
 
-    `floor` is the value that counts as no luminance. Equals scikit-image's `full=True` map. Raises ValueError for unequal shapes and for an edge below `window`.
+    `floor` is the value that counts as no luminance. Equals scikit-image's `full=True` map.
+    Raises ValueError for unequal shapes and for an edge below `window`.
     """
     return _similarity(x, y, window=window, sigma=sigma, data_range=data_range, floor=floor, border=True)
 
@@ -60,7 +61,8 @@ def ssim(
 ) -> Tensor:
     """Mean SSIM per volume, (B, C, X, Y, Z) -> (B,), over the voxels whose whole window lies inside the volume.
 
-    `floor` is the value that counts as no luminance. Equals MONAI's `SSIMMetric` and scikit-image's scalar. Raises ValueError for unequal shapes and for an edge below
+    `floor` is the value that counts as no luminance. Equals MONAI's `SSIMMetric` and scikit-image's scalar.
+    Raises ValueError for unequal shapes and for an edge below
     `window`.
     """
     inside = _similarity(x, y, window=window, sigma=sigma, data_range=data_range, floor=floor, border=False)
