@@ -48,8 +48,8 @@ def choose(device: str = "auto", precision: str = "auto", channels_last: bool = 
     """The arithmetic asked for, with `auto` settled by what was measured (`bench/training_step.py`).
 
     A GPU gets bfloat16, a CPU float32, both channels-last: on the CPUs measured, bfloat16 was no faster at the widths
-    that a CPU can train. It depends on the machine alone and not on a timing, so a study that is killed and run again computes the same
-    numbers. Raises ValueError for a device that is not there.
+    that a CPU can train. The choice depends on the machine alone and not on a timing, so a study that is killed and run
+    again computes the same numbers. Raises ValueError for a device that is not there.
     """
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     place = torch.device(name)
