@@ -6,18 +6,19 @@ files, the next batch while the current one is computed.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor
 
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
 
 FLAGS = {"brain": BRAIN, "tumour": TUMOUR, "enhancement": ENHANCEMENT, "expert": EXPERT}
+FLIPS = ("both", "random", "none")
 RESIDENT_SHARE = 0.4  # of the free memory; the rest is for weights and activations
 
 
@@ -40,7 +41,7 @@ def free_memory(device: torch.device) -> int:
     """Bytes that can still be had on the device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(psutil.virtual_memory().available)  # with what the file cache would give back
 
 
 def patch_window(mask: np.ndarray, edge: int | None) -> tuple[slice, slice, slice]:
@@ -75,14 +76,11 @@ class CaseStore:
 
         Raises ValueError where the cohort lacks a channel or a case.
         """
-        missing = [name for name in (*inputs, target) if name not in cohort.channels]
-        if missing:
-            raise ValueError(f"{cohort.path}: no channel {missing}, it holds {list(cohort.channels)}; prepare it again")
-        unknown = [case for case in case_ids if case not in cohort.index.index]
-        if unknown or not case_ids:
-            raise ValueError(f"{cohort.path}: no case {unknown}" if unknown else "no cases were asked for")
         self.cohort, self.case_ids = cohort, tuple(case_ids)
-        self.channels = [cohort.channels.index(name) for name in (*inputs, target)]
+        unknown = [case for case in self.case_ids if case not in cohort.index.index]
+        if unknown or not self.case_ids:
+            raise ValueError(f"{cohort.path}: {f'no case {unknown[0]}' if unknown else 'no cases were asked for'}")
+        self.channels = [cohort.channel(name) for name in (*inputs, target)]
         self.device, self.patch = torch.device(device), patch
         voxels = int(np.prod([min(patch or size, size) for size in cohort.shape]))
         self.bytes = len(self.case_ids) * voxels * (2 * len(self.channels) + 1)
@@ -121,7 +119,7 @@ class CaseStore:
     def batches(self, plan: Sequence[Sequence[tuple[int, bool]]]) -> Iterator[Batch]:
         """The planned batches in order; where cases are read from disk, one ahead of its use."""
         jobs = [([i for i, _ in entries], [flip for _, flip in entries]) for entries in plan]
-        if self._images is not None:
+        if self._images is not None or not jobs:
             yield from (self.batch(*job) for job in jobs)
             return
         with ThreadPoolExecutor(1) as reader:
@@ -137,8 +135,11 @@ class CaseStore:
 def plan_epoch(cases: int, *, batch_size: int, flip: str, seed: int, epoch: int) -> list[list[tuple[int, bool]]]:
     """Which case, flipped or not, comes in which batch of an epoch: a pure function of its arguments.
 
-    `flip` is `both` (each case both ways, 2N entries), `random` (one way at random) or `none`.
+    `flip` is `both` (each case both ways, 2N entries), `random` (one way at random) or `none`. Raises ValueError for
+    another `flip` and for a batch size below one.
     """
+    if flip not in FLIPS or batch_size < 1:
+        raise ValueError(f"flip {flip!r} has to be one of {', '.join(FLIPS)}, batch size {batch_size} at least 1")
     generator = np.random.default_rng((seed, epoch))
     if flip == "both":
         entries = [(i, turned) for i in range(cases) for turned in (False, True)]

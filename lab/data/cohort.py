@@ -22,6 +22,8 @@ __all__ = ["BRAIN", "ENHANCEMENT", "EXPERT", "TUMOUR", "Cohort", "is_cohort", "o
 
 FORMAT = "gadfree prepared cohort"
 PARTS = ("train", "val", "test")
+DATASETS = {"egd": "EGD", "brats2021": "BraTS 2021", "brats2023": "BraTS 2023", "csv": "scans listed in a CSV"}
+"""Layout -> name of the data set."""
 COLUMNS = {
     "case_id": "string",
     "patient_id": "string",
@@ -75,6 +77,18 @@ class Cohort:
     def phantom(self) -> bool:
         """Whether these are digital phantoms, not patients."""
         return bool(self.manifest["phantom"])
+
+    @property
+    def dataset(self) -> str:
+        """The data set for people: "EGD", "BraTS 2023"; "scans of unknown origin" where the manifest does not say."""
+        layout = self.manifest.get("layout")
+        return DATASETS.get(layout, str(layout)) if layout else "scans of unknown origin"
+
+    @property
+    def name(self) -> str:
+        """The data set and the folder of the scans: "BraTS 2023 (brats2023-2mm)"."""
+        folder = Path(self.manifest.get("source") or self.path).name
+        return f"{self.dataset} ({folder})" if self.manifest.get("layout") else folder
 
     @cached_property
     def digest(self) -> str:

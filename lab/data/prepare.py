@@ -20,7 +20,7 @@ from lab.config import DataConfig, fingerprint, flatten, grid_shape
 from lab.data import workers
 from lab.data.cases import REFERENCE, Recipe, channels
 from lab.data.cohort import COLUMNS, FORMAT, Cohort, check_fractions, is_cohort, open_cohort
-from lab.data.layouts import Subject, find_subjects
+from lab.data.layouts import Subject, detect, find_subjects
 from lab.data.scans import read_spacing
 from lab.data.storage import write_atomically
 
@@ -197,6 +197,7 @@ def _finish(source: Path, out: Path, settings: DataConfig, recipe: Recipe, index
         "format": FORMAT,
         "version": workers.VERSION,
         "phantom": _is_phantom(source),
+        "layout": detect(source) if settings.layout == "auto" else settings.layout,
         "source": str(source.resolve()),
         "channels": recipe.channels,
         "inputs": settings.inputs,

@@ -15,6 +15,7 @@ from lab.data.prepare import prepare
 
 Say = Callable[[str], None]
 PHANTOM_SPACING_MM = 1.0
+LATER = ("path", "processes", "split", "split_seed", "balance")  # settings that leave the prepared cases as they are
 
 
 def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = print) -> Cohort:
@@ -28,7 +29,7 @@ def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = prin
         check_fits(cohort, data)
     else:
         source = data.path if data.path is not None else make_phantom(data, phantom, work / "phantom", say)
-        recipe = {name: value for name, value in flatten(data).items() if name not in ("path", "processes")}
+        recipe = {name: value for name, value in flatten(data).items() if name not in LATER}
         key = fingerprint([str(Path(source).resolve()), recipe])
         out = work / "cohorts" / f"{Path(source).resolve().name}-{key}"
         say(f"Preparing {source} in {out}")

@@ -23,7 +23,7 @@ from lab.report.figures import (
     new_figure,
     plain_axes,
 )
-from lab.report.tables import lower_is_better, per_patient, plural, summarise
+from lab.report.tables import lower_is_better, metric_name, per_patient, plural, summarise
 
 SHOWN = ("mae_brain", "ssim_brain", "mae_tumour", "ssim_tumour")
 
@@ -78,8 +78,7 @@ def box_plots(patients: pd.DataFrame, *, phantom: bool, metrics: Sequence[str] =
         if medians:
             best = min(medians) if lower_is_better(metric) else max(medians)
             axes.axvline(best, color=FAINT, linewidth=1, linestyle=":", zorder=1)
-        kind, _, region = metric.partition("_")
-        axes.set_title(f"{kind.upper()}, {region}", fontsize=HEAD, fontweight="bold", color=INK)
+        axes.set_title(metric_name(metric), fontsize=HEAD, fontweight="bold", color=INK)
         axes.set_xlabel(
             "lower is better" if lower_is_better(metric) else "higher is better", fontsize=TEXT, color=FAINT
         )

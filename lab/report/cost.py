@@ -23,7 +23,7 @@ from lab.report.figures import (
     new_figure,
     plain_axes,
 )
-from lab.report.tables import lower_is_better, summarise
+from lab.report.tables import lower_is_better, metric_name, model_title, summarise
 
 COSTS = {
     "train_seconds": "training time (s)",
@@ -95,9 +95,8 @@ def cost_against_quality(
             shape, colour = shapes[str(row["model"])], palette[str(row["loss"])]
             axes.scatter(costs[i], values[i], s=62, marker=shape, color=colour, zorder=4 + front[i], **ring)
         _log_cost(axes, costs[usable])
-    kind, _, region = metric.partition("_")
     grid[0].set_ylabel(
-        f"{kind.upper()}, {region}: mean over {split} patients ({'low' if low else 'high'} is good)", fontsize=TEXT
+        f"{metric_name(metric)}: mean over {split} patients ({'low' if low else 'high'} is good)", fontsize=TEXT
     )
     _legend(figure, palette, shapes, list(rivals["label"]))
     headline(figure, "Cost against quality", phantom=phantom)
@@ -136,7 +135,7 @@ def _legend(figure: Figure, palette: dict[str, str], shapes: dict[str, str], riv
         Line2D([], [], color=c, marker="s", linestyle="", markersize=8, label=name) for name, c in palette.items()
     ]
     handles += [
-        Line2D([], [], color=FAINT, marker=marker, linestyle="", markersize=7, label=f"model {name}")
+        Line2D([], [], color=FAINT, marker=marker, linestyle="", markersize=7, label=model_title(name))
         for name, marker in shapes.items()
     ]
     handles.append(Line2D([], [], color=INK, linewidth=1, marker="o", markerfacecolor="white", markeredgewidth=1.6,

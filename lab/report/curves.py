@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from lab.report.figures import HEAD, INK, RIVAL_COLOUR, SMALL, TEXT, colours, headline, new_figure, plain_axes
-from lab.report.tables import model_name
+from lab.report.tables import model_name, model_title
 
 ENDINGS = {
     "finished": (None, "ran to its end"),
@@ -132,7 +132,7 @@ def _scale(axes: Axes, values: np.ndarray) -> None:
 
 
 def _legend(figure: Figure, palette: dict[str, str], endings: set[str], reference: list[str], best: bool) -> None:
-    handles = [Line2D([], [], color=colour, linewidth=2, label=f"model {name}") for name, colour in palette.items()]
+    handles = [Line2D([], [], color=colour, linewidth=2, label=model_title(name)) for name, colour in palette.items()]
     handles.append(Line2D([], [], color=INK, linewidth=1.5, label="validation"))
     handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (3, 2)), label="training"))
     if best:
@@ -147,5 +147,5 @@ def _legend(figure: Figure, palette: dict[str, str], endings: set[str], referenc
         Line2D([], [], color=RIVAL_COLOUR, linewidth=1.2, linestyle=dashes, label=name)
         for dashes, name in zip(REFERENCE_DASHES, reference)
     ]
-    columns = min(len(handles), 7)
+    columns = min(len(handles), max(2, int(figure.get_size_inches()[0] / 1.6)))  # as many as fit beside each other
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=SMALL, frameon=False)

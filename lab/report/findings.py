@@ -1,10 +1,12 @@
-"""One careful paragraph about a study: what was seen, and what the tests let one say."""
+"""A few careful sentences about a study: what was seen, and what the tests let one say."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 import pandas as pd
 
-from lab.report.published import Comparison
+from lab.report.stats import MIN_PAIRS, asked
 from lab.report.tables import cell, lower_is_better, plural, summarise
 
 NAMES = {"mae": "mean absolute error", "mse": "mean squared error", "ssim": "SSIM"}
@@ -14,90 +16,97 @@ def findings(
     patients: pd.DataFrame,
     tests: pd.DataFrame | None,
     *,
-    comparison: Comparison,
     phantom: bool,
+    best: Hashable | None = None,
     metric: str = "mae_brain",
     alpha: float = 0.05,
     split: str = "test",
-) -> str:
-    """What the study shows on `metric`, in one paragraph of plain text.
+) -> list[str]:
+    """What the study shows on `metric`, as a few points of plain text, the answer first.
 
-    `patients` is the long per-patient table, `tests` the paired Wilcoxon tests with columns metric, a, b, n,
-    median_difference (a - b), p, p_holm, where a and b are values of the column `trial` or `label`. A difference is
-    named only where the Holm-corrected p is below `alpha`.
+    `patients` is the long per-patient table, `tests` what `paired_tests` gives with references, `best` the trial that
+    was chosen on validation patients. A difference is named only where the Holm-corrected p is below `alpha`.
     """
     rows = summarise(patients)
     rows = rows[rows[f"{metric}_n"] > 0]
     word = _name(metric)
     if rows.empty:
-        return f"The {word} could be scored in no patient, so nothing is said about it."
+        return [f"The {word} could be scored in no patient, so nothing is said about it."]
     low = lower_is_better(metric)
     ranked = rows.sort_values(f"{metric}_mean", ascending=low, kind="stable")
     trials, rivals = ranked[~ranked["rival"]], ranked[ranked["rival"]]
     count = int(rows[f"{metric}_n"].max())
     who = (
-        plural(count, f"simulated {split} patient") + " of the phantom"
+        f"{plural(count, f'simulated {split} patient')} of the phantom"
         if phantom
         else plural(count, f"{split} patient")
     )
-    sentences = [f"On {who} the {word} was scored for {plural(len(trials), 'network')}."]
-    direction = "lowest" if low else "highest"
-    if len(trials):
-        sentences.append(f"The {direction} mean among them is that of {_figure(trials.iloc[0], metric)}.")
+    points = _answer(trials, best, metric=metric, who=who, word=word, low=low)
     if len(rivals):
         trivial = " and ".join(_figure(row, metric) for _, row in rivals.iterrows())
-        sentences.append(f"The trivial rivals reach: {trivial}.")
-    sentences += _tested(rows, tests, metric=metric, alpha=alpha, low=low)
-    sentences.append(
-        "Image metrics of this kind hardly see enhancement: equal figures do not mean equal enhancement, so judge that "
-        "on the slices and on the enhancement scorecard."
+        points = [" ".join([*points, f"Trivial rivals: {trivial}."])]
+    points.append(_tested(rows, tests, best=best, metric=metric, alpha=alpha))
+    points.append(
+        "Metrics of this kind hardly see enhancement: equal figures do not mean equal enhancement; look at the slices."
     )
     if phantom:
-        sentences.append("Nothing here can be carried over to real patients.")
-    return " ".join([*sentences, comparison.sentence])
+        points.append("Nothing here can be carried over to real patients.")
+    return points
 
 
-def _tested(rows: pd.DataFrame, tests: pd.DataFrame | None, *, metric: str, alpha: float, low: bool) -> list[str]:
+def _answer(trials: pd.DataFrame, best: Hashable | None, *, metric: str, who: str, word: str, low: bool) -> list[str]:
+    """The network that was chosen on validation patients, and the one that came out first on these."""
+    if trials.empty:
+        return []
+    first = trials.iloc[0]
+    leader = f"the {'lowest' if low else 'highest'} mean of {plural(len(trials), 'network')}"
+    chosen = trials[trials["trial"] == best]
+    if best is None or chosen.empty:
+        return [f"On {who}, {leader} in {word} is that of {_figure(first, metric)}."]
+    text = f"Best on validation: {chosen.iloc[0]['label']}. On {who} its {word} is {_cell(chosen.iloc[0], metric)}"
+    if first["trial"] == best:
+        return [f"{text}, {leader}." if len(trials) > 1 else f"{text}."]
+    return [f"{text}; {leader} is that of {_figure(first, metric)}."]
+
+
+def _tested(rows: pd.DataFrame, tests: pd.DataFrame | None, *, best: Hashable | None, metric: str, alpha: float) -> str:
     """What the paired tests allow to be said."""
-    chosen = None if tests is None or tests.empty else tests[(tests["metric"] == metric) & tests["p_holm"].notna()]
+    chosen = None if tests is None or tests.empty else asked(tests, metric).dropna(subset=["p_holm"])
     if chosen is None or chosen.empty:
         count = int(rows[f"{metric}_n"].max())
-        why = f" ({plural(count, 'patient')} cannot carry one)" if count < 6 else ""
-        return [f"No paired test was made{why}, so the order of the means is not called a difference."]
-    count = int(chosen["n"].max())
-    smallest = 2.0 ** (1 - count)  # of an exact two-sided signed-rank test
+        why = f" ({plural(count, 'patient')} cannot carry one)" if count < MIN_PAIRS else ""
+        return f"No paired test was made{why}, so the order of the means is not called a difference."
     names = {str(row["trial"]): str(row["label"]) for _, row in rows.iterrows()}
-    rivals = {str(row["label"]) for _, row in rows[rows["rival"]].iterrows()}
-    pairs: list[tuple[float, str, str]] = []  # p, better, worse
-    for _, test in chosen[chosen["p_holm"] < alpha].sort_values("p_holm", kind="stable").iterrows():
-        a, b = (names.get(str(test[side]), str(test[side])) for side in ("a", "b"))
-        a_better = (test["median_difference"] < 0) == low
-        pairs.append((float(test["p_holm"]), a, b) if a_better else (float(test["p_holm"]), b, a))
-    method = f"paired Wilcoxon tests on it (Holm-corrected, {alpha:g})"
-    if not pairs:
-        sentences = [f"None of the {len(chosen)} {method} finds a difference: the order of the means may be chance."]
-        if smallest * len(chosen) >= alpha:
-            sentences.append(
-                f"With {count} patients the smallest p such a test gives is {smallest:.2g}, too large to survive the "
-                f"correction for {len(chosen)} tests whatever the networks do; it takes more patients."
+    networks = {str(trial) for trial in rows.loc[~rows["rival"], "trial"]}
+    count, largest = int(chosen["n"].max()), int(chosen["against"].value_counts().max())
+    method = f"{len(chosen)} paired Wilcoxon tests (Holm within the tests against one reference, {alpha:g})"
+    clear = chosen[chosen["p_holm"] < alpha]
+    if clear.empty:
+        text = f"None of the {method} finds a difference: the order of the means may be chance."
+        smallest = 2.0 ** (1 - count)  # of an exact two-sided signed-rank test
+        if smallest * largest >= alpha:
+            text += (
+                f" With {count} patients the smallest p such a test gives is {smallest:.2g}, too large to survive the "
+                f"correction for {largest} tests whatever the networks do; it takes more patients."
             )
-        return sentences
-    sentences = [f"{len(pairs)} of the {len(chosen)} {method} {'find' if len(pairs) > 1 else 'finds'} a difference."]
-    for rival in sorted(rivals):
-        better = sorted({a for _, a, b in pairs if b == rival and a not in rivals})
-        worse = sorted({b for _, a, b in pairs if a == rival and b not in rivals})
-        sentences.append(f"Against {rival}, {_count(better)} better and {_count(worse)} worse.")
-    networks = list(rows[~rows["rival"]].sort_values(f"{metric}_mean", ascending=low, kind="stable")["label"])
-    beaten = {b for _, a, b in pairs if networks and a == networks[0]}
-    rest = [label for label in networks[1:] if label not in beaten]
-    if len(networks) > 1 and not any(a in networks and b in networks for _, a, b in pairs):
-        sentences.append("No two networks are told apart: their order may be chance.")
-    elif len(networks) > 1:
-        others = len(networks) - 1
-        many = f"{others - len(rest)} of the {others} other networks" if rest else f"all {others} other networks"
-        told = f"The first by its mean ({networks[0]}) is better than {many}"
-        sentences.append(f"{told} and not told apart from {_listing(rest)}." if rest else f"{told}.")
-    return sentences
+        return text
+    sentences = [f"{len(clear)} of the {method} {'find' if len(clear) > 1 else 'finds'} a difference."]
+    for reference, family in chosen[chosen["row"].isin(networks)].groupby("against", sort=False):
+        found = family[family["p_holm"] < alpha]
+        better, worse = (
+            [names.get(key, key) for key in found.loc[found["better"] == side, "row"]] for side in (True, False)
+        )
+        role = " (best on validation)" if reference == str(best) else ""
+        name = names.get(str(reference), str(reference))
+        if found.empty:
+            sentences.append(f"Against {name}{role}, none of {len(family)} networks is told apart.")
+            continue
+        rest = len(family) - len(found)
+        sentences.append(
+            f"Against {name}{role}, {_count(better)} better and {_count(worse)} worse"
+            + (f"; {rest} of {len(family)} not told apart." if rest else ".")
+        )
+    return " ".join(sentences)
 
 
 def p_text(p: float) -> str:
@@ -117,7 +126,11 @@ def _listing(names: list[str]) -> str:
 
 
 def _figure(row: pd.Series, metric: str) -> str:
-    return f"{row['label']} with {cell(row[f'{metric}_mean'], row[f'{metric}_sd'], metric)}"
+    return f"{row['label']} with {_cell(row, metric)}"
+
+
+def _cell(row: pd.Series, metric: str) -> str:
+    return cell(row[f"{metric}_mean"], row[f"{metric}_sd"], metric)
 
 
 def _name(metric: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from matplotlib.figure import Figure
 from lab.report.cost import short_number
 from lab.report.figures import png
 from lab.report.findings import p_text
-from lab.report.tables import PaperTable, as_html, model_name
+from lab.report.stats import asked
+from lab.report.tables import PaperTable, as_html, metric_name, model_name
 
 STYLE = """
 :root { color-scheme: light; --ink: #222; --faint: #666; --line: #ddd; --shade: #f4f4f2; --accent: #0072b2; }
@@ -78,7 +79,7 @@ def report_page(
     question: str,
     phantom: bool,
     table: PaperTable,
-    findings: str,
+    findings: Sequence[str],
     figures: Mapping[str, Figure | bytes],
     cohort: Mapping[str, object],
     settings: Mapping[str, object],
@@ -91,7 +92,8 @@ def report_page(
 
     `figures` maps a caption to a figure (or PNG bytes), in reading order. `cohort` and `settings` are shown as lists of
     name and value (the cohort's digest among them). `trials` is the summary table (trial, label and the columns of
-    `COST_COLUMNS` that are known), `tests` the paired tests, `names` maps their values of a and b to labels.
+    `COST_COLUMNS` that are known), `tests` the paired tests with references, `names` maps their values of a and b to
+    labels.
     """
     heading = f"{title} (phantom)" if phantom else title
     banner = (
@@ -103,7 +105,7 @@ def report_page(
     sections = {
         "Question": f'<p class="question">{escape(question)}</p>',
         "What was run": _pairs(cohort),
-        "Findings": f"<p>{escape(findings)}</p>",
+        "Findings": f"<ul>{''.join(f'<li>{escape(point)}</li>' for point in findings)}</ul>",
         "Scores": as_html(table),
         "Figures": "".join(_figure(caption, picture) for caption, picture in figures.items()),
         "Paired tests": _tests(tests, names or {}, alpha),
@@ -178,30 +180,32 @@ def _quantity(column: str, value: object) -> str:
 
 def _tests(tests: pd.DataFrame | None, names: Mapping[str, str], alpha: float) -> str:
     """How many pairs differ on each metric, and every pair in a list that opens on a click."""
-    if tests is None or tests.empty:
+    metrics = [] if tests is None or tests.empty else list(dict.fromkeys(tests["metric"]))
+    families = {} if tests is None else {metric: asked(tests, metric) for metric in metrics}
+    if not any(len(family) for family in families.values()):
         return "<p>No paired test was made.</p>"
     parts = [
-        "<p>Wilcoxon signed-rank tests, paired by patient, corrected after Holm within each metric. A pair is called "
-        f"different only where the corrected p is below {alpha:g}; the difference is the median of the first minus the "
-        "second.</p>"
+        "<p>Wilcoxon signed-rank tests, paired by patient: each network against each reference, which are the network "
+        "that was chosen on validation patients and the trivial rivals. Within one metric the tests against one "
+        f"reference are a family, corrected after Holm; a difference is claimed only below {alpha:g}. It is the median "
+        "over patients of the first minus the reference. All pairs, uncorrected: tables/paired_tests.csv.</p>"
     ]
-    for metric, group in tests.groupby("metric", sort=False):
-        kind, _, region = str(metric).partition("_")
-        below = int((group["p_holm"] < alpha).sum())
+    head = "".join(f"<th>{name}</th>" for name in ("", "reference", "n", "difference", "p", "p (Holm)"))
+    for metric, family in families.items():
+        below = int((family["p_holm"] < alpha).sum())
         rows = []
-        for _, test in group.sort_values("p_holm", kind="stable").iterrows():
-            marked = " class=small-p" if test["p_holm"] < alpha else ""
-            first, second = (escape(names.get(str(test[side]), str(test[side]))) for side in ("a", "b"))
+        for test in family.itertuples():
+            marked = " class=small-p" if test.p_holm < alpha else ""
+            first, second = (escape(names.get(str(key), str(key))) for key in (test.row, test.against))
             rows.append(
-                f'<tr><td class="text">{first}</td><td class="text">{second}</td><td>{int(test["n"])}</td>'
-                f"<td>{test['median_difference']:+.4f}</td><td>{escape(_p(test['p']))}</td>"
-                f"<td{marked}>{escape(_p(test['p_holm']))}</td></tr>"
+                f'<tr><td class="text">{first}</td><td class="text">{second}</td><td>{test.n}</td>'
+                f"<td>{test.difference:+.4f}</td><td>{escape(_p(test.p))}</td>"
+                f"<td{marked}>{escape(_p(test.p_holm))}</td></tr>"
             )
-        head = "".join(f"<th>{name}</th>" for name in ("first", "second", "n", "difference", "p", "p (Holm)"))
-        body = "".join(rows)
         parts.append(
-            f"<details><summary>{kind.upper()}, {escape(region)}: {below} of {len(group)} pairs differ</summary>"
-            f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div></details>'
+            f"<details><summary>{escape(metric_name(metric))}: {below} of {len(family)} tests find a difference"
+            f'</summary><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+            "</div></details>"
         )
     return "".join(parts)
 

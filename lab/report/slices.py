@@ -12,15 +12,21 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from lab.data.cohort import BRAIN, EXPERT, TUMOUR, Cohort
-from lab.report.figures import HEAD, INK, TEXT
+from lab.report.figures import INK, TEXT
 
 Volume = NDArray[Any]
-TUMOUR_COLOUR, TRUE_COLOUR, SYNTHETIC_COLOUR = "#CC79A7", "#E69F00", "#56B4E9"
-ERROR_MAP = "inferno"
+TUMOUR_COLOUR, TRUE_COLOUR, SYNTHETIC_COLOUR = "#ffffff", "#E69F00", "#56B4E9"
+ERROR_MAP = LinearSegmentedColormap.from_list(
+    "signed error",
+    [(0.0, "#d0efff"), (0.2, "#56B4E9"), (0.35, "#0060a8"), (0.46, "#000000"),
+     (0.54, "#000000"), (0.65, "#b03a00"), (0.8, "#E69F00"), (1.0, "#fff1b8")],
+)  # fmt: skip
+"""Blue where a synthesis is too dark (contrast missed), orange where it is too bright (contrast made up)."""
 TOLERANCE_MM = 3.0  # enhancement is looked for in the tumour and this far around it
 
 
@@ -123,7 +129,8 @@ class View:
     """One slice of one patient: where it is, what window it is seen through, what is outlined on it.
 
     T1, truth and syntheses share the grey `window`, taken from T1 and truth; other sequences have a scale of their own.
-    All errors share the scale 0 to `error_limit`.
+    Errors (synthesis - truth) share the scale -`error_limit` to `error_limit`, twice the threshold of enhancement, so
+    that colours mean the same in every figure.
     """
 
     def __init__(self, patient: Patient, syntheses: Sequence[Volume]) -> None:
@@ -149,8 +156,7 @@ class View:
         self.tumour = self._plane(patient.tumour) > 0
         self._near = near_tumour(patient)[:, :, self.z]
         self.true = self.enhancement(patient.truth)
-        worst = [float(np.percentile(self._wrong(one)[self._brain], 99)) for one in syntheses]
-        self.error_limit = max(0.2, float(np.ceil(max(worst, default=0.0) * 10) / 10))
+        self.error_limit = 2 * patient.threshold
         across, along = (len(range(*part.indices(size))) for part, size in zip(self._box, brain.shape))
         self.aspect = along / across
 
@@ -172,35 +178,32 @@ class View:
         axes.set_title(title, fontsize=TEXT, color=INK, pad=3)
 
     def error(self, axes: Axes, volume: Volume) -> None:
-        """The absolute error in the brain."""
-        self._show(
-            axes, np.where(self._brain, self._wrong(volume), 0.0), cmap=ERROR_MAP, vmin=0.0, vmax=self.error_limit
-        )
+        """The signed error in the brain, synthesis - truth."""
+        wrong = np.where(self._brain, self._plane(volume) - self._truth, 0.0)
+        self._show(axes, wrong, cmap=ERROR_MAP, vmin=-self.error_limit, vmax=self.error_limit)
 
-    def outline(self, axes: Axes, mask: Volume, colour: str, *, width: float = 0.8) -> None:
-        """The contour of a mask (X, Y)."""
+    def outline(self, axes: Axes, mask: Volume, colour: str, *, dashed: bool = False) -> None:
+        """The contour of a mask (X, Y), thin enough to leave a small lesion visible."""
         picture = radiological(mask[self._box].astype(float))
         if picture.any() and not picture.all():
-            axes.contour(picture, levels=[0.5], colors=[colour], linewidths=width)
+            lines = ["dashed" if dashed else "solid"]
+            axes.contour(picture, levels=[0.5], colors=[colour], linewidths=0.6, linestyles=lines)
 
     def sides(self, axes: Axes) -> None:
         """Marks the patient's right and left."""
         for x, letter, align in ((0.04, "R", "left"), (0.96, "L", "right")):
-            style = {"fontsize": HEAD, "color": "white", "fontweight": "bold"}
+            style = {"fontsize": TEXT, "color": "white", "fontweight": "bold"}
             axes.text(x, 0.97, letter, transform=axes.transAxes, ha=align, va="top", **style)
 
     def _plane(self, volume: Volume) -> Volume:
         return np.asarray(volume[:, :, self.z], float)
-
-    def _wrong(self, volume: Volume) -> Volume:
-        return np.abs(self._plane(volume) - self._truth)
 
     def _window(self, *planes: Volume) -> tuple[float, float]:
         low, high = np.percentile(np.concatenate([plane[self._brain] for plane in planes]), [1, 99])
         return float(low) - 0.05, max(float(high), float(low) + 0.1)
 
     def _show(self, axes: Axes, plane: Volume, **how: Any) -> None:
-        axes.imshow(radiological(plane[self._box]), interpolation="nearest", **how)
+        axes.imshow(radiological(plane[self._box]), interpolation="bilinear", **how)
         axes.set(xticks=[], yticks=[])
         for spine in axes.spines.values():
             spine.set_visible(False)

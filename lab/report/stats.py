@@ -3,34 +3,52 @@
 The two trials of a pair are compared patient by patient, over the patients for whom both have a value. Scans of one
 patient are averaged first, since they are not independent. P-values are two-sided: exact up to 50 patients, the normal
 approximation beyond, or where ties call for it (SciPy's `wilcoxon`). Holm (1979) holds the chance of any false positive
-among the pairs of one metric at the level that p_holm is read against; the metrics are separate families.
+in a family at the level that p_holm is read against; the metrics are separate families.
+
+Which pairs make a family: with 15 networks and 2 rivals there are 136 pairs, and correcting for them all hides
+everything, since 12 patients give no p below 0.0005. A study does not ask 136 questions. It asks how the networks
+compare with a few references: the network that was chosen on validation patients, and each trivial rival. Every
+reference has a family of its own, as in many-to-one comparisons (Dunnett 1955).
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from scipy.stats import wilcoxon
 
+from lab.report.tables import lower_is_better
+
 MIN_PAIRS = 6
 """Patients below which no two-sided signed-rank test can reach p < 0.05 (five give 0.0625 at best)."""
 
-COLUMNS = ["metric", "a", "b", "n", "median_difference", "p", "p_holm", "note"]
+COLUMNS = ["metric", "a", "b", "n", "median_difference", "p", "against", "p_holm", "note"]
 
 Floats = npt.NDArray[np.float64]
 
 
-def paired_tests(table: pd.DataFrame, *, metrics: Sequence[str] | None = None, by: str = "trial") -> pd.DataFrame:
-    """Every pair of trials on every metric: columns metric, a, b, n, median_difference (a - b), p, p_holm, note.
+def paired_tests(
+    table: pd.DataFrame,
+    *,
+    metrics: Sequence[str] | None = None,
+    by: str = "trial",
+    against: Sequence[Hashable] | None = None,
+) -> pd.DataFrame:
+    """Every pair of trials on every metric: `metric, a, b, n, median_difference (a - b), p, against, p_holm, note`.
+
+    `against` names the references (values of `by`), for instance the best network and the rivals. A pair belongs to the
+    family of the reference in it, which its row names in the column `against`; of two references the later one counts.
+    Other pairs keep their p, but are corrected nowhere: their `against` and `p_holm` are empty. Without references all
+    pairs of a metric are one family.
 
     `table` has one row per trial and case: the column `by`, `case_id` (and `patient_id` where patients have several
     scans), and the metrics; an empty cell means that the case has no such value. With fewer than six patients the pair
     is reported with `note` "too few", p is empty, and it does not count in the correction. Raises ValueError for
-    missing columns and for a case that occurs twice in a trial.
+    missing columns, a case that occurs twice in a trial, and a reference that is not in the table.
     """
     if metrics is None:
         metrics = [name for name in table.columns if str(name).startswith(("mae_", "mse_", "ssim_"))]
@@ -43,12 +61,17 @@ def paired_tests(table: pd.DataFrame, *, metrics: Sequence[str] | None = None, b
         raise ValueError(f"The per-patient table holds case {first['case_id']} more than once for {by} {first[by]!r}.")
     patient = "patient_id" if "patient_id" in table.columns else "case_id"
     trials = list(dict.fromkeys(table[by]))
+    unknown = [name for name in against or () if name not in trials]
+    if unknown:
+        raise ValueError(f"There is no {by} {unknown[0]!r} to test against; the table has {trials}.")
     pairs = list(itertools.combinations(range(len(trials)), 2))
     if not pairs or not metrics:
         return pd.DataFrame(columns=COLUMNS)
     # codes, since trials are numbers and names ("copy T1") in one column
     numbered = table.assign(**{by: pd.Categorical(table[by], categories=trials).codes})
     first_of, second_of = np.array(pairs).T
+    families = np.array([_family(trials[i], trials[j], against) for i, j in pairs])
+    named = ["" if against is None or family < 0 else against[family] for family in families]
     results = []
     for metric in metrics:
         values = numbered.pivot_table(index=patient, columns=by, values=metric, aggfunc="mean", dropna=False)
@@ -59,11 +82,34 @@ def paired_tests(table: pd.DataFrame, *, metrics: Sequence[str] | None = None, b
                     "metric": metric,
                     "a": [trials[i] for i in first_of],
                     "b": [trials[i] for i in second_of],
-                    **_test_columns(scores[:, first_of] - scores[:, second_of]),
+                    **_test_columns(scores[:, first_of] - scores[:, second_of], families),
+                    "against": named,
                 }
             )
         )
     return pd.concat(results, ignore_index=True)[COLUMNS]
+
+
+def asked(tests: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The tests of the study's families on one metric: columns row, against, n, difference, p, p_holm, better.
+
+    `row` is compared with `against`; difference is the median of row - against; `better` says whether it speaks for
+    `row`. Values of a and b become text.
+    """
+    chosen = tests[(tests["metric"] == metric) & (tests["against"].astype(str) != "")]
+    turned = chosen["a"].astype(str) == chosen["against"].astype(str)
+    difference = chosen["median_difference"].where(~turned, -chosen["median_difference"]).astype(float)
+    return pd.DataFrame(
+        {
+            "row": chosen["a"].where(~turned, chosen["b"]).astype(str),
+            "against": chosen["against"].astype(str),
+            "n": chosen["n"],
+            "difference": difference,
+            "p": chosen["p"].astype(float),
+            "p_holm": chosen["p_holm"].astype(float),
+            "better": (difference < 0) == lower_is_better(metric),
+        }
+    ).reset_index(drop=True)
 
 
 def holm(p: npt.ArrayLike) -> Floats:
@@ -77,8 +123,15 @@ def holm(p: npt.ArrayLike) -> Floats:
     return adjusted
 
 
-def _test_columns(differences: Floats) -> dict[str, object]:
-    """Tests of (patients, pairs) differences, one family; NaN marks a patient without a value."""
+def _family(a: Hashable, b: Hashable, against: Sequence[Hashable] | None) -> int:
+    """Number of the family that a pair belongs to, -1 for none: the last of the references that is in it."""
+    if against is None:
+        return 0
+    return max((position for position, name in enumerate(against) if name in (a, b)), default=-1)
+
+
+def _test_columns(differences: Floats, families: npt.NDArray[np.int64]) -> dict[str, object]:
+    """Tests of (patients, pairs) differences, corrected within each family; NaN marks a patient without a value."""
     n = (~np.isnan(differences)).sum(axis=0)
     enough = n >= MIN_PAIRS
     median = np.full(len(n), np.nan)
@@ -86,7 +139,11 @@ def _test_columns(differences: Floats) -> dict[str, object]:
         median[n > 0] = np.nanmedian(differences[:, n > 0], axis=0)
     p = np.full(len(n), np.nan)
     p[enough] = _signed_rank(differences[:, enough])
-    return {"n": n, "median_difference": median, "p": p, "p_holm": holm(p), "note": np.where(enough, "", "too few")}
+    corrected = np.full(len(n), np.nan)
+    for family in np.unique(families[families >= 0]):
+        corrected[families == family] = holm(p[families == family])
+    note = np.where(enough, "", "too few")
+    return {"n": n, "median_difference": median, "p": p, "p_holm": corrected, "note": note}
 
 
 def _signed_rank(differences: Floats) -> Floats:

@@ -54,11 +54,22 @@ def plural(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
+def metric_name(column: str) -> str:
+    """A column for people: "MAE, brain" for mae_brain."""
+    kind, _, region = column.partition("_")
+    return f"{kind.upper()}, {region}"
+
+
 def model_name(value: object) -> str:
     """A model's id as text: "2" for 2 and for the 2.0 that pandas makes of it; "" where there is none."""
     if value is None or value is pd.NA or value != value:
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def model_title(name: str) -> str:
+    """A network in a legend: "model 2" for "2"; the name of a search trial stays as it is."""
+    return f"model {name}" if name.isdigit() else name
 
 
 def per_patient(table: pd.DataFrame) -> pd.DataFrame:
@@ -207,10 +218,10 @@ def as_markdown(table: PaperTable) -> str:
     for _, row in table.rows.iterrows():
         cells = [cell(row[f"{column}_mean"], row[f"{column}_sd"], column) for column in COLUMNS]
         bold = [f"**{text}**" if row["trial"] in winners[column] else text for text, column in zip(cells, COLUMNS)]
-        lines.append(f"| {_plain(row['label'])} | " + " | ".join(bold) + " |")
+        lines.append(f"| {plain_markdown(row['label'])} | " + " | ".join(bold) + " |")
         if row["trial"] in table.published:
             lines.append("| *published* | " + " | ".join(f"*{text}*" for text in _published_cells(table, row)) + " |")
-    return "\n".join([*lines, "", *(f"- {_plain(note)}" for note in notes(table, "bold")), ""])
+    return "\n".join([*lines, "", *(f"- {plain_markdown(note)}" for note in notes(table, "bold")), ""])
 
 
 def as_html(table: PaperTable) -> str:
@@ -258,6 +269,6 @@ def _decimals(column: str) -> int:
     return DECIMALS[column.partition("_")[0]]
 
 
-def _plain(text: str) -> str:
+def plain_markdown(text: str) -> str:
     """Text that Markdown will not take for markup."""
     return text.replace("|", "\\|").replace("_", "\\_")

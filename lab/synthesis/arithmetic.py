@@ -52,7 +52,10 @@ def choose(device: str = "auto", precision: str = "auto", channels_last: bool = 
     again computes the same numbers. Raises ValueError for a device that is not there.
     """
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
-    place = torch.device(name)
+    try:
+        place = torch.device(name)
+    except RuntimeError:
+        raise ValueError(f"--train.device {name} is not a device; try `auto`, `cpu`, `cuda` or `cuda:1`") from None
     if place.type == "cuda" and (place.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"--train.device {name}: this machine has {torch.cuda.device_count()} GPUs; try `cpu`")
     fast = place.type == "cuda" and torch.cuda.is_bf16_supported()

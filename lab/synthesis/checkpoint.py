@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import os
+import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
+DAMAGE = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
+"""What torch raises for a file that is cut short, empty or no checkpoint."""
 
-def save_checkpoint(path: Path, settings: str, state: dict[str, Any]) -> None:
+
+def save_checkpoint(path: Path, settings: Mapping[str, Any], state: Mapping[str, Any]) -> None:
     """Write `state` (tensors, numbers, strings, lists and dicts of them) so that `path` is always a whole file.
 
-    Raises OSError, naming the file, when the disk refuses; the checkpoint that was there stays.
+    One process at a time writes a path: what a killed one left half-written is written over. Raises OSError, naming
+    the file, when the disk refuses; the checkpoint that was there stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    part = path.with_name(f"{path.name}.part")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with part.open("wb") as file:
-            torch.save({"settings": settings, **state}, file)
+            torch.save({"settings": dict(settings), **state}, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(part, path)
@@ -29,12 +35,22 @@ def save_checkpoint(path: Path, settings: str, state: dict[str, Any]) -> None:
         ) from error
 
 
-def load_checkpoint(path: Path, settings: str) -> dict[str, Any]:
+def load_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
-    Raises ValueError when it was written with other settings, which would make a mixture of two experiments.
+    Raises ValueError when the file is damaged, or was written with other settings, which would make a mixture of two
+    experiments.
     """
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    if state["settings"] != settings:
-        raise ValueError(f"{path}: written with other settings; found {state['settings']}, expected {settings}")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        found = dict(state["settings"])
+    except (FileNotFoundError, PermissionError):
+        raise
+    except DAMAGE as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{path}: not a whole checkpoint ({reason}); delete it to train from the start") from error
+    others = sorted(name for name in {*found, *settings} if found.get(name) != settings.get(name))
+    if others:
+        changes = ", ".join(f"{name} was {found.get(name)} and is {settings.get(name)}" for name in others)
+        raise ValueError(f"{path}: written with other settings: {changes}; delete it to train from the start")
     return state

@@ -24,8 +24,8 @@ def fit_linear(cohort: Cohort, case_ids: Sequence[str], *, inputs: Sequence[str]
 
     The normal equations are summed case by case, so memory does not grow with the cohort.
     """
-    picked = [cohort.channels.index(name) for name in inputs]
-    wanted = cohort.channels.index(target)
+    picked = [cohort.channel(name) for name in inputs]
+    wanted = cohort.channel(target)
     gram, moment = np.zeros((len(picked) + 1,) * 2), np.zeros(len(picked) + 1)
     for case in case_ids:
         image, mask = cohort.load(case)

@@ -10,20 +10,21 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lab.config import TrainConfig
+from lab.config import TrainConfig, fingerprint
 from lab.data.batches import Batch, CaseStore, plan_epoch
 from lab.synthesis.arithmetic import Arithmetic, peak_memory_mb
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
 from lab.synthesis.metrics import METRICS
 
 Loss = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")  # allocators, in their words
 WATCHED = ("mae_brain", "mae_tumour")  # validation metrics of every epoch
 
 
@@ -67,22 +68,26 @@ def fit(
 
     `checkpoint` is written atomically after each epoch, and where it exists training goes on from it. `on_epoch` gets
     each epoch's figures (`epoch`, `train/loss`, `val/loss`, `val/mae_brain`, `val/mae_tumour`, `seconds`) and may
-    raise to end the trial. Raises TrainingFailed when the loss is not finite or memory runs out, ValueError when the
-    checkpoint belongs to other settings.
+    raise to end the trial; a run that goes on repeats the last finished epoch's, since the kill may have come before
+    anybody heard of it. Raises TrainingFailed when the loss is not finite or memory runs out, ValueError when the
+    settings make no sense or the checkpoint is damaged or belongs to other settings.
     """
+    if settings.epochs < 1 or settings.patience < 1 or settings.batch_size < 1:
+        raise ValueError("--epochs, --train.patience and --train.batch-size must be at least 1")
     network = arithmetic.place(network)
     optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=settings.betas)
-    settings_text = repr((asdict(settings) | {"epochs": None, "patience": None}, train.case_ids, arithmetic.name))
+    identity = identify(network, train, val, settings, arithmetic)
     progress, best = Progress(), snapshot(network)
     if checkpoint is not None and checkpoint.exists():
-        state = load_checkpoint(checkpoint, settings_text)
+        state = load_checkpoint(checkpoint, identity)
         network.load_state_dict(state["network"])
         optimiser.load_state_dict(state["optimiser"])
         progress, best = Progress(**state["progress"]), state["best"]
+        if on_epoch is not None:
+            on_epoch(progress.history[-1])
 
     forward: Any = torch.compile(network) if settings.compile else network
-    stopped = False
-    while progress.epoch < settings.epochs and not stopped:
+    while progress.epoch < settings.epochs and not out_of_patience(progress, settings):
         started = time.perf_counter()
         with advice_on_memory(settings):
             figures = run_epoch(forward, optimiser, loss, train, val, settings, arithmetic, progress.epoch)
@@ -93,15 +98,35 @@ def fit(
         if figures["val/loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = figures["val/loss"], progress.epoch
             best = snapshot(network)
-        stopped = progress.epoch - progress.best_epoch >= settings.patience
         if checkpoint is not None:
             tensors = {"network": network.state_dict(), "best": best, "optimiser": optimiser.state_dict()}
-            save_checkpoint(checkpoint, settings_text, tensors | {"progress": asdict(progress)})
+            save_checkpoint(checkpoint, identity, tensors | {"progress": asdict(progress)})
         if on_epoch is not None:
             on_epoch(figures)
     network.load_state_dict(best)
-    stopped = stopped or progress.epoch - progress.best_epoch >= settings.patience
-    return Fitted(network.eval(), progress, stopped, peak_memory_mb(arithmetic.device))
+    return Fitted(network.eval(), progress, out_of_patience(progress, settings), peak_memory_mb(arithmetic.device))
+
+
+def identify(
+    network: nn.Module, train: CaseStore, val: CaseStore, settings: TrainConfig, arithmetic: Arithmetic
+) -> dict[str, Any]:
+    """What a checkpoint and the run that goes on from it must agree on.
+
+    How long to train may change, and which of several GPUs does it.
+    """
+    kept = {name: value for name, value in asdict(settings).items() if name not in ("epochs", "patience", "device")}
+    shapes = [(name, list(tensor.shape)) for name, tensor in network.state_dict().items()]
+    return kept | {
+        "arithmetic": replace(arithmetic, device=torch.device(arithmetic.device.type)).name,
+        "network": fingerprint(shapes),
+        "training patients": fingerprint(train.case_ids),
+        "validation patients": fingerprint(val.case_ids),
+    }
+
+
+def out_of_patience(progress: Progress, settings: TrainConfig) -> bool:
+    """Whether the validation loss has not improved for `patience` epochs."""
+    return progress.epoch - progress.best_epoch >= settings.patience
 
 
 def run_epoch(
@@ -129,23 +154,28 @@ def run_epoch(
             optimiser.step()
             total += value.detach() * len(batch.case_ids)
     train_loss = float(total) / sum(len(entries) for entries in plan)
-    if not math.isfinite(train_loss):
-        raise TrainingFailed(
-            f"the loss became {train_loss} in epoch {epoch + 1}; lower --train.learning-rate "
-            f"(now {settings.learning_rate:g}) or --train.clip-norm, or use --train.precision float32"
-        )
-    network.eval()
-    figures = validate(network, loss, val, settings.batch_size, arithmetic)
-    if not math.isfinite(figures["val/loss"]):
-        raise TrainingFailed(f"the validation loss became {figures['val/loss']} in epoch {epoch + 1}")
-    return {"train/loss": train_loss, **figures}
+    figures = {"train/loss": train_loss}
+    if math.isfinite(train_loss):
+        network.eval()
+        figures |= validate(network, loss, val, settings.batch_size, arithmetic)
+    for name in ("train/loss", "val/loss"):
+        if not math.isfinite(figures[name]):
+            raise TrainingFailed(
+                f"{name} became {figures[name]} in epoch {epoch + 1}; lower --train.learning-rate (now "
+                f"{settings.learning_rate:g}) or --train.clip-norm (now {settings.clip_norm:g}, 0 is off), or use "
+                "--train.precision float32"
+            )
+    return figures
 
 
 @torch.no_grad()
 def validate(
     network: nn.Module, loss: Loss, val: CaseStore, batch_size: int, arithmetic: Arithmetic
 ) -> dict[str, float]:
-    """Mean loss and watched metrics over the validation cases; cases without the region are not counted."""
+    """Mean loss and watched metrics over the validation cases; no metric counts cases without its region.
+
+    Each case has one vote in the loss, also the last ones of a batch that is not full.
+    """
     losses: list[float] = []
     scores: dict[str, list[float]] = {name: [] for name in WATCHED}
     plan = [[(i, False) for i in range(at, min(at + batch_size, len(val)))] for at in range(0, len(val), batch_size)]
@@ -178,7 +208,7 @@ def advice_on_memory(settings: TrainConfig) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:  # torch's own kind is a RuntimeError; on a CPU only the text tells
         text = str(error) or "no memory"
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "memory" not in text:
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(say in text for say in NO_MEMORY):
             raise
         raise TrainingFailed(
             f"out of memory. Lower --train.batch-size (now {settings.batch_size}), then --model.width, or raise "

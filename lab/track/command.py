@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import NoReturn, TypeVar
 
 import tyro
 
@@ -23,14 +24,20 @@ def settings_for(study: type[S], arguments: Sequence[str], *, varied: dict[str, 
     names = [word.partition("=")[0].replace("_", "-") for word in arguments]
     for setting, flag in varied.items():
         if f"--{setting}".replace("_", "-") in names:
-            raise SystemExit(f"error: this study varies {setting} itself; choose with {flag}")
+            refuse(f"this study varies {setting} itself; choose with {flag}")
     real = "--data" in names or "--data.path" in names
     if real and any(name.startswith("--phantom.") for name in names):
-        raise SystemExit("error: --phantom settings do nothing with --data; leave one of the two out")
+        refuse("--phantom settings do nothing with --data; leave one of the two out")
     preset = PAPER if real else DEMO
     default = study(**{item.name: getattr(preset, item.name) for item in dataclasses.fields(Config)})
     text = f"Defaults below are those of {'the paper' if real else 'the phantom demo; with --data PATH, the paper'}."
     return tyro.cli(study, default=default, args=list(arguments), description=f"{study.__doc__}\n\n{text}")
+
+
+def refuse(mistake: str) -> NoReturn:
+    """Say what is wrong and end, as the parser does."""
+    print(f"error: {mistake}", file=sys.stderr)
+    raise SystemExit(2)
 
 
 def plain(settings: Config) -> Config:
@@ -40,10 +47,11 @@ def plain(settings: Config) -> Config:
 
 def explain(work: Callable[[], object]) -> int:
     """Run `work`; a mistake of the user or of the machine is one clear line and exit code 2, not a traceback."""
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # what a scheduler sends is an interruption too
     try:
         work()
     except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\ninterrupted; the same command goes on from the last finished epoch", file=sys.stderr)

@@ -19,8 +19,8 @@ from lab.synthesis.infer import synthesise
 from lab.synthesis.rivals import Rival, copy_channel, fit_linear, linear
 from lab.track import runs
 from lab.track.package import load_network
+from lab.track.plan import Plan
 from lab.track.store import connect
-from lab.track.study import Plan
 from lab.track.trial import tile
 
 TESTED = "test_patients.csv"
@@ -35,8 +35,9 @@ def finish(plan: Plan, started: float) -> None:
     arithmetic = choose(plan.config.train.device, plan.config.train.precision, plan.config.train.channels_last)
     finished = reported(plan)
     if not finished:
-        runs.end(plan.parent, "FAILED", state="no trial finished")
-        raise ValueError("no trial has finished; the reasons are above and in the runs' `failure` tags")
+        raise ValueError(
+            "no trial has finished; the reasons are in the runs' `failure` tags. --study.retry-failed tries again"
+        )
     print(f"Scoring {len(finished)} networks and 2 rivals on the test patients", flush=True)
     for run in finished:
         if run.data.tags.get("tested") != "yes":
@@ -57,12 +58,10 @@ def finish(plan: Plan, started: float) -> None:
 
 def reported(plan: Plan) -> list[Run]:
     """The finished trials of the grid, in its order, and the best one of the guided search."""
-    found = {}
-    for run in runs.children(plan.study.name, plan.parent):
-        if run.data.tags.get("state") == "finished":
-            found[run.data.tags["slot"]] = run
+    finished = [run for run in runs.children(plan.study.name, plan.parent) if run.data.tags.get("state") == "finished"]
+    found = {run.data.tags["slot"]: run for run in finished}
     grid = [found[slot] for slot in plan.study.grid if slot in found]
-    searched = [run for slot, run in found.items() if slot not in plan.study.grid]
+    searched = [run for run in finished if run.data.tags["phase"] == "search"]
     sign = -1 if "ssim" in plan.config.study.objective else 1
     best = sorted(searched, key=lambda run: sign * run.data.metrics[plan.config.study.objective])
     return grid + best[:1]
@@ -73,7 +72,8 @@ def test_trial(plan: Plan, run: Run, arithmetic: Arithmetic) -> None:
     predict = predictor(plan, run, arithmetic)
     table = evaluate(predict, store(plan, "test", arithmetic=arithmetic))
     runs.log_table(run.info.run_id, table, TESTED)
-    runs.log_metrics(run.info.run_id, means(table, "test"))
+    if not runs.logged_steps(run.info.run_id, "test/mae_image"):  # killed right here: do not log twice
+        runs.log_metrics(run.info.run_id, means(table, "test"))
     connect().set_tag(run.info.run_id, "tested", "yes")
 
 
@@ -122,8 +122,13 @@ def rival_tables(plan: Plan, part: str) -> dict[str, pd.DataFrame]:
 
 def labelled(table: pd.DataFrame, number: int, run: Run) -> pd.DataFrame:
     """A trial's per-patient table with the columns that tell it from others."""
-    params, tags = run.data.params, run.data.tags
-    return table.assign(trial=number, label=tags["label"], model=int(params["model.id"]), loss=params["loss.name"])
+    return table.assign(trial=number, label=run.data.tags["label"], model=model(run), loss=run.data.params["loss.name"])
+
+
+def model(run: Run) -> str:
+    """What a trial's network is called in figures: its model's number, or the search trial that it is."""
+    tags = run.data.tags
+    return tags["label"] if tags.get("phase") == "search" else run.data.params["model.id"]
 
 
 def summary(finished: list[Run]) -> pd.DataFrame:
@@ -132,9 +137,11 @@ def summary(finished: list[Run]) -> pd.DataFrame:
     for number, run in enumerate(finished):
         cost = {k.removeprefix("cost/"): v for k, v in run.data.metrics.items() if k.startswith("cost/")}
         validation = {k: v for k, v in run.data.metrics.items() if k.startswith("val/") and k != "val/loss"}
-        row = {"trial": number, "label": run.data.tags["label"], "model": int(run.data.params["model.id"])}
-        state = "stopped early" if run.data.tags.get("stopped_early") == "True" else "finished"
-        row |= {"loss": run.data.params["loss.name"], "state": state, "run_id": run.info.run_id}
+        params, tags = run.data.params, run.data.tags
+        row = {"trial": number, "label": tags["label"], "model": model(run), "loss": params["loss.name"]}
+        row |= {"phase": tags.get("phase", "grid"), "base": f"model {params['model.id']}, {params['loss.name']}"}
+        state = "stopped early" if tags.get("stopped_early") == "True" else "finished"
+        row |= {"state": state, "run_id": run.info.run_id}
         rows.append(row | cost | validation)
     return pd.DataFrame(rows)
 

@@ -18,10 +18,10 @@ from torch import nn
 
 from lab.config import ModelConfig
 from lab.synthesis.models import build
+from lab.track.store import connect
 
 LOADER = Path(__file__).with_name("package_loader.py")
 REQUIREMENTS = ("torch", "numpy", "safetensors", "mlflow", "nibabel", "pandas", "tyro")
-EXAMPLE_EDGE = 2
 
 
 def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: dict[str, Any]) -> str:
@@ -31,11 +31,16 @@ def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: d
     packaged model takes (B, C, X, Y, Z) float32 in [-1, 1] and gives (B, 1, X, Y, Z).
     """
     channels = len(contract["inputs"])
-    example = np.zeros((1, channels, *(EXAMPLE_EDGE,) * 3), np.float32)  # the example is written as JSON: keep it tiny
+    edges = (2, 2, 2**model.depth + 1)  # written as JSON: as few voxels as leave the deepest level more than one
+    example = np.zeros((1, channels, *edges), np.float32)
     signature = ModelSignature(
         inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, channels, -1, -1, -1))]),
         outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 1, -1, -1, -1))]),
     )
+    client = connect()
+    experiment = client.get_run(run_id).info.experiment_id
+    for left in client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'"):
+        client.delete_logged_model(left.model_id)  # of a trial that was killed just then
     with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
         weights, settings = Path(scratch) / "weights.safetensors", Path(scratch) / "network.json"
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, weights)
@@ -54,6 +59,7 @@ def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: d
 
 def load_network(model_uri: str) -> tuple[nn.Module, dict[str, Any]]:
     """The network of a logged model, on the CPU, and the contract it was logged with."""
+    connect()
     folder = Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts"
     return read_network(folder / "weights.safetensors", folder / "network.json")
 

@@ -30,6 +30,8 @@ def find_or_create(experiment: str, name: str, *, identity: Mapping[str, str], p
     if found:
         run_id = found[0].info.run_id
         client.update_run(run_id, status="RUNNING")
+        if "failure" in found[0].data.tags:
+            client.delete_tag(run_id, "failure")
         return run_id
     source = {"mlflow.source.name": f"studies/{experiment}.py", "mlflow.source.type": "LOCAL"}
     return client.create_run(experiment_number, tags=tags | source | git_state(), run_name=name).info.run_id
@@ -52,7 +54,7 @@ def log_settings(run_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]
 
 def log_cohort(run_id: str, cohort: Cohort, phantom: bool) -> None:
     """The cohort as the run's data set, so that the run table shows which data it saw."""
-    name = "phantom cohort" if phantom else cohort.path.name
+    name = "phantom cohort" if phantom else cohort.name
     entry = Dataset(name=name, digest=cohort.digest, source_type="local", source=str(cohort.path))
     connect().log_inputs(run_id, datasets=[DatasetInput(entry)])
 

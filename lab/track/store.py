@@ -6,10 +6,12 @@ MLflow: `mlruns/mlflow.db`, reached by the committed link `mlflow.db`, artifacts
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
@@ -17,9 +19,43 @@ import optuna
 from filelock import FileLock
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import SQLAlchemyError
 
 ROOT = Path(__file__).resolve().parents[2]
-RUNS = Path(os.environ.get("LAB_RUNS", ROOT / "mlruns"))
+RUNS = Path(os.environ.get("LAB_RUNS") or ROOT / "mlruns").expanduser().absolute()
+WAIT_S = 60  # for another process's write to SQLite
+
+
+class StoreLost(OSError):
+    """What is tracked cannot be written any more; all that was written stays."""
+
+    @classmethod
+    def because(cls, error: Exception) -> StoreLost:
+        """With the first line of the reason and what to do."""
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        return cls(f"{lines[0]}. The study has stopped; the same command goes on from the last finished epoch")
+
+
+def store_trouble(error: Exception) -> bool:
+    """Whether an error is the machine's (disk full, database locked, server away) and not a trial's own."""
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+        return status >= 500 or status in (401, 403, 429) or isinstance(error.__cause__, SQLAlchemyError)
+    return isinstance(error, OSError | SQLAlchemyError | StorageInternalError)
+
+
+@contextlib.contextmanager
+def clear_errors() -> Iterator[None]:
+    """Turn the many ways in which storage fails into StoreLost."""
+    try:
+        yield
+    except StoreLost:
+        raise
+    except Exception as error:
+        if not store_trouble(error):
+            raise
+        raise StoreLost.because(error) from error
 
 
 @functools.cache
@@ -31,8 +67,9 @@ def connect() -> MlflowClient:
     RUNS.mkdir(parents=True, exist_ok=True)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints a traceback and raises as well
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RUNS / 'mlflow.db'}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RUNS / 'mlflow.db'}?timeout={WAIT_S}"
     mlflow.set_tracking_uri(uri)
     with FileLock(RUNS / "create.lock"):
         client = MlflowClient(tracking_uri=uri)
@@ -64,7 +101,7 @@ def trial_storage() -> optuna.storages.RDBStorage:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     RUNS.mkdir(parents=True, exist_ok=True)
     url = os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{RUNS / 'optuna.db'}"
-    engine = {"connect_args": {"timeout": 60}} if url.startswith("sqlite") else {}
+    engine = {"connect_args": {"timeout": WAIT_S}} if url.startswith("sqlite") else {}
     with FileLock(RUNS / "create.lock"):
         return optuna.storages.RDBStorage(url, engine_kwargs=engine)
 

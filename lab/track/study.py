@@ -2,132 +2,112 @@
 
 from __future__ import annotations
 
-import dataclasses
+import contextlib
 import multiprocessing
 import signal
 import time
-import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterator
 
-import optuna
 import pandas as pd
-from optuna.trial import TrialState
+from filelock import FileLock
+from mlflow.exceptions import MlflowException
+from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import Config, fingerprint, flatten, override
-from lab.data.cohort import Cohort
+from lab.data.cohort import PARTS, Cohort
 from lab.data.source import obtain
-from lab.synthesis.train import TrainingFailed
 from lab.track import runs
-from lab.track.screen import Screen
-from lab.track.store import RUNS, connect
-from lab.track.trial import Job, discard, train_trial
-from lab.track.trials import SLOT, Queue, reporter
+from lab.track.plan import Plan, Study
+from lab.track.store import RUNS, clear_errors, connect, store_trouble
+from lab.track.worker import work, work_apart
 
-Settings = Mapping[str, Any]
-"""Settings of one trial that differ from the study's, by dotted name."""
-ATTEMPTS = 3
+__all__ = ["Plan", "Study", "run"]
+
 SEARCH_TRIALS = 20
-
-
-@dataclass(frozen=True, kw_only=True)
-class Study:
-    """What a script in `studies/` defines. The functions must be importable, since workers are processes."""
-
-    name: str
-    question: str
-    grid: dict[str, Settings]
-    """Label of each trial of the grid and its settings."""
-    search: Callable[[optuna.Trial, Config], Settings] | None = None
-    """Draws the settings of a trial of the guided search round the best of the grid."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plan:
-    """A study on one cohort with all settings made out; what a worker gets."""
-
-    study: Study
-    config: Config
-    cohort: Cohort
-    split: pd.DataFrame
-    key: str
-    parent: str
-
-    @property
-    def folder(self) -> Path:
-        """Locks and checkpoints of the study."""
-        return RUNS / "work" / f"{self.study.name}-{self.key}"
-
-    def queue(self, phase: str) -> Queue:
-        """The trials of `grid` or `search`."""
-        objective = self.config.study.objective
-        return Queue(
-            name=f"{self.study.name}-{self.key}-{phase}",
-            direction="maximize" if "ssim" in objective else "minimize",
-            folder=self.folder / phase,
-            seed=self.config.train.seed,
-            prune=phase == "search" and self.config.study.prune,
-        )
+OBJECTIVES = tuple(f"val/{m}_{r}" for m in ("mae", "mse", "ssim") for r in ("image", "brain", "tumour"))
+GRACE_S = 30.0
 
 
 def run(study: Study, config: Config) -> Plan:
     """Run or continue a study and leave its report on the parent run.
 
     Trials that were finished stay, one that was killed goes on in its MLflow run from its last epoch, a trial that
-    fails never ends the study. Raises ValueError or an OSError where the data or the settings do not allow a start.
+    fails never ends the study. Raises ValueError or an OSError where the data or the settings do not allow a start or
+    no trial comes to its end, StoreLost (an OSError too) where what is tracked can no longer be written.
     """
     started = time.monotonic()
     check(study, config)
     cohort = obtain(config.data, config.phantom, RUNS)
     split = cohort.split(config.data.split, config.data.split_seed)
-    key = study_key(config, cohort)
-    name = f"{study.name}{' phantom' if cohort.phantom else ''} {cohort.spacing_mm:g} mm {key[:6]}"
-    parent = runs.find_or_create(study.name, name, identity={"study_key": key, "role": "study"})
-    plan = Plan(study=study, config=config, cohort=cohort, split=split, key=key, parent=parent)
-    tags = {"cohort_digest": cohort.digest, "phantom": cohort.phantom, "seed": config.train.seed}
-    shared = {name: value for name, value in flatten(config).items() if not name.startswith("study.")}
-    runs.log_settings(parent, shared, tags)
-    runs.log_cohort(parent, cohort, cohort.phantom)
-    runs.log_table(parent, split, "split.csv")
+    check_parts(cohort, split)
+    with clear_errors():
+        plan = open_plan(study, config, cohort, split)
+        with ending(plan.parent):
+            grid = list(study.grid)[: config.study.trials]
+            plan.queue("grid").plan({label: study.grid[label] for label in grid})
+            work_through(plan, "grid", grid)
+            if config.study.search and study.search is not None:
+                count = SEARCH_TRIALS if config.study.trials is None else max(0, config.study.trials - len(grid))
+                slots = [f"search {number + 1:02d}" for number in range(count)]
+                plan.queue("search").plan({slot: {} for slot in slots})
+                work_through(plan, "search", slots)
 
-    grid = list(study.grid)[: config.study.trials]
-    queue = plan.queue("grid")
-    queue.plan({label: study.grid[label] for label in grid})
-    if config.study.retry_failed:
-        queue.retry_failed()
-    work_through(plan, "grid", grid)
-    if config.study.search and study.search is not None:
-        count = SEARCH_TRIALS if config.study.trials is None else max(0, config.study.trials - len(grid))
-        slots = [f"search {number + 1:02d}" for number in range(count)]
-        plan.queue("search").plan({slot: {} for slot in slots})
-        work_through(plan, "search", slots)
+            from lab.track.finish import finish
 
-    from lab.track.finish import finish
-
-    finish(plan, started)
+            with FileLock(plan.folder / "finish.lock"):
+                finish(plan, started)
     return plan
 
 
 def check(study: Study, config: Config) -> None:
     """Raises ValueError for settings that no trial could run with, before anything is made."""
+    import torch
+
     from lab.synthesis.arithmetic import choose
     from lab.synthesis.losses import make_loss
+    from lab.track.trial import build_network
 
+    choose(config.train.device, config.train.precision, config.train.channels_last)
+    if not study.grid:
+        raise ValueError("the study has no trials")
     for settings in study.grid.values():
         trial = override(config, dict(settings))
         make_loss(trial.loss.name, trial.loss.mix_weights)
-    choose(config.train.device, config.train.precision, config.train.channels_last)
+        with torch.device("meta"):  # a network without memory
+            build_network(trial)
     if config.study.trials is not None and config.study.trials < 1:
         raise ValueError(f"--trials {config.study.trials}: at least 1 is needed")
-    if config.train.epochs < 1 or config.train.batch_size < 1 or config.study.workers < 1:
-        raise ValueError("--epochs, --train.batch-size and --workers must be at least 1")
+    if min(config.train.epochs, config.train.batch_size, config.train.patience, config.study.workers) < 1:
+        raise ValueError("--epochs, --train.batch-size, --train.patience and --workers must be at least 1")
+    if not config.train.learning_rate > 0:
+        raise ValueError(f"--train.learning-rate {config.train.learning_rate:g} must be above 0")
     if config.study.objective not in OBJECTIVES:
         raise ValueError(f"--study.objective {config.study.objective}: known are {', '.join(OBJECTIVES)}")
 
 
-OBJECTIVES = tuple(f"val/{m}_{r}" for m in ("mae", "mse", "ssim") for r in ("image", "brain", "tumour"))
+def check_parts(cohort: Cohort, split: pd.DataFrame) -> None:
+    """Raises ValueError where nobody is left to train on, to validate on or to test on."""
+    counts = {part: int((split["split"] == part).sum()) for part in PARTS}
+    if not all(counts.values()):
+        found = ", ".join(f"{part} {count}" for part, count in counts.items())
+        raise ValueError(f"{cohort.path}: every part of the split needs a patient, found {found}; change --data.split")
+
+
+def open_plan(study: Study, config: Config, cohort: Cohort, split: pd.DataFrame) -> Plan:
+    """The study's parent run, found or created, with its settings and its cohort."""
+    key = study_key(config, cohort)
+    name = f"{study.name}{' phantom' if cohort.phantom else ''} {cohort.spacing_mm:g} mm {key[:6]}"
+    connect()
+    with FileLock(RUNS / "create.lock"):  # two calls at once share one parent
+        parent = runs.find_or_create(study.name, name, identity={"study_key": key, "role": "study"})
+    plan = Plan(study=study, config=config, cohort=cohort, split=split, key=key, parent=parent)
+    tags = {"cohort_digest": cohort.digest, "phantom": cohort.phantom, "seed": config.train.seed}
+    varied = {name for settings in study.grid.values() for name in settings}
+    shared = {k: v for k, v in flatten(config).items() if k not in varied and not k.startswith("study.")}
+    runs.log_settings(parent, shared, tags)
+    runs.log_cohort(parent, cohort, cohort.phantom)
+    runs.log_table(parent, split, "split.csv")
+    return plan
 
 
 def study_key(config: Config, cohort: Cohort) -> str:
@@ -138,128 +118,58 @@ def study_key(config: Config, cohort: Cohort) -> str:
     return fingerprint([cohort.digest, kept, config.study.objective])
 
 
+@contextlib.contextmanager
+def ending(parent: str) -> Iterator[None]:
+    """Close the parent run however the study ends, so that it does not say RUNNING for ever."""
+    try:
+        yield
+    except (KeyboardInterrupt, Exception) as error:
+        stopped = isinstance(error, KeyboardInterrupt) or store_trouble(error)
+        with contextlib.suppress(Exception):  # best effort: the error itself says more
+            if not stopped:
+                runs.end(parent, "FAILED", state="failed", failure=str(error)[:4000])
+            elif not isinstance(error.__cause__ or error, MlflowException):  # else it would be waited for once more
+                runs.end(parent, "KILLED", state="interrupted")
+        raise
+
+
 def work_through(plan: Plan, phase: str, slots: list[str]) -> None:
     """Run all open trials of a phase, here or in `workers` processes."""
-    count = min(plan.config.study.workers, len(slots))
+    renew(plan, phase)
+    count = min(plan.config.study.workers, len(plan.queue(phase).unfinished(slots)))
     if count <= 1:
         work(plan, phase, slots, 0)
         return
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=work, args=(plan, phase, slots, i), name=f"worker {i}") for i in range(count)]
-    for worker in workers:
-        worker.start()
+    workers = [context.Process(target=work_apart, args=(plan, phase, slots, i)) for i in range(count)]
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C must not catch a worker at its start
+    try:
+        for worker in workers:
+            worker.start()
+    finally:
+        signal.signal(signal.SIGINT, previous)
     try:
         for worker in workers:
             worker.join()
     except KeyboardInterrupt:
         for worker in workers:
-            worker.terminate()
+            worker.terminate()  # as Ctrl-C: it closes its run
+        for worker in workers:
+            worker.join(GRACE_S)
+            worker.kill()
         raise
     if any(worker.exitcode for worker in workers):  # killed, by the system's memory killer perhaps: go on alone
-        print("A worker died; its trial goes on from its last epoch in this process.", flush=True)
+        print("A worker ended early; what it left goes on in this process.", flush=True)
         work(plan, phase, slots, 0)
 
 
-def work(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
-    """Claim and run trials until none is left."""
-    if multiprocessing.parent_process() is not None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the driver ends its workers
-    queue, connected = plan.queue(phase), connect()
-    assert connected is not None
-    while True:
-        with queue.claimed(slots) as trial:
-            if trial is None:
-                return
-            run_one(plan, phase, queue, trial, slots, worker)
+def renew(plan: Plan, phase: str) -> None:
+    """Queue trials again whose runs were deleted in MLflow, and where it is asked for those that failed."""
+    children = runs.children(plan.study.name, plan.parent)
+    there = {run.data.tags.get("slot") for run in children if run.data.tags.get("phase") == phase}
 
+    def again(slot: str, trial: FrozenTrial) -> bool:
+        failed = trial.state == TrialState.FAIL and plan.config.study.retry_failed
+        return trial.state.is_finished() and (failed or slot not in there)
 
-def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: list[str], worker: int) -> None:
-    """Run one trial to its end and write down how it ended."""
-    slot = trial.user_attrs[SLOT]
-    config, label = trial_config(plan, phase, trial)
-    config = on_device(config, worker)
-    screen = Screen(slots.index(slot) + 1, len(slots), label, config.train.epochs, alone=plan.config.study.workers == 1)
-    identity = {"study_key": plan.key, "slot": slot, "phase": phase}
-    run_id = runs.find_or_create(plan.study.name, label, identity=identity, parent=plan.parent)
-    checkpoint = plan.folder / f"{run_id}.checkpoint"
-    job = Job(
-        config=config,
-        cohort=plan.cohort,
-        split=plan.split,
-        run_id=run_id,
-        label=label,
-        checkpoint=checkpoint,
-        workers=plan.config.study.workers,
-    )
-    told = reporter(trial, config.study.objective, queue.prune)
-
-    def on_epoch(figures: dict[str, float]) -> None:
-        screen.epoch(figures)
-        told(figures)
-
-    try:
-        count_attempt(trial)
-        value = train_trial(job, on_epoch)
-    except optuna.TrialPruned:
-        screen.end("pruned: behind the other trials")
-        runs.end(run_id, "KILLED", state="pruned")
-        queue.tell(trial, None, TrialState.PRUNED)
-    except KeyboardInterrupt:
-        runs.end(run_id, "KILLED", state="interrupted")
-        raise
-    except Exception as error:  # whatever ends a trial must not end the study; it is shown and kept
-        reason = str(error) if isinstance(error, TrainingFailed | OSError | ValueError) else repr(error)
-        screen.end(f"failed: {reason}")
-        runs.log_text(run_id, traceback.format_exc(), "failure.txt")
-        runs.end(run_id, "FAILED", state="failed", failure=reason[:4000])
-        queue.tell(trial, None, TrialState.FAIL)
-    else:
-        screen.end(f"{config.study.objective} {value:.4f}")
-        runs.end(run_id, "FINISHED", state="finished")
-        queue.tell(trial, value, TrialState.COMPLETE)
-    discard(checkpoint)
-
-
-def count_attempt(trial: optuna.Trial) -> None:
-    """Raises TrainingFailed when a trial has been killed several times without an epoch in between."""
-    epochs = len(trial.storage.get_trial(trial._trial_id).intermediate_values)
-    before = trial.user_attrs.get("attempts", [0, 0])
-    attempts = before[1] + 1 if before[0] == epochs else 1
-    trial.set_user_attr("attempts", [epochs, attempts])
-    if attempts > ATTEMPTS:
-        raise TrainingFailed(
-            f"killed {ATTEMPTS} times in epoch {epochs + 1}, probably for memory: lower --train.batch-size, "
-            "--model.width or --workers, then run again with --study.retry-failed"
-        )
-
-
-def trial_config(plan: Plan, phase: str, trial: optuna.Trial) -> tuple[Config, str]:
-    """The settings of a trial and its label."""
-    slot = trial.user_attrs[SLOT]
-    if phase == "grid":
-        return override(plan.config, dict(plan.study.grid[slot])), slot
-    assert plan.study.search is not None
-    base = override(plan.config, dict(plan.study.grid[best_slot(plan)]))
-    drawn = plan.study.search(trial, base)
-    text = ", ".join(f"{k.split('.')[1]} {v:.2g}" if isinstance(v, float) else f"{v}" for k, v in drawn.items())
-    return override(base, dict(drawn)), f"{slot}: {text}"
-
-
-def best_slot(plan: Plan) -> str:
-    """The grid's trial with the best objective."""
-    queue = plan.queue("grid")
-    done = {slot: t.value for slot, t in queue.by_slot().items() if t.state == TrialState.COMPLETE}
-    values = {slot: value for slot, value in done.items() if value is not None and slot in plan.study.grid}
-    if not values:
-        raise ValueError("no trial of the grid has finished, so there is nothing to search around")
-    return (max if queue.direction == "maximize" else min)(values, key=lambda slot: values[slot])
-
-
-def on_device(config: Config, worker: int) -> Config:
-    """The config with a GPU of its own for each worker, where there are GPUs and none was named."""
-    import torch
-
-    if config.train.device != "auto" or torch.cuda.device_count() < 2:
-        return config
-    device = f"cuda:{worker % torch.cuda.device_count()}"
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, device=device))
+    plan.queue(phase).repeat(again)

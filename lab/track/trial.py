@@ -51,7 +51,8 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
     train, val = (store(job, part, arithmetic) for part in ("train", "val"))
     network = build_network(config)
     tags = {"label": job.label, "device": arithmetic.name, "seed": config.train.seed, "phantom": job.cohort.phantom}
-    runs.log_settings(job.run_id, flatten(config), tags | {"cohort_digest": job.cohort.digest})
+    params = {name: value for name, value in flatten(config).items() if not name.startswith("study.")}
+    runs.log_settings(job.run_id, params, tags | {"cohort_digest": job.cohort.digest})
     runs.log_cohort(job.run_id, job.cohort, job.cohort.phantom)
     runs.log_table(job.run_id, job.split, "split.csv")
     runs.log_text(job.run_id, as_json(config), "config.json")
@@ -102,8 +103,10 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
         "cost/best_epoch": progress.best_epoch,
     }
     figures = means(table, "val")  # one step after the last epoch: what the run table shows is the network that is kept
+    if not runs.logged_steps(job.run_id, "val/mae_image"):  # killed right here: do not log twice
+        runs.log_metrics(job.run_id, figures, progress.epoch + 1)
     if not runs.logged_steps(job.run_id, "cost/epochs"):
-        runs.log_metrics(job.run_id, figures | cost, progress.epoch + 1)
+        runs.log_metrics(job.run_id, cost)  # at step 0, of which the UI makes bars
     from lab.track.package import log_network
 
     uri = log_network(job.run_id, fitted.network, config.model, contract(config, job.cohort))

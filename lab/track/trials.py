@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import optuna
 from filelock import FileLock, Timeout
+from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import fingerprint
@@ -56,13 +57,18 @@ class Queue:
                 if slot not in known:
                     study.enqueue_trial(dict(params), user_attrs={SLOT: slot})
 
-    def retry_failed(self) -> None:
-        """Queue every slot again whose last trial failed."""
+    def repeat(self, wanted: Callable[[str, FrozenTrial], bool]) -> None:
+        """Queue the slots again whose last trial is `wanted`, with the parameters that it had."""
         with self.lock("plan"):
             study = self.open()
             for slot, trial in self.by_slot().items():
-                if trial.state == TrialState.FAIL:
-                    study.enqueue_trial(trial.params, user_attrs={SLOT: slot})
+                if wanted(slot, trial):
+                    kept = {name: value for name, value in trial.user_attrs.items() if name != "attempts"}
+                    study.enqueue_trial(trial.params, user_attrs=kept)
+
+    def unfinished(self, slots: Sequence[str]) -> list[str]:
+        """Those of the slots that wait or run, in whatever process."""
+        return [slot for slot, trial in self.by_slot().items() if slot in slots and not trial.state.is_finished()]
 
     @contextmanager
     def claimed(self, slots: Sequence[str]) -> Iterator[optuna.Trial | None]:
@@ -111,13 +117,17 @@ class Queue:
 
 
 def reporter(trial: optuna.Trial, metric: str, prune: bool) -> Callable[[dict[str, float]], None]:
-    """What to call with each epoch's figures: reports `metric` and raises TrialPruned when the trial falls behind."""
+    """What to call with each epoch's figures: reports `metric` and raises TrialPruned when the trial falls behind.
+
+    A metric that is measured at the end only (SSIM is slow) is stood for by brain MAE, negated where high is good.
+    """
     reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
+    sign = -1 if trial.study.direction == StudyDirection.MAXIMIZE else 1
 
     def report(figures: dict[str, float]) -> None:
         step = int(figures["epoch"])
         if step not in reported:
-            trial.report(figures[metric], step)
+            trial.report(figures[metric] if metric in figures else sign * figures["val/mae_brain"], step)
         if prune and trial.should_prune():
             raise optuna.TrialPruned
 

@@ -27,7 +27,7 @@ from scan_trees import (
 
 from lab.config import DataConfig
 from lab.data import workers
-from lab.data.cohort import is_cohort, open_cohort
+from lab.data.cohort import Cohort, is_cohort, open_cohort
 from lab.data.prepare import prepare
 
 
@@ -276,3 +276,13 @@ def test_a_killed_worker_costs_only_its_subject(tmp_path, monkeypatch):
     assert "was killed" in left_out(tmp_path / "out")["BraTS-GLI-00001-000"]
     monkeypatch.undo()
     assert len(run(source, tmp_path / "out").index) == 4  # not remembered: it may have more memory the next time
+
+
+def test_the_manifest_names_the_data_set_and_old_cohorts_open_without(tmp_path):
+    brats_tree(tmp_path / "scans", enhancing=1, others=1)
+    cohort = run(tmp_path / "scans", tmp_path / "out")
+    assert cohort.manifest["layout"] == "brats2023"
+    assert (cohort.dataset, cohort.name) == ("BraTS 2023", "BraTS 2023 (scans)")
+    old = Cohort(cohort.path, cohort.index, {k: v for k, v in cohort.manifest.items() if k != "layout"})
+    assert (old.dataset, old.name) == ("scans of unknown origin", "scans")
+    assert old.digest == cohort.digest

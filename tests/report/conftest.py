@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lab.report.stats import paired_tests
 from lab.report.tables import COLUMNS
 
 CASES = [f"case-{number:02d}" for number in range(8)]
@@ -71,3 +72,9 @@ def head() -> SimpleNamespace:
     t1 = np.where(brain, 0.1 * np.sin(x / 3.0), -1).astype(np.float32)
     truth = t1 + 0.6 * (core & brain)
     return SimpleNamespace(shape=shape, brain=brain, tumour=tumour & brain, core=core & brain, t1=t1, truth=truth)
+
+
+@pytest.fixture(scope="session")
+def tests(patients) -> pd.DataFrame:
+    """Paired tests against the best network (trial 2) and both rivals."""
+    return paired_tests(patients, against=[2, "copy T1", "linear regression"])

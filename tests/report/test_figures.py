@@ -16,8 +16,16 @@ from lab.report.curves import ending_of, learning_curves
 from lab.report.figures import DPI, save
 from lab.report.pairs import BETTER, EQUAL, WORSE, pairs_table
 from lab.report.sheets import slice_figure, trial_slices
-from lab.report.slices import Patient, View, choose_slice, patient_from, radiological
+from lab.report.slices import ERROR_MAP, Patient, View, choose_slice, patient_from, radiological
 from lab.report.stats import paired_tests
+
+
+def is_error(axes):
+    return bool(axes.images) and axes.images[0].cmap.name == ERROR_MAP.name
+
+
+def has_outline(axes):
+    return bool(axes.images) and bool(axes.collections)
 
 
 def title(figure):
@@ -85,26 +93,52 @@ def test_slice_figure_has_every_panel_with_one_window_and_one_error_scale(patien
     figure = slice_figure(patient, noisy, phantom=True, scores=dict.fromkeys(names, "MAE 0.1"))
     assert len(figure.axes) == 5 + 2 * 17 + 2  # inputs, truth and subtraction; syntheses and errors; two scales
     assert "phantom" in title(figure)
-    titles = [axes.get_title() for axes in figure.axes]
+    titles = [axes.get_title() or axes.get_title(loc="left") for axes in figure.axes]
     assert {"T1", "T2", "FLAIR", "T1GD (truth)", "T1GD - T1"} <= set(titles)
-    assert all(f"{name}\nMAE 0.1" in titles for name in names)
-    windows = {
-        axes.images[0].get_clim() for axes in figure.axes if "model" in axes.get_title() or axes.get_title() == "T1"
-    }
-    errors = {
-        axes.images[0].get_clim() for axes in figure.axes if axes.images and axes.images[0].cmap.name == "inferno"
-    }
-    assert len(windows) == len(errors) == 1
+    assert all(f"{name}: MAE 0.1" in titles for name in names)
+    windows = {axes.images[0].get_clim() for axes, name in zip(figure.axes, titles) if "model" in name or name == "T1"}
+    errors = {axes.images[0].get_clim() for axes in figure.axes if is_error(axes)}
+    assert len(windows) == 1
+    assert errors == {(-0.6, 0.6)}  # twice the threshold of enhancement
     sides = [text for axes in figure.axes for text in axes.texts if text.get_text() in "RL"]
     assert {(text.get_text(), text.get_position()[0] < 0.5) for text in sides} == {("R", True), ("L", False)}
 
 
-def test_the_error_panel_shows_the_absolute_error(patient, head):
+def test_a_grid_of_trials_fits_a_screen_and_a_row_has_one_loss(patient, head):
+    names = {f"model {m}, {loss}": loss for loss in ("L1", "L2", "SSIM") for m in range(4)}
+    figure = slice_figure(patient, {**dict.fromkeys(names, head.t1), "copy T1": head.t1}, phantom=True, groups=names)
+    width, height = figure.get_size_inches()
+    assert 1.4 < width / height < 2.4
+    heights = {}
+    for axes in figure.axes:
+        if axes.get_title(loc="left") in names:
+            heights.setdefault(round(axes.get_position().y0, 4), set()).add(names[axes.get_title(loc="left")])
+    assert [len(losses) for losses in heights.values()] == [1, 1, 1]
+
+
+def test_no_panel_covers_another(patient, head):
+    many = {f"model {m}, L{i}": head.t1 for i in range(3) for m in range(i + 2)}
+    rivals = {"copy T1": head.t1, "linear regression": head.t1}
+    for inputs in (3, 8):
+        chosen = Patient(**(vars(patient) | {"inputs": {f"S{i}": head.t1 for i in range(inputs)}}))
+        for shown in (rivals, {"model 0, L1": head.t1, **rivals}, {**many, **rivals}):
+            boxes = [axes.get_position() for axes in slice_figure(chosen, shown, phantom=True).axes]
+            assert not any(a.overlaps(b.padded(-1e-6)) for i, a in enumerate(boxes) for b in boxes[:i])
+            assert all(0 <= box.x0 < box.x1 <= 1 and 0 <= box.y0 < box.y1 <= 1 for box in boxes)
+
+
+def test_the_error_panel_shows_the_signed_error(patient, head):
     figure = slice_figure(patient, {"low": head.truth - 0.25}, phantom=False)
     assert "phantom" not in title(figure)
-    error = next(axes.images[0] for axes in figure.axes if axes.images and axes.images[0].cmap.name == "inferno")
+    error = next(axes.images[0] for axes in figure.axes if is_error(axes))
     shown = np.asarray(error.get_array())
-    np.testing.assert_allclose(shown[shown > 0], 0.25, rtol=1e-5)
+    np.testing.assert_allclose(shown[shown != 0], -0.25, rtol=1e-5)
+
+
+def test_syntheses_and_truth_carry_no_outline(patient, head):
+    figure = slice_figure(patient, {"model 0": head.truth}, phantom=True)
+    outlined = {axes.get_title() or axes.get_title(loc="left") for axes in figure.axes if has_outline(axes)}
+    assert outlined == {"T1GD - T1", ""}  # the enhancement on the subtraction, the tumour on the error
 
 
 def test_trial_figure_has_a_row_a_patient(patient, head):
@@ -193,19 +227,28 @@ def test_numbers_on_axes_are_short():
     assert [short_number(value) for value in (950, 1500, 54.4e6)] == ["950", "1.5k", "54.4M"]
 
 
-def test_pairs_are_coloured_only_where_the_correction_lets_them(patients):
-    tests = paired_tests(patients).assign(p_holm=0.2)
-    tests.loc[(tests["metric"] == "mae_brain") & (tests["a"] == 0) & (tests["b"] == 2), "p_holm"] = 0.001
-    tests.loc[(tests["metric"] == "mae_brain") & (tests["a"] == 2) & (tests["b"] == "copy T1"), "p_holm"] = 0.01
-    figure = pairs_table(tests, phantom=True, names={"2": "model 0, SSIM"})
-    faces = [to_hex(patch.get_facecolor()) for patch in figure.axes[0].patches]
-    assert len(faces) == 15
-    assert faces.count(BETTER.lower()) == 1  # row 2 has half the error of column 0
-    assert faces.count(WORSE.lower()) == 1  # row copy T1 has twice the error of column 2
-    assert faces.count(EQUAL) == 13
-    assert "model 0, SSIM" in [label.get_text() for label in figure.axes[0].get_xticklabels()]
+def test_pairs_are_coloured_only_where_the_correction_lets_them(patients, tests):
+    changed = tests.assign(p_holm=tests["p_holm"].where(tests["p_holm"].isna(), 0.2))
+    brain = changed["metric"] == "mae_brain"
+    changed.loc[brain & (changed["a"] == 0) & (changed["b"] == 2), "p_holm"] = 0.001
+    changed.loc[brain & (changed["a"] == 2) & (changed["b"] == "copy T1"), "p_holm"] = 0.01
+    figure = pairs_table(changed, phantom=True, names={"2": "model 0, SSIM"}, best="2")
+    axes = figure.axes[0]
+    faces = {
+        (axes.get_yticklabels()[round(patch.get_y() + 0.5)].get_text(), round(patch.get_x() + 0.5)): to_hex(
+            patch.get_facecolor()
+        )
+        for patch in axes.patches
+    }
+    assert len(faces) == 3 + 4 + 5
+    assert faces["0", 0] == WORSE.lower()  # trial 0 has more error than the best, trial 2
+    assert faces["model 0, SSIM", 1] == BETTER.lower()  # trial 2 has half the error of copy T1
+    assert sum(face == EQUAL for face in faces.values()) == 10
+    assert "best on validation" in axes.get_xticklabels()[0].get_text()
     with pytest.raises(ValueError, match="mae_moon"):
         pairs_table(tests, phantom=False, metric="mae_moon")
+    with pytest.raises(ValueError, match="against a reference"):
+        pairs_table(paired_tests(patients), phantom=False)
 
 
 def test_no_text_overlaps_in_the_learning_curves_legend_and_title(trials, histories):

@@ -40,13 +40,13 @@ class Outline(HTMLParser):
 
 def build(patients, trials, *, phantom=True, **changes):
     comparison = comparable(phantom=phantom, dataset="EGD", spacing_mm=1, width=64, depth=5)
-    tests = paired_tests(patients)
+    tests = paired_tests(patients, against=[2, "copy T1", "linear regression"])
     settings = {
         "title": "Architecture study",
         "question": "Which network is closest to the truth?",
         "phantom": phantom,
         "table": paper_table(patients, study="architecture", comparison=comparison, phantom=phantom, dataset="EGD"),
-        "findings": findings(patients, tests, comparison=comparison, phantom=phantom),
+        "findings": findings(patients, tests, phantom=phantom, best=2),
         "figures": {"Scores of every patient": box_plots(patients, phantom=phantom, metrics=("mae_brain",))},
         "cohort": {"patients": 8, "digest": "abc123"},
         "settings": {"train.epochs": 300, "data.inputs": ("T1", "T2"), "data.path": None},
@@ -91,12 +91,17 @@ def test_the_phantom_is_named_and_published_figures_are_withheld(page, patients,
 def test_every_text_is_escaped(patients, trials):
     nasty = "<img src=x onerror=alert(1)>"
     page = build(
-        patients, trials.assign(label=nasty, state=nasty), title=nasty, question=nasty, findings=nasty,
+        patients, trials.assign(label=nasty, state=nasty), title=nasty, question=nasty, findings=[nasty],
         cohort={nasty: nasty}, settings={nasty: [nasty]}, names={"0": nasty}, figures={nasty: b"png"},
     )  # fmt: skip
     assert nasty not in page
     assert "onerror" in page
     Outline(page)
+
+
+def test_the_page_lists_the_tests_of_the_families_only(page):
+    assert "MAE, brain: " in page
+    assert "of 12 tests find a difference" in page  # 3 against the best, 4 and 5 against the rivals, of 15 pairs
 
 
 def test_a_page_without_tests_or_costs_says_so(patients, trials):

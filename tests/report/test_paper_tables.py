@@ -6,6 +6,7 @@ import pytest
 
 from lab.report.console import WIDTH, as_text
 from lab.report.findings import findings
+from lab.report.note import study_note
 from lab.report.published import comparable
 from lab.report.stats import paired_tests
 from lab.report.tables import COLUMNS, as_csv, as_html, as_markdown, best, paper_table, region_count, summarise
@@ -139,30 +140,56 @@ def test_wrong_tables_are_refused(patients):
         summarise(pd.concat([patients, patients[:1]]))
 
 
-def test_findings_name_a_difference_only_where_the_corrected_test_does(patients):
-    clear = findings(patients, paired_tests(patients), comparison=FAIR, phantom=False)
-    assert "find a difference" in clear or "finds a difference" in clear
-    tests = paired_tests(patients).assign(p_holm=1.0)
-    unclear = findings(patients, tests, comparison=FAIR, phantom=False)
+def test_findings_begin_with_the_network_that_validation_chose(patients, tests):
+    first = findings(patients, tests, phantom=False, best=2)[0]
+    assert first.startswith("Best on validation: model 0, SSIM. On 8 test patients its mean absolute error")
+    assert "Trivial rivals: " in first
+    other = findings(patients, tests, phantom=False, best=0)[0]
+    assert "Best on validation: model 0, L1." in other
+    assert "the lowest mean of 4 networks is that of model " in other
+
+
+def test_findings_name_a_difference_only_where_the_corrected_test_does(patients, tests):
+    clear = " ".join(findings(patients, tests, phantom=False, best=2))
+    assert "find a difference" in clear
+    assert "of the 12 paired Wilcoxon tests" in clear
+    unclear = " ".join(findings(patients, tests.assign(p_holm=tests["p_holm"] * 0 + 1), phantom=False, best=2))
     assert "may be chance" in unclear
     assert "better" not in unclear
-    assert "No paired test" in findings(patients, None, comparison=FAIR, phantom=False)
+    for nothing in (None, paired_tests(patients)):
+        assert "No paired test" in " ".join(findings(patients, nothing, phantom=False))
 
 
 def test_findings_point_the_right_way(patients):
-    pair = {"n": 8, "p": 0.001, "p_holm": 0.01, "a": "copy T1", "b": 2}
+    pair = {"n": 8, "p": 0.001, "p_holm": 0.01, "a": "copy T1", "b": 2, "against": "copy T1"}
     lower = pd.DataFrame([{"metric": "mae_brain", "median_difference": 0.05, **pair}])  # copy T1 has more error
-    assert "Against copy T1, model 0, SSIM is better" in findings(patients, lower, comparison=FAIR, phantom=False)
+    assert "Against copy T1, model 0, SSIM is better" in " ".join(findings(patients, lower, phantom=False))
     higher = pd.DataFrame([{"metric": "ssim_brain", "median_difference": 0.05, **pair}])  # copy T1 has more SSIM
-    text = findings(patients, higher, comparison=FAIR, phantom=False, metric="ssim_brain")
+    text = " ".join(findings(patients, higher, phantom=False, metric="ssim_brain"))
     assert "Against copy T1, no network is better and model 0, SSIM is worse" in text
 
 
 def test_findings_say_when_patients_are_too_few_and_when_they_are_simulated(patients):
+    against = [2, "copy T1", "linear regression"]
     few = patients[patients["case_id"] < "case-06"]
-    text = findings(few, paired_tests(few), comparison=PHANTOM, phantom=True)
+    text = " ".join(findings(few, paired_tests(few, against=against), phantom=True, best=2))
     assert "more patients" in text
     assert "simulated" in text
-    assert "withheld" in text
     three = patients[patients["case_id"] < "case-03"]
-    assert "3 patients cannot carry one" in findings(three, paired_tests(three), comparison=PHANTOM, phantom=True)
+    text = " ".join(findings(three, paired_tests(three, against=against), phantom=True, best=2))
+    assert "3 patients cannot carry one" in text
+
+
+@pytest.mark.parametrize("phantom", [True, False])
+def test_the_note_answers_first_and_ranks_by_validation(patients, tests, phantom):
+    comparison = PHANTOM if phantom else SMALLER
+    table = paper_table(patients, study="architecture", comparison=comparison, phantom=phantom)
+    validation = {0: 0.09, 1: 0.08, 2: 0.07, 3: 0.1, "copy T1": 0.05}
+    words = findings(patients, tests, phantom=phantom, best=2)
+    note = study_note("Which one?", words, table, validation=validation, best=2, phantom=phantom)
+    lines = note.splitlines()
+    assert "Best on validation: model 0, SSIM" in lines[0]
+    assert ("Phantom" in lines[0]) == phantom
+    rows = [line.split(" &emsp;")[0].strip("|* ") for line in lines if line.startswith("| ")][1:]
+    assert rows == ["model 0, SSIM", "model 3, L1", "model 0, L1", "model 3, SSIM", "copy T1", "linear regression"]
+    assert comparison.sentence.split(";")[0] in note

@@ -67,6 +67,39 @@ def test_equals_scipy_pair_by_pair(patients):
     np.testing.assert_allclose(result.p_holm, holm(result.p))
 
 
+def test_each_reference_has_a_family_of_its_own():
+    rng = np.random.default_rng(3)
+    scores = {trial: rng.random(12) for trial in (0, 1, 2, 3, "copy T1", "linear regression")}
+    result = paired_tests(long_table(scores), against=[2, "copy T1", "linear regression"])
+    plain = paired_tests(long_table(scores))
+    assert len(result) == len(plain) == 15  # every pair stays in the table, with the same p
+    np.testing.assert_array_equal(result.p, plain.p)
+    assert result.against.value_counts().to_dict() == {"linear regression": 5, "copy T1": 4, 2: 3, "": 3}
+    for reference, family in result.groupby("against"):
+        if reference == "":
+            assert family.p_holm.isna().all()
+            assert set(family.a) | set(family.b) == {0, 1, 3}
+        else:
+            assert all(reference in pair for pair in zip(family.a, family.b))
+            np.testing.assert_allclose(family.p_holm, holm(family.p))
+
+
+def test_smaller_families_find_what_all_pairs_would_hide():
+    """Ten patients, 15 networks: no p below 0.002 exists, and 136 pairs would ask for less than 0.0004."""
+    rng = np.random.default_rng(0)
+    base = rng.random(10)
+    scores = {trial: base + 0.01 * trial + 1e-4 * rng.random(10) for trial in range(15)}
+    scores |= {"copy T1": base + 1, "linear regression": base - 1}
+    assert (paired_tests(long_table(scores)).p_holm > 0.05).all()
+    found = paired_tests(long_table(scores), against=[0, "copy T1", "linear regression"])
+    assert (found[found.against != ""].p_holm < 0.05).all()
+
+
+def test_an_unknown_reference_is_refused():
+    with pytest.raises(ValueError, match="no trial 7 to test against"):
+        paired_tests(long_table({0: np.ones(8), 1: np.ones(8)}), against=[7])
+
+
 def test_a_clear_difference_is_found_and_noise_is_not():
     rng = np.random.default_rng(0)
     base = rng.random(30)

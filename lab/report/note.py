@@ -1,0 +1,45 @@
+"""A study in a minute: the note on its parent run, as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping, Sequence
+
+from lab.report.tables import PaperTable, cell, plain_markdown
+
+SHOWN = ("mae_brain", "mae_tumour", "ssim_brain")
+
+
+def study_note(
+    question: str,
+    findings: Sequence[str],
+    table: PaperTable,
+    *,
+    validation: Mapping[Hashable, float],
+    best: Hashable | None,
+    phantom: bool,
+) -> str:
+    """Answer, question, findings and a short table.
+
+    The answer comes first, since MLflow folds a note after four lines. `validation` maps values of the column `trial`
+    to the brain MAE on validation patients, by which the rows are ranked, rivals last; `best` is in bold.
+    """
+    rows = table.rows.assign(validation=table.rows["trial"].map(validation))
+    rows = rows.sort_values(["rival", "validation"], kind="stable")
+    name = "**Phantom: simulated patients, no evidence about real ones.** " if phantom else ""
+    lines = [f"{name}{plain_markdown(findings[0])}", "", f"*{plain_markdown(question)}*", ""]
+    heads = ("", "val MAE brain", "test MAE brain", "test MAE tumour", "test SSIM brain")
+    lines += [_row(heads), "|---" * len(heads) + "|"]
+    for _, row in rows.iterrows():
+        mark = "**" if row["trial"] == best else ""
+        value = f"{row['validation']:.4f}" if row["validation"] == row["validation"] else "-"
+        cells = [value, *(cell(row[f"{column}_mean"], row[f"{column}_sd"], column) for column in SHOWN)]
+        lines.append(_row([f"{mark}{plain_markdown(row['label'])}{mark}", *cells]))
+    lines += ["", "", *(f"- {plain_markdown(point)}" for point in findings[1:])]
+    lines += [f"- {table.comparison.sentence}"]
+    lines += ["", "Under Artifacts: `report.html` (all of it on one page), `figures`, `tables`."]
+    return "\n".join(lines)
+
+
+def _row(cells: Sequence[str]) -> str:
+    """Cells with room to their right, since MLflow shows tables without any."""
+    return "| " + " | ".join(f"{cell} &emsp;" for cell in cells) + " |"

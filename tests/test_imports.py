@@ -1,0 +1,119 @@
+"""The house rules of DESIGN: which room may import which, read from the source, and tried where it matters."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+ROOMS = {"config": 0, "data": 1, "synthesis": 2, "classify": 2, "report": 3, "track": 4, "__main__": 5}
+SCRIPTS = ("studies", "radiomics")
+
+
+def imports(path: Path) -> list[str]:
+    """Dotted names of all modules that a file imports, at its top or late."""
+    names: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            names += [f"{node.module}.{alias.name}" for alias in node.names]
+    return names
+
+
+def room(module: str) -> str | None:
+    """The room of a module of the lab: `lab.data.cohort` is in `data`."""
+    parts = module.split(".")
+    return parts[1] if parts[0] == "lab" and len(parts) > 1 else None
+
+
+FILES = {str(path.relative_to(ROOT)): imports(path) for path in sorted((ROOT / "lab").rglob("*.py"))}
+SCRIPT_FILES = {
+    str(path.relative_to(ROOT)): imports(path) for folder in SCRIPTS for path in sorted((ROOT / folder).glob("*.py"))
+}
+
+
+def files_that_import(package: str) -> set[str]:
+    everything = FILES | SCRIPT_FILES
+    return {file for file, names in everything.items() if any(name.split(".")[0] == package for name in names)}
+
+
+def test_every_room_is_known():
+    found = {room(file.removesuffix(".py").replace("/", ".")) for file in FILES} - {"__init__"}
+    assert found <= set(ROOMS)
+    assert len(FILES) > 40
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_imports_run_downwards_only(file):
+    own = room(file.removesuffix(".py").replace("/", "."))
+    if own not in ROOMS:
+        return
+    for name in FILES[file]:
+        other = room(name)
+        assert name.split(".")[0] not in SCRIPTS or name.startswith("radiomics.featureextractor"), f"{file}: {name}"
+        if other is not None:
+            assert ROOMS[other] < ROOMS[own] or other == own, f"{file} imports {name}"
+
+
+@pytest.mark.parametrize(
+    ("package", "allowed"),
+    [
+        ("mlflow", ("lab/track/",)),
+        ("optuna", ("lab/track/", "studies/")),
+        ("matplotlib", ("lab/report/",)),
+        ("monai", ("lab/synthesis/",)),
+        ("nibabel", ("lab/data/",)),
+        ("torch", ("lab/data/batches.py", "lab/synthesis/", "lab/track/")),
+    ],
+)
+def test_packages_stay_in_their_rooms(package, allowed):
+    assert [file for file in files_that_import(package) if not file.startswith(allowed)] == []
+
+
+def test_the_judge_is_not_the_optimiser():
+    assert not any("losses" in name for name in FILES["lab/synthesis/metrics.py"])
+    assert not any("metrics" in name for name in FILES["lab/synthesis/losses.py"])
+
+
+def python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_training_needs_neither_tracking_nor_scans():
+    """Another program can train with torch, numpy, pandas and tyro alone."""
+    code = """
+import sys
+for name in ("mlflow", "optuna", "monai", "nibabel", "nilearn", "SimpleITK", "matplotlib", "radiomics", "WORC"):
+    sys.modules[name] = None  # its import raises
+from lab.data import batches, cohort
+from lab.synthesis import evaluate, infer, losses, metrics, models, rivals, train
+print(len(losses.LOSSES), len(metrics.METRICS), len(models.MODELS))
+"""
+    assert python(code) == "10 9 5"
+
+
+def test_preparation_needs_no_torch():
+    """Neither to prepare scans nor to make the phantom, nor for the classifier arm and the report."""
+    modules = [
+        file.removesuffix(".py").replace("/", ".")
+        for file in FILES
+        if file.startswith(("lab/data/", "lab/classify/", "lab/report/"))
+        and not file.endswith(("__init__.py", "batches.py"))
+    ]
+    code = f"""
+import importlib, sys
+for name in ("torch", "mlflow", "optuna", "monai"):
+    sys.modules[name] = None
+for name in {modules}:
+    importlib.import_module(name)
+print("all")
+"""
+    assert python(code) == "all"

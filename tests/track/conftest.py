@@ -1,0 +1,47 @@
+"""Tests of tracking write to a store of their own, never to the repository's `mlruns/`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+os.environ["LAB_RUNS"] = tempfile.mkdtemp(prefix="lab-runs-")  # before anything imports lab.track.store
+for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
+    os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_core() -> Iterator[None]:
+    """All on one core, processes too: results are then the same bit for bit, whatever runs side by side."""
+    if not hasattr(os, "sched_setaffinity"):
+        yield
+        return
+    cores = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(cores)})
+    yield
+    os.sched_setaffinity(0, cores)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folder with empty MLflow and Optuna databases to copy, since making them takes seconds."""
+    from lab.track.store import RUNS, connect, trial_storage
+
+    connect()
+    trial_storage()
+    out = tmp_path_factory.mktemp("databases")
+    for file in RUNS.glob("*.db"):
+        shutil.copy(file, out)
+    yield out
+    shutil.rmtree(RUNS, ignore_errors=True)
+
+
+@pytest.fixture
+def runs_folder(fresh_databases: Path, tmp_path: Path) -> Path:
+    """An empty store for processes that are started with `LAB_RUNS`."""
+    return Path(shutil.copytree(fresh_databases, tmp_path / "runs"))

@@ -1,0 +1,41 @@
+"""Small studies on the tiny cohort for tests within this process: a second or two a trial."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from watching import Seen, look
+
+from lab.config import Config, DataConfig, ModelConfig, StudyConfig, TrainConfig, override
+from lab.data.cohort import Cohort
+from lab.track.plan import Plan, Study
+from lab.track.store import RUNS
+from lab.track.study import run
+
+
+def settings(cohort: Cohort, **changes: Any) -> Config:
+    """Two epochs of a network of two filters; `changes` by dotted name with `__` for the dot."""
+    config = Config(
+        data=DataConfig(path=cohort.path),
+        model=ModelConfig(width=2, depth=2),
+        train=TrainConfig(epochs=2, batch_size=4, flip="none", learning_rate=2e-3, device="cpu"),
+        study=StudyConfig(workers=1),
+    )
+    return override(config, {name.replace("__", "."): value for name, value in changes.items()})
+
+
+def grid_study(name: str, grid: Mapping[str, Mapping[str, Any]], search: Any = None) -> Study:
+    """A study with a question."""
+    return Study(name=name, question="Does it hold?", grid=dict(grid), search=search)
+
+
+TWO = {"one": {"loss.name": "L1_brain"}, "two": {"loss.name": "L2_brain"}}
+
+
+def ran(
+    name: str, config: Config, grid: Mapping[str, Mapping[str, Any]] = TWO, search: Any = None
+) -> tuple[Plan, Seen]:
+    """Run a study in this process; its plan and what the store holds of it."""
+    plan = run(grid_study(name, grid, search), config)
+    return plan, look(RUNS, name)

@@ -1,0 +1,78 @@
+"""A logged network: loads without unpickling anything, and is the network that was trained."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from small import ran, settings
+
+from lab.track.package import load_network
+from lab.track.runs import children
+from lab.track.store import connect
+
+PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".npy", ".cloudpickle"}
+
+
+@pytest.fixture(scope="module")
+def run(tiny_cohort):
+    """A finished trial of a network of each kind of layer, with instance normalisation and deeper than its images."""
+    grid = {"one": {"model.id": 4, "model.norm": "instance", "model.depth": 3}}
+    plan, _ = ran("package", settings(tiny_cohort, train__epochs=1), grid)
+    return children("package", plan.parent)[0]
+
+
+@pytest.fixture(scope="module")
+def folder(run) -> Path:
+    return Path(mlflow.artifacts.download_artifacts(run.data.tags["model_uri"]))
+
+
+def test_it_loads_without_pickle_and_gives_the_same_voxels(run, tiny_cohort, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    network, contract = load_network(run.data.tags["model_uri"])
+    assert contract["inputs"] == ["T1", "T2", "FLAIR"]
+    assert contract["target"] == "T1GD"
+    assert contract["cohort_digest"] == tiny_cohort.digest
+    assert contract["phantom"] is True
+    image, _ = tiny_cohort.load(tiny_cohort.index.index[0])
+    inputs = np.stack([image[tiny_cohort.channel(name)] for name in contract["inputs"]]).astype(np.float32)[None]
+    with torch.no_grad():
+        expected = network(torch.from_numpy(inputs)).numpy()
+    loaded = mlflow.pyfunc.load_model(run.data.tags["model_uri"])
+    np.testing.assert_array_equal(loaded.predict(inputs), expected)
+    other = inputs[:, :, :13, :12, :11]  # any size is taken
+    assert loaded.predict(np.ascontiguousarray(other)).shape == (1, 1, 13, 12, 11)
+
+
+def test_there_is_no_pickle_and_the_weights_are_safetensors(folder):
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.suffix in PICKLES]
+    assert not [path for path in files if path.read_bytes()[:1] == b"\x80"]  # how a pickle starts
+    weights = load_file(folder / "artifacts" / "weights.safetensors")
+    assert all(torch.isfinite(tensor).all() for tensor in weights.values())
+
+
+def test_signature_and_example_are_there(folder):
+    info = mlflow.models.get_model_info(str(folder))
+    (inputs,), (outputs,) = info.signature.inputs.to_dict(), info.signature.outputs.to_dict()
+    assert inputs["tensor-spec"]["shape"] == (-1, 3, -1, -1, -1)
+    assert outputs["tensor-spec"]["shape"] == (-1, 1, -1, -1, -1)
+    model = mlflow.models.Model.load(folder)
+    example = model.load_input_example(str(folder))
+    assert np.asarray(example).shape[:2] == (1, 3)
+    assert mlflow.pyfunc.load_model(str(folder)).predict(example).shape == (1, 1, *np.asarray(example).shape[2:])
+    assert (folder / "input_example.json").stat().st_size < 20_000
+
+
+def test_logging_it_says_nothing(tiny_cohort, capfd):
+    ran("package-quiet", settings(tiny_cohort, train__epochs=1), {"one": {"model.norm": "instance", "model.depth": 3}})
+    assert capfd.readouterr().err == ""
+
+
+def test_the_run_points_at_its_model(run):
+    found = connect().search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    assert [f"models:/{model.model_id}" for model in found] == [run.data.tags["model_uri"]]

@@ -1,0 +1,94 @@
+"""Where runs are kept: plain `mlflow ui` finds them, several processes at once do not break them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
+from optuna.exceptions import StorageInternalError
+from watching import ROOT
+
+from lab.track.store import RUNS, StoreLost, clear_errors, connect, experiment_id, store_trouble
+
+CREATE = "from lab.track.store import connect, experiment_id, trial_storage as t; print(experiment_id('x')); t()"
+WHERE = "import mlflow; from lab.track import store; store.connect(); print(store.RUNS, mlflow.get_tracking_uri())"
+
+
+def python(code: str, **env: str | None) -> subprocess.Popen[str]:
+    """A process with some environment variables set, and some (None) taken away."""
+    environment = os.environ | {"MLFLOW_TRACKING_URI": ""} | {name: value for name, value in env.items() if value}
+    for name in ("MLFLOW_TRACKING_URI", *env):
+        if not env.get(name):
+            environment.pop(name, None)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, **pipes)
+
+
+def output(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out.strip()
+
+
+def test_plain_mlflow_ui_at_the_root_reads_the_same_database():
+    """Its default is `sqlite:///mlflow.db`; the committed link leads from there to the database under `mlruns/`."""
+    link = ROOT / "mlflow.db"
+    assert link.is_symlink()
+    assert os.readlink(link) == "mlruns/mlflow.db"
+    code = "from lab.track import store; print(store.RUNS / 'mlflow.db', store.ROOT)"
+    target, root = output(python(code, LAB_RUNS=None)).split()
+    assert os.path.realpath(link) == os.path.realpath(target)
+    assert os.path.samefile(root, ROOT)
+    tracked = subprocess.run(["git", "ls-files", "-s", "mlflow.db"], cwd=ROOT, capture_output=True, text=True).stdout
+    assert tracked.startswith("120000") or not tracked  # a link, where this is a git checkout
+
+
+def test_several_processes_create_the_store_at_once(tmp_path):
+    processes = [python(CREATE, LAB_RUNS=str(tmp_path / "new")) for _ in range(4)]
+    assert len({output(process) for process in processes}) == 1
+    names = [found.name for found in MlflowClient(f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}").search_experiments()]
+    assert sorted(names) == ["Default", "x"]
+
+
+def test_the_environment_says_where(tmp_path, fresh_databases):
+    elsewhere = f"sqlite:///{fresh_databases / 'mlflow.db'}"
+    runs, uri = output(python(WHERE, LAB_RUNS=str(tmp_path), MLFLOW_TRACKING_URI=elsewhere)).split()
+    assert (runs, uri) == (str(tmp_path), elsewhere)
+    relative = os.path.relpath(tmp_path, ROOT)
+    assert output(python("from lab.track.store import RUNS; print(RUNS.is_absolute())", LAB_RUNS=relative)) == "True"
+
+
+def test_artifacts_lie_under_the_store():
+    experiment = connect().get_experiment(experiment_id("artifacts"))
+    assert experiment.artifact_location == (RUNS / "artifacts").as_uri()
+    assert experiment_id("artifacts") == experiment.experiment_id
+
+
+def test_a_deleted_experiment_is_told():
+    connect().delete_experiment(experiment_id("gone"))
+    with pytest.raises(ValueError, match="'gone' was deleted; restore it"):
+        experiment_id("gone")
+
+
+@pytest.mark.parametrize(
+    ("error", "trouble"),
+    [
+        (MlflowException("API request failed with exception: connection refused"), True),
+        (MlflowException("database is locked", error_code=TEMPORARILY_UNAVAILABLE), True),
+        (MlflowException("a metric needs a name", error_code=INVALID_PARAMETER_VALUE), False),
+        (StorageInternalError("locked"), True),
+        (OSError(28, "No space left on device"), True),
+        (ValueError("wrong settings"), False),
+        (RuntimeError("wrong shapes"), False),
+    ],
+)
+def test_trouble_of_the_store_is_told_from_a_trial_s_own(error, trouble):
+    assert store_trouble(error) is trouble
+    with pytest.raises(StoreLost if trouble else type(error)) as caught, clear_errors():
+        raise error
+    assert str(error).splitlines()[0] in str(caught.value)

@@ -1,0 +1,269 @@
+"""A study: what is run, what is run again, how it ends when something goes wrong."""
+
+from __future__ import annotations
+
+import pkgutil
+import re
+
+import pytest
+from mlflow.exceptions import MlflowException
+from small import grid_study, ran, settings
+from watching import look
+
+from lab.synthesis.train import TrainingFailed
+from lab.track import finish, runs, study, worker
+from lab.track.command import explain
+from lab.track.store import RUNS, StoreLost, connect
+
+ONE = {"one": {"loss.name": "L1_brain"}}
+
+
+@pytest.fixture
+def no_report(monkeypatch):
+    """Leave models, figures and the end of a study out, where a test does not look at them."""
+
+    def close(plan, started):
+        runs.end(plan.parent, "FINISHED", state="finished")
+
+    monkeypatch.setattr(finish, "finish", close)
+    monkeypatch.setattr("lab.track.package.log_network", lambda *_: "models:/left-out")
+    monkeypatch.setattr("lab.report.sheets.trial_slices", lambda *_, **__: None)
+    monkeypatch.setattr("lab.report.figures.save", lambda _, path: path.touch())
+
+
+def states(seen):
+    return {slot: (run.info.status, run.data.tags["state"]) for slot, run in seen.children.items()}
+
+
+def test_a_second_call_reports_and_does_nothing_else(tiny_cohort, monkeypatch):
+    config = settings(tiny_cohort)
+    plan, first = ran("repeat", config)
+    assert first.statuses == {"FINISHED"}
+    monkeypatch.setattr(worker, "train_trial", lambda *_: pytest.fail("a finished trial was run again"))
+    again, second = ran("repeat", config)
+    assert again.parent == plan.parent
+    assert second.results == first.results
+    assert second.metrics == first.metrics
+    names = {file.path for file in connect().list_artifacts(plan.parent)}
+    assert {"report.html", "split.csv", "figures", "tables"} <= names
+    assert sorted(runs.read_table(plan.parent, "tables/test_patients.csv")["label"].unique()) == [
+        *("copy T1", "linear regression", "one", "two"),
+    ]
+
+
+def test_more_trials_continue_and_other_settings_start_anew(tiny_cohort, no_report):
+    grid = {f"trial {i}": {"train.seed": i} for i in range(4)}
+    few, first = ran("more", settings(tiny_cohort, study__trials=2, train__epochs=1), grid)
+    more, second = ran("more", settings(tiny_cohort, study__trials=4, train__epochs=1), grid)
+    assert (list(first.children), list(second.children)) == (list(grid)[:2], list(grid))
+    assert more.parent == few.parent
+    assert all(second.children[slot].info.run_id == run.info.run_id for slot, run in first.children.items())
+    longer, third = ran("more-epochs", settings(tiny_cohort, train__epochs=1), ONE)
+    other = study.run(grid_study("more-epochs", ONE), settings(tiny_cohort, train__epochs=2))
+    assert other.parent != longer.parent
+    steps = [
+        m.step
+        for m in connect().get_metric_history(runs.children("more-epochs", other.parent)[0].info.run_id, "val/loss")
+    ]
+    assert (len(third.metrics["one"]["val/loss"]), steps) == (1, [1, 2])
+
+
+def test_a_trial_that_fails_does_not_end_the_study(tiny_cohort, capsys):
+    grid = {"good": {}, "bad": {"train.learning_rate": 1e30, "train.clip_norm": 0.0}, "too": {"loss.name": "L2_brain"}}
+    plan, seen = ran("failing", settings(tiny_cohort), grid)
+    assert states(seen) == {
+        "good": ("FINISHED", "finished"),
+        "bad": ("FAILED", "failed"),
+        "too": ("FINISHED", "finished"),
+    }
+    reason = seen.children["bad"].data.tags["failure"]
+    assert re.match(r"(train|val)/loss became (nan|inf) in epoch \d; lower --train.learning-rate", reason)
+    assert reason in capsys.readouterr().out
+    assert {row[1] for row in seen.trials["grid"]} == {"COMPLETE", "FAIL"}
+    assert connect().get_run(plan.parent).info.status == "FINISHED"
+    assert "good" in set(runs.read_table(plan.parent, "tables/trials.csv")["label"])
+    assert any(file.path == "failure.txt" for file in connect().list_artifacts(seen.children["bad"].info.run_id))
+
+
+def test_failed_trials_stay_failed_until_they_are_asked_for(tiny_cohort, monkeypatch, capsys):
+    def fail(job, on_epoch):
+        raise TrainingFailed("out of memory, say")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "train_trial", fail)
+        assert explain(lambda: ran("retry", settings(tiny_cohort), ONE)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert error.startswith("error: no trial has finished")
+    failed = look(RUNS, "retry")
+    assert states(failed) == {"one": ("FAILED", "failed")}
+    assert failed.statuses == {"FAILED"}
+    assert explain(lambda: ran("retry", settings(tiny_cohort), ONE)) == 2
+    assert len(look(RUNS, "retry").trials["grid"]) == 1
+
+    _, seen = ran("retry", settings(tiny_cohort, study__retry_failed=True), ONE)
+    assert seen.statuses == {"FINISHED"}
+    assert seen.children["one"].info.run_id == failed.children["one"].info.run_id
+    assert not any("failure" in run.data.tags for run in (*seen.parents, *seen.children.values()))
+    assert [row[1] for row in seen.trials["grid"]] == ["FAIL", "COMPLETE"]
+
+
+def test_a_run_that_was_deleted_is_made_again(tiny_cohort, no_report):
+    config = settings(tiny_cohort, train__epochs=1)
+    _, before = ran("deleted", config)
+    connect().delete_run(before.children["one"].info.run_id)
+    _, after = ran("deleted", config)
+    assert states(after) == states(before)
+    assert after.metrics["one"] == before.metrics["one"]
+    assert after.children["two"].info.run_id == before.children["two"].info.run_id
+    connect().delete_run(after.parents[0].info.run_id)
+    _, anew = ran("deleted", config)
+    assert anew.statuses == {"FINISHED"}
+    assert anew.metrics["two"] == before.metrics["two"]
+
+
+def draw(trial, best):
+    """The sixth trial and later learn nothing."""
+    rate = trial.suggest_float("learning_rate", 1e-3, 4e-3, log=True)
+    return {"train.learning_rate": rate if trial.number < 5 else 1e-12}
+
+
+@pytest.mark.parametrize("objective", ["val/mae_brain", "val/ssim_brain"])
+def test_the_search_prunes_what_falls_behind(tiny_cohort, no_report, objective):
+    config = settings(tiny_cohort, study__search=True, study__trials=8, study__objective=objective)
+    name = f"pruning-{objective[4:]}"
+    _, seen = ran(name, config, ONE, draw)
+    assert [row[1] for row in seen.trials["search"]] == ["COMPLETE"] * 5 + ["PRUNED"] * 2
+    assert states(seen)["search 07"] == ("KILLED", "pruned")
+    assert len(seen.metrics["search 07"]["val/loss"]) == 1
+    assert all(len(row[4]) for row in seen.trials["search"])
+    assert set(seen.trials["search"][0][3]) == {"learning_rate"}
+    same = ran(f"{name}-again", config, ONE, draw)[1]
+    assert same.trials == seen.trials
+
+
+@pytest.mark.parametrize("error", [MlflowException("the server is away"), OSError(28, "No space left on device")])
+def test_a_lost_store_stops_the_study_and_costs_no_trial(tiny_cohort, monkeypatch, capsys, no_report, error):
+    name, config = f"lost-{type(error).__name__}", settings(tiny_cohort, train__epochs=3)
+    log_metrics = runs.log_metrics
+
+    def lose(run_id, figures, step=0):
+        if step == 2:
+            raise error
+        log_metrics(run_id, figures, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "log_metrics", lose)
+        for _ in range(4):  # more often than a trial may be killed in the same epoch
+            assert explain(lambda: ran(name, config)) == 2
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 4
+    assert str(error) in printed
+    assert "the same command goes on" in printed
+    lost = look(RUNS, name)
+    assert [row[1] for row in lost.trials["grid"]] == ["RUNNING", "WAITING"]
+    _, seen = ran(name, config)
+    _, never = ran(f"{name}-never", config)
+    assert seen.results == never.results
+    assert seen.children["one"].info.run_id == lost.children["one"].info.run_id
+    assert seen.statuses == {"FINISHED"}
+
+
+def test_a_full_disk_during_a_checkpoint_is_no_failure_of_the_trial(tiny_cohort, monkeypatch, no_report):
+    def refuse(*_):
+        raise OSError("the checkpoint could not be written")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lab.synthesis.train.save_checkpoint", refuse)
+        with pytest.raises(StoreLost, match="could not be written"):
+            ran("full-disk", settings(tiny_cohort))
+    assert states(look(RUNS, "full-disk")) == {"one": ("KILLED", "interrupted")}
+    assert look(RUNS, "full-disk").parents[0].info.status != "RUNNING"
+    assert ran("full-disk", settings(tiny_cohort))[1].statuses == {"FINISHED"}
+
+
+def test_interruption_closes_the_runs_and_the_next_call_goes_on(tiny_cohort, monkeypatch, capsys, no_report):
+    log_metrics = runs.log_metrics
+
+    def interrupted(run_id, figures, step=0):
+        log_metrics(run_id, figures, step)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runs, "log_metrics", interrupted)
+        assert explain(lambda: ran("interrupted", settings(tiny_cohort))) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    seen = look(RUNS, "interrupted")
+    assert seen.statuses == {"KILLED"}
+    assert [len(seen.metrics["one"]["train/loss"]), seen.trials["grid"][0][1]] == [1, "RUNNING"]
+    after = ran("interrupted", settings(tiny_cohort))[1]
+    assert after.statuses == {"FINISHED"}
+    assert [step for step, _ in after.metrics["one"]["train/loss"]] == [1, 2]
+
+
+class KilledHereError(BaseException):
+    """Stands for kill -9 within this process: nothing may catch it."""
+
+
+def test_a_trial_that_is_killed_again_and_again_is_given_up(tiny_cohort, monkeypatch, no_report):
+    def die(job, on_epoch):
+        raise KilledHereError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(worker, "train_trial", die)
+        for _ in range(worker.ATTEMPTS_ALLOWED):
+            with pytest.raises(KilledHereError):
+                ran("given-up", settings(tiny_cohort))
+    _, seen = ran("given-up", settings(tiny_cohort))
+    assert states(seen) == {"one": ("FAILED", "failed"), "two": ("FINISHED", "finished")}
+    assert "killed 3 times with 0 epochs done" in seen.children["one"].data.tags["failure"]
+
+
+MOMENTS = {
+    "before the checkpoint": ("lab.synthesis.train.save_checkpoint", "'epoch': 2", "before"),
+    "between checkpoint and figures": ("lab.synthesis.train.save_checkpoint", "'epoch': 2", "after"),
+    "between MLflow and Optuna": ("lab.track.runs.log_metrics", "train/loss", "after"),
+    "between the last figures": ("lab.track.runs.log_metrics", "val/ssim_brain", "after"),
+    "between figures and model": ("lab.track.package.log_network", "", "before"),
+    "after the model": ("lab.track.package.log_network", "", "after"),
+    "between MLflow's end and Optuna's": ("lab.track.trials.Queue.tell", "", "before"),
+    "before the checkpoint goes": ("lab.track.worker.discard", "", "before"),
+    "between two trials": ("lab.track.worker.runs.end", "'state': 'finished'", "after"),
+    "test figures logged and not marked": ("lab.track.runs.log_metrics", "test/mae_image", "after"),
+    "in the report": ("lab.track.handover.report_page", "", "before"),
+}
+"""What is killed: before or after the first call of a function in whose arguments a word occurs."""
+
+
+def test_a_kill_at_any_moment_changes_nothing(tiny_cohort, monkeypatch):
+    monkeypatch.setattr(worker, "ATTEMPTS_ALLOWED", len(MOMENTS))
+    config = settings(tiny_cohort)
+    never = ran("moments-never", config)[1]
+    for moment, (target, word, when) in MOMENTS.items():
+        with monkeypatch.context() as patch:
+            kill_at(patch, target, word, when)
+            with pytest.raises(KilledHereError):
+                ran("moments", config)
+        assert len(look(RUNS, "moments").parents) == 1, moment
+    seen = ran("moments", config)[1]
+    assert seen.results == never.results
+    assert seen.metrics == never.metrics
+    assert seen.statuses == {"FINISHED"}
+    for run in seen.children.values():
+        query = f"source_run_id = '{run.info.run_id}'"
+        assert len(connect().search_logged_models([run.info.experiment_id], query)) == 1
+    assert not list((RUNS / "work").glob("moments-*/*.checkpoint"))
+
+
+def kill_at(patch, target, word, when):
+    """Let a call of a function, one in whose arguments the word occurs, be the last thing that this process does."""
+    original = pkgutil.resolve_name(target)
+
+    def last(*args, **kwargs):
+        if word not in repr((args, kwargs)):
+            return original(*args, **kwargs)
+        if when == "after":
+            original(*args, **kwargs)
+        raise KilledHereError
+
+    patch.setattr(target, last)

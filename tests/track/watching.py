@@ -1,0 +1,108 @@
+"""What a store holds of a study, read with the stores' own clients, in a form that tests can compare."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from mlflow import MlflowClient
+from mlflow.entities import Run
+
+ROOT = Path(__file__).parents[2]
+ARCHITECTURE = ROOT / "studies" / "architecture.py"
+TIMES = ("cost/train_seconds", "cost/peak_memory_mb", "study/seconds")
+PARENT = "mlflow.parentRunId"
+
+
+@dataclass(frozen=True)
+class Seen:
+    """A study as its store has it."""
+
+    parents: list[Run]
+    children: dict[str, Run]
+    """By slot."""
+    metrics: dict[str, dict[str, list[tuple[int, float]]]]
+    """Slot -> metric -> every (step, value), without times; the parent's under "parent"."""
+    trials: dict[str, list[tuple[str, str, Any, Any, Any]]]
+    """Phase -> slot, state, value, parameters and intermediate values of each Optuna trial."""
+
+    @property
+    def statuses(self) -> set[str]:
+        """Of all runs."""
+        return {run.info.status for run in (*self.parents, *self.children.values())}
+
+    @property
+    def best(self) -> list[str]:
+        """Slots of the runs that are marked as the best."""
+        return [slot for slot, run in self.children.items() if "best" in run.data.tags]
+
+    @property
+    def results(self) -> dict[str, Any]:
+        """All that a study which was killed and continued must share with one that was not."""
+        labels = {slot: run.data.tags["label"] for slot, run in self.children.items()}
+        params = {slot: run.data.params for slot, run in self.children.items()}
+        states = {slot: (run.info.status, run.data.tags["state"]) for slot, run in self.children.items()}
+        return {
+            "labels": labels,
+            "params": params,
+            "states": states,
+            "metrics": {slot: self.metrics[slot] for slot in self.children},
+            "best": self.best,
+            "trials": self.trials,
+        }
+
+
+def look(runs: Path, study: str = "architecture") -> Seen:
+    """The store under `runs`, without what takes time to compute again."""
+    client = MlflowClient(tracking_uri=f"sqlite:///{runs / 'mlflow.db'}")
+    experiment = client.get_experiment_by_name(study)
+    if experiment is None:
+        return Seen([], {}, {}, {})
+    found = client.search_runs([experiment.experiment_id], max_results=1000)
+    parents = [run for run in found if PARENT not in run.data.tags]
+    own = {run.info.run_id for run in parents}  # trials of a deleted study stay behind
+    children = [run for run in found if run.data.tags.get(PARENT) in own]
+    slots = [run.data.tags["slot"] for run in children]
+    assert len(set(slots)) == len(slots), f"a trial has two runs: {sorted(slots)}"
+    named = dict(sorted(zip(slots, children)))
+    metrics = {slot: histories(client, run) for slot, run in named.items()}
+    metrics |= {"parent": histories(client, parents[0])} if parents else {}
+    return Seen(parents, named, metrics, trials(runs, study))
+
+
+def histories(client: MlflowClient, run: Run) -> dict[str, list[tuple[int, float]]]:
+    """Every step of every metric of a run, doubled ones too."""
+    names = sorted(set(run.data.metrics) - set(TIMES))
+    return {name: [(m.step, m.value) for m in client.get_metric_history(run.info.run_id, name)] for name in names}
+
+
+def trials(runs: Path, study: str) -> dict[str, list[tuple[str, str, Any, Any, Any]]]:
+    """Optuna's trials of each phase."""
+    storage = optuna.storages.RDBStorage(f"sqlite:///{runs / 'optuna.db'}")
+    found = {}
+    for name in optuna.get_all_study_names(storage):
+        if name.startswith(f"{study}-"):
+            loaded = optuna.load_study(study_name=name, storage=storage).get_trials()
+            rows = [(t.user_attrs["slot"], t.state.name, t.value, t.params, t.intermediate_values) for t in loaded]
+            found[name.rpartition("-")[2]] = rows
+    return found
+
+
+def start(runs: Path, *words: str, script: Path = ARCHITECTURE) -> subprocess.Popen[str]:
+    """A study as a user starts it, in a process group of its own."""
+    env = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}  # MLflow sets it itself
+    env |= {"LAB_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([sys.executable, str(script), *words], cwd=ROOT, env=env, start_new_session=True, **pipes)
+
+
+def finished(process: subprocess.Popen[str], code: int = 0, timeout: float = 240) -> tuple[str, str]:
+    """Wait for a process; its stdout and stderr. Fails where the exit code is another."""
+    out, err = process.communicate(timeout=timeout)
+    assert process.returncode == code, f"exit code {process.returncode}, expected {code}\n{out}\n{err}"
+    return out, err
