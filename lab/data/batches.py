@@ -85,16 +85,17 @@ class CaseStore:
         voxels = int(np.prod([min(patch or size, size) for size in cohort.shape]))
         self.bytes = len(self.case_ids) * voxels * (2 * len(self.channels) + 1)
         self.resident = self.bytes < RESIDENT_SHARE * free_memory(self.device) if resident is None else resident
-        self._images: Tensor | None = None
+        self._held: list[tuple[Tensor, Tensor]] = []
         if self.resident:
-            cases = [self._read(i) for i in range(len(self))]
-            self._images = torch.stack([image for image, _ in cases]).to(self.device)  # (N, C + 1, X, Y, Z) float16
-            self._flags = torch.stack([flags for _, flags in cases]).to(self.device)  # (N, 1, X, Y, Z) uint8
+            for i in range(len(self)):
+                image, flags = self._read(i)
+                self._held.append((image.to(self.device), flags.to(self.device)))
 
     def __len__(self) -> int:
         return len(self.case_ids)
 
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
+        """A case's channels (C + 1, X, Y, Z) float16 and flags (1, X, Y, Z) uint8 from its file."""
         image, mask = self.cohort.load(self.case_ids[index])
         window = patch_window(mask, self.patch)
         picked = np.stack([image[channel][window] for channel in self.channels])
@@ -102,24 +103,19 @@ class CaseStore:
 
     def batch(self, indices: Sequence[int], flips: Sequence[bool] | None = None) -> Batch:
         """The cases at `indices`, each flipped left-right where `flips` says so."""
-        if self._images is not None:
-            where = torch.as_tensor(list(indices), device=self.device)
-            images, flags = self._images[where], self._flags[where]
-        else:
-            cases = [self._read(i) for i in indices]
-            images, flags = (torch.stack(part).to(self.device) for part in zip(*cases))
-        if flips is not None and any(flips):
-            turn = torch.as_tensor(list(flips), device=self.device).view(-1, 1, 1, 1, 1)
-            images = torch.where(turn, images.flip(2), images)
-            flags = torch.where(turn, flags.flip(2), flags)
+        cases = [self._held[i] if self.resident else self._read(i) for i in indices]
+        if flips is not None:
+            cases = [
+                (image.flip(1), flags.flip(1)) if flip else (image, flags) for (image, flags), flip in zip(cases, flips)
+            ]
+        images, flags = (torch.stack(part).to(self.device) for part in zip(*cases))
         images = images.float()
-        masks = unpack_masks(flags)
-        return Batch(images[:, :-1], images[:, -1:], masks, tuple(self.case_ids[i] for i in indices))
+        return Batch(images[:, :-1], images[:, -1:], unpack_masks(flags), tuple(self.case_ids[i] for i in indices))
 
     def batches(self, plan: Sequence[Sequence[tuple[int, bool]]]) -> Iterator[Batch]:
         """The planned batches in order; where cases are read from disk, one ahead of its use."""
         jobs = [([i for i, _ in entries], [flip for _, flip in entries]) for entries in plan]
-        if self._images is not None or not jobs:
+        if self.resident or not jobs:
             yield from (self.batch(*job) for job in jobs)
             return
         with ThreadPoolExecutor(1) as reader:

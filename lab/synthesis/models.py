@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 BACKGROUND = -1.0
 LEAKY_SLOPE = 0.3
+CPU_KERNEL_BYTES = 2**31
 
 FINE_TUNED: dict[str, Any] = {"kernel": 3, "init": "xavier", "full_scale_skip": True}
 MODELS: dict[int, dict[str, Any]] = {
@@ -89,9 +90,29 @@ def halve(inside: int, outside: int, kernel: int, norm: str | None) -> nn.Sequen
     return nn.Sequential(*layers)
 
 
-def double(inside: int, outside: int, kernel: int, *, bias: bool = False) -> nn.ConvTranspose3d:
-    """Transposed convolution to exactly twice the grid."""
-    return nn.ConvTranspose3d(inside, outside, kernel, stride=2, padding=1, output_padding=kernel % 2, bias=bias)
+class Double(nn.ConvTranspose3d):
+    """Transposed convolution to exactly twice the grid.
+
+    On a CPU a volume of more than 2 GiB (the paper's size) is handled some input channels at a time: the results are
+    summed, which is the same convolution. As a whole, torch's kernels fall back to reference loops of several minutes.
+    """
+
+    def __init__(self, inside: int, outside: int, kernel: int, *, bias: bool = False) -> None:
+        super().__init__(inside, outside, kernel, stride=2, padding=1, output_padding=kernel % 2, bias=bias)
+
+    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
+        """(B, inside, X, Y, Z) -> (B, outside, 2 X, 2 Y, 2 Z)."""
+        widest = max(self.in_channels, self.out_channels)
+        pieces = -(-widest * 8 * x[:, 0].numel() * 4 // CPU_KERNEL_BYTES) if x.device.type == "cpu" else 1
+        if pieces == 1:
+            return super().forward(x)
+        total: Tensor | None = None
+        for part, weight in zip(x.chunk(pieces, dim=1), self.weight.chunk(pieces, dim=0)):
+            bias = self.bias if total is None else None
+            image = F.conv_transpose3d(part, weight, bias, stride=2, padding=1, output_padding=self.output_padding)
+            total = image if total is None else total + image
+        assert total is not None
+        return total
 
 
 class Residual(nn.Module):
@@ -180,19 +201,19 @@ class UNet(nn.Module):
         dropped = max(1, depth - 3)  # the deepest up blocks: two of four at depth 5
         self.up, self.gates = nn.ModuleList(), nn.ModuleList()
         for step, count in enumerate(reversed(filters[:-1])):
-            layers = [before(channels), double(channels, count, kernel), NORMS[norm](count)]
+            layers = [before(channels), Double(channels, count, kernel), NORMS[norm](count)]
             layers += [nn.Dropout(dropout)] if step < dropped else []
             self.up.append(nn.Sequential(*layers, nn.ReLU(inplace=True)))
             self.gates.append(AttentionGate(count, count, norm) if attention else nn.Identity())
             channels = 2 * count
 
         if full_scale_skip:
-            up = [before(channels), double(channels, width, kernel), NORMS[norm](width), nn.ReLU(inplace=True)]
+            up = [before(channels), Double(channels, width, kernel), NORMS[norm](width), nn.ReLU(inplace=True)]
             self.last = nn.Sequential(*up)
             self.last_gate = AttentionGate(width, width, norm) if attention else nn.Identity()
             self.image: nn.Module = nn.Conv3d(2 * width, 1, kernel, padding="same")
         else:
-            self.last = nn.Sequential(before(channels), double(channels, 1, kernel, bias=True))
+            self.last = nn.Sequential(before(channels), Double(channels, 1, kernel, bias=True))
             self.image = nn.Identity()
         initialise(self, init)
 
@@ -212,17 +233,29 @@ class UNet(nn.Module):
             x = block(x)
             skips.append(x)
         for block, gate, skip in zip(self.up, self.gates, reversed(skips[:-1])):
-            x = join(block(x), skip, gate)
+            x = block(x)
+            x = torch.cat([x, attend(skip, x, gate)], dim=1)
         x = self.last(x)
-        if self.front is not None:
-            x = join(x, full, self.last_gate)
-        x = torch.tanh(self.image(x))
+        if isinstance(self.image, nn.Conv3d):
+            x = convolve_joined(self.image, x, attend(full, x, self.last_gate))
+        x = torch.tanh(x)
         return x[:, :, : size[0], : size[1], : size[2]]
 
 
-def join(x: Tensor, skip: Tensor, gate: nn.Module) -> Tensor:
-    """The up-sampled signal with its skip, weighted where there is a gate."""
-    return torch.cat([x, gate(skip, x) if isinstance(gate, AttentionGate) else skip], dim=1)
+def attend(skip: Tensor, x: Tensor, gate: nn.Module) -> Tensor:
+    """The skip, weighted by the up-sampled signal where there is a gate."""
+    return gate(skip, x) if isinstance(gate, AttentionGate) else skip
+
+
+def convolve_joined(convolution: nn.Conv3d, x: Tensor, skip: Tensor) -> Tensor:
+    """The convolution of `x` and `skip` joined along the channels, without joining them.
+
+    At 160 x 192 x 160 and width 64 the joined tensor has more than 2 GiB, for which torch's CPU kernels fall back to
+    reference loops that take minutes; and it would be the largest tensor of all.
+    """
+    of_x, of_skip = convolution.weight.split([x.shape[1], skip.shape[1]], dim=1)
+    padding = [edge // 2 for edge in convolution.kernel_size]
+    return F.conv3d(x, of_x, convolution.bias, padding=padding) + F.conv3d(skip, of_skip, padding=padding)
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:

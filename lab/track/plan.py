@@ -47,6 +47,10 @@ class Plan:
         """Locks and checkpoints of the study."""
         return RUNS / "work" / f"{self.study.name}-{self.key}"
 
+    def checkpoint(self, run_id: str) -> Path:
+        """Where a trial that is being trained is saved after every epoch."""
+        return self.folder / f"{run_id}.checkpoint"
+
     def queue(self, phase: str) -> Queue:
         """The trials of `grid` or `search`."""
         objective = self.config.study.objective

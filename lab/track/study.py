@@ -19,6 +19,7 @@ from lab.data.source import obtain
 from lab.track import runs
 from lab.track.plan import Plan, Study
 from lab.track.store import RUNS, clear_errors, connect, store_trouble
+from lab.track.trial import discard
 from lab.track.worker import work, work_apart
 
 __all__ = ["Plan", "Study", "run"]
@@ -61,8 +62,6 @@ def run(study: Study, config: Config) -> Plan:
 
 def check(study: Study, config: Config) -> None:
     """Raises ValueError for settings that no trial could run with, before anything is made."""
-    import torch
-
     from lab.synthesis.arithmetic import choose
     from lab.synthesis.losses import make_loss
     from lab.track.trial import build_network
@@ -73,8 +72,8 @@ def check(study: Study, config: Config) -> None:
     for settings in study.grid.values():
         trial = override(config, dict(settings))
         make_loss(trial.loss.name, trial.loss.mix_weights)
-        with torch.device("meta"):  # a network without memory
-            build_network(trial)
+        narrow = {"model.width": min(trial.model.width, 1)}  # built for its errors, not to be used
+        build_network(override(trial, narrow))
     if config.study.trials is not None and config.study.trials < 1:
         raise ValueError(f"--trials {config.study.trials}: at least 1 is needed")
     if min(config.train.epochs, config.train.batch_size, config.train.patience, config.study.workers) < 1:
@@ -165,8 +164,11 @@ def work_through(plan: Plan, phase: str, slots: list[str]) -> None:
 
 def renew(plan: Plan, phase: str) -> None:
     """Queue trials again whose runs were deleted in MLflow, and where it is asked for those that failed."""
-    children = runs.children(plan.study.name, plan.parent)
-    there = {run.data.tags.get("slot") for run in children if run.data.tags.get("phase") == phase}
+    children = [run for run in runs.children(plan.study.name, plan.parent) if run.data.tags.get("phase") == phase]
+    there = {run.data.tags["slot"]: plan.checkpoint(run.info.run_id) for run in children}
+    for slot, trial in plan.queue(phase).by_slot().items():
+        if slot in there and trial.state.is_finished():
+            discard(there[slot])  # killed when all but this was done
 
     def again(slot: str, trial: FrozenTrial) -> bool:
         failed = trial.state == TrialState.FAIL and plan.config.study.retry_failed

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from lab.config import Config, flatten
 from lab.data.batches import CaseStore
@@ -51,6 +52,7 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
     train, val = (store(job, part, arithmetic) for part in ("train", "val"))
     network = build_network(config)
     tags = {"label": job.label, "device": arithmetic.name, "seed": config.train.seed, "phantom": job.cohort.phantom}
+    tags |= {"threads": torch.get_num_threads()}  # another number, other last bits on a CPU
     params = {name: value for name, value in flatten(config).items() if not name.startswith("study.")}
     runs.log_settings(job.run_id, params, tags | {"cohort_digest": job.cohort.digest})
     runs.log_cohort(job.run_id, job.cohort, job.cohort.phantom)

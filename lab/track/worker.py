@@ -88,7 +88,7 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
     screen = Screen(slots.index(slot) + 1, len(slots), label, config.train.epochs, alone=plan.config.study.workers == 1)
     identity = {"study_key": plan.key, "slot": slot, "phase": phase}
     run_id = runs.find_or_create(plan.study.name, label, identity=identity, parent=plan.parent)
-    checkpoint = plan.folder / f"{run_id}.checkpoint"
+    checkpoint = plan.checkpoint(run_id)
     job = Job(
         config=config,
         cohort=plan.cohort,
@@ -158,8 +158,8 @@ def count_attempt(trial: optuna.Trial) -> None:
     trial.set_user_attr(ATTEMPTS, [epochs, attempts])
     if attempts > ATTEMPTS_ALLOWED:
         raise TrainingFailed(
-            f"killed {ATTEMPTS_ALLOWED} times with {epochs} epochs done, probably for memory: lower --train.batch-size, "
-            "--model.width or --workers, then run again with --study.retry-failed"
+            f"killed {ATTEMPTS_ALLOWED} times with {epochs} epochs done, probably for memory: lower "
+            "--train.batch-size, --model.width or --workers, then run again with --study.retry-failed"
         )
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.synthesis import models
-from lab.synthesis.models import MODEL_NAMES, MODELS, AttentionGate, Residual, UNet, build, count_parameters
+from lab.synthesis.models import MODEL_NAMES, MODELS, AttentionGate, BatchNorm, Residual, UNet, build, count_parameters
 
 IDS = sorted(MODELS)
 FINE_TUNED = [1, 2, 3, 4]
@@ -142,7 +142,7 @@ def test_the_first_down_convolution_is_not_normalised_and_the_others_are(model):
     blocks = [block[-1] for block in tiny(model, depth=4).down]
     kinds = [[type(layer) for layer in block] for block in blocks]
     assert kinds[0] == [nn.Conv3d, nn.LeakyReLU]
-    assert kinds[1:] == [[nn.Conv3d, nn.BatchNorm3d, nn.LeakyReLU]] * 3
+    assert kinds[1:] == [[nn.Conv3d, BatchNorm, nn.LeakyReLU]] * 3
 
 
 @pytest.mark.parametrize("model", IDS)
@@ -199,7 +199,7 @@ def test_each_modality_stem_sees_its_own_modality(model):
 
 def test_the_stems_are_a_convolution_a_normalisation_and_relu():
     stems = meta(2).stems.stems
-    assert [type(layer) for layer in stems[0]] == [nn.Conv3d, nn.BatchNorm3d, nn.ReLU]
+    assert [type(layer) for layer in stems[0]] == [nn.Conv3d, BatchNorm, nn.ReLU]
     assert [stem[0].out_channels for stem in stems] == [32, 32, 32]
     assert isinstance(meta(1).stems, nn.Identity)
 
@@ -309,7 +309,7 @@ def test_every_weight_learns_under_every_normalisation(model, norm):
 
 
 def test_the_normalisation_is_the_one_asked_for():
-    kinds = {"batch": nn.BatchNorm3d, "instance": nn.InstanceNorm3d, "group": nn.GroupNorm}
+    kinds = {"batch": BatchNorm, "instance": nn.InstanceNorm3d, "group": nn.GroupNorm}
     for norm, kind in kinds.items():
         found = {type(m) for m in tiny(4, norm=norm).modules() if isinstance(m, tuple(kinds.values()))}
         assert found == {kind}
@@ -363,3 +363,24 @@ def test_a_compiled_network_gives_the_same_image():
         except Exception as error:  # no C++ compiler on this machine, say: torch has no common base class for it
             pytest.skip(f"torch.compile does not work here: {str(error).splitlines()[0]}")
     torch.testing.assert_close(compiled, plain, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("inside", "outside", "kernel"), [(6, 4, 3), (7, 1, 4)])
+def test_a_transposed_convolution_in_pieces_is_the_same_convolution(monkeypatch, inside, outside, kernel):
+    layer = models.Double(inside, outside, kernel, bias=True)
+    x = torch.randn(2, inside, 4, 5, 6)
+    whole = layer(x)
+    monkeypatch.setattr(models, "CPU_KERNEL_BYTES", whole[:, 0].numel() * 4 * 3)
+    torch.testing.assert_close(layer(x), whole)
+    assert whole.shape == (2, outside, 8, 10, 12)
+
+
+def test_batch_norm_of_channels_last_volumes_is_torchs():
+    ours, torchs = BatchNorm(8), nn.BatchNorm3d(8)
+    x = torch.randn(2, 8, 5, 6, 7).contiguous(memory_format=torch.channels_last_3d).requires_grad_()
+    y = x.detach().clone().requires_grad_()
+    gradient = torch.randn_like(x)
+    ours(x).backward(gradient)
+    torchs(y).backward(gradient)
+    torch.testing.assert_close(x.grad, y.grad)
+    torch.testing.assert_close(ours.running_var, torchs.running_var)

@@ -7,8 +7,11 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from matplotlib.figure import Figure
+from watching import on_cores
 
 os.environ["LAB_RUNS"] = tempfile.mkdtemp(prefix="lab-runs-")  # before anything imports lab.track.store
 for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
@@ -18,13 +21,8 @@ for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
 @pytest.fixture(scope="session", autouse=True)
 def one_core() -> Iterator[None]:
     """All on one core, processes too: results are then the same bit for bit, whatever runs side by side."""
-    if not hasattr(os, "sched_setaffinity"):
+    with on_cores(1):
         yield
-        return
-    cores = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {max(cores)})
-    yield
-    os.sched_setaffinity(0, cores)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -45,3 +43,19 @@ def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def runs_folder(fresh_databases: Path, tmp_path: Path) -> Path:
     """An empty store for processes that are started with `LAB_RUNS`."""
     return Path(shutil.copytree(fresh_databases, tmp_path / "runs"))
+
+
+@pytest.fixture(scope="module")
+def no_drawing() -> Iterator[None]:
+    """Figures are made but not rendered, which takes most of a small study's time; tests/report looks at them."""
+
+    def blank(figure: Figure, file: Any, **_: Any) -> None:
+        """A file that is there."""
+        if hasattr(file, "write"):
+            file.write(b"blank")
+        else:
+            Path(file).write_bytes(b"blank")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", blank)
+        yield

@@ -85,13 +85,6 @@ def test_a_store_that_cannot_be_written_is_one_line(tiny_cohort, tmp_path):
     assert error.count("\n") == 1
 
 
-def test_a_store_that_is_damaged_is_one_line(tiny_cohort, tmp_path):
-    (tmp_path / "mlflow.db").write_text("this is no database, but it is long enough to be looked at" * 100)
-    _, error = finished(start(tmp_path, "--data", str(tiny_cohort.path)), code=2)
-    assert error.startswith("error: ")
-    assert error.count("\n") == 1
-
-
 def test_help_imports_nothing_slow():
     code = (
         "import runpy, sys; sys.argv = ['architecture.py', '--help']\n"

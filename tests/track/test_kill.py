@@ -7,15 +7,20 @@ import shutil
 import signal
 import sqlite3
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import psutil
 import pytest
-from watching import Seen, finished, look, start
+from watching import ARCHITECTURE, Seen, finished, look, start
 
 from lab.data.cohort import Cohort
+from lab.track.command import plain, settings_for
+from lab.track.store import RUNS
+from lab.track.study import Study, run
 
 pytestmark = pytest.mark.slow
 
@@ -38,10 +43,22 @@ class Killed:
 
 
 @pytest.fixture(scope="module")
-def killed(tiny_cohort: Cohort, fresh_databases: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
+def never(tiny_cohort: Cohort, no_drawing: None) -> Seen:
+    """The same study from its first to its last trial in this process."""
+    spec = spec_from_file_location("architecture_study", ARCHITECTURE)
+    assert spec is not None
+    assert spec.loader is not None
+    script = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    settings = settings_for(script.Architecture, ["--data", str(tiny_cohort.path), *SETTINGS], varied={})
+    run(Study(name="never", question="", grid=script.grid(settings), search=script.search), plain(settings))
+    return look(RUNS, "never")
+
+
+@pytest.fixture(scope="module")
+def killed(never: Seen, tiny_cohort: Cohort, fresh_databases: Path, tmp_path_factory: pytest.TempPathFactory) -> Killed:
     words = ["--data", str(tiny_cohort.path), *SETTINGS]
-    never, runs = (Path(shutil.copytree(fresh_databases, tmp_path_factory.mktemp(n) / n)) for n in ("never", "killed"))
-    finished(start(never, *words))
+    runs = Path(shutil.copytree(fresh_databases, tmp_path_factory.mktemp("killed") / "runs"))
 
     def kill(query: str, count: int) -> Seen:
         """Start the study, kill -9 it and all its processes as soon as the query counts so many; what is left."""
@@ -54,7 +71,7 @@ def killed(tiny_cohort: Cohort, fresh_databases: Path, tmp_path_factory: pytest.
     second_epoch = "SELECT count(*) FROM metrics WHERE key = 'train/loss' AND step = 2"
     third, searching = kill(second_epoch, 3), kill(second_epoch, 6)
     finished(start(runs, *words))
-    return Killed(third, searching, look(runs), look(never))
+    return Killed(third, searching, look(runs), never)
 
 
 def wait_until(database: Path, query: str, count: int, process: subprocess.Popen[str]) -> None:
@@ -103,8 +120,8 @@ def test_no_step_is_missing_or_logged_twice(killed):
 
 def test_a_killed_trial_goes_on_in_its_own_run(killed):
     for earlier in (killed.third, killed.searching):
-        for slot, run in earlier.children.items():
-            assert killed.end.children[slot].info.run_id == run.info.run_id
+        for slot, child in earlier.children.items():
+            assert killed.end.children[slot].info.run_id == child.info.run_id
     slot = killed.third.trials["grid"][2][0]
     before, after = killed.third.metrics[slot]["train/loss"], killed.end.metrics[slot]["train/loss"]
     assert 2 <= len(before) < 5
@@ -114,8 +131,8 @@ def test_a_killed_trial_goes_on_in_its_own_run(killed):
 def test_the_flags_do_what_they_say(killed):
     grid = [f"model {model}, {loss}" for loss in ("L1_brain", "L2_brain") for model in (0, 1)]
     assert list(killed.never.children) == sorted([*grid, "search 01", "search 02", "search 03"])
-    for slot, run in killed.never.children.items():
-        params = run.data.params
+    for slot, child in killed.never.children.items():
+        params = child.data.params
         assert (params["train.epochs"], params["train.seed"], params["train.batch_size"]) == ("5", "3", "4")
         if slot in grid:
             assert slot == f"model {params['model.id']}, {params['loss.name']}"
@@ -125,7 +142,7 @@ def test_two_workers_one_interrupted_one_killed(killed, tiny_cohort: Cohort, run
     """Ctrl-C closes the runs; a worker that is killed leaves its trial to the others; all figures stay the same."""
     words = ["--data", str(tiny_cohort.path), *SETTINGS, "--workers", "2", "--study.no-search", "--trials", "4"]
     both_train = "SELECT count(DISTINCT run_uuid) FROM metrics WHERE key = 'train/loss'"
-    process = start(runs_folder, *words)
+    process = start(runs_folder, *words, cores=2)
     wait_until(runs_folder / "mlflow.db", both_train, 2, process)
     os.killpg(process.pid, signal.SIGINT)
     _, err = finished(process, code=130)
@@ -135,7 +152,7 @@ def test_two_workers_one_interrupted_one_killed(killed, tiny_cohort: Cohort, run
     assert "RUNNING" not in interrupted.statuses
     assert interrupted.parents[0].info.status == "KILLED"
 
-    process = start(runs_folder, *words)
+    process = start(runs_folder, *words, cores=2)
     third_runs = "SELECT count(DISTINCT run_uuid) FROM metrics WHERE key = 'train/loss' AND step = 1"
     wait_until(runs_folder / "mlflow.db", third_runs, 3, process)
     workers = [child for child in psutil.Process(process.pid).children() if "spawn_main" in " ".join(child.cmdline())]
@@ -144,17 +161,35 @@ def test_two_workers_one_interrupted_one_killed(killed, tiny_cohort: Cohort, run
     finished(process)
     seen = look(runs_folder)
     assert seen.statuses == {"FINISHED"}
-    for slot, run in seen.children.items():
+    for slot, child in seen.children.items():
         assert seen.metrics[slot] == killed.never.metrics[slot], slot
-        assert slot not in interrupted.children or interrupted.children[slot].info.run_id == run.info.run_id
+        assert slot not in interrupted.children or interrupted.children[slot].info.run_id == child.info.run_id
     assert sorted(seen.trials["grid"]) == sorted(killed.never.trials["grid"])
 
 
-def test_workers_end_with_their_driver(tiny_cohort: Cohort, runs_folder: Path):
-    process = start(runs_folder, "--data", str(tiny_cohort.path), *SETTINGS, "--workers", "2", "--epochs", "1000")
-    wait_until(runs_folder / "mlflow.db", "SELECT count(*) FROM metrics", 1, process)
-    workers = psutil.Process(process.pid).children()
+WORKER = """
+import multiprocessing, os, signal, time
+
+def body():
+    from lab.track import worker
+    worker.work = lambda *_: (print("works", flush=True), time.sleep(300))
+    worker.work_apart(None, "grid", [], 0)
+
+if __name__ == "__main__":
+    process = multiprocessing.get_context("spawn").Process(target=body)
+    process.start()
+    print(process.pid, flush=True)
+    process.join()
+"""
+
+
+def test_a_worker_ends_with_its_driver(runs_folder: Path, tmp_path: Path):
+    """However the driver ends: an orphan would hold its trial's lock for as long as it trains."""
+    (tmp_path / "driver.py").write_text(WORKER)
+    process = start(runs_folder, script=tmp_path / "driver.py")
+    assert process.stdout is not None
+    worker = psutil.Process(int(process.stdout.readline()))
+    assert process.stdout.readline() == "works\n"
     process.kill()
+    assert psutil.wait_procs([worker], timeout=20)[1] == []
     process.communicate()
-    assert len(workers) >= 2
-    assert psutil.wait_procs(workers, timeout=20)[1] == []

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import mlflow
 import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
@@ -13,6 +14,7 @@ from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UN
 from optuna.exceptions import StorageInternalError
 from watching import ROOT
 
+from lab.track import store
 from lab.track.store import RUNS, StoreLost, clear_errors, connect, experiment_id, store_trouble
 
 CREATE = "from lab.track.store import connect, experiment_id, trial_storage as t; print(experiment_id('x')); t()"
@@ -57,10 +59,23 @@ def test_several_processes_create_the_store_at_once(tmp_path):
 
 def test_the_environment_says_where(tmp_path, fresh_databases):
     elsewhere = f"sqlite:///{fresh_databases / 'mlflow.db'}"
-    runs, uri = output(python(WHERE, LAB_RUNS=str(tmp_path), MLFLOW_TRACKING_URI=elsewhere)).split()
-    assert (runs, uri) == (str(tmp_path), elsewhere)
     relative = os.path.relpath(tmp_path, ROOT)
-    assert output(python("from lab.track.store import RUNS; print(RUNS.is_absolute())", LAB_RUNS=relative)) == "True"
+    runs, uri = output(python(WHERE, LAB_RUNS=relative, MLFLOW_TRACKING_URI=elsewhere)).split()
+    assert os.path.isabs(runs)
+    assert os.path.samefile(runs, tmp_path)
+    assert uri == elsewhere
+
+
+def test_a_damaged_database_is_told(tmp_path, monkeypatch):
+    (tmp_path / "mlflow.db").write_text("this is no database" * 100)
+    monkeypatch.setattr(store, "RUNS", tmp_path)
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    before = mlflow.get_tracking_uri()
+    try:
+        with pytest.raises(StoreLost, match="not a database"), clear_errors():
+            connect.__wrapped__()
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 def test_artifacts_lie_under_the_store():

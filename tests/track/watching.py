@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from mlflow.entities import Run
 
 ROOT = Path(__file__).parents[2]
 ARCHITECTURE = ROOT / "studies" / "architecture.py"
+CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 TIMES = ("cost/train_seconds", "cost/peak_memory_mb", "study/seconds")
 PARENT = "mlflow.parentRunId"
 
@@ -93,12 +96,27 @@ def trials(runs: Path, study: str) -> dict[str, list[tuple[str, str, Any, Any, A
     return found
 
 
-def start(runs: Path, *words: str, script: Path = ARCHITECTURE) -> subprocess.Popen[str]:
+def start(runs: Path, *words: str, script: Path = ARCHITECTURE, cores: int = 1) -> subprocess.Popen[str]:
     """A study as a user starts it, in a process group of its own."""
     env = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}  # MLflow sets it itself
     env |= {"LAB_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, str(script), *words], cwd=ROOT, env=env, start_new_session=True, **pipes)
+    with on_cores(cores):
+        return subprocess.Popen(
+            [sys.executable, str(script), *words], cwd=ROOT, env=env, start_new_session=True, **pipes
+        )
+
+
+@contextmanager
+def on_cores(count: int) -> Iterator[None]:
+    """Hold this process, and those that it starts, to a number of cores, where the system can."""
+    if not CORES:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(CORES)[-count:])
+    yield
+    os.sched_setaffinity(0, before)
 
 
 def finished(process: subprocess.Popen[str], code: int = 0, timeout: float = 240) -> tuple[str, str]:
