@@ -5,7 +5,7 @@
 The cohort is the phantom. An epoch is every case once, left-right flipped at random, two a batch: three inputs, target
 and four masks. MONAI's datasets hold what their deterministic transforms gave, in memory (CacheDataset, no workers:
 nothing is left to compute but the flip) or on disk (PersistentDataset, two workers); ours hold float16 and bit flags.
-The first epoch, in which all of them fill, is not counted. All take turns, and the figures are medians.
+The first epoch, in which all of them fill, is not counted. All take turns, one thread each; the figures are medians.
 """
 
 from __future__ import annotations
@@ -67,6 +67,7 @@ def main() -> None:
     parser.add_argument("--spacing", type=float, default=2.0)
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
+    torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         scans = write_cohort(work / "scans", subjects=arguments.subjects, seed=0, spacing_mm=arguments.spacing)

@@ -1,6 +1,6 @@
 """How much faster does `prepare` make network inputs from scans than a pipeline of MONAI transforms?
 
-    python bench/preparation.py [--subjects 4] [--repeats 3] [--processes 2]
+    python bench/preparation.py [--subjects 5] [--repeats 3] [--processes 2]
 
 Scans are phantom patients of 197 x 233 x 189 voxels of 1 mm, as EGD has them, with five files each. MONAI does what
 its transforms offer for this: load, RAS, voxel size, crop to the foreground, z-score of what is not zero, cut at 4
@@ -13,16 +13,16 @@ processors' work, on which other jobs of the machine have less influence.
 from __future__ import annotations
 
 import argparse
+import logging
 import multiprocessing
 import resource
 import shutil
 import statistics
 import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from lab.config import DataConfig, grid_shape
 from lab.data.phantom import write_cohort
@@ -33,6 +33,8 @@ SEQUENCES = ("T1", "T2", "FLAIR", "T1GD")
 
 def transforms(spacing_mm: float) -> Any:
     """Plain MONAI, from five paths to tensors on the grid."""
+    warnings.simplefilter("ignore")  # MONAI misses readers that are not needed here
+    logging.disable(logging.WARNING)
     from monai import transforms as mt
 
     keys, shape = [*SEQUENCES, "MASK"], grid_shape(DataConfig(), spacing_mm)
@@ -54,6 +56,8 @@ def transforms(spacing_mm: float) -> Any:
 
 def prepare_one(job: tuple[Path, Path, float]) -> None:
     """One subject through MONAI, in a worker."""
+    import torch  # not at the top: our workers import this file when they start
+
     folder, out, spacing_mm = job
     torch.set_num_threads(1)
     item = transforms(spacing_mm)({name: folder / f"{name}.nii.gz" for name in (*SEQUENCES, "MASK")})
@@ -82,11 +86,10 @@ def processor_seconds() -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--subjects", type=int, default=4)
+    parser.add_argument("--subjects", type=int, default=5)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     transforms(1.0)  # import before the clock starts
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)

@@ -159,7 +159,7 @@ PAPER = Config()
 DEMO = Config(
     data=DataConfig(spacing_mm=4.0, split=(0.6, 0.15, 0.25)),
     model=ModelConfig(width=8, depth=3),
-    train=TrainConfig(epochs=8, batch_size=2, learning_rate=2e-3, flip="random"),
+    train=TrainConfig(epochs=7, batch_size=2, learning_rate=2e-3, flip="random"),
     study=StudyConfig(workers=2),
 )
 """The phantom at 4 mm with a narrow network: three halvings end at the paper's 5 x 6 x 5 bottleneck."""

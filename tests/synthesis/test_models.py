@@ -308,6 +308,32 @@ def test_every_weight_learns_under_every_normalisation(model, norm):
     assert silent == []
 
 
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_our_batch_norm_is_torchs(training, channels_last):
+    layout = torch.channels_last_3d if channels_last else torch.contiguous_format
+    x = 3 * noise(2, 5, 4, 6, 3).contiguous(memory_format=layout) + 1
+    seen = []
+    for layer in (BatchNorm(5), nn.BatchNorm3d(5)):
+        with torch.no_grad():
+            layer.weight.copy_(torch.arange(1, 6))
+            layer.bias.copy_(torch.arange(5))
+        leaf = x.clone(memory_format=torch.preserve_format).requires_grad_()
+        for _ in range(2):  # the running statistics move
+            image = layer.train(training)(leaf)
+        (image * noise(*x.shape, seed=1)).sum().backward()
+        seen.append([image, leaf.grad, layer.weight.grad, layer.bias.grad, *layer.buffers()])
+        assert image.is_contiguous(memory_format=layout)
+    for ours, theirs in zip(*seen):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-4)
+
+
+def test_convolving_two_parts_is_convolving_them_joined():
+    convolution, x, skip = nn.Conv3d(7, 1, 3, padding="same"), noise(2, 4, 6, 5, 7), noise(2, 3, 6, 5, 7, seed=1)
+    joined = convolution(torch.cat([x, skip], dim=1))
+    torch.testing.assert_close(models.convolve_joined(convolution, x, skip), joined, atol=1e-5, rtol=1e-4)
+
+
 def test_the_normalisation_is_the_one_asked_for():
     kinds = {"batch": BatchNorm, "instance": nn.InstanceNorm3d, "group": nn.GroupNorm}
     for norm, kind in kinds.items():
