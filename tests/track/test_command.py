@@ -11,7 +11,7 @@ import pytest
 import torch
 from watching import ARCHITECTURE, ROOT, finished, look, start
 
-from lab.config import Config
+from lab.config import DEMO, Config
 from lab.track.command import settings_for
 from lab.track.store import RUNS
 
@@ -111,7 +111,7 @@ def test_help_imports_nothing_slow():
 
 def test_defaults_are_the_paper_s_with_data_and_the_demo_s_without(tmp_path):
     demo, paper = (settings_for(Config, words, varied={}) for words in ([], ["--data", str(tmp_path)]))
-    assert (demo.model.width, demo.train.epochs, demo.data.spacing_mm) == (8, 8, 4.0)
+    assert (demo.model, demo.train, demo.data.spacing_mm) == (DEMO.model, DEMO.train, 4.0)
     assert (paper.model.width, paper.train.epochs, paper.data.spacing_mm) == (64, 300, None)
     assert paper.data.path == tmp_path
 
