@@ -27,7 +27,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name):
 
 def test_flatten_and_override_are_inverse():
     flat = flatten(DEMO)
-    assert flat["train.epochs"] == 8
+    assert flat["train.epochs"] == DEMO.train.epochs
     assert flat["data.spacing_mm"] == 4.0
     assert all(name.count(".") == 1 for name in flat)
     assert override(PAPER, flat) == DEMO
