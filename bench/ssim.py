@@ -4,8 +4,7 @@
 
 Line 1: the two side by side on one 80 x 96 x 80 volume, turn by turn, medians; the values and gradients are compared.
 Line 2: ours on 160 x 192 x 160; peak memory is what the process grew by at most, inputs not counted.
-Measured on 2 idle cores: 163 times faster, values equal to 2e-7; full size 0.25 s and 0.52 GiB. Let nothing else run:
-where other jobs hold both cores, two threads wait for each other and the ratio falls to 15-45 (one thread: 226).
+Measured figures are in bench/README.md.
 """
 
 from __future__ import annotations
@@ -17,6 +16,9 @@ import sys
 import time
 from collections.abc import Callable
 
+import lab  # noqa: F401 - before torch: its threads then wait without spinning, as in a study
+
+# isort: split
 import psutil
 import torch
 from torch import Tensor

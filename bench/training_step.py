@@ -16,6 +16,9 @@ import time
 from collections.abc import Callable, Hashable
 from typing import TypeVar
 
+import lab  # noqa: F401 - before torch: its threads then wait without spinning, as in a study
+
+# isort: split
 import torch
 from torch import Tensor, nn
 
