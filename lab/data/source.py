@@ -15,6 +15,8 @@ from lab.data.prepare import prepare
 
 Say = Callable[[str], None]
 PHANTOM_SPACING_MM = 1.0
+RECIPE = ("extent_mm", "brain_mask", "clip_sigma", "enhancement_threshold", "enhancing_ml")
+"""Settings that are fixed once a cohort is prepared."""
 LATER = ("path", "processes", "split", "split_seed", "balance")  # settings that leave the prepared cases as they are
 
 
@@ -59,7 +61,7 @@ def make_phantom(data: DataConfig, phantom: PhantomConfig, folder: Path, say: Sa
 
 
 def check_fits(cohort: Cohort, data: DataConfig) -> None:
-    """Raises ValueError where a prepared cohort lacks a sequence, or was prepared at another voxel size."""
+    """Raises ValueError where a prepared cohort lacks a sequence, or was prepared with other settings."""
     for sequence in (*data.inputs, data.target):
         cohort.channel(sequence)
     if data.spacing_mm is not None and abs(data.spacing_mm - cohort.spacing_mm) > 0.05:
@@ -67,6 +69,15 @@ def check_fits(cohort: Cohort, data: DataConfig) -> None:
             f"{cohort.path} was prepared at {cohort.spacing_mm:g} mm, --spacing asks for {data.spacing_mm:g} mm; "
             "leave --spacing out or prepare the scans again"
         )
+    made = cohort.manifest["settings"]
+    for name in RECIPE:
+        asked, default = getattr(data, name), getattr(DataConfig(), name)
+        there = made.get(name, default)
+        if asked != default and asked != (tuple(there) if isinstance(there, list) else there):
+            raise ValueError(
+                f"{cohort.path} was prepared with {name} {there}, --data.{name.replace('_', '-')} asks for {asked}; "
+                "leave the setting out or prepare the scans again"
+            )
 
 
 def describe(cohort: Cohort) -> str:

@@ -99,6 +99,8 @@ def test_balance_drops_patients_of_the_larger_class(tiny_cohort, tmp_path, said)
         ({"spacing_mm": 4.0}, "prepared at 8 mm, --spacing asks for 4 mm; leave --spacing out or prepare"),
         ({"inputs": ("T1", "ADC")}, "has no ADC"),
         ({"target": "DWI"}, "has no DWI"),
+        ({"clip_sigma": 3.0}, "prepared with clip_sigma 4.0, --data.clip-sigma asks for 3.0"),
+        ({"extent_mm": (100.0, 100.0, 100.0)}, "prepared with extent_mm"),
     ],
 )
 def test_a_prepared_cohort_that_does_not_fit_is_refused(tiny_cohort, tmp_path, said, wrong, message):
