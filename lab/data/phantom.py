@@ -10,11 +10,9 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import threading
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from numpy.typing import NDArray
 from lab.data import anatomy
 from lab.data.anatomy import Atlas
 from lab.data.patient import VERSION, PhantomSubject, make_subject
+from lab.data.processes import end_with_parent
 from lab.data.storage import write_atomically
 
 __all__ = ["VERSION", "PhantomSubject", "make_subject", "write_cohort"]
@@ -137,14 +136,7 @@ _worker: dict[str, Atlas] = {}
 def _start_worker(atlas: Atlas) -> None:
     """Keep the atlas, and do not outlive a killed parent."""
     _worker["atlas"] = atlas
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    end_with_parent()
 
 
 def _work(folder: Path, seed: int, index: int) -> None:

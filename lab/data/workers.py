@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
-import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +20,7 @@ from threadpoolctl import threadpool_limits
 from lab.config import fingerprint
 from lab.data.cases import Recipe, prepare_case, sources
 from lab.data.layouts import Subject
+from lab.data.processes import end_with_parent
 from lab.data.scans import source_state
 from lab.data.storage import content_digest, read_record, write_atomically, write_case
 
@@ -135,11 +133,4 @@ def _run_pool(jobs: list[Job], processes: int) -> Iterator[Record]:
 def _start_worker() -> None:
     """One thread of arithmetic per worker; and a worker must not outlive a killed parent."""
     threadpool_limits(1)
-    threading.Thread(target=_follow_parent, daemon=True).start()
-
-
-def _follow_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
+    end_with_parent()

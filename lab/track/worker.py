@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import multiprocessing
-import os
 import signal
 import sys
-import threading
 import time
 import traceback
-from multiprocessing.connection import wait
 from typing import Any
 
 import optuna
@@ -24,6 +20,7 @@ from mlflow.exceptions import MlflowException
 from optuna.trial import TrialState
 
 from lab.config import Config, override
+from lab.data.processes import end_with_parent
 from lab.synthesis.train import TrainingFailed
 from lab.track import runs
 from lab.track.plan import Plan
@@ -41,7 +38,7 @@ def work_apart(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
     """`work` as a process of its own: it ends with its parent, on request, and without a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the driver ends its workers
     signal.signal(signal.SIGTERM, interrupt)
-    threading.Thread(target=follow_parent, daemon=True).start()
+    end_with_parent()
     try:
         work(plan, phase, slots, worker)
     except KeyboardInterrupt:
@@ -53,14 +50,6 @@ def work_apart(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
 def interrupt(*_: object) -> None:
     """A signal handler that does what Ctrl-C does."""
     raise KeyboardInterrupt
-
-
-def follow_parent() -> None:
-    """End this process as soon as its parent has ended, however that came."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def work(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
