@@ -73,13 +73,33 @@ class Phantom:
         print(f"{self.subjects} phantom subjects in {path}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """Write the report of a finished study anew, from what the tracking store holds and nothing else."""
+
+    study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
+    """Name of the study (its newest run that has come to its end), or the id of its run."""
+    out: Path | None = None
+    """Folder for a copy of the page, the tables and the figures; the study's run gets them in any case."""
+
+    def run(self) -> None:
+        """Write it and say where it is."""
+        from lab.track.report import find_study, write_report
+        from lab.track.store import clear_errors
+
+        with clear_errors():
+            write_report(find_study(self.study), out=self.out)
+        if self.out is not None:
+            print(f"Copied to {self.out / 'report.html'}")
+
+
 def _tell(done: int, total: int, line: str) -> None:
     print(f"[{done:>{len(str(total))}}/{total}] {line}", flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; a mistake of the user is one line on stderr and exit code 2."""
-    commands: dict[str, Callable[..., Any]] = {"prepare": Prepare, "phantom": Phantom}
+    commands: dict[str, Callable[..., Any]] = {"prepare": Prepare, "phantom": Phantom, "report": Report}
     command = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m lab", args=arguments)
     try:
         command.run()

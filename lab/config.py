@@ -128,13 +128,19 @@ class StudyConfig:
     """How many trials, and who runs them."""
 
     trials: Annotated[int | None, alias(aliases=("--trials",))] = None
-    """Number of trials; by default the whole grid (and 20 more with --search)."""
+    """Number of settings to try; by default the whole grid (and 20 more with --search)."""
+    repeats: Annotated[int, alias(aliases=("--repeats",))] = 1
+    """Train every network this many times, with seeds SEED, SEED + 1, ...; more can be added later."""
+    folds: Annotated[int, alias(aliases=("--folds",))] = 0
+    """Cross-validate over this many folds of patients, each a test part once; 0 is the one split of --data.split."""
+    fold: tyro.conf.Suppress[int] = 0
+    """Which of the folds one trial tests on."""
     workers: Annotated[int, alias(aliases=("--workers",))] = 1
     """Trials that run side by side, one per GPU where there are GPUs."""
     search: Annotated[bool, alias(aliases=("--search",))] = False
     """After the grid, a guided search."""
     objective: str = "val/mae_brain"
-    """Validation metric that ranks the trials."""
+    """Validation metric that ranks the trials; `val/dice_pooled_rule` (or `_expert`) looks at enhancement."""
     prune: bool = True
     """Stop trials of the guided search that fall behind (the grid always runs to its end)."""
     retry_failed: bool = False

@@ -3,6 +3,7 @@
     python studies/architecture.py                       the embedded phantom, a few minutes on 2 cores
     python studies/architecture.py --data PATH           EGD, BraTS, a CSV of paths or a prepared cohort
     python studies/architecture.py --data PATH --search  the grid, then a guided search round its best trial
+    ... --repeats 3 --folds 5                            several seeds, and every patient tested once
 
 Fixed:   cohort, split, optimiser, number of epochs, seed
 Varied:  models 0-4 x {L1_brain, L2_brain, SSIM}: the fifteen trials of the paper's tables 2 and 6; with --search then

@@ -97,7 +97,7 @@ from lab.data import batches, cohort
 from lab.synthesis import evaluate, infer, losses, metrics, models, rivals, train
 print(len(losses.LOSSES), len(metrics.METRICS), len(models.MODELS))
 """
-    assert python(code) == "10 9 5"
+    assert python(code) == "10 10 5"
 
 
 def test_preparation_needs_no_torch():

@@ -15,6 +15,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from lab.config import DataConfig
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
 
 FLAGS = {"brain": BRAIN, "tumour": TUMOUR, "enhancement": ENHANCEMENT, "expert": EXPERT}
@@ -81,6 +82,12 @@ class CaseStore:
         if unknown or not self.case_ids:
             raise ValueError(f"{cohort.path}: {f'no case {unknown[0]}' if unknown else 'no cases were asked for'}")
         self.channels = [cohort.channel(name) for name in (*inputs, target)]
+        names = [name.upper() for name in inputs]
+        self.t1 = names.index("T1") if "T1" in names else None
+        """Position of the T1 among the inputs, where it is one of them."""
+        made = cohort.manifest.get("settings", {})
+        self.threshold = float(made.get("enhancement_threshold", DataConfig.enhancement_threshold))
+        """Enhancement is what exceeds T1 by more than this."""
         self.device, self.patch = torch.device(device), patch
         voxels = int(np.prod([min(patch or size, size) for size in cohort.shape]))
         self.bytes = len(self.case_ids) * voxels * (2 * len(self.channels) + 1)

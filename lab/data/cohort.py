@@ -118,10 +118,11 @@ class Cohort:
 
     def split(self, fractions: tuple[float, float, float], seed: int) -> pd.DataFrame:
         """Table `case_id, patient_id, enhancing, split`, sorted by case id; see `split_patients`."""
-        parts = split_patients(self._patients(), fractions, seed)
-        table = self.index[["patient_id", "enhancing"]].sort_index().reset_index()
-        table["split"] = table["patient_id"].map(parts)
-        return table
+        return self._table(split_patients(self._patients(), fractions, seed))
+
+    def folds(self, count: int, fractions: tuple[float, float, float], seed: int) -> list[pd.DataFrame]:
+        """A table as `split` gives for each fold of a cross-validation; see `fold_patients`."""
+        return [self._table(parts) for parts in fold_patients(self._patients(), count, fractions, seed)]
 
     def balanced(self, seed: int) -> Cohort:
         """As many patients who enhance as who do not: patients of the larger class are dropped at random.
@@ -136,6 +137,12 @@ class Cohort:
         rng = np.random.default_rng([seed, 1])
         kept = np.concatenate([rng.permutation(members)[:size] for members in classes])
         return dataclasses.replace(self, index=self.index[self.index["patient_id"].isin(kept)])
+
+    def _table(self, parts: dict[str, str]) -> pd.DataFrame:
+        """The part of every case, from the part of every patient."""
+        table = self.index[["patient_id", "enhancing"]].sort_index().reset_index()
+        table["split"] = table["patient_id"].map(parts)
+        return table
 
     def _patients(self) -> pd.Series:
         """Whether each patient enhances, by patient id."""
@@ -200,6 +207,32 @@ def split_patients(enhancing: pd.Series, fractions: tuple[float, float, float], 
         names = np.repeat(PARTS, counts)
         parts |= dict(zip(rng.permutation(members), names))
     return parts
+
+
+def fold_patients(
+    enhancing: pd.Series, count: int, fractions: tuple[float, float, float], seed: int
+) -> list[dict[str, str]]:
+    """Part of each patient in each of `count` folds: every patient is in `test` once.
+
+    Folds are stratified by `enhancing` (bool by patient id) and differ by one patient at most. Who is not tested is
+    split into `train` and `val` by the first two fractions. Raises ValueError for fewer than 2 folds or too few
+    patients.
+    """
+    check_fractions(fractions)
+    most = len(enhancing) - 2
+    if not 2 <= count <= most:
+        raise ValueError(f"--folds {count}: from 2 to {most} are possible with {len(enhancing)} patients")
+    if min(fractions[:2]) <= 0:
+        raise ValueError(f"--data.split {fractions}: folds need a share of train and of val patients")
+    rng = np.random.default_rng([seed, 2])
+    dealt = np.concatenate([rng.permutation(np.sort(np.array(enhancing.index[enhancing == v]))) for v in (True, False)])
+    shares = (fractions[0] / sum(fractions[:2]), fractions[1] / sum(fractions[:2]), 0.0)
+    folds = []
+    for fold in range(count):
+        tested = dict.fromkeys(dealt[fold::count], "test")
+        rest = split_patients(enhancing.drop(index=list(tested)), shares, seed + 1 + fold)
+        folds.append(rest | tested)
+    return folds
 
 
 def check_fractions(fractions: tuple[float, float, float]) -> None:

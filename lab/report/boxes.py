@@ -23,16 +23,25 @@ from lab.report.figures import (
     new_figure,
     plain_axes,
 )
+from lab.report.floor import draw_floor, floor_level
 from lab.report.tables import lower_is_better, metric_name, per_patient, plural, summarise
 
 SHOWN = ("mae_brain", "ssim_brain", "mae_tumour", "ssim_tumour")
 
 
-def box_plots(patients: pd.DataFrame, *, phantom: bool, metrics: Sequence[str] = SHOWN, split: str = "test") -> Figure:
+def box_plots(
+    patients: pd.DataFrame,
+    *,
+    phantom: bool,
+    metrics: Sequence[str] = SHOWN,
+    split: str = "test",
+    floor: float | None = None,
+) -> Figure:
     """A panel a metric, a row a trial (from the long per-patient table), rivals on a grey band at the bottom.
 
     The box spans the quartiles, the line is the median, whiskers reach the farthest patient within 1.5 box lengths;
-    every patient is drawn as a point, filled where the tumour enhances. The dotted line is the better rival's median.
+    every patient is drawn as a point, filled where the tumour enhances. The dotted line is the better rival's median,
+    the thin line the `floor` of the MAE, below which noise keeps every model (see `lab.report.floor`).
     """
     order, patients = summarise(patients), per_patient(patients)
     labels, rival = list(order["label"]), order["rival"].to_numpy(bool)
@@ -87,6 +96,7 @@ def box_plots(patients: pd.DataFrame, *, phantom: bool, metrics: Sequence[str] =
         plain_axes(axes, grid="x")
         axes.tick_params(axis="y", length=0, labelsize=TEXT)
         axes.locator_params(axis="x", nbins=5)
+        draw_floor([axes], floor_level(metric, floor), across=False)
     _legend(figure, palette, bool(rival.any()), "enhancing" in patients)
     count = int(order["patients"].max())
     headline(figure, f"Scores of {plural(count, f'{split} patient')}", phantom=phantom)

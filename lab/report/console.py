@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 
-from lab.report.tables import COLUMNS, METRICS, REGIONS, PaperTable, best, cell, notes, region_count
+from lab.report.tables import COLUMNS, METRICS, REGIONS, PaperTable, cell, first_of_group, notes, region_count
 
 WIDTH = 120
 NUMBER = 9  # characters of a figure, its mark included
@@ -19,7 +19,7 @@ def as_text(table: PaperTable) -> str:
     """
     room = WIDTH - len(REGIONS) * (GAP + len(METRICS) * NUMBER)
     label_width = min(room, max(22, *(len(label) for label in table.rows["label"])))
-    winners = {column: best(table.rows, column) for column in COLUMNS}
+    winners = table.winners()
     regions = [f"{region}, n = {region_count(table.rows, region)}" for region in REGIONS]
     rule = "-" * (label_width + len(REGIONS) * (GAP + len(METRICS) * NUMBER))
     lines = [table.title, rule]
@@ -27,12 +27,9 @@ def as_text(table: PaperTable) -> str:
         " " * label_width + "".join(" " * GAP + f"{region:^{len(METRICS) * NUMBER}}" for region in regions).rstrip()
     )
     lines.append(_line("", [f"{metric.upper()} " for _ in REGIONS for metric in METRICS], label_width))
-    previous = None
-    for _, row in table.rows.iterrows():
-        group = "rivals" if row["rival"] else row["loss"]
-        if group != previous:
+    for (_, row), first in zip(table.rows.iterrows(), first_of_group(table.rows)):
+        if first:
             lines.append(rule)
-        previous = group
         upper, lower = [], []
         for column in COLUMNS:
             mean, _, sd = cell(row[f"{column}_mean"], row[f"{column}_sd"], column).partition(" ")

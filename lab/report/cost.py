@@ -23,6 +23,7 @@ from lab.report.figures import (
     new_figure,
     plain_axes,
 )
+from lab.report.floor import draw_floor, floor_level
 from lab.report.tables import lower_is_better, metric_name, model_title, summarise
 
 COSTS = {
@@ -47,12 +48,18 @@ def pareto(cost: ArrayLike, score: ArrayLike, *, low: bool = True) -> np.ndarray
 
 
 def cost_against_quality(
-    trials: pd.DataFrame, patients: pd.DataFrame, *, phantom: bool, metric: str = "mae_brain", split: str = "test"
+    trials: pd.DataFrame,
+    patients: pd.DataFrame,
+    *,
+    phantom: bool,
+    metric: str = "mae_brain",
+    split: str = "test",
+    floor: float | None = None,
 ) -> Figure:
     """A panel a cost: the mean of `metric` over patients against it, colour = loss, marker = model.
 
     `trials` has the columns trial and those of `COSTS` (missing or empty: said so in the panel); `patients` is the long
-    per-patient table. Dotted lines are the trivial rivals.
+    per-patient table. Dotted lines are the trivial rivals, the thin line the `floor` of the MAE.
     """
     scores = summarise(patients)
     low = lower_is_better(metric)
@@ -95,6 +102,7 @@ def cost_against_quality(
             shape, colour = shapes[str(row["model"])], palette[str(row["loss"])]
             axes.scatter(costs[i], values[i], s=62, marker=shape, color=colour, zorder=4 + front[i], **ring)
         _log_cost(axes, costs[usable])
+    draw_floor(list(grid), floor_level(metric, floor), across=True)
     grid[0].set_ylabel(
         f"{metric_name(metric)}: mean over {split} patients ({'low' if low else 'high'} is good)", fontsize=TEXT
     )

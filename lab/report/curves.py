@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from lab.report.figures import HEAD, INK, RIVAL_COLOUR, SMALL, TEXT, colours, headline, new_figure, plain_axes
+from lab.report.floor import draw_floor
 from lab.report.tables import model_name, model_title
 
 ENDINGS = {
@@ -35,13 +36,14 @@ def learning_curves(
     *,
     phantom: bool,
     reference: Mapping[str, float] | None = None,
+    floor: float | None = None,
 ) -> Figure:
     """Train and validation loss of every trial and, below, its validation MAE in the brain, one column a loss.
 
     `histories` maps a trial to a table with the columns epoch, train/loss, val/loss, val/mae_brain; `trials` has the
     columns trial, model, loss, state (see `STATES`) and, where known, best_epoch. Losses have different scales, hence a
     column each; the lower panels share one axis. `reference` draws dotted lines into these, such as copy T1's MAE on
-    the same validation patients (three at most).
+    the same validation patients (three at most), and `floor` a thin one: what noise leaves of the MAE.
     """
     known = trials[trials["trial"].isin(list(histories))]
     known = known.assign(model=known["model"].map(model_name))
@@ -70,6 +72,7 @@ def learning_curves(
         shown = pd.concat([histories[t] for t in known.loc[known["loss"].astype(str) == loss, "trial"]])
         _scale(upper, shown[["train/loss", "val/loss"]].to_numpy(float))
         _scale(below, np.append(values.to_numpy(float), list((reference or {}).values())))
+        draw_floor([below], floor, across=True)
         for dashes, level in zip(REFERENCE_DASHES, (reference or {}).values()):
             below.axhline(level, color=RIVAL_COLOUR, linewidth=1.2, linestyle=dashes, zorder=1)
         below.set_xlabel("epoch", fontsize=TEXT)

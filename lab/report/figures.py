@@ -1,6 +1,6 @@
 """How every figure looks: colours, type sizes, the word phantom, and saving.
 
-The figures themselves are in `sheets.py`, `curves.py`, `boxes.py`, `cost.py` and `pairs.py`. All are made through the
+The figures themselves are in files of their own (`sheets.py`, `boxes.py`, `forest.py` ...). All are made through the
 object API (`matplotlib.figure.Figure`), so that nothing global is touched and workers may draw side by side.
 """
 

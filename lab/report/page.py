@@ -1,4 +1,4 @@
-"""A study on one self-contained HTML page: question, settings, table, findings, figures, tests, cost."""
+"""A study on one self-contained HTML page: question, findings, tables, figures, tests, cost, settings."""
 
 from __future__ import annotations
 
@@ -8,60 +8,16 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lab.report.comparisons import comparisons_html
 from lab.report.cost import short_number
 from lab.report.figures import png
-from lab.report.findings import p_text
-from lab.report.stats import asked
-from lab.report.tables import PaperTable, as_html, metric_name, model_name
-
-STYLE = """
-:root { color-scheme: light; --ink: #222; --faint: #666; --line: #ddd; --shade: #f4f4f2; --accent: #0072b2; }
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 1160px; padding: 1.2rem 1.2rem 3rem; background: white; color: var(--ink);
-  font: 16px/1.55 system-ui, "Segoe UI", "Helvetica Neue", Arial, sans-serif; }
-h1 { font-size: 1.7rem; line-height: 1.25; margin: .6rem 0 .3rem; }
-h2 { font-size: 1.2rem; margin: 2.2rem 0 .6rem; padding-bottom: .2rem; border-bottom: 2px solid var(--ink); }
-p { max-width: 76ch; margin: .5rem 0; }
-small, .notes, figcaption, summary { color: var(--faint); }
-.phantom { background: #fff3d6; border-left: 6px solid #e69f00; padding: .6rem .9rem; margin: .8rem 0;
-  font-weight: 600; }
-.question { font-size: 1.08rem; }
-nav { font-size: .9rem; margin: .4rem 0 0; display: flex; flex-wrap: wrap; }
-nav a { color: var(--accent); margin-right: .9rem; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .84rem; }
-caption { text-align: left; font-weight: 600; padding: .3rem 0; font-size: .95rem; }
-th, td { padding: .22rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-tbody th, td.text { text-align: left; font-weight: 400; }
-thead th { border-bottom: 1px solid var(--ink); }
-thead th[colspan] { text-align: center; border-bottom: 0; }
-table.paper td:nth-child(3n+2), table.paper thead tr:first-child th { border-left: 1px solid var(--line); }
-tr.first > * { border-top: 2px solid var(--faint); }
-tr.rival { background: var(--shade); }
-tr.published > * { color: var(--faint); font-style: italic; } tr.published th { padding-left: 1.4rem; }
-td.best { font-weight: 700; } td.best small { font-weight: 400; }
-td.small-p { font-weight: 700; }
-.notes { font-size: .85rem; padding-left: 1.1rem; max-width: 90ch; }
-dl { columns: 3 300px; column-gap: 2rem; margin: .4rem 0; font-size: .86rem; }
-dl div { display: flex; gap: .6rem; justify-content: space-between; border-bottom: 1px solid var(--line);
-  break-inside: avoid; padding: .12rem 0; }
-dt { color: var(--faint); white-space: nowrap; } dd { margin: 0; text-align: right; overflow-wrap: anywhere; }
-figure { margin: 1.2rem 0 1.8rem; } figure img { display: block; max-width: 100%; height: auto; }
-figcaption { font-size: .88rem; margin-top: .3rem; max-width: 90ch; }
-details { margin: .5rem 0; } summary { cursor: pointer; }
-@media (max-width: 700px) { body { padding: .8rem .8rem 2rem; font-size: 15px; } h1 { font-size: 1.35rem; }
-  figure img { max-width: none; width: 760px; }
-  tbody th, table.paper thead td { position: sticky; left: 0; background: white; }
-  tr.rival th { background: var(--shade); } }
-@media print { body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
-  .scroll { overflow: visible; }
-  table { font-size: 6.6pt; } th, td { padding: 1pt 2.5pt; } figure { break-inside: avoid; }
-  figure img { max-height: 222mm; width: auto; } h2 { break-after: avoid; } tr { break-inside: avoid; } }
-"""
+from lab.report.scorecard import scorecard_html
+from lab.report.spread import spread_html
+from lab.report.style import STYLE
+from lab.report.tables import PaperTable, as_html, model_name
 
 COST_COLUMNS = {
     "parameters": "parameters",
@@ -87,13 +43,22 @@ def report_page(
     tests: pd.DataFrame | None = None,
     names: Mapping[str, str] | None = None,
     alpha: float = 0.05,
+    card: pd.DataFrame | None = None,
+    effects: pd.DataFrame | None = None,
+    spread: pd.DataFrame | None = None,
+    patches: Sequence[PaperTable] = (),
+    floor: float | None = None,
+    threshold: float = 0.3,
 ) -> str:
     """The page as HTML text; all images are embedded and every text is escaped.
 
-    `figures` maps a caption to a figure (or PNG bytes), in reading order. `cohort` and `settings` are shown as lists of
+    `figures` maps a caption to a figure, in reading order; those given as PNG bytes are slices of patients and come
+    first. `cohort` and `settings` are shown as lists of
     name and value (the cohort's digest among them). `trials` is the summary table (trial, label and the columns of
     `COST_COLUMNS` that are known), `tests` the paired tests with references, `names` maps their values of a and b to
-    labels.
+    labels. `card`, `effects` and `spread` are what `lab.report.scorecard`, `lab.report.effects` and a study with seeds
+    or folds give, `patches` the tables of a patch study, `floor` the MAE that noise leaves, `threshold` that of
+    enhancement; sections without content are left out.
     """
     heading = f"{title} (phantom)" if phantom else title
     banner = (
@@ -104,14 +69,20 @@ def report_page(
     )
     sections = {
         "Question": f'<p class="question">{escape(question)}</p>',
-        "What was run": _pairs(cohort),
         "Findings": f"<ul>{''.join(f'<li>{escape(point)}</li>' for point in findings)}</ul>",
+        "What was run": _pairs(cohort),
         "Scores": as_html(table),
-        "Figures": "".join(_figure(caption, picture) for caption, picture in figures.items()),
-        "Paired tests": _tests(tests, names or {}, alpha),
+        "Enhancement": (
+            "" if card is None else scorecard_html(card, phantom=phantom, floor=floor, threshold=threshold)
+        ),
+        "Patches": "".join(as_html(patch) for patch in patches),
+        "Figures": _figures(figures),
+        "Paired tests and effect sizes": comparisons_html(tests, effects, names or {}, alpha=alpha),
+        "Spread over seeds and folds": ("" if spread is None or spread.empty else spread_html(spread, phantom=phantom)),
         "Cost": _cost(trials),
         "Settings": _pairs(settings),
     }
+    sections = {name: content for name, content in sections.items() if content}
     links = "".join(f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in sections)
     body = "".join(
         f'<section id="{_anchor(name)}"><h2>{escape(name)}</h2>{content}</section>'
@@ -133,6 +104,17 @@ def save_page(page: str, path: Path) -> Path:
     partial.write_text(page, encoding="utf-8")
     os.replace(partial, path)
     return path
+
+
+def _figures(figures: Mapping[str, Figure | bytes]) -> str:
+    """Slices of patients first, then what is drawn from numbers, each group with its heading where there are both."""
+    slices = {caption: picture for caption, picture in figures.items() if isinstance(picture, bytes)}
+    numbers = {caption: picture for caption, picture in figures.items() if caption not in slices}
+    groups = {"Slices": slices, "Numbers": numbers} if slices and numbers else {"": figures}
+    return "".join(
+        (f"<h3>{name}</h3>" if name else "") + "".join(_figure(caption, picture) for caption, picture in group.items())
+        for name, group in groups.items()
+    )
 
 
 def _figure(caption: str, picture: Figure | bytes) -> str:
@@ -176,42 +158,6 @@ def _quantity(column: str, value: object) -> str:
     if column in ("train_seconds", "peak_memory_mb"):
         return f"{float(str(value)):,.0f}"
     return model_name(value)
-
-
-def _tests(tests: pd.DataFrame | None, names: Mapping[str, str], alpha: float) -> str:
-    """How many pairs differ on each metric, and every pair in a list that opens on a click."""
-    metrics = [] if tests is None or tests.empty else list(dict.fromkeys(tests["metric"]))
-    families = {} if tests is None else {metric: asked(tests, metric) for metric in metrics}
-    if not any(len(family) for family in families.values()):
-        return "<p>No paired test was made.</p>"
-    parts = [
-        "<p>Wilcoxon signed-rank tests, paired by patient: each network against each reference, which are the network "
-        "that was chosen on validation patients and the trivial rivals. Within one metric the tests against one "
-        f"reference are a family, corrected after Holm; a difference is claimed only below {alpha:g}. It is the median "
-        "over patients of the first minus the reference. All pairs, uncorrected: tables/paired_tests.csv.</p>"
-    ]
-    head = "".join(f"<th>{name}</th>" for name in ("", "reference", "n", "difference", "p", "p (Holm)"))
-    for metric, family in families.items():
-        below = int((family["p_holm"] < alpha).sum())
-        rows = []
-        for test in family.itertuples():
-            marked = " class=small-p" if test.p_holm < alpha else ""
-            first, second = (escape(names.get(str(key), str(key))) for key in (test.row, test.against))
-            rows.append(
-                f'<tr><td class="text">{first}</td><td class="text">{second}</td><td>{test.n}</td>'
-                f"<td>{test.difference:+.4f}</td><td>{escape(_p(test.p))}</td>"
-                f"<td{marked}>{escape(_p(test.p_holm))}</td></tr>"
-            )
-        parts.append(
-            f"<details><summary>{escape(metric_name(metric))}: {below} of {len(family)} tests find a difference"
-            f'</summary><div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-            "</div></details>"
-        )
-    return "".join(parts)
-
-
-def _p(value: float) -> str:
-    return p_text(value).replace("p = ", "").replace("p < ", "< ") if np.isfinite(value) else "too few"
 
 
 def _anchor(name: str) -> str:

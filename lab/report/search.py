@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lab.report.figures import COLOURS, FAINT, HEAD, INK, RIVAL_COLOUR, SMALL, TEXT, headline, new_figure, plain_axes
+from lab.report.floor import draw_floor, floor_level
 from lab.report.tables import lower_is_better, metric_name, plural
 
 
@@ -20,12 +21,14 @@ def search_figure(
     objective: str,
     phantom: bool,
     start: float | None = None,
+    floor: float | None = None,
 ) -> Figure:
     """Left the objective of every trial and the best so far, right the importance of every setting.
 
     `trials` has the columns number, label, state ("finished", "pruned" or "failed") and value (of a pruned trial that
     of its last epoch). `objective` is a metric's name such as "val/mae_brain", `start` its value for the network that
-    the search started from. Raises ValueError where no trial has a value.
+    the search started from, `floor` what noise leaves of the MAE (drawn where the objective is one). Raises ValueError
+    where no trial has a value.
     """
     drawn = trials.dropna(subset=["value"])
     if drawn.empty:
@@ -34,6 +37,7 @@ def search_figure(
     left, right = figure.subplots(1, 2, width_ratios=(1.7, 1))
     metric = objective.rpartition("/")[2]
     _history(left, drawn, low=lower_is_better(metric), start=start)
+    draw_floor([left], floor_level(metric, floor), across=True)
     left.set_ylabel(f"validation {metric_name(metric)}", fontsize=TEXT)
     left.set_title("Objective", fontsize=HEAD, fontweight="bold", color=INK)
     right.set_title("Importance of the settings", fontsize=HEAD, fontweight="bold", color=INK)

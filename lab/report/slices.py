@@ -14,10 +14,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from lab.data.cohort import BRAIN, EXPERT, TUMOUR, Cohort
 from lab.report.figures import INK, TEXT
+from lab.synthesis.enhancement import near
 
 Volume = NDArray[Any]
 TUMOUR_COLOUR, TRUE_COLOUR, SYNTHETIC_COLOUR = "#ffffff", "#E69F00", "#56B4E9"
@@ -27,7 +27,6 @@ ERROR_MAP = LinearSegmentedColormap.from_list(
      (0.54, "#000000"), (0.65, "#b03a00"), (0.8, "#E69F00"), (1.0, "#fff1b8")],
 )  # fmt: skip
 """Blue where a synthesis is too dark (contrast missed), orange where it is too bright (contrast made up)."""
-TOLERANCE_MM = 3.0  # enhancement is looked for in the tumour and this far around it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,17 +111,7 @@ def radiological(plane: Volume) -> Volume:
 
 def near_tumour(patient: Patient) -> Volume:
     """The tumour and the few millimetres round it where enhancement is looked for; bool (X, Y, Z)."""
-    tumour = np.asarray(patient.tumour, bool)
-    if not tumour.any():
-        return tumour
-    reach = max(1, round(TOLERANCE_MM / patient.spacing_mm))
-    box = tuple(
-        slice(max(0, int(line.min()) - reach), int(line.max()) + reach + 1)
-        for line in map(np.unique, np.nonzero(tumour))
-    )
-    wide = np.zeros_like(tumour)
-    wide[box] = ndimage.binary_dilation(tumour[box], iterations=reach)
-    return wide
+    return near(np.asarray(patient.tumour, bool), np.asarray(patient.brain, bool), patient.spacing_mm)
 
 
 class View:

@@ -21,12 +21,13 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import wilcoxon
 
+from lab.report.effects import EFFECT_METRICS, rank_biserial
 from lab.report.tables import lower_is_better
 
 MIN_PAIRS = 6
 """Patients below which no two-sided signed-rank test can reach p < 0.05 (five give 0.0625 at best)."""
 
-COLUMNS = ["metric", "a", "b", "n", "median_difference", "p", "against", "p_holm", "note"]
+COLUMNS = ["metric", "a", "b", "n", "median_difference", "rank_biserial", "p", "against", "p_holm", "note"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,12 +39,12 @@ def paired_tests(
     by: str = "trial",
     against: Sequence[Hashable] | None = None,
 ) -> pd.DataFrame:
-    """Every pair of trials on every metric: `metric, a, b, n, median_difference (a - b), p, against, p_holm, note`.
+    """Every pair of trials on every metric: the columns `COLUMNS`; differences and rank_biserial are of a - b.
 
     `against` names the references (values of `by`), for instance the best network and the rivals. A pair belongs to the
     family of the reference in it, which its row names in the column `against`; of two references the later one counts.
     Other pairs keep their p, but are corrected nowhere: their `against` and `p_holm` are empty. Without references all
-    pairs of a metric are one family.
+    pairs of a metric are one family. `metrics` are by default all errors and SSIMs, and the `EFFECT_METRICS` with data.
 
     `table` has one row per trial and case: the column `by`, `case_id` (and `patient_id` where patients have several
     scans), and the metrics; an empty cell means that the case has no such value. With fewer than six patients the pair
@@ -51,7 +52,9 @@ def paired_tests(
     missing columns, a case that occurs twice in a trial, and a reference that is not in the table.
     """
     if metrics is None:
-        metrics = [name for name in table.columns if str(name).startswith(("mae_", "mse_", "ssim_"))]
+        errors = [name for name in table.columns if str(name).startswith(("mae_", "mse_", "ssim_"))]
+        metrics = [*errors, *(name for name in EFFECT_METRICS if name in table and name not in errors)]
+        metrics = [name for name in metrics if name not in EFFECT_METRICS or table[name].notna().any()]
     missing = [name for name in (by, "case_id", *metrics) if name not in table.columns]
     if missing:
         raise ValueError(f"The per-patient table lacks the columns {missing}; it has {list(table.columns)}.")
@@ -93,12 +96,14 @@ def paired_tests(
 def asked(tests: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The tests of the study's families on one metric: columns row, against, n, difference, p, p_holm, better.
 
-    `row` is compared with `against`; difference is the median of row - against; `better` says whether it speaks for
-    `row`. Values of a and b become text.
+    `row` is compared with `against`; difference is the median of row - against; `better` says whether the ranks, which
+    are what is tested, speak for `row` (a median can be 0 where most patients have a volume of 0). Values of a and b
+    become text.
     """
     chosen = tests[(tests["metric"] == metric) & (tests["against"].astype(str) != "")]
     turned = chosen["a"].astype(str) == chosen["against"].astype(str)
     difference = chosen["median_difference"].where(~turned, -chosen["median_difference"]).astype(float)
+    ranks = chosen["rank_biserial"].where(~turned, -chosen["rank_biserial"]).astype(float)
     return pd.DataFrame(
         {
             "row": chosen["a"].where(~turned, chosen["b"]).astype(str),
@@ -107,7 +112,7 @@ def asked(tests: pd.DataFrame, metric: str) -> pd.DataFrame:
             "difference": difference,
             "p": chosen["p"].astype(float),
             "p_holm": chosen["p_holm"].astype(float),
-            "better": (difference < 0) == lower_is_better(metric),
+            "better": (ranks < 0) == lower_is_better(metric),
         }
     ).reset_index(drop=True)
 
@@ -143,7 +148,8 @@ def _test_columns(differences: Floats, families: npt.NDArray[np.int64]) -> dict[
     for family in np.unique(families[families >= 0]):
         corrected[families == family] = holm(p[families == family])
     note = np.where(enough, "", "too few")
-    return {"n": n, "median_difference": median, "p": p, "p_holm": corrected, "note": note}
+    ranks = rank_biserial(differences)
+    return {"n": n, "median_difference": median, "rank_biserial": ranks, "p": p, "p_holm": corrected, "note": note}
 
 
 def _signed_rank(differences: Floats) -> Floats:

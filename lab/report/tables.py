@@ -6,7 +6,7 @@ and SSIM over image, brain and tumour. Where the comparison allows it, each row 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Hashable
+from collections.abc import Collection, Hashable, Mapping
 from dataclasses import dataclass
 from html import escape
 from typing import Any
@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lab.report.names import PATIENT, name_of
 from lab.report.published import Comparison, published, published_row
+from lab.report.spread import spread_remark
 
 METRICS = ("mae", "mse", "ssim")
 REGIONS = ("image", "brain", "tumour")
 COLUMNS = tuple(f"{metric}_{region}" for region in REGIONS for metric in METRICS)
 RIVALS = ("copy T1", "linear regression")
-DECIMALS = {"mae": 3, "mse": 4, "ssim": 3}
 BEST_NOTE = (
     "best mean of the column, to the digits shown; whether it differs from others is for the paired tests to say"
 )
@@ -37,11 +38,19 @@ class PaperTable:
     published: dict[Hashable, pd.DataFrame]
     """Value of the column `trial` -> published means and SDs by column; empty where they are withheld."""
     comparison: Comparison
+    remarks: tuple[str, ...] = ()
+    """Sentences of this table alone, first among its notes."""
+    comparable_rows: bool = True
+    """May its rows be compared? If not, no best figure is marked."""
+
+    def winners(self) -> dict[str, set[Hashable]]:
+        """The values of `trial` with the best mean of each column; none where rows must not be compared."""
+        return {column: best(self.rows, column) if self.comparable_rows else set() for column in COLUMNS}
 
 
 def lower_is_better(column: str) -> bool:
-    """Errors are better when low, SSIM when high."""
-    return not column.startswith("ssim")
+    """Is a low value the good one? Errors and false volumes are, SSIM and Dice are not; see `lab.report.names`."""
+    return name_of(column).direction != "higher"
 
 
 def is_rival(trial: object) -> bool:
@@ -55,9 +64,8 @@ def plural(count: int, thing: str) -> str:
 
 
 def metric_name(column: str) -> str:
-    """A column for people: "MAE, brain" for mae_brain."""
-    kind, _, region = column.partition("_")
-    return f"{kind.upper()}, {region}"
+    """A column for people: "MAE, brain" for mae_brain, "Dice (rule)" for dice_rule."""
+    return name_of(column).title
 
 
 def model_name(value: object) -> str:
@@ -77,7 +85,7 @@ def per_patient(table: pd.DataFrame) -> pd.DataFrame:
     if "patient_id" not in table or not table.duplicated(["trial", "patient_id"]).any():
         return table.reset_index(drop=True)
     keys = ["trial", "patient_id"]
-    how = {name: "mean" if name in COLUMNS else "first" for name in table.columns if name not in keys}
+    how = {name: "mean" if name in PATIENT else "first" for name in table.columns if name not in keys}
     how |= {"enhancing": "max"} if "enhancing" in table else {}
     return table.groupby(keys, sort=False, as_index=False).agg(how)
 
@@ -130,12 +138,15 @@ def paper_table(
     split: str = "test",
     dataset: str = "",
     beside: Collection[Hashable] | None = None,
+    sizes: Mapping[Hashable, str] | None = None,
+    spread: pd.DataFrame | None = None,
 ) -> PaperTable:
     """The table in the paper's shape, with the published rows where `comparison` (see `comparable`) shows them.
 
     `beside` names the trials that may have one (leave out those of a guided search, whose settings `comparison` does
-    not describe); by default all. The title carries the word phantom whenever `phantom` is true, and published figures
-    are then never shown.
+    not describe); by default all. `sizes` maps trials to the paper's input size where that is not "full". The title
+    carries the word phantom whenever `phantom` is true, and published figures are then never shown. With the table of
+    seeds and folds, `spread`, a note says so.
     """
     if phantom and comparison.shown:
         raise ValueError("published figures must not stand beside a phantom's: pass comparable(phantom=True, ...)")
@@ -144,13 +155,15 @@ def paper_table(
     if comparison.shown and study in set(published()["study"]):
         wanted = rows["trial"].isin(list(rows["trial"] if beside is None else beside)) & ~rows["rival"]
         for row in rows[wanted].itertuples():
-            found = published_row(study, int(row.model), str(row.loss))
+            size = (sizes or {}).get(row.trial, "full")
+            found = published_row(study, int(row.model), str(row.loss), input_size=size)
             if found is not None:
                 paper[row.trial] = found
     name = "phantom (simulated patients)" if phantom else dataset
     count = int(rows["patients"].max())
     title = f"{study}: {plural(count, f'{split} patient')}" + (f", {name}" if name else "")
-    return PaperTable(title=title, rows=rows, published=paper, comparison=comparison)
+    remarks = () if spread is None or spread.empty else (spread_remark(spread),)
+    return PaperTable(title=title, rows=rows, published=paper, comparison=comparison, remarks=remarks)
 
 
 def best(rows: pd.DataFrame, column: str) -> set[Hashable]:
@@ -160,6 +173,13 @@ def best(rows: pd.DataFrame, column: str) -> set[Hashable]:
         return set()
     goal = means.min() if lower_is_better(column) else means.max()
     return set(means.index[means == goal])
+
+
+def first_of_group(rows: pd.DataFrame) -> list[bool]:
+    """Which rows begin a group: a loss, or the rivals; losses with one row each are no groups."""
+    losses = rows.loc[~rows["rival"], "loss"]
+    group = rows["loss"].astype(str).where(losses.duplicated().any() & ~rows["rival"], rows["rival"].astype(str))
+    return [bool(new) for new in group != group.shift()]
 
 
 def region_count(rows: pd.DataFrame, region: str) -> str:
@@ -179,7 +199,9 @@ def cell(mean: float, sd: float, column: str) -> str:
 
 def notes(table: PaperTable, mark: str) -> list[str]:
     """The sentences that belong under the table, in which the best figures carry a `mark` ("*", "bold")."""
-    lines = [SD_NOTE + ".", f"{mark}: {BEST_NOTE}."]
+    lines = [*table.remarks, SD_NOTE + "."]
+    if table.comparable_rows:
+        lines.append(f"{mark}: {BEST_NOTE}.")
     most = int(table.rows["patients"].max())
     for region in REGIONS:
         count = region_count(table.rows, region)
@@ -214,7 +236,7 @@ def as_markdown(table: PaperTable) -> str:
     lines = [f"**{table.title}**", "", "| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(heads)]
     counts = [f"n = {region_count(table.rows, region)}" for region in REGIONS for _ in METRICS]
     lines.append("| patients | " + " | ".join(counts) + " |")
-    winners = {column: best(table.rows, column) for column in COLUMNS}
+    winners = table.winners()
     for _, row in table.rows.iterrows():
         cells = [cell(row[f"{column}_mean"], row[f"{column}_sd"], column) for column in COLUMNS]
         bold = [f"**{text}**" if row["trial"] in winners[column] else text for text, column in zip(cells, COLUMNS)]
@@ -229,14 +251,10 @@ def as_html(table: PaperTable) -> str:
     counts = {region: f"<small>n&nbsp;=&nbsp;{region_count(table.rows, region)}</small>" for region in REGIONS}
     top = "".join(f'<th colspan="3" scope="colgroup">{region} {count}</th>' for region, count in counts.items())
     heads = "".join(f'<th scope="col">{metric.upper()}</th>' for _ in REGIONS for metric in METRICS)
-    winners = {column: best(table.rows, column) for column in COLUMNS}
-    body, previous = [], None
-    for _, row in table.rows.iterrows():
-        group = "rivals" if row["rival"] else row["loss"]
-        classes = ["rival"] if row["rival"] else []
-        if group != previous:
-            classes.append("first")
-        previous = group
+    winners = table.winners()
+    body = []
+    for (_, row), first in zip(table.rows.iterrows(), first_of_group(table.rows)):
+        classes = (["rival"] if row["rival"] else []) + (["first"] if first else [])
         cells = "".join(
             f"<td{' class=best' if row['trial'] in winners[column] else ''}>"
             f"{_html_cell(cell(row[f'{column}_mean'], row[f'{column}_sd'], column))}</td>"
@@ -266,7 +284,7 @@ def _html_cell(text: str) -> str:
 
 
 def _decimals(column: str) -> int:
-    return DECIMALS[column.partition("_")[0]]
+    return name_of(column).decimals
 
 
 def plain_markdown(text: str) -> str:

@@ -1,7 +1,10 @@
 """How good is a synthetic image? MAE, MSE and SSIM over the image, the brain and the tumour, as the paper has them.
 
 Each metric takes prediction and target (B, 1, X, Y, Z) in [-1, 1] and `masks`, bool tensors of the same shape under
-`brain` and `tumour`, and gives one value per patient, (B,), in float32 whatever the inputs' precision.
+`brain`, `tumour` and `enhancement`, and gives one value per patient, (B,), in float32 whatever the inputs' precision.
+
+`mae_balanced` is ours: the mean of the errors over the enhancing and the other voxels of the tumour, so that neither a
+network that never enhances nor one that always does gets a good figure. Where only one kind is there, it is that one.
 
 `ssim_image` averages over the voxels whose whole window lies in the volume (MONAI's and scikit-image's figure on images
 moved to [0, 2]); `ssim_brain` and `ssim_tumour` average the map, symmetric at the border, over the mask. Over an empty
@@ -47,6 +50,14 @@ def similarity(prediction: Tensor, target: Tensor) -> Tensor:
     return ssim_map(prediction, target, floor=BLACK)
 
 
+def balanced(values: Tensor, tumour: Tensor, enhancement: Tensor) -> Tensor:
+    """Mean of (B, 1, X, Y, Z) values over the tumour's two parts, each counting half, (B,); 0 without a tumour."""
+    parts = (tumour & enhancement, tumour & ~enhancement)
+    means = torch.stack([over(values, part, empty=0) for part in parts])
+    there = torch.stack([part.flatten(1).any(dim=1) for part in parts]).sum(dim=0)
+    return means.sum(dim=0) / there.clamp(min=1)
+
+
 def _difference(prediction: Tensor, target: Tensor) -> Tensor:
     dtype = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
     return prediction.to(dtype) - target.to(dtype)
@@ -62,6 +73,9 @@ METRICS: dict[str, Metric] = {
     "mae_tumour": lambda prediction, target, masks: over(absolute_error(prediction, target), masks["tumour"], empty=0),
     "mse_tumour": lambda prediction, target, masks: over(squared_error(prediction, target), masks["tumour"], empty=0),
     "ssim_tumour": lambda prediction, target, masks: over(similarity(prediction, target), masks["tumour"], empty=1),
+    "mae_balanced": lambda prediction, target, masks: balanced(
+        absolute_error(prediction, target), masks["tumour"], masks["enhancement"]
+    ),
 }
 
 
@@ -72,16 +86,20 @@ def score(prediction: Tensor, target: Tensor, masks: Masks) -> dict[str, Tensor]
     Raises ValueError for an edge below 11 voxels, as SSIM has no value there.
     """
     alike = similarity(prediction, target)
+    scores = errors(prediction, target, masks) | {"ssim_image": interior_mean(alike)}
+    for region in ("brain", "tumour"):
+        scores[f"ssim_{region}"] = over(alike, masks[region], empty=1)
+    return {name: scores[name] for name in METRICS}
+
+
+@torch.no_grad()
+def errors(prediction: Tensor, target: Tensor, masks: Masks) -> dict[str, Tensor]:
+    """The metrics of `METRICS` that need no window, all but SSIM, each (B,). No gradient."""
     absolute = absolute_error(prediction, target)
     squared = absolute.square()
-    scores = {
-        "mae_image": over(absolute, None, empty=0),
-        "mse_image": over(squared, None, empty=0),
-        "ssim_image": interior_mean(alike),
-    }
+    scores = {"mae_image": over(absolute, None, empty=0), "mse_image": over(squared, None, empty=0)}
     for region in ("brain", "tumour"):
-        mask = masks[region]
-        scores[f"mae_{region}"] = over(absolute, mask, empty=0)
-        scores[f"mse_{region}"] = over(squared, mask, empty=0)
-        scores[f"ssim_{region}"] = over(alike, mask, empty=1)
+        scores[f"mae_{region}"] = over(absolute, masks[region], empty=0)
+        scores[f"mse_{region}"] = over(squared, masks[region], empty=0)
+    scores["mae_balanced"] = balanced(absolute, masks["tumour"], masks["enhancement"])
     return scores

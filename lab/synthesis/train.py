@@ -25,7 +25,8 @@ from lab.synthesis.metrics import METRICS
 
 Loss = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
 NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")  # allocators, in their words
-WATCHED = ("mae_brain", "mae_tumour")  # validation metrics of every epoch
+WATCHED = {"mae_brain": "brain", "mae_tumour": "tumour", "mae_balanced": "tumour"}
+"""Validation metrics of every epoch, and the region that a patient needs for each."""
 
 
 class TrainingFailed(RuntimeError):
@@ -67,7 +68,7 @@ def fit(
     """Train `network` until the validation loss has not improved for `patience` epochs.
 
     `checkpoint` is written atomically after each epoch, and where it exists training goes on from it. `on_epoch` gets
-    each epoch's figures (`epoch`, `train/loss`, `val/loss`, `val/mae_brain`, `val/mae_tumour`, `seconds`) and may
+    each epoch's figures (`epoch`, `train/loss`, `val/loss`, those of `validate`, `seconds`) and may
     raise to end the trial; a run that goes on repeats the last finished epoch's, since the kill may have come before
     anybody heard of it. Raises TrainingFailed when the loss is not finite or memory runs out, ValueError when the
     settings make no sense or the checkpoint is damaged or belongs to other settings.
@@ -174,10 +175,12 @@ def validate(
 ) -> dict[str, float]:
     """Mean loss and watched metrics over the validation cases; no metric counts cases without its region.
 
-    Each case has one vote in the loss, also the last ones of a batch that is not full.
+    Each case has one vote in the loss, also the last ones of a batch that is not full. Where T1 is an input, there is
+    also `val/dice_tumour`: the Dice of synthetic and true enhancement inside the tumours, pooled over the cases.
     """
     losses: list[float] = []
     scores: dict[str, list[float]] = {name: [] for name in WATCHED}
+    voxels = torch.zeros(2, device=arithmetic.device)  # of both enhancements, of their overlap
     plan = [[(i, False) for i in range(at, min(at + batch_size, len(val)))] for at in range(0, len(val), batch_size)]
     for batch in val.batches(plan):
         prediction = arithmetic.run(network, batch.inputs)
@@ -185,10 +188,18 @@ def validate(
             one = slice(i, i + 1)
             losses.append(float(loss(prediction[one], batch.target[one], take(batch, one))))
         for name, values in scores.items():
-            region = batch.masks[name.split("_")[1]].flatten(1).any(1)
+            region = batch.masks[WATCHED[name]].flatten(1).any(1)
             values += METRICS[name](prediction, batch.target, batch.masks)[region].tolist()
-    means = {f"val/{name}": sum(values) / len(values) for name, values in scores.items() if values}
-    return {"val/loss": sum(losses) / len(losses), **means}
+        if val.t1 is not None:
+            gain = prediction - batch.inputs[:, val.t1 : val.t1 + 1]
+            tumour = batch.masks["tumour"]
+            drawn, true = (gain > val.threshold) & tumour, batch.masks["enhancement"] & tumour
+            voxels += torch.stack([drawn.sum() + true.sum(), (drawn & true).sum()])
+    figures = {f"val/{name}": sum(values) / len(values) for name, values in scores.items() if values}
+    both, overlap = voxels.tolist()
+    if both:
+        figures["val/dice_tumour"] = 2 * overlap / both
+    return {"val/loss": sum(losses) / len(losses), **figures}
 
 
 def take(batch: Batch, part: slice) -> dict[str, Tensor]:

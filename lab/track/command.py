@@ -5,21 +5,24 @@ from __future__ import annotations
 import dataclasses
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from lab.config import DEMO, PAPER, Config
+from lab.config import DEMO, PAPER, Config, override
 
 S = TypeVar("S", bound=Config)
 
 
-def settings_for(study: type[S], arguments: Sequence[str], *, varied: dict[str, str]) -> S:
+def settings_for(
+    study: type[S], arguments: Sequence[str], *, varied: Mapping[str, str], changes: Mapping[str, Any] | None = None
+) -> S:
     """The settings of a study from its command line.
 
-    With `--data` every default is the paper's, without it the demo's. `varied` maps a setting that the study varies
-    itself to the flag that says how: naming such a setting is refused, for it would do nothing.
+    With `--data` every default is the paper's, without it the demo's; `changes` are the study's own defaults, by dotted
+    name. `varied` maps a setting that the study varies itself to the flag that says how: naming such a setting is
+    refused, for it would do nothing.
     """
     names = [word.partition("=")[0].replace("_", "-") for word in arguments]
     for setting, flag in varied.items():
@@ -28,7 +31,7 @@ def settings_for(study: type[S], arguments: Sequence[str], *, varied: dict[str, 
     real = "--data" in names or "--data.path" in names
     if real and any(name.startswith("--phantom.") for name in names):
         refuse("--phantom settings do nothing with --data; leave one of the two out")
-    preset = PAPER if real else DEMO
+    preset = override(PAPER if real else DEMO, dict(changes or {}))
     default = study(**{item.name: getattr(preset, item.name) for item in dataclasses.fields(Config)})
     text = f"Defaults below are those of {'the paper' if real else 'the phantom demo; with --data PATH, the paper'}."
     return tyro.cli(study, default=default, args=list(arguments), description=f"{study.__doc__}\n\n{text}")

@@ -1,7 +1,8 @@
-"""The end of a study: the test patients are read, once, and the report is left on the parent run."""
+"""The end of a study: the test patients are read, once, and all that the report needs is left on the parent run."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping
 from functools import partial
@@ -11,70 +12,189 @@ import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
-from lab.config import Config, override
+from lab.config import Config, flatten, override
 from lab.data.batches import Batch, CaseStore
+from lab.report.tables import is_rival
+from lab.report.trial_note import trial_note
 from lab.synthesis.arithmetic import Arithmetic, choose, use_threads
-from lab.synthesis.evaluate import evaluate, means
+from lab.synthesis.evaluate import evaluate, evaluate_inside, means
 from lab.synthesis.infer import synthesise
 from lab.synthesis.rivals import Rival, copy_channel, fit_linear, linear
 from lab.track import runs
+from lab.track.groups import Group, all_rows, averaged, fold_of, groups, objective_of, spread
 from lab.track.package import load_network
-from lab.track.plan import Plan
+from lab.track.plan import Plan, varied
+from lab.track.report import FACTS, write_report
+from lab.track.searched import importances, search_trials
 from lab.track.store import connect
-from lab.track.trial import tile
+from lab.track.trial import drawn, patch_edge, tile
 
 TESTED = "test_patients.csv"
-CURVES = ("train/loss", "val/loss", "val/mae_brain")
+OWN_PATCH, SAME_VOXELS = "test_own_patch.csv", "test_same_voxels.csv"
+RIVALS = "rivals/{part}_patients.csv"
 
 
 def finish(plan: Plan, started: float) -> None:
-    """Score the finished trials and the rivals on the test patients, write the report, say where it is."""
-    from lab.track.handover import hand_over
-
+    """Score the finished networks and the rivals on the test patients, note all facts, write the report."""
     use_threads(1)
     arithmetic = choose(plan.config.train.device, plan.config.train.precision, plan.config.train.channels_last)
-    finished = reported(plan)
-    if not finished:
+    made = groups(plan)
+    if not made:
         raise ValueError(
             "no trial has finished; the reasons are in the runs' `failure` tags. --study.retry-failed tries again"
         )
-    print(f"Scoring {len(finished)} networks and 2 rivals on the test patients", flush=True)
-    for run in finished:
-        if run.data.tags.get("tested") != "yes":
-            test_trial(plan, run, arithmetic)
-    tables = [labelled(runs.read_table(run.info.run_id, TESTED), i, run) for i, run in enumerate(finished)]
-    rivals = rival_tables(plan, "test")
-    patients = pd.concat([*tables, *rivals.values()], ignore_index=True)
-    hand_over(
-        plan,
-        patients=patients,
-        trials=summary(finished),
-        histories={i: curve(run) for i, run in enumerate(finished)},
-        reference={name: float(table["mae_brain"].mean()) for name, table in rival_tables(plan, "val").items()},
-        pictures=partial(synthetic_images, plan, finished, arithmetic),
-        seconds=time.monotonic() - started,
-    )
+    print(f"Scoring {sum(len(group.runs) for group in made)} networks and 2 rivals on the test patients", flush=True)
+    for group in made:
+        for run in group.runs:
+            if run.data.tags.get("tested") != "yes":
+                test_trial(plan, run, arithmetic)
+    rows = all_rows(made, lambda run: runs.read_table(run.info.run_id, TESTED))
+    tables = {part: pd.concat(rival_tables(plan, part).values(), ignore_index=True) for part in ("val", "test")}
+    for part, table in tables.items():
+        runs.log_table(plan.parent, table, RIVALS.format(part=part))
+    patients = pd.concat([averaged(rows), tables["test"]], ignore_index=True)
+    best = objective_of(made, plan.config.study.objective, lower=plan.lower)
+    mark_best(plan, best)
+    annotate(plan, made, best, tables["test"])
+    keep(plan, patients, made, rows)
+    reference = tables["val"].groupby("trial", sort=False)["mae_brain"].mean().to_dict()
+    runs.log_text(plan.parent, json.dumps(facts(plan, made, best, reference), indent=2), FACTS)
+    draw_slices(plan, patients, made, arithmetic)
+    write_report(plan.parent, seconds=time.monotonic() - started)
 
 
-def reported(plan: Plan) -> list[Run]:
-    """The finished trials of the grid, in its order, and the best one of the guided search."""
-    finished = [run for run in runs.children(plan.study.name, plan.parent) if run.data.tags.get("state") == "finished"]
-    found = {run.data.tags["slot"]: run for run in finished}
-    grid = [found[slot] for slot in plan.study.grid if slot in found]
-    searched = [run for run in finished if run.data.tags["phase"] == "search"]
-    sign = -1 if "ssim" in plan.config.study.objective else 1
-    best = sorted(searched, key=lambda run: sign * run.data.metrics[plan.config.study.objective])
-    return grid + best[:1]
+def keep(plan: Plan, patients: pd.DataFrame, made: list[Group], rows: pd.DataFrame) -> None:
+    """The tables of which the report is made."""
+    found = {"test_patients": patients, "trials": summary(made), "search": search_trials(plan)}
+    if plan.config.study.repeats > 1 or plan.config.study.folds:
+        found["spread"] = spread(rows)
+    shares = importances(plan)
+    found["importances"] = pd.DataFrame({"setting": list(shares), "share": list(shares.values())})
+    if smallest_patch(plan) is not None:
+        for name, file in (("own_patch", OWN_PATCH), ("same_voxels", SAME_VOXELS)):
+            found[name] = averaged(all_rows(made, partial(inside_table, name=file)))
+    for name, table in found.items():
+        if not table.empty:
+            runs.log_table(plan.parent, table, f"tables/{name}.csv")
+
+
+def facts(plan: Plan, made: list[Group], best: Group, reference: Mapping[str, float]) -> dict[str, Any]:
+    """What the report says of the study besides its figures; plain values that JSON can hold."""
+    cohort, config = plan.cohort, plan.config
+    counts = pd.concat(plan.splits).groupby("split")["patient_id"].nunique()
+    sizes = " / ".join(str(counts.get(part, 0)) for part in ("train", "val", "test"))
+    if config.study.folds:
+        sizes = f"{config.study.folds} folds, each patient tested once"
+    changed = varied(plan.study.grid.values())
+    shared = {name: value for name, value in flatten(config).items() if name not in changed}
+    return {
+        "study": plan.study.name,
+        "question": plan.study.question,
+        "phantom": cohort.phantom,
+        "dataset": cohort.dataset,
+        "data": cohort.name,
+        "objective": config.study.objective,
+        "best": best.trial,
+        "varied": changed,
+        "reference": dict(reference),
+        "comparison": {
+            "spacing_mm": cohort.spacing_mm,
+            "width": config.model.width,
+            "depth": config.model.depth,
+            "inputs": list(config.data.inputs),
+            "target": config.data.target,
+        },
+        "runs": {str(group.trial): [run.info.run_id for run in group.runs] for group in made},
+        "cohort": {
+            "data": "phantom (simulated)" if cohort.phantom else cohort.name,
+            "patients": str(cohort.index["patient_id"].nunique()),
+            "scans that enhance": f"{int(cohort.index['enhancing'].sum())} of {len(cohort.index)}",
+            "left out": str(cohort.manifest["counts"]["left_out"]),
+            "train / val / test patients": sizes,
+            "grid": f"{' x '.join(map(str, cohort.shape))} voxels of {cohort.spacing_mm:g} mm",
+            "digest": cohort.digest,
+        },
+        "settings": {k: str(v) for k, v in shared.items() if not k.startswith(("study.", "data.p"))},
+    }
+
+
+def summary(made: list[Group]) -> pd.DataFrame:
+    """One row a network: settings, cost and validation figures as means over its runs, how they ended."""
+    rows: list[dict[str, Any]] = []
+    for group in made:
+        params, tags = group.runs[0].data.params, [run.data.tags for run in group.runs]
+        names = {name for run in group.runs for name in run.data.metrics if name.startswith(("cost/", "val/"))}
+        state = "stopped early" if all(tag.get("stopped_early") == "True" for tag in tags) else "finished"
+        row = {"trial": group.trial, "label": group.label, "model": group.model, "loss": group.loss}
+        row |= {"phase": group.phase, "base": f"model {params['model.id']}, {group.loss}", "runs": len(group.runs)}
+        row |= {"model_id": params["model.id"]}
+        row |= {"size": group.model if "train.patch_mm" in params else "full", "state": state}
+        row |= {"run_id": group.runs[0].info.run_id}
+        rows.append(row | {name.removeprefix("cost/"): group.mean(name) for name in sorted(names - {"val/loss"})})
+    return pd.DataFrame(rows)
+
+
+def mark_best(plan: Plan, best: Group) -> None:
+    """The runs of the network that was best on validation patients carry the tag `best`, no others do."""
+    chosen = {run.info.run_id for run in best.runs}
+    for run in runs.children(plan.study.name, plan.parent):
+        if run.info.run_id in chosen:
+            connect().set_tag(run.info.run_id, "best", "yes")
+        elif "best" in run.data.tags:
+            connect().delete_tag(run.info.run_id, "best")
+
+
+def annotate(plan: Plan, made: list[Group], best: Group, beside: pd.DataFrame) -> None:
+    """The note at the top of every trial's page: the network beside the rivals, in a sentence and a table."""
+    trivial = {
+        str(name): {key.removeprefix("test/"): value for key, value in means(table, "test").items()}
+        for name, table in beside.groupby("trial")
+    }
+    for group in made:
+        for run in group.runs:
+            figures = connect().get_run(run.info.run_id).data.metrics
+            note = trial_note(
+                run.info.run_name or group.label,
+                {name.removeprefix("test/"): value for name, value in figures.items() if name.startswith("test/")},
+                trivial,
+                phantom=plan.cohort.phantom,
+                best=group is best,
+                artifacts=("slices.png: two validation patients", "test_patients.csv: every test patient"),
+            )
+            connect().set_tag(run.info.run_id, runs.NOTE, note)
 
 
 def test_trial(plan: Plan, run: Run, arithmetic: Arithmetic) -> None:
-    """Score one network on the test patients and log it to its run."""
+    """Score one network on the test patients of its fold and log it to its run.
+
+    Where the study has patches, it is also scored inside the smallest one, and a network that was trained on patches
+    inside its own, of which it then sees nothing else, as the paper did it.
+    """
     predict = predictor(plan, run, arithmetic)
-    table = evaluate(predict, store(plan, "test", arithmetic=arithmetic))
+    smallest = smallest_patch(plan)
+    edges = [None] if smallest is None else [None, smallest]
+    table, *inside = evaluate_inside(predict, store(plan, run, arithmetic), edges)
     runs.log_table(run.info.run_id, table, TESTED)
+    for same_voxels in inside:
+        runs.log_table(run.info.run_id, same_voxels, SAME_VOXELS)
+        edge = patch_edge(trial_settings(plan.config, run).train, plan.cohort.spacing_mm)
+        own = table if edge is None else evaluate(predict, store(plan, run, arithmetic, patch=edge))
+        runs.log_table(run.info.run_id, own, OWN_PATCH)
     if not runs.logged_steps(run.info.run_id, "test/mae_image"):  # killed right here: do not log twice
         runs.log_metrics(run.info.run_id, means(table, "test"))
     connect().set_tag(run.info.run_id, "tested", "yes")
+
+
+def inside_table(run: Run, name: str) -> pd.DataFrame | None:
+    """A run's scores inside patches; None of a run that was tested before the study had patches."""
+    return runs.read_table(run.info.run_id, name) if runs.has_file(run.info.run_id, name) else None
+
+
+def smallest_patch(plan: Plan) -> int | None:
+    """Edge in voxels of the smallest patch that a network of the study is trained on; None without patches."""
+    trials = (override(plan.config, dict(settings)) for settings in plan.study.grid.values())
+    edges = (patch_edge(trial.train, plan.cohort.spacing_mm) for trial in trials)
+    return min((edge for edge in edges if edge is not None), default=None)
 
 
 def predictor(plan: Plan, run: Run, arithmetic: Arithmetic) -> Rival:
@@ -93,84 +213,90 @@ def trial_settings(config: Config, run: Run) -> Config:
     return override(config, {"train.patch_mm": None if text == "None" else float(text)})
 
 
-def store(plan: Plan, part: str, *, arithmetic: Arithmetic, inputs: tuple[str, ...] | None = None) -> CaseStore:
-    """Whole volumes of one part of the split."""
-    cases = plan.split.loc[plan.split["split"] == part, "case_id"].tolist()
-    data = plan.config.data
+def store(plan: Plan, run: Run, arithmetic: Arithmetic, *, patch: int | None = None) -> CaseStore:
+    """The test patients of a run's fold, whole or in patches."""
     return CaseStore(
-        plan.cohort, cases, inputs=inputs or data.inputs, target=data.target, device=arithmetic.device, resident=False
+        plan.cohort,
+        plan.cases("test", fold_of(run)),
+        inputs=plan.config.data.inputs,
+        target=plan.config.data.target,
+        device=arithmetic.device,
+        patch=patch,
+        resident=False,
     )
 
 
-def rivals(plan: Plan) -> dict[str, tuple[tuple[str, ...], Rival]]:
-    """Name of each trivial rival, the inputs it takes, and what it does."""
-    data = plan.config.data
-    train = plan.split.loc[plan.split["split"] == "train", "case_id"].tolist()
-    weights = fit_linear(plan.cohort, train, inputs=data.inputs, target=data.target)
-    return {"copy T1": (("T1",), copy_channel(0)), "linear regression": (data.inputs, linear(weights))}
+def rivals(plan: Plan, part: str, fold: int) -> dict[str, tuple[Rival, CaseStore]]:
+    """Name of each trivial rival, what it does, and the cases of one part with the inputs that it takes."""
+    data, cases = plan.config.data, plan.cases(part, fold)
+    weights = fit_linear(plan.cohort, plan.cases("train", fold), inputs=data.inputs, target=data.target)
+    t1_only, all_inputs = (
+        CaseStore(plan.cohort, cases, inputs=inputs, target=data.target, resident=False)
+        for inputs in (("T1",), data.inputs)
+    )
+    return {"copy T1": (copy_channel(0), t1_only), "linear regression": (linear(weights), all_inputs)}
 
 
 def rival_tables(plan: Plan, part: str) -> dict[str, pd.DataFrame]:
-    """The rivals' figures of every patient of one part, in the long table's columns."""
-    cpu = choose("cpu", "float32", False)
-    tables = {}
-    for name, (inputs, rival) in rivals(plan).items():
-        table = evaluate(rival, store(plan, part, arithmetic=cpu, inputs=inputs))
-        tables[name] = table.assign(trial=name, label=name, model=None, loss=None)
-    return tables
+    """The rivals' figures of every patient of one part, over all folds, in the long table's columns."""
+    found: dict[str, list[pd.DataFrame]] = {}
+    for fold in range(len(plan.splits)):
+        for name, (rival, cases) in rivals(plan, part, fold).items():
+            table = evaluate(rival, cases).assign(trial=name, label=name, model=None, loss=None)
+            found.setdefault(name, []).append(table)
+    return {name: pd.concat(tables, ignore_index=True) for name, tables in found.items()}
 
 
-def labelled(table: pd.DataFrame, number: int, run: Run) -> pd.DataFrame:
-    """A trial's per-patient table with the columns that tell it from others."""
-    return table.assign(trial=number, label=run.data.tags["label"], model=model(run), loss=run.data.params["loss.name"])
+def draw_slices(plan: Plan, patients: pd.DataFrame, made: list[Group], arithmetic: Arithmetic) -> None:
+    """Sheets of a few test patients with every network's image, as figures of the parent run."""
+    from lab.report.figures import save
+    from lab.report.sheets import slice_figure
+
+    losses = {group.label: group.loss for group in made}
+    for why, case in chosen_cases(patients).items():
+        images = synthetic_images(plan, made, arithmetic, case)
+        scores = {row.label: f"MAE {row.mae_brain:.3f}" for row in patients[patients["case_id"] == case].itertuples()}
+        patient = drawn(plan.cohort, case, plan.config)
+        sheet = slice_figure(patient, images, phantom=plan.cohort.phantom, scores=scores, groups=losses)
+        runs.log_file(plan.parent, f"figures/slices_{why}.png", partial(save, sheet))
 
 
-def model(run: Run) -> str:
-    """What a trial's network is called in figures: its model's number, or the search trial that it is."""
-    tags = run.data.tags
-    return tags["label"] if tags.get("phase") == "search" else run.data.params["model.id"]
+def chosen_cases(patients: pd.DataFrame) -> dict[str, str]:
+    """Test patients to draw, by brain MAE averaged over the networks: a name for each, and its case id.
+
+    The best, the median and the worst, and the median ones among the tumours that enhance and that do not.
+    """
+    networks = patients[~patients["trial"].map(is_rival)]
+    ranked = networks.groupby(["case_id", "enhancing"])["mae_brain"].mean().sort_values().reset_index()
+    enhancing = ranked["enhancing"].astype(bool)
+    wanted = {
+        "enhancing": ranked[enhancing],
+        "not_enhancing": ranked[~enhancing],
+        "best": ranked.head(1),
+        "median": ranked,
+        "worst": ranked.tail(1),
+    }
+    chosen: dict[str, str] = {}
+    for why, among in wanted.items():
+        if len(among) and (case := str(among["case_id"].iloc[len(among) // 2])) not in chosen.values():
+            chosen[why] = case
+    return chosen
 
 
-def summary(finished: list[Run]) -> pd.DataFrame:
-    """One row a trial: settings, cost, how it ended."""
-    rows: list[dict[str, Any]] = []
-    for number, run in enumerate(finished):
-        cost = {k.removeprefix("cost/"): v for k, v in run.data.metrics.items() if k.startswith("cost/")}
-        validation = {k: v for k, v in run.data.metrics.items() if k.startswith("val/") and k != "val/loss"}
-        params, tags = run.data.params, run.data.tags
-        row = {"trial": number, "label": tags["label"], "model": model(run), "loss": params["loss.name"]}
-        row |= {"phase": tags.get("phase", "grid"), "base": f"model {params['model.id']}, {params['loss.name']}"}
-        state = "stopped early" if tags.get("stopped_early") == "True" else "finished"
-        row |= {"state": state, "run_id": run.info.run_id}
-        rows.append(row | cost | validation)
-    return pd.DataFrame(rows)
+def synthetic_images(plan: Plan, made: list[Group], arithmetic: Arithmetic, case: str) -> dict[str, np.ndarray]:
+    """Label -> synthetic image (X, Y, Z) of a test patient, of every network and of the rivals."""
+    fold = next(fold for fold in range(len(plan.splits)) if case in plan.cases("test", fold))
+    images: dict[str, np.ndarray] = {}
+    for group in made:
+        run = next((run for run in group.runs if fold_of(run) == fold), None)
+        if run is not None:
+            images[group.label] = image(predictor(plan, run, arithmetic), store(plan, run, arithmetic), case)
+    for name, (rival, cases) in rivals(plan, "test", fold).items():
+        images[name] = image(rival, cases, case)
+    return images
 
 
-def curve(run: Run) -> pd.DataFrame:
-    """Learning curves of a run, without the last step that holds the kept network's figures."""
-    return runs.history(run.info.run_id, CURVES).dropna(subset=["train/loss"])
-
-
-def synthetic_images(
-    plan: Plan, finished: list[Run], arithmetic: Arithmetic, case_ids: list[str]
-) -> Mapping[str, dict[str, np.ndarray]]:
-    """Case id -> label -> synthetic image (X, Y, Z), of the rivals and then of every network."""
-
-    def images(rival: Rival, cases: CaseStore) -> dict[str, np.ndarray]:
-        return {case: rival(one(cases, case))[0, 0].float().cpu().numpy() for case in case_ids}
-
-    pictures: dict[str, dict[str, np.ndarray]] = {case: {} for case in case_ids}
-    for run in finished:
-        found = images(predictor(plan, run, arithmetic), store(plan, "test", arithmetic=arithmetic))
-        for case, image in found.items():
-            pictures[case][run.data.tags["label"]] = image
-    cpu = choose("cpu", "float32", False)
-    for name, (inputs, rival) in rivals(plan).items():
-        for case, image in images(rival, store(plan, "test", arithmetic=cpu, inputs=inputs)).items():
-            pictures[case][name] = image
-    return pictures
-
-
-def one(cases: CaseStore, case_id: str) -> Batch:
-    """A single case as a batch."""
-    return cases.batch([cases.case_ids.index(case_id)])
+def image(predict: Rival, cases: CaseStore, case: str) -> np.ndarray:
+    """What is synthesised of one case, (X, Y, Z)."""
+    batch: Batch = cases.batch([cases.case_ids.index(case)])
+    return predict(batch)[0, 0].float().cpu().numpy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from lab.track.store import connect, experiment_id, git_state
 
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
+TEXTS = ("case_id", "patient_id", "trial", "label", "model", "model_id", "size")
 
 
 def find_or_create(experiment: str, name: str, *, identity: Mapping[str, str], parent: str | None = None) -> str:
@@ -89,12 +91,30 @@ def log_file(run_id: str, name: str, write: Callable[[Path], Any]) -> None:
         connect().log_artifact(run_id, str(path), folder or None)
 
 
-def read_table(run_id: str, name: str) -> pd.DataFrame:
-    """A CSV artifact as a table."""
+def read_bytes(run_id: str, name: str) -> bytes:
+    """An artifact's content."""
     with tempfile.TemporaryDirectory() as scratch:
-        return pd.read_csv(
-            connect().download_artifacts(run_id, name, scratch), dtype={"case_id": str, "patient_id": str}
-        )
+        return Path(connect().download_artifacts(run_id, name, scratch)).read_bytes()
+
+
+def read_text(run_id: str, name: str) -> str:
+    """A text artifact."""
+    return read_bytes(run_id, name).decode()
+
+
+def read_table(run_id: str, name: str) -> pd.DataFrame:
+    """A CSV artifact as a table; ids and names stay text."""
+    return pd.read_csv(BytesIO(read_bytes(run_id, name)), dtype=dict.fromkeys(TEXTS, str))
+
+
+def files(run_id: str, folder: str | None = None) -> list[str]:
+    """Names of the artifacts in a folder of a run."""
+    return [entry.path for entry in connect().list_artifacts(run_id, folder)]
+
+
+def has_file(run_id: str, name: str) -> bool:
+    """Whether a run has an artifact of this name."""
+    return name in files(run_id, name.rpartition("/")[0] or None)
 
 
 def history(run_id: str, names: Iterable[str]) -> pd.DataFrame:

@@ -10,17 +10,21 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
+from lab.track import runs
 from lab.track.plan import Plan
 from lab.track.trials import SLOT
 
+FIGURES = ("val/mae_brain", "val/mae_tumour", "val/mae_balanced", "val/dice_pooled_rule", "val/dice_pooled_expert")
 STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
 def search_trials(plan: Plan) -> pd.DataFrame:
     """One row a trial of the search that has ended: number, label, state, value and a column for each setting drawn.
 
-    `value` is the objective on validation patients: of a pruned trial that of its last epoch, of a failed one NaN.
+    `value` is the objective on validation patients: of a pruned trial that of its last epoch, of a failed one NaN. The
+    columns `val/...` are figures of the finished ones.
     """
+    found = {run.data.tags["slot"]: run for run in runs.children(plan.study.name, plan.parent)}
     rows = []
     for number, (slot, trial) in enumerate(sorted(plan.queue("search").by_slot().items()), start=1):
         if trial.state not in STATES:
@@ -30,7 +34,10 @@ def search_trials(plan: Plan) -> pd.DataFrame:
             value = trial.value
         elif trial.state == TrialState.PRUNED and trial.intermediate_values:
             value = trial.intermediate_values[max(trial.intermediate_values)]
-        rows.append({"number": number, "label": slot, "state": STATES[trial.state], "value": value, **trial.params})
+        row = {"number": number, "label": slot, "state": STATES[trial.state], "value": value, **trial.params}
+        if trial.state == TrialState.COMPLETE and slot in found:
+            row |= {name: figure for name, figure in found[slot].data.metrics.items() if name in FIGURES}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 

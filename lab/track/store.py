@@ -77,6 +77,12 @@ def connect() -> MlflowClient:
     return client
 
 
+def find_experiment(name: str) -> str | None:
+    """The experiment of a study, None where it has none yet."""
+    found = connect().get_experiment_by_name(name)
+    return None if found is None or found.lifecycle_stage != "active" else str(found.experiment_id)
+
+
 def experiment_id(name: str) -> str:
     """The experiment of a study, created on first use with its artifacts under `mlruns/`."""
     client = connect()

@@ -7,6 +7,7 @@ import multiprocessing
 import signal
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pandas as pd
 from filelock import FileLock
@@ -16,48 +17,61 @@ from optuna.trial import FrozenTrial, TrialState
 from lab.config import Config, fingerprint, flatten, override
 from lab.data.cohort import PARTS, Cohort
 from lab.data.source import obtain
+from lab.synthesis.ssim import WINDOW
 from lab.track import runs
-from lab.track.plan import Plan, Study
+from lab.track.plan import Plan, Study, varied
 from lab.track.store import RUNS, clear_errors, connect, store_trouble
-from lab.track.trial import discard
-from lab.track.worker import work, work_apart
+from lab.track.trial import discard, patch_edge
+from lab.track.worker import search_winner, work, work_apart
 
 __all__ = ["Plan", "Study", "run"]
 
 SEARCH_TRIALS = 20
-OBJECTIVES = tuple(f"val/{m}_{r}" for m in ("mae", "mse", "ssim") for r in ("image", "brain", "tumour"))
+OBJECTIVES = (
+    *(f"val/{metric}_{region}" for metric in ("mae", "mse", "ssim") for region in ("image", "brain", "tumour")),
+    "val/mae_balanced",
+    *(f"val/{figure}_{truth}" for figure in ("dice", "dice_pooled") for truth in ("rule", "expert")),
+)
 GRACE_S = 30.0
 
 
 def run(study: Study, config: Config) -> Plan:
     """Run or continue a study and leave its report on the parent run.
 
-    Trials that were finished stay, one that was killed goes on in its MLflow run from its last epoch, a trial that
-    fails never ends the study. Raises ValueError or an OSError where the data or the settings do not allow a start or
-    no trial comes to its end, StoreLost (an OSError too) where what is tracked can no longer be written.
+    The grid comes first, then the guided search where one is asked for, then the search's winner with the grid's other
+    seeds and folds. Trials that were finished stay, one that was killed goes on in its MLflow run from its last epoch,
+    a trial that fails never ends the study. Raises ValueError or an OSError where the data or the settings do not allow
+    a start or no trial comes to its end, StoreLost (an OSError too) where what is tracked can no longer be written.
     """
     started = time.monotonic()
     check(study, config)
     cohort = obtain(config.data, config.phantom, RUNS)
-    split = cohort.split(config.data.split, config.data.split_seed)
-    check_parts(cohort, split)
+    splits = split_up(config, cohort)
+    check_patches(study, config, cohort.spacing_mm)
     with clear_errors():
-        plan = open_plan(study, config, cohort, split)
+        plan = open_plan(study, config, cohort, splits)
         with ending(plan.parent):
-            grid = list(study.grid)[: config.study.trials]
-            plan.queue("grid").plan({label: study.grid[label] for label in grid})
-            work_through(plan, "grid", grid)
+            train(plan, "grid", [slot.name for slot in plan.slots("grid")])
             if config.study.search and study.search is not None:
-                count = SEARCH_TRIALS if config.study.trials is None else max(0, config.study.trials - len(grid))
-                slots = [f"search {number + 1:02d}" for number in range(count)]
-                plan.queue("search").plan({slot: {} for slot in slots})
-                work_through(plan, "search", slots)
+                grid = len({slot.label for slot in plan.slots("grid")})
+                count = SEARCH_TRIALS if config.study.trials is None else max(0, config.study.trials - grid)
+                train(plan, "search", [f"search {number + 1:02d}" for number in range(count)])
+            plan = replace(plan, winner=search_winner(plan))
+            if config.study.search:
+                train(plan, "confirm", [slot.name for slot in plan.slots("confirm")])
 
             from lab.track.finish import finish
 
             with FileLock(plan.folder / "finish.lock"):
                 finish(plan, started)
     return plan
+
+
+def train(plan: Plan, phase: str, slots: list[str]) -> None:
+    """Put the slots of a phase into its queue and work through what is open of them."""
+    if slots:
+        plan.queue(phase).plan({slot: {} for slot in slots})
+        work_through(plan, phase, slots)
 
 
 def check(study: Study, config: Config) -> None:
@@ -76,36 +90,61 @@ def check(study: Study, config: Config) -> None:
         build_network(override(trial, narrow))
     if config.study.trials is not None and config.study.trials < 1:
         raise ValueError(f"--trials {config.study.trials}: at least 1 is needed")
-    if min(config.train.epochs, config.train.batch_size, config.train.patience, config.study.workers) < 1:
-        raise ValueError("--epochs, --train.batch-size, --train.patience and --workers must be at least 1")
+    least = (config.train.epochs, config.train.batch_size, config.train.patience, config.study.workers)
+    if min(*least, config.study.repeats) < 1:
+        raise ValueError("--epochs, --train.batch-size, --train.patience, --workers and --repeats must be at least 1")
     if not config.train.learning_rate > 0:
         raise ValueError(f"--train.learning-rate {config.train.learning_rate:g} must be above 0")
     if config.study.objective not in OBJECTIVES:
         raise ValueError(f"--study.objective {config.study.objective}: known are {', '.join(OBJECTIVES)}")
 
 
-def check_parts(cohort: Cohort, split: pd.DataFrame) -> None:
-    """Raises ValueError where nobody is left to train on, to validate on or to test on."""
-    counts = {part: int((split["split"] == part).sum()) for part in PARTS}
-    if not all(counts.values()):
-        found = ", ".join(f"{part} {count}" for part, count in counts.items())
-        raise ValueError(f"{cohort.path}: every part of the split needs a patient, found {found}; change --data.split")
+def check_patches(study: Study, config: Config, spacing_mm: float) -> None:
+    """Raises ValueError for patches that are too small at this voxel size for their network or their loss."""
+    for label, settings in study.grid.items():
+        trial = override(config, dict(settings))
+        edge = patch_edge(trial.train, spacing_mm)
+        if edge is None:
+            continue
+        found = f"{label}: a patch of {trial.train.patch_mm:g} mm is {edge} voxels of {spacing_mm:g} mm"
+        if edge < WINDOW and trial.loss.name in ("SSIM", "mix"):
+            raise ValueError(f"{found}, SSIM needs {WINDOW}; take larger patches or smaller voxels")
+        if edge <= 2**trial.model.depth:
+            raise ValueError(f"{found}, of which {trial.model.depth} halvings leave one; lower --model.depth")
 
 
-def open_plan(study: Study, config: Config, cohort: Cohort, split: pd.DataFrame) -> Plan:
+def split_up(config: Config, cohort: Cohort) -> tuple[pd.DataFrame, ...]:
+    """The split, or one for each fold. Raises ValueError where nobody is left to train, to validate or to test on."""
+    data, folds = config.data, config.study.folds
+    if folds:
+        splits = cohort.folds(folds, data.split, data.split_seed)
+    else:
+        splits = [cohort.split(data.split, data.split_seed)]
+    for split in splits:
+        counts = {part: int((split["split"] == part).sum()) for part in PARTS}
+        if not all(counts.values()):
+            found = ", ".join(f"{part} {count}" for part, count in counts.items())
+            raise ValueError(
+                f"{cohort.path}: every part of the split needs a patient, found {found}; change --data.split or --folds"
+            )
+    return tuple(splits)
+
+
+def open_plan(study: Study, config: Config, cohort: Cohort, splits: tuple[pd.DataFrame, ...]) -> Plan:
     """The study's parent run, found or created, with its settings and its cohort."""
     key = study_key(config, cohort)
     name = f"{study.name}{' phantom' if cohort.phantom else ''} {cohort.spacing_mm:g} mm {key[:6]}"
     connect()
     with FileLock(RUNS / "create.lock"):  # two calls at once share one parent
         parent = runs.find_or_create(study.name, name, identity={"study_key": key, "role": "study"})
-    plan = Plan(study=study, config=config, cohort=cohort, split=split, key=key, parent=parent)
+    plan = Plan(study=study, config=config, cohort=cohort, splits=splits, key=key, parent=parent)
     tags = {"cohort_digest": cohort.digest, "phantom": cohort.phantom, "seed": config.train.seed}
-    varied = {name for settings in study.grid.values() for name in settings}
-    shared = {k: v for k, v in flatten(config).items() if k not in varied and not k.startswith("study.")}
+    changed = varied(study.grid.values())
+    shared = {k: v for k, v in flatten(config).items() if k not in changed and not k.startswith("study.")}
     runs.log_settings(parent, shared, tags)
     runs.log_cohort(parent, cohort, cohort.phantom)
-    runs.log_table(parent, split, "split.csv")
+    numbered = [split.assign(fold=fold) if len(splits) > 1 else split for fold, split in enumerate(splits, start=1)]
+    runs.log_table(parent, pd.concat(numbered, ignore_index=True), "split.csv")
     return plan
 
 
@@ -114,7 +153,7 @@ def study_key(config: Config, cohort: Cohort) -> str:
     settings = flatten(config)
     left = ("data.path", "data.processes", "data.layout", "train.device")
     kept = {k: v for k, v in settings.items() if k not in left and not k.startswith(("study.", "phantom."))}
-    return fingerprint([cohort.digest, kept, config.study.objective])
+    return fingerprint([cohort.digest, kept, config.study.objective, config.study.folds])
 
 
 @contextlib.contextmanager

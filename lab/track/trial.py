@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from lab.config import Config, flatten
+from lab.config import Config, TrainConfig, flatten
 from lab.data.batches import CaseStore
 from lab.data.cohort import Cohort
 from lab.synthesis.arithmetic import Arithmetic, choose, reset_peak_memory, use_threads
@@ -53,6 +53,7 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
     network = build_network(config)
     tags = {"label": job.label, "device": arithmetic.name, "seed": config.train.seed, "phantom": job.cohort.phantom}
     tags |= {"threads": torch.get_num_threads()}  # another number, other last bits on a CPU
+    tags |= {"fold": config.study.fold + 1} if config.study.folds else {}
     params = {name: value for name, value in flatten(config).items() if not name.startswith("study.")}
     runs.log_settings(job.run_id, params, tags | {"cohort_digest": job.cohort.digest})
     runs.log_cohort(job.run_id, job.cohort, job.cohort.phantom)
@@ -113,22 +114,21 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
 
     uri = log_network(job.run_id, fitted.network, config.model, contract(config, job.cohort))
     runs.log_settings(job.run_id, {}, {"model_uri": uri, "stopped_early": fitted.stopped_early})
+    if config.study.objective not in figures:
+        raise ValueError(f"{config.study.objective} is defined for none of the {len(table)} validation patients")
     return figures[config.study.objective]
 
 
 def store(job: Job, part: str, arithmetic: Arithmetic, *, whole: bool = False) -> CaseStore:
     """The cases of one part of the split."""
     config = job.config
-    edge = None
-    if config.train.patch_mm is not None and not whole:
-        edge = max(1, round(config.train.patch_mm / job.cohort.spacing_mm))
     return CaseStore(
         job.cohort,
         job.split.loc[job.split["split"] == part, "case_id"].tolist(),
         inputs=config.data.inputs,
         target=config.data.target,
         device=arithmetic.device,
-        patch=edge,
+        patch=None if whole else patch_edge(config.train, job.cohort.spacing_mm),
     )
 
 
@@ -146,11 +146,15 @@ def build_network(config: Config) -> Any:
     )
 
 
+def patch_edge(train: TrainConfig, spacing_mm: float) -> int | None:
+    """Edge in voxels of the patches that a network is trained on, None for whole volumes."""
+    return None if train.patch_mm is None else max(1, round(train.patch_mm / spacing_mm))
+
+
 def tile(config: Config, cohort: Cohort) -> tuple[int, int, int] | None:
     """The sliding window of a network that was trained on patches, None for one trained on whole volumes."""
-    if config.train.patch_mm is None:
-        return None
-    return (max(1, round(config.train.patch_mm / cohort.spacing_mm)),) * 3
+    edge = patch_edge(config.train, cohort.spacing_mm)
+    return None if edge is None else (edge, edge, edge)
 
 
 def drawn(cohort: Cohort, case_id: str, config: Config) -> Any:

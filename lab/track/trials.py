@@ -119,15 +119,23 @@ class Queue:
 def reporter(trial: optuna.Trial, metric: str, prune: bool) -> Callable[[dict[str, float]], None]:
     """What to call with each epoch's figures: reports `metric` and raises TrialPruned when the trial falls behind.
 
-    A metric that is measured at the end only (SSIM is slow) is stood for by brain MAE, negated where high is good.
+    A metric that is measured at the end only is stood for by one of every epoch: Dice near the tumour by Dice inside
+    it, others (SSIM is slow) by brain MAE, negated where high is good.
     """
     reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
     sign = -1 if trial.study.direction == StudyDirection.MAXIMIZE else 1
 
+    def watched(figures: dict[str, float]) -> float:
+        if metric in figures:
+            return figures[metric]
+        if metric.startswith("val/dice"):
+            return figures.get("val/dice_tumour", 0.0)
+        return sign * figures["val/mae_brain"]
+
     def report(figures: dict[str, float]) -> None:
         step = int(figures["epoch"])
         if step not in reported:
-            trial.report(figures[metric] if metric in figures else sign * figures["val/mae_brain"], step)
+            trial.report(watched(figures), step)
         if prune and trial.should_prune():
             raise optuna.TrialPruned
 

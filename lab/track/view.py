@@ -1,85 +1,163 @@
-"""Where a finished study can be looked at: a saved view of the run table, and the lines that lead there.
+"""Where a finished study can be looked at: saved views of its trials, and the lines that lead there.
 
-MLflow's run table shows no metrics by default, and hides trials behind their parent. A view that the UI can share is a
-tag of the experiment: the table's state as JSON, deflated, in base64. This is MLflow 3's own format and undocumented,
-so it is a courtesy: where it cannot be left, the study says nothing and links to the plain pages.
+MLflow's run table shows no metrics by default, hides trials behind their parent and draws ten of them. A view that the
+UI can share is a tag of the experiment: the page's state as JSON, deflated, in base64. This is MLflow 3's own format
+and undocumented, so it is a courtesy: where it cannot be left, the study says nothing and links to the plain page.
 """
 
 from __future__ import annotations
 
 import base64
 import json
+import math
 import zlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import mlflow
 from mlflow.exceptions import MlflowException
 
+from lab.report.tables import lower_is_better
 from lab.track import runs
+from lab.track.charts import chart_state
 from lab.track.store import ROOT, RUNS, connect, experiment_id
 
 TAG = "mlflow.sharedViewState."
 LOCAL = "http://localhost:5000"
+COMPARED = 12
 SHOWN = (
-    "tags.`best`",
-    "metrics.`val/mae_brain`",
-    "metrics.`test/mae_brain`",
-    "metrics.`test/ssim_brain`",
-    "metrics.`test/mae_tumour`",
-    "metrics.`cost/train_seconds`",
-    "metrics.`cost/parameters`",
+    "val/mae_brain",
+    "test/mae_brain",
+    "test/mae_tumour",
+    "test/dice_rule",
+    "test/dice_expert",
+    "test/hallucinated_ml_rule",
+    "test/contrast_rule",
+    "cost/train_seconds",
 )
 
 
 def view_state(parent: str, objective: str) -> dict[str, object]:
-    """The run table with the trials of one study, best first, and the columns that answer its question."""
-    ranked = f"metrics.`{objective}`"
-    shown = list(dict.fromkeys([SHOWN[0], ranked, *SHOWN[1:]]))
+    """What both views share: the trials of one study and no others, flat, best first."""
     return {
         "searchFilter": f"tags.`{runs.PARENT}` = '{parent}'",
-        "orderByKey": ranked,
-        "orderByAsc": "ssim" not in objective,
+        "orderByKey": f"metrics.`{objective}`",
+        "orderByAsc": lower_is_better(objective.rpartition("/")[2]),
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",
         "datasetsFilter": [],
-        "selectedColumns": shown,
-        "columnOrder": ["attributes.`Run Name`", *shown, "duration", "runDateAndNestInfo"],
-        "columnWidths": {column: 80 if column.startswith("tags") else 140 for column in shown},
         "runsHiddenMode": "SHOW_ALL",
         "viewMaximized": False,
         "runListHidden": False,
     }
 
 
-def leave_view(study: str, parent: str, objective: str) -> str | None:
-    """Save the view with the experiment; returns its key, or None where the store does not take it."""
-    packed = base64.b64encode(zlib.compress(json.dumps(view_state(parent, objective)).encode())).decode()
+def table_state(
+    objective: str, varied: Sequence[str], metrics: Collection[str], phases: Sequence[str], labels: Mapping[str, int]
+) -> dict[str, object]:
+    """The columns of the run table that answer a study's question, sized so that a laptop's screen holds the figures.
+
+    `metrics` are the names that any trial has, `labels` those of the trials and how many trials each stands for: where
+    one stands for several, they are folded behind their mean. The settings come last, since most labels name theirs.
+    """
+    figures = [name for name in dict.fromkeys([objective, *SHOWN]) if name in metrics]
+    tags = ["best", "phase"] if len(phases) > 1 else ["best"]
+    shown = (
+        {f"tags.`{name}`": 60 for name in tags}
+        | {f"metrics.`{name}`": 96 for name in figures}
+        | {f"params.`{name}`": 96 for name in varied}
+    )
+    grouped = any(count > 1 for count in labels.values())
+    longest = max(map(len, labels), default=0) + 20 * grouped
+    first = {
+        "attributes.`Run Name`": min(max(60 + 6 * longest, 140), 280),
+        "runDateAndNestInfo": 80 if grouped else 130,
+    }
+    state: dict[str, object] = {
+        "selectedColumns": list(shown),
+        "columnOrder": [*first, *shown],
+        "columnWidths": first | shown,
+    }
+    if grouped:
+        state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "label"}]}
+        state["groupsExpanded"] = {f"tag.label.{label}": False for label in labels}
+        state["useGroupedValuesInCharts"] = True
+    return state
+
+
+def leave_view(
+    study: str, parent: str, objective: str, varied: Sequence[str] = (), phases: Sequence[str] = ("grid",)
+) -> dict[str, str] | None:
+    """Save a view "table" and a view "charts" with the experiment; returns their keys, None where the store refuses.
+
+    `varied` are the settings (names of params) in which the trials differ. Trials of one label (other seeds or folds)
+    are averaged.
+    """
     try:
-        connect().set_experiment_tag(experiment_id(study), f"{TAG}{parent}", f"deflate;{packed}")
+        trials = runs.children(study, parent)
+        metrics = {name for run in trials for name, value in run.data.metrics.items() if math.isfinite(value)}
+        labels = Counter(run.data.tags.get("label", "") for run in trials)
+        table = view_state(parent, objective) | table_state(objective, varied, metrics, phases, labels)
+        part = "val" if len(phases) > 1 else "test"  # trials of a search have not seen the test patients
+        charts = table | chart_state(objective, varied, metrics, part=part) | {"groupsExpanded": {}}
+        for key, state in ((parent, table), (f"{parent}-charts", charts)):
+            connect().set_experiment_tag(experiment_id(study), f"{TAG}{key}", pack(state))
     except MlflowException:
         return None
-    return parent
+    return {"table": parent, "charts": f"{parent}-charts"}
 
 
-def links(study: str, parent: str, view: str | None) -> dict[str, str]:
-    """What to open in the browser: all trials in one table (where the view could be left), and the study's own page."""
+def pack(state: Mapping[str, object]) -> str:
+    """A page's state as MLflow's UI reads it."""
+    return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+
+
+def links(study: str, parent: str, views: Mapping[str, str] | None) -> dict[str, str]:
+    """What to open in the browser: all trials as a table and as charts (where left), and the study's own page."""
     uri = mlflow.get_tracking_uri()
     server = uri.rstrip("/") if uri.startswith("http") else LOCAL
-    experiment = f"{server}/#/experiments/{experiment_id(study)}"
-    pages = {}
-    if view is not None:
-        query = urlencode({"viewStateShareKey": view, "workflowType": "machine_learning"})
-        pages["all trials"] = f"{experiment}/runs?{query}"
-    pages["this study"] = f"{experiment}/runs/{parent}?workflowType=machine_learning"
-    return pages
+    return {name: f"{server}/{place}" for name, place in places(study, parent, views).items()}
 
 
-def closing(study: str, parent: str, view: str | None, seconds: float) -> str:
-    """The last lines of a study: where everything is, and the next step."""
+def places(study: str, parent: str, views: Mapping[str, str] | None) -> dict[str, str]:
+    """Name -> place in MLflow's UI, "#/experiments/...", which is a link in a note on whatever server."""
+    experiment = f"#/experiments/{experiment_id(study)}"
+    machine_learning = {"workflowType": "machine_learning"}
+    found = {}
+    if views is not None:
+        query = {"viewStateShareKey": views["table"], **machine_learning}
+        found["all trials"] = f"{experiment}/runs?{urlencode(query)}"
+        query = {"viewStateShareKey": views["charts"], "compareRunsMode": "CHART", **machine_learning}
+        found["charts"] = f"{experiment}/runs?{urlencode(query)}"
+    found["this study"] = f"{experiment}/runs/{parent}?{urlencode(machine_learning)}"
+    return found
+
+
+def comparison(study: str, run_ids: Sequence[str]) -> str:
+    """Place in MLflow's UI that sets runs side by side, "#/compare-runs?...": the first twelve, to be readable."""
+    lists = {"runs": list(run_ids[:COMPARED]), "experiments": [experiment_id(study)]}
+    query = {name: json.dumps(ids, separators=(",", ":")) for name, ids in lists.items()}
+    return f"#/compare-runs?{urlencode(query, quote_via=quote)}"
+
+
+def note_links(study: str, parent: str, views: Mapping[str, str] | None, run_ids: Sequence[str]) -> str:
+    """The same pages and the best trials side by side as a line of Markdown for the study's note.
+
+    `run_ids` are the trials, best first.
+    """
+    found = {name: place for name, place in places(study, parent, views).items() if name != "this study"}
+    if len(run_ids) > 1:
+        found[f"the best {min(len(run_ids), COMPARED)} side by side"] = comparison(study, run_ids)
+    return "Open: " + ", ".join(f"[{name}]({place})" for name, place in found.items()) if found else ""
+
+
+def closing(study: str, parent: str, views: Mapping[str, str] | None, seconds: float | None) -> str:
+    """The last lines of a study, which took `seconds` or was only reported anew: where all is, and the next step."""
     artifacts = str(connect().get_run(parent).info.artifact_uri)
-    lines = [f"Study finished in {duration(seconds)}."]
+    lines = ["Report written anew." if seconds is None else f"Study finished in {duration(seconds)}."]
     if artifacts.startswith(("file:", "/")):
         folder = Path(artifacts.removeprefix("file://"))
         lines += [f"  report      {folder / 'report.html'}", f"  tables      {folder / 'tables'}"]
@@ -89,7 +167,7 @@ def closing(study: str, parent: str, view: str | None, seconds: float) -> str:
         lines.append(f"Next: run `mlflow ui{store}` in {ROOT} and open")
     else:
         lines.append("Next: open")
-    return "\n".join([*lines, *(f"  {name:<11} {link}" for name, link in links(study, parent, view).items())])
+    return "\n".join([*lines, *(f"  {name:<11} {link}" for name, link in links(study, parent, views).items())])
 
 
 def duration(seconds: float) -> str:

@@ -10,20 +10,20 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import signal
+import statistics
 import sys
 import time
 import traceback
-from typing import Any
 
 import optuna
 from mlflow.exceptions import MlflowException
-from optuna.trial import TrialState
+from optuna.trial import FixedTrial, TrialState
 
 from lab.config import Config, override
 from lab.data.processes import end_with_parent
 from lab.synthesis.train import TrainingFailed
 from lab.track import runs
-from lab.track.plan import Plan
+from lab.track.plan import Plan, Settings
 from lab.track.screen import Screen
 from lab.track.store import StoreLost, connect, store_trouble
 from lab.track.trial import Job, discard, train_trial
@@ -74,14 +74,14 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
     slot = trial.user_attrs[SLOT]
     config, label = trial_config(plan, phase, trial)
     config = on_device(config, worker)
-    screen = Screen(slots.index(slot) + 1, len(slots), label, config.train.epochs, alone=plan.config.study.workers == 1)
+    screen = Screen(slots.index(slot) + 1, len(slots), slot, config.train.epochs, alone=plan.config.study.workers == 1)
     identity = {"study_key": plan.key, "slot": slot, "phase": phase}
-    run_id = runs.find_or_create(plan.study.name, label, identity=identity, parent=plan.parent)
+    run_id = runs.find_or_create(plan.study.name, slot, identity=identity, parent=plan.parent)
     checkpoint = plan.checkpoint(run_id)
     job = Job(
         config=config,
         cohort=plan.cohort,
-        split=plan.split,
+        split=plan.splits[config.study.fold],
         run_id=run_id,
         label=label,
         checkpoint=checkpoint,
@@ -153,26 +153,43 @@ def count_attempt(trial: optuna.Trial) -> None:
 
 
 def trial_config(plan: Plan, phase: str, trial: optuna.Trial) -> tuple[Config, str]:
-    """The settings of a trial and its label."""
-    slot = trial.user_attrs[SLOT]
-    if phase == "grid":
-        return override(plan.config, dict(plan.study.grid[slot])), slot
-    assert plan.study.search is not None
+    """The settings of a trial and the label of the network that it trains."""
+    name = trial.user_attrs[SLOT]
+    if phase != "search":
+        slot = next(slot for slot in plan.slots(phase) if slot.name == name)
+        return override(plan.config, dict(slot.settings)), slot.label
     if BASE not in trial.user_attrs:  # kept, since the grid may have grown when the trial is continued
-        trial.set_user_attr(BASE, dict(plan.study.grid[best_slot(plan)]))
-    fixed: dict[str, Any] = trial.user_attrs[BASE]
-    base = override(plan.config, {k: tuple(v) if isinstance(v, list) else v for k, v in fixed.items()})
-    return override(base, dict(plan.study.search(trial, base))), slot
+        trial.set_user_attr(BASE, dict(plan.study.grid[best_label(plan)]))
+    return override(plan.config, dict(drawn_settings(plan, trial, trial.user_attrs[BASE]))), name
 
 
-def best_slot(plan: Plan) -> str:
-    """The grid's trial with the best objective."""
-    queue = plan.queue("grid")
-    done = {slot: t.value for slot, t in queue.by_slot().items() if t.state == TrialState.COMPLETE}
-    values = {slot: value for slot, value in done.items() if value is not None and slot in plan.study.grid}
+def drawn_settings(plan: Plan, trial: optuna.trial.BaseTrial, base: Settings) -> Settings:
+    """All settings of a trial of the search that was drawn round `base`, as Optuna keeps it (lists for tuples)."""
+    assert plan.study.search is not None
+    fixed = plan.once({name: tuple(v) if isinstance(v, list) else v for name, v in base.items()})
+    return {**fixed, **plan.study.search(trial, override(plan.config, dict(fixed)))}
+
+
+def best_label(plan: Plan) -> str:
+    """The grid's network with the best objective, averaged over its seeds and folds."""
+    done = {slot: t.value for slot, t in plan.queue("grid").by_slot().items() if t.state == TrialState.COMPLETE}
+    values: dict[str, list[float]] = {}
+    for slot in plan.slots("grid"):
+        value = done.get(slot.name)
+        if value is not None:
+            values.setdefault(slot.label, []).append(value)
     if not values:
         raise ValueError("no trial of the grid has finished, so there is nothing to search around")
-    return (max if queue.direction == "maximize" else min)(values, key=lambda slot: values[slot])
+    return (min if plan.lower else max)(values, key=lambda label: statistics.fmean(values[label]))
+
+
+def search_winner(plan: Plan) -> dict[str, Settings]:
+    """Label and settings of the guided search's best trial; empty where none has finished."""
+    done = [trial for trial in plan.queue("search").by_slot().values() if trial.state == TrialState.COMPLETE]
+    if not done:
+        return {}
+    best = (min if plan.lower else max)(done, key=lambda trial: trial.value or 0.0)
+    return {best.user_attrs[SLOT]: drawn_settings(plan, FixedTrial(best.params), best.user_attrs[BASE])}
 
 
 def on_device(config: Config, worker: int) -> Config:

@@ -162,6 +162,7 @@ def test_findings_name_a_difference_only_where_the_corrected_test_does(patients,
 
 def test_findings_point_the_right_way(patients):
     pair = {"n": 8, "p": 0.001, "p_holm": 0.01, "a": "copy T1", "b": 2, "against": "copy T1"}
+    pair["rank_biserial"] = 1.0
     lower = pd.DataFrame([{"metric": "mae_brain", "median_difference": 0.05, **pair}])  # copy T1 has more error
     assert "Against copy T1, model 0, SSIM is better" in " ".join(findings(patients, lower, phantom=False))
     higher = pd.DataFrame([{"metric": "ssim_brain", "median_difference": 0.05, **pair}])  # copy T1 has more SSIM

@@ -6,10 +6,11 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from lab.synthesis.metrics import METRICS, score
+from lab.synthesis.metrics import METRICS, errors, score
 
 SHAPE = (3, 1, 14, 17, 12)
 REGIONS = ("image", "brain", "tumour")
+PAPER = {f"{kind}_{region}" for kind in ("mae", "mse", "ssim") for region in REGIONS}
 PERFECT = {"mae": 0.0, "mse": 0.0, "ssim": 1.0}
 
 
@@ -22,11 +23,13 @@ def batch(seed: int = 0) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     brain[..., 1:-1, 2:-2, 1:] = True
     tumour[0, ..., 3:9, 4:8, 0:4] = True  # up to the border of the volume
     tumour[1, ..., 6, 6, 6] = True
-    return prediction, target, {"brain": brain, "tumour": tumour}
+    enhancement = target > 0.3  # in the first tumour and all over the head
+    return prediction, target, {"brain": brain, "tumour": tumour, "enhancement": enhancement}
 
 
-def test_the_paper_has_nine():
-    assert set(METRICS) == {f"{kind}_{region}" for kind in PERFECT for region in REGIONS}
+def test_the_paper_has_nine_and_one_is_ours():
+    assert list(METRICS)[:9] == [f"{kind}_{region}" for region in REGIONS for kind in PERFECT]
+    assert set(METRICS) == PAPER | {"mae_balanced"}
 
 
 @pytest.mark.parametrize("name", METRICS)
@@ -44,7 +47,7 @@ def test_a_perfect_prediction_scores_perfectly(name):
     torch.testing.assert_close(METRICS[name](target, target, masks), torch.full((3,), PERFECT[name.split("_")[0]]))
 
 
-@pytest.mark.parametrize("name", [name for name in METRICS if not name.endswith("image")])
+@pytest.mark.parametrize("name", sorted(name for name in PAPER if not name.endswith("image")))
 def test_an_empty_mask_scores_perfectly_and_leaves_the_others_alone(name):
     prediction, target, masks = batch()
     kind, region = name.split("_")
@@ -108,12 +111,43 @@ def test_worse_predictions_score_worse():
     better = score(target + 0.5 * (prediction - target), target, masks)
     worse = score(prediction, target, masks)
     for name in METRICS:
-        patients = slice(0, 2) if name.endswith("tumour") else slice(None)
+        patients = slice(0, 2) if name.endswith(("tumour", "balanced")) else slice(None)
         gain = better[name][patients] - worse[name][patients]
         assert (gain > 0 if name.startswith("ssim") else gain < 0).all(), name
+
+
+def test_balanced_error_gives_both_parts_of_the_tumour_the_same_weight():
+    prediction, target, masks = batch()
+    values = METRICS["mae_balanced"](prediction, target, masks)
+    wrong = (prediction - target).abs()[0, 0].numpy()
+    tumour, enhancing = (masks[name][0, 0].numpy() for name in ("tumour", "enhancement"))
+    parts = wrong[tumour & enhancing].mean(), wrong[tumour & ~enhancing].mean()
+    assert values[0].item() == pytest.approx(np.mean(parts))
+    assert values[0].item() != pytest.approx(wrong[tumour].mean(), rel=1e-3)
+    assert values[1].item() == (prediction - target).abs()[1, 0, 6, 6, 6].item()  # one voxel, one part
+    assert values[2].item() == 0  # no tumour
+
+
+def test_balanced_error_of_one_hundred_and_one_voxels():
+    """100 voxels without enhancement are right, one with it is off by 0.8: the plain error hides it."""
+    target, tumour, enhancing = torch.zeros(1, 1, 11, 11, 11), *torch.zeros((2, 1, 1, 11, 11, 11), dtype=torch.bool)
+    tumour.view(-1)[:101] = True
+    enhancing.view(-1)[0] = True
+    target.view(-1)[0] = 0.8
+    scores = score(torch.zeros_like(target), target, {"brain": tumour, "tumour": tumour, "enhancement": enhancing})
+    assert scores["mae_tumour"].item() == pytest.approx(0.8 / 101)
+    assert scores["mae_balanced"].item() == pytest.approx(0.4)
+
+
+def test_errors_are_the_scores_that_need_no_window():
+    prediction, target, masks = batch()
+    found, everything = errors(prediction, target, masks), score(prediction, target, masks)
+    assert set(found) == {name for name in METRICS if not name.startswith("ssim")}
+    assert all(torch.equal(value, everything[name]) for name, value in found.items())
+    assert list(everything) == list(METRICS)
 
 
 def test_volumes_smaller_than_the_window_are_refused():
     small = torch.zeros(1, 1, 8, 16, 16)
     with pytest.raises(ValueError, match="window of 11"):
-        score(small, small, {"brain": small.bool(), "tumour": small.bool()})
+        score(small, small, dict.fromkeys(("brain", "tumour", "enhancement"), small.bool()))

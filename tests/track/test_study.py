@@ -229,7 +229,7 @@ MOMENTS = {
     "before the checkpoint goes": ("lab.track.worker.discard", "", "before"),
     "between two trials": ("lab.track.worker.runs.end", "'state': 'finished'", "after"),
     "test figures logged and not marked": ("lab.track.runs.log_metrics", "test/mae_image", "after"),
-    "in the report": ("lab.track.handover.report_page", "", "before"),
+    "in the report": ("lab.track.report.report_page", "", "before"),
 }
 """What is killed: before or after the first call of a function in whose arguments a word occurs."""
 

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import zlib
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
+from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from small import ran, settings
 
 from lab.track import runs, view
 from lab.track.searched import search_trials, shown_settings
 from lab.track.store import connect, experiment_id
+
+FIGURES = {
+    "train/loss": 0.2,
+    "val/loss": 0.3,
+    "val/mae_brain": 0.1,
+    "val/dice_rule": 0.4,
+    "test/mae_brain": 0.12,
+    "test/dice_rule": 0.5,
+    "test/contrast_rule": 0.7,
+    "cost/train_seconds": 9.0,
+}
 
 
 def unpacked(experiment: str, key: str) -> dict:
@@ -22,21 +38,120 @@ def unpacked(experiment: str, key: str) -> dict:
     return json.loads(zlib.decompress(base64.b64decode(data)))
 
 
-def test_the_view_shows_the_trials_of_one_study_best_first():
-    key = view.leave_view("seen", "a1b2", "val/mae_brain")
-    state = unpacked("seen", key)
-    assert state["searchFilter"] == "tags.`mlflow.parentRunId` = 'a1b2'"
-    assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`val/mae_brain`", True)
-    assert "metrics.`test/ssim_brain`" in state["selectedColumns"]
-    pages = view.links("seen", "a1b2", key)
-    assert pages["all trials"].startswith(f"http://localhost:5000/#/experiments/{experiment_id('seen')}/runs?")
-    assert f"viewStateShareKey={key}" in pages["all trials"]
+def study_of(experiment: str, trials: Sequence[str], **more: float) -> str:
+    """A parent with a trial for each label; `more` are metrics, "__" for the slash. Returns the parent's id."""
+    client = connect()
+    parent = client.create_run(experiment_id(experiment), run_name="study").info.run_id
+    figures = FIGURES | {name.replace("__", "/"): value for name, value in more.items()}
+    for label in trials:
+        tags = {runs.PARENT: parent, "label": label}
+        child = client.create_run(experiment_id(experiment), run_name=label, tags=tags).info.run_id
+        client.log_batch(child, metrics=[Metric(name, value, 0, 0) for name, value in figures.items()])
+    return parent
 
 
-def test_the_objective_is_shown_and_ranks_downwards_where_high_is_good():
-    state = view.view_state("a1b2", "val/ssim_tumour")
-    assert state["orderByAsc"] is False
-    assert state["selectedColumns"][:2] == ["tags.`best`", "metrics.`val/ssim_tumour`"]
+def left(experiment: str, parent: str, *options: Any) -> tuple[dict, dict]:
+    """The states of the table and of the charts as they are in the store."""
+    keys = view.leave_view(experiment, parent, "val/mae_brain", *options)
+    assert keys is not None
+    return unpacked(experiment, keys["table"]), unpacked(experiment, keys["charts"])
+
+
+def test_the_views_show_the_trials_of_one_study_flat_and_best_first():
+    for state in left("seen", study_of("seen", ["one", "two"])):
+        parent = connect().search_runs([experiment_id("seen")], "run_name = 'study'")[0].info.run_id
+        assert state["searchFilter"] == f"tags.`mlflow.parentRunId` = '{parent}'"
+        assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`val/mae_brain`", True)
+        assert state["runsHiddenMode"] == "SHOW_ALL"
+        assert "groupBy" not in state
+
+
+def test_the_columns_are_those_that_any_trial_has():
+    parent = study_of("columns", ["one"], test__dice_expert=float("nan"))
+    table, _ = left("columns", parent, ["model.id"])
+    shown = ["val/mae_brain", "test/mae_brain", "test/dice_rule", "test/contrast_rule", "cost/train_seconds"]
+    assert table["selectedColumns"] == ["tags.`best`", *(f"metrics.`{name}`" for name in shown), "params.`model.id`"]
+    assert table["columnOrder"][2:] == table["selectedColumns"]
+    assert set(table["columnOrder"]) == set(table["columnWidths"])
+
+    table, _ = left("columns", study_of("columns", ["one"], test__dice_expert=0.3), [], ("grid", "search"))
+    assert "metrics.`test/dice_expert`" in table["selectedColumns"]
+    assert table["selectedColumns"][:2] == ["tags.`best`", "tags.`phase`"]
+
+
+@pytest.mark.parametrize(
+    ("objective", "ascending"),
+    [
+        ("val/mae_balanced", True),
+        ("val/ssim_tumour", False),
+        ("val/dice_rule", False),
+        ("val/hallucinated_ml_rule", True),
+    ],
+)
+def test_ranking_follows_the_objective(objective, ascending):
+    assert view.view_state("a1b2", objective)["orderByAsc"] is ascending
+
+
+def test_trials_of_one_label_stand_behind_their_mean():
+    table, charts = left("repeats", study_of("repeats", ["one", "two", "one"]))
+    for state in (table, charts):
+        assert state["groupBy"]["groupByKeys"] == [{"mode": "tag", "groupByData": "label"}]
+    assert table["groupsExpanded"] == {"tag.label.one": False, "tag.label.two": False}
+    assert charts["groupsExpanded"] == {}
+
+
+def test_every_chart_has_data_and_stands_in_a_section_that_is_open():
+    _, state = left("charts", study_of("charts", ["one"], val__sharpness=0.5), ["model.id", "loss.name"])
+    cards, sections = state["compareRunCharts"], {entry["uuid"]: entry for entry in state["compareRunSections"]}
+    assert len({card["uuid"] for card in cards}) == len(cards)
+    assert all(sections[card["metricSectionId"]]["display"] for card in cards)
+    bars = {(card["metricKey"], card["metricSectionId"]) for card in cards if card["type"] == "BAR"}
+    assert bars == {
+        ("test/dice_rule", "Higher is better"),
+        ("val/mae_brain", "Lower is better"),
+        ("test/mae_brain", "Lower is better"),
+        ("test/contrast_rule", "Nearer to 1 is better"),
+    }
+    dots = [(card["xaxis"]["key"], card["yaxis"]["key"]) for card in cards if card["type"] == "SCATTER"]
+    assert dots == [("test/mae_brain", "test/dice_rule"), ("cost/train_seconds", "test/mae_brain")]
+    (lines,) = (card for card in cards if card["type"] == "PARALLEL")
+    assert lines["selectedParams"] == ["model.id", "loss.name"]
+    assert lines["selectedMetrics"] == ["val/dice_rule", "val/mae_brain"]
+    assert [card["metricKey"] for card in cards if card["type"] == "LINE"] == [
+        "train/loss",
+        "val/loss",
+        "val/mae_brain",
+    ]
+    assert [name for name, entry in sections.items() if not entry["display"]] == [
+        "cost",
+        "val",
+    ]  # of what has no curve or bar
+
+
+def test_charts_of_a_search_compare_what_all_its_trials_have():
+    _, state = left("search charts", study_of("search charts", ["one"]), ["loss.name"], ("grid", "search"))
+    bars = {card["metricKey"] for card in state["compareRunCharts"] if card["type"] == "BAR"}
+    assert bars == {"val/mae_brain", "val/dice_rule"}
+
+
+def test_links_lead_to_the_views():
+    pages = view.links("linked", "a1b2", {"table": "a1b2", "charts": "a1b2-charts"})
+    start = f"http://localhost:5000/#/experiments/{experiment_id('linked')}/runs"
+    assert pages["all trials"].startswith(f"{start}?viewStateShareKey=a1b2&")
+    assert pages["charts"].startswith(f"{start}?viewStateShareKey=a1b2-charts&compareRunsMode=CHART&")
+    assert pages["this study"].startswith(f"{start}/a1b2?")
+
+
+def test_the_note_compares_no_more_than_twelve():
+    ids = [f"{number:032x}" for number in range(20)]
+    text = view.note_links("linked", "a1b2", {"table": "a1b2", "charts": "a1b2-charts"}, ids)
+    place = re.search(r"\[the best 12 side by side\]\(#/compare-runs\?(.*)\)", text)
+    assert place is not None
+    query = parse_qs(place[1])
+    assert json.loads(query["runs"][0]) == ids[:12]
+    assert json.loads(query["experiments"][0]) == [experiment_id("linked")]
+    assert text.count("](#/") == 3
+    assert view.note_links("linked", "a1b2", None, []) == ""
 
 
 def test_a_store_that_refuses_the_view_is_not_spoken_of(monkeypatch, capsys):
@@ -68,7 +183,7 @@ def test_a_study_with_a_search_says_what_was_best_and_leaves_its_figure(tiny_coh
     plan, seen = ran("searched", config, {"one": {"loss.name": "L1_brain"}}, draw)
     lines = capsys.readouterr().out.splitlines()
     report = lines[next(i for i, line in enumerate(lines) if line.startswith("searched: ")) :]
-    assert all(len(line) <= 120 for line in report if "/" not in line)  # paths and links are as long as they are
+    assert [line for line in report if len(line) > 120 and "/" not in line] == []  # paths are as long as they are
     assert any(line.startswith("- Best on validation: ") for line in lines)
     assert any("all trials" in line and "viewStateShareKey" in line for line in lines)
 

@@ -1,0 +1,333 @@
+"""The report of a study, made from what the tracking store holds and from nothing else.
+
+A study that ends leaves its facts and tables on its parent run and then calls `write_report`; `python -m lab report`
+calls it again, later, elsewhere, without the scans and without the networks.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import textwrap
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.exceptions import MlflowException
+
+from lab.report.boxes import box_plots
+from lab.report.console import as_text
+from lab.report.cost import cost_against_quality
+from lab.report.curves import learning_curves
+from lab.report.effects import effects
+from lab.report.figures import Figure, png
+from lab.report.findings import findings
+from lab.report.forest import forest
+from lab.report.front import front_figure
+from lab.report.note import study_note
+from lab.report.page import report_page
+from lab.report.pairs import pairs_table
+from lab.report.patches import patch_tables
+from lab.report.published import Comparison, comparable
+from lab.report.scorecard import scorecard, scorecard_markdown, scorecard_text
+from lab.report.search import search_figure
+from lab.report.spread import spread_table
+from lab.report.stats import paired_tests
+from lab.report.tables import PaperTable, as_csv, as_markdown, is_rival, lower_is_better, paper_table, plural, summarise
+from lab.track import runs
+from lab.track.searched import shown_settings
+from lab.track.store import connect, find_experiment
+from lab.track.view import closing, leave_view, note_links
+
+FACTS = "study.json"
+CURVES = ("train/loss", "val/loss", "val/mae_brain")
+SLICES = {
+    "enhancing": "Test patient whose tumour enhances, of the median error among these",
+    "not_enhancing": "Test patient whose tumour does not enhance, of the median error among these",
+    "best": "Test patient with the lowest error",
+    "median": "Test patient with the median error",
+    "worst": "Test patient with the highest error",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Record:
+    """What a finished study left on its parent run."""
+
+    parent: str
+    facts: dict[str, Any]
+    patients: pd.DataFrame
+    trials: pd.DataFrame
+    tables: dict[str, pd.DataFrame]
+    """`search`, `importances`, `spread`, `own_patch`, `same_voxels`: empty where the study has none."""
+    slices: dict[str, bytes]
+    histories: dict[int, pd.DataFrame]
+
+    @property
+    def phantom(self) -> bool:
+        """Whether the patients are simulated."""
+        return bool(self.facts["phantom"])
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Value of the column `trial`, as text, and its label."""
+        return {str(key): str(label) for key, label in zip(self.patients["trial"], self.patients["label"])}
+
+    @property
+    def floor(self) -> float | None:
+        """The mean over patients of the error that noise alone makes."""
+        one = self.patients.drop_duplicates("case_id")
+        value = float(one["floor_mae"].mean()) if "floor_mae" in one else float("nan")
+        return value if value == value else None
+
+
+def find_study(name: str) -> str:
+    """Run id of the newest finished parent run of a study; a run id is taken as it is.
+
+    Raises ValueError where there is none.
+    """
+    client = connect()
+    try:
+        return str(client.get_run(name).info.run_id)
+    except MlflowException:
+        experiment = find_experiment(name)
+    if experiment is None:
+        known = ", ".join(sorted(e.name for e in client.search_experiments() if e.name != "Default")) or "none yet"
+        raise ValueError(f"there is no study and no run {name!r} in the tracking store; studies: {known}")
+    found = client.search_runs([experiment], "tags.role = 'study' and tags.state = 'finished'", max_results=1)
+    if not found:
+        raise ValueError(f"no study {name!r} has come to its end yet; run studies/{name}.py again, it goes on")
+    return str(found[0].info.run_id)
+
+
+def read_record(parent: str) -> Record:
+    """All that the report needs from the tracking store. Raises ValueError for a run that is no finished study."""
+    if not runs.has_file(parent, FACTS):
+        raise ValueError(f"run {parent} holds no {FACTS}: it is not a study that has come to its end")
+    facts = json.loads(runs.read_text(parent, FACTS))
+    there = set(runs.files(parent, "tables"))
+
+    def table(name: str) -> pd.DataFrame:
+        return runs.read_table(parent, f"tables/{name}.csv") if f"tables/{name}.csv" in there else pd.DataFrame()
+
+    patients, trials = numbered(table("test_patients")), numbered(table("trials"))
+    drawn = set(runs.files(parent, "figures"))
+    slices = {why: runs.read_bytes(parent, name) for why in SLICES if (name := f"figures/slices_{why}.png") in drawn}
+    histories = {int(trial): runs.history(ids[0], CURVES) for trial, ids in facts["runs"].items()}
+    names = ("search", "importances", "spread", "own_patch", "same_voxels")
+    return Record(
+        parent=parent,
+        facts=facts,
+        patients=patients,
+        trials=trials,
+        tables={name: numbered(table(name)) for name in names},
+        slices=slices,
+        histories={trial: curve.dropna(subset=["train/loss"]) for trial, curve in histories.items()},
+    )
+
+
+def numbered(table: pd.DataFrame) -> pd.DataFrame:
+    """The column `trial` as numbers again, but for the rivals' names."""
+    if "trial" not in table:
+        return table
+    return table.assign(trial=[int(value) if str(value).isdigit() else value for value in table["trial"]])
+
+
+def write_report(parent: str, *, seconds: float | None = None, out: Path | None = None) -> None:
+    """Write page, tables, figures and note of a finished study to its parent run, and to the folder `out`.
+
+    `seconds` is what the study took, where it has just ended. Raises what `read_record` raises.
+    """
+    record = read_record(parent)
+    facts, phantom, best = record.facts, record.phantom, record.facts["best"]
+    table, patches = paper_tables(record)
+    tests = paired_tests(record.patients, against=references(record))
+    card = scorecard(record.patients)
+    compared = effects(record.patients, against=references(record))
+    words = findings(record.patients, tests, phantom=phantom, best=best, card=card)
+    words[1:1] = about_search(record)
+    figures = number_figures(record, tests, compared, card)
+    pictures: dict[str, Figure | bytes] = {SLICES[why]: image for why, image in record.slices.items()}
+    page = report_page(
+        title=f"Study {facts['study']}",
+        question=facts["question"],
+        phantom=phantom,
+        table=table,
+        findings=words,
+        figures=pictures | dict(figures.values()),
+        cohort=facts["cohort"],
+        settings=facts["settings"],
+        trials=record.trials,
+        tests=tests,
+        names=record.names,
+        card=card,
+        effects=compared,
+        spread=record.tables["spread"] if len(record.tables["spread"]) else None,
+        patches=patches,
+        floor=record.floor,
+    )
+    texts = {"report.html": page, "tables/comparison.csv": as_csv(table), "tables/comparison.md": as_markdown(table)}
+    texts |= {"tables/enhancement.md": scorecard_markdown(card, phantom=phantom)}
+    numbers = {"paired_tests": tests, "enhancement": card, "effects": compared}
+    if len(record.tables["spread"]):
+        numbers["spread_summary"] = spread_table(record.tables["spread"])
+    texts |= {f"tables/{name}.csv": content.to_csv(index=False) for name, content in numbers.items()}
+    for name, patch_table in zip(("own_patch", "same_voxels"), patches):
+        texts[f"tables/comparison_{name}.csv"] = as_csv(patch_table)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name, text in texts.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        (folder / "figures").mkdir(exist_ok=True)
+        for name, (_, figure) in figures.items():
+            (folder / "figures" / f"{name}.png").write_bytes(png(figure))
+        connect().log_artifacts(parent, str(folder))
+        if out is not None:
+            shutil.copytree(folder, out, dirs_exist_ok=True)
+            for why, image in record.slices.items():
+                (out / "figures" / f"slices_{why}.png").write_bytes(image)
+    close(record, table, card, words, seconds)
+
+
+def close(record: Record, table: PaperTable, card: pd.DataFrame, words: list[str], seconds: float | None) -> None:
+    """Note and tags of the parent run, its end, and what the user sees."""
+    parent, facts = record.parent, record.facts
+    validation = dict(zip(record.trials["trial"], record.trials["val/mae_brain"])) | facts["reference"]
+    note = study_note(
+        facts["question"], words, table, validation=validation, best=facts["best"], phantom=record.phantom, card=card
+    )
+    phases = tuple(dict.fromkeys(record.trials["phase"]))
+    views = leave_view(facts["study"], parent, facts["objective"], facts["varied"], phases)
+    ranked = record.trials.sort_values(facts["objective"], ascending=lower(facts), kind="stable")
+    note += f"\n\n{note_links(facts['study'], parent, views, list(ranked['run_id']))}"
+    runs.log_settings(parent, {}, {runs.NOTE: note, "best": record.names[str(facts["best"])]})
+    count = len(record.trials)
+    if seconds is not None and count not in runs.logged_steps(parent, "study/trials"):
+        runs.log_metrics(parent, {"study/seconds": seconds, "study/trials": count}, step=count)
+    runs.end(parent, "FINISHED", state="finished")
+    points = "\n".join(textwrap.fill(point, 118, initial_indent="- ", subsequent_indent="  ") for point in words)
+    print(f"\n{as_text(table)}\n\n{scorecard_text(card, phantom=record.phantom)}\n\n{points}\n")
+    print(closing(facts["study"], parent, views, seconds))
+
+
+def lower(facts: Mapping[str, Any]) -> bool:
+    """Whether a low objective is a good one."""
+    return lower_is_better(facts["objective"].rpartition("/")[2])
+
+
+def references(record: Record) -> list[Any]:
+    """What every network is tested against: the one that was chosen on validation patients, and the rivals."""
+    trials = list(dict.fromkeys(record.patients["trial"]))
+    return [record.facts["best"], *(trial for trial in trials if is_rival(trial))]
+
+
+def paper_tables(record: Record) -> tuple[PaperTable, list[PaperTable]]:
+    """The table in the paper's shape, and those inside patches where the study has some."""
+    facts, trials = record.facts, record.trials
+    comparison: Comparison = comparable(phantom=record.phantom, dataset=facts["dataset"], **facts["comparison"])
+    shared: dict[str, Any] = {
+        "study": facts["study"],
+        "comparison": comparison,
+        "phantom": record.phantom,
+        "dataset": facts["data"],
+    }
+    # published are the grid's networks, trained on whole volumes
+    beside = trials.loc[(trials["phase"] == "grid") & (trials["size"] == "full"), "trial"]
+    table = paper_table(with_model(record.patients, trials), beside=list(beside), **shared)
+    own, same = record.tables["own_patch"], record.tables["same_voxels"]
+    if own.empty:
+        return table, []
+    sizes = {trial: str(size).removesuffix(" mm") for trial, size in zip(trials["trial"], trials["size"])}
+    inside = (with_model(part, trials) for part in (own, same))
+    return table, patch_tables(*inside, sizes=sizes, **shared)
+
+
+def with_model(patients: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """The long table with the paper's number of each network in the column `model`."""
+    numbers = trials.set_index("trial")["model_id"].to_dict()
+    return patients.assign(model=[numbers.get(trial) for trial in patients["trial"]])
+
+
+def number_figures(
+    record: Record, tests: pd.DataFrame, compared: pd.DataFrame, card: pd.DataFrame
+) -> dict[str, tuple[str, Figure]]:
+    """File name -> caption and figure, of all that is drawn from numbers."""
+    patients, trials, phantom, best = record.patients, record.trials, record.phantom, record.facts["best"]
+    drawn: dict[str, tuple[str, Figure]] = {}
+    points = front_points(record, card)
+    for truth in ("rule", "expert"):
+        if f"dice_{truth}" in points and points[f"dice_{truth}"].notna().any():
+            figure = front_figure(points, y=f"dice_{truth}", phantom=phantom, split="test", floor=record.floor)
+            drawn[f"front_{truth}"] = ("Image fidelity against enhancement, test patients", figure)
+    if tests["p_holm"].notna().any():
+        figure = forest(compared, tests, phantom=phantom, best=best)
+        drawn["effects"] = ("Differences to the reference, with intervals", figure)
+        order = [str(trial) for trial in summarise(patients)["trial"]]
+        figure = pairs_table(tests, phantom=phantom, order=order, names=record.names, best=str(best))
+        drawn["paired_tests"] = ("Networks against the references, brain MAE", figure)
+    drawn["boxes"] = ("Every test patient", box_plots(patients, phantom=phantom, floor=record.floor))
+    drawn |= search_figures(record)
+    reference = record.facts["reference"]
+    curves = learning_curves(record.histories, trials, phantom=phantom, reference=reference, floor=record.floor)
+    drawn["learning_curves"] = ("Learning curves", curves)
+    cost = cost_against_quality(trials, patients, phantom=phantom, floor=record.floor)
+    drawn["cost"] = ("Cost against quality", cost)
+    return drawn
+
+
+def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:
+    """One row a network or rival: brain MAE over test patients, and the pooled Dice with its interval."""
+    rows = summarise(record.patients).set_index("trial")
+    phases = dict(zip(record.trials["trial"], record.trials["phase"]))
+    points = pd.DataFrame(
+        {
+            "label": rows["label"],
+            "kind": ["rival" if is_rival(trial) else phases[trial] for trial in rows.index],
+            "mae_brain": rows["mae_brain_mean"],
+        }
+    )
+    for truth, part in card[card["figure"] == "dice_pooled"].groupby("definition"):
+        figures = part.set_index("trial")
+        points[f"dice_{truth}"] = figures["value"].reindex(points.index)
+        for end in ("low", "high"):
+            points[f"dice_{truth}_{end}"] = figures[end].reindex(points.index)
+    return points.reset_index(drop=True)
+
+
+def search_figures(record: Record) -> dict[str, tuple[str, Figure]]:
+    """History, importances and front of the guided search, where there was one."""
+    searched, objective = record.tables["search"], record.facts["objective"]
+    if searched.empty or searched["value"].isna().all():
+        return {}
+    grid = record.trials[record.trials["phase"] == "grid"]
+    start = None if grid.empty else float(grid[objective].min() if lower(record.facts) else grid[objective].max())
+    shares = record.tables["importances"]
+    importances = {} if shares.empty else dict(zip(shares["setting"], shares["share"]))
+    figure = search_figure(searched, importances, objective=objective, phantom=record.phantom, start=start)
+    drawn = {"search": ("The guided search", figure)}
+    pair = {"val/mae_brain": "mae_brain", "val/dice_pooled_rule": "dice_pooled_rule"}
+    if set(pair) <= set(searched.columns):
+        points = pd.concat([searched.assign(kind="search"), grid.assign(kind="grid")], ignore_index=True)
+        points = points.rename(columns=pair)[["label", "kind", *pair.values()]].dropna()
+        figure = front_figure(points, y="dice_pooled_rule", phantom=record.phantom, split="validation")
+        drawn["search_front"] = ("Fidelity against enhancement in the search, validation patients", figure)
+    return drawn
+
+
+def about_search(record: Record) -> list[str]:
+    """What the row of the best search trial stands for, as a point of the findings."""
+    searched = record.tables["search"]
+    chosen = record.trials[record.trials["phase"] == "search"]
+    if searched.empty or chosen.empty:
+        return []
+    label = str(chosen["label"].iloc[0])
+    row = searched[searched["label"] == label].drop(columns=["number", "label", "state", "value"]).iloc[0]
+    drawn: Mapping[str, Any] = {str(k): v for k, v in row.items() if not str(k).startswith("val/")}
+    return [
+        f"{label} is the best of {plural(len(searched), 'trial')} of the guided search on validation patients: "
+        f"{chosen['base'].iloc[0]} with {shown_settings(drawn)}."
+    ]

@@ -1,0 +1,85 @@
+"""The report is made from the tracking store alone; patches are scored in all three ways."""
+
+from __future__ import annotations
+
+import pytest
+from small import ran, settings
+
+from lab.__main__ import main
+from lab.data.cohort import Cohort
+from lab.track import runs
+from lab.track.report import find_study, read_record
+from lab.track.store import RUNS
+
+SIZES = {
+    "full": {"train.patch_mm": None, "model.id": 1},
+    "128 mm": {"train.patch_mm": 128.0, "model.id": 1},
+    "96 mm": {"train.patch_mm": 96.0, "model.id": 1},
+}
+
+
+@pytest.fixture(scope="module")
+def patched(tiny_cohort):
+    """The whole volume and two patches on 8 mm voxels: 16 and 12 voxels."""
+    return ran("patched", settings(tiny_cohort, train__epochs=1), SIZES)
+
+
+def test_patches_are_scored_whole_inside_their_own_and_on_the_same_voxels(patched):
+    plan, _ = patched
+    tables = {
+        name: runs.read_table(plan.parent, f"tables/{name}.csv").set_index(["label", "case_id"])["mae_image"]
+        for name in ("test_patients", "own_patch", "same_voxels")
+    }
+    labels = set(tables["own_patch"].index.get_level_values(0))
+    assert labels == set(SIZES) == set(tables["same_voxels"].index.get_level_values(0))
+    assert (tables["own_patch"]["full"] == tables["test_patients"]["full"]).all()  # its patch is the volume
+    assert (tables["own_patch"]["96 mm"] != tables["test_patients"]["96 mm"]).all()
+    # the window of a 96 mm network is the 96 mm patch; but whole volumes are blended from several windows
+    assert tables["own_patch"]["96 mm"].to_numpy() == pytest.approx(tables["same_voxels"]["96 mm"].to_numpy(), rel=0.5)
+    page = runs.read_text(plan.parent, "report.html")
+    assert "same voxels" in page
+    assert "own patch" in page
+
+
+def test_the_report_needs_the_tracking_store_and_nothing_else(patched, tmp_path, monkeypatch, capsys):
+    plan, _ = patched
+    before = runs.read_text(plan.parent, "report.html")
+    tables = {name: runs.read_bytes(plan.parent, name) for name in runs.files(plan.parent, "tables")}
+    monkeypatch.setattr(Cohort, "load", lambda *_: pytest.fail("the report read a scan"))
+    monkeypatch.setattr("lab.track.package.load_network", lambda *_: pytest.fail("the report loaded a network"))
+    with monkeypatch.context() as patch:
+        patch.setattr("lab.track.trials.trial_storage", lambda: pytest.fail("the report asked Optuna"))
+        assert main(["report", "patched", "--out", str(tmp_path / "copy")]) == 0
+    assert (tmp_path / "copy" / "report.html").read_text() == before == runs.read_text(plan.parent, "report.html")
+    assert tables == {name: runs.read_bytes(plan.parent, name) for name in runs.files(plan.parent, "tables")}
+    assert (tmp_path / "copy" / "tables" / "enhancement.csv").exists()
+    assert "Copied to" in capsys.readouterr().out
+
+
+def test_a_study_is_found_by_its_name_or_by_its_run(patched):
+    plan, _ = patched
+    assert find_study("patched") == find_study(plan.parent) == plan.parent
+
+
+@pytest.mark.parametrize(("name", "says"), [("nowhere", "there is no study"), ("open", "has come to its end")])
+def test_a_study_that_is_not_there_is_said_so(patched, name, says, capsys):
+    runs.find_or_create("open", "open", identity={"role": "study", "state": "failed"})
+    assert main(["report", name]) == 2
+    assert says in capsys.readouterr().err
+
+
+def test_a_trial_is_no_study(patched):
+    _, seen = patched
+    with pytest.raises(ValueError, match="is not a study"):
+        read_record(seen.children["full"].info.run_id)
+
+
+def test_patches_too_small_for_the_network_are_refused_before_anything_is_trained(tiny_cohort):
+    config = settings(tiny_cohort, train__epochs=1, model__depth=4)
+    with pytest.raises(
+        ValueError, match=r"128 mm is 16 voxels of 8 mm, of which 4 halvings leave one"
+    ):
+        ran("small-patch", config, SIZES)
+    with pytest.raises(ValueError, match=r"SSIM needs 11"):
+        ran("small-patch", settings(tiny_cohort), {"tiny": {"train.patch_mm": 64.0, "loss.name": "SSIM"}})
+    assert not (RUNS / "small-patch").exists()
