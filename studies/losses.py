@@ -50,7 +50,8 @@ def grid(settings: Losses) -> dict[str, dict[str, Any]]:
 def main() -> int:
     """Run the study, or go on with it."""
     changes = {"study.objective": "val/dice_pooled_rule"}
-    settings = settings_for(Losses, sys.argv[1:], varied={"loss.name": "--losses"}, changes=changes)
+    varied = {"loss.name": "--losses"}
+    settings = settings_for(Losses, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 40})
     from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
 
     study = Study(name="losses", question=QUESTION, grid=grid(settings))

@@ -53,7 +53,7 @@ def main() -> int:
     """Run the study, or go on with it."""
     changes = {"loss.name": "mix", "study.search": True, "study.repeats": 3, "study.objective": "val/dice_pooled_rule"}
     varied = {"loss.name": "another study, studies/losses.py", "loss.mix-weights": "--trials, for a longer search"}
-    settings = settings_for(MixWeights, sys.argv[1:], varied=varied, changes=changes)
+    settings = settings_for(MixWeights, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 30})
     from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
 
     study = Study(name="mix_weights", question=QUESTION, grid=grid(settings), search=search)

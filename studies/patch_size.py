@@ -49,7 +49,7 @@ def main() -> int:
     """Run the study, or go on with it."""
     varied = {"train.patch-mm": "--sizes", "loss.name": "--losses"}
     changes = {"model.id": 1, "study.objective": "val/dice_pooled_rule"}
-    settings = settings_for(PatchSize, sys.argv[1:], varied=varied, changes=changes)
+    settings = settings_for(PatchSize, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 20})
     from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
 
     study = Study(name="patch_size", question=QUESTION, grid=grid(settings), series="train.patch_mm")

@@ -24,7 +24,8 @@ from lab.report.figures import (
     plain_axes,
 )
 from lab.report.floor import draw_floor, floor_level
-from lab.report.tables import lower_is_better, metric_name, per_patient, plural, summarise
+from lab.report.names import name_of
+from lab.report.tables import per_patient, plural, summarise
 
 SHOWN = ("mae_brain", "ssim_brain", "mae_tumour", "ssim_tumour")
 
@@ -84,13 +85,11 @@ def box_plots(
             axes.scatter(
                 values[~enhancing], heights[~enhancing], s=11, color="white", linewidths=0.9, edgecolors=INK, zorder=3
             )
-        if medians:
-            best = min(medians) if lower_is_better(metric) else max(medians)
-            axes.axvline(best, color=FAINT, linewidth=1, linestyle=":", zorder=1)
-        axes.set_title(metric_name(metric), fontsize=HEAD, fontweight="bold", color=INK)
-        axes.set_xlabel(
-            "lower is better" if lower_is_better(metric) else "higher is better", fontsize=TEXT, color=FAINT
-        )
+        name = name_of(metric)
+        if medians and name.hint:
+            axes.axvline(min(medians, key=name.loss), color=FAINT, linewidth=1, linestyle=":", zorder=1)
+        axes.set_title(name.title, fontsize=HEAD, fontweight="bold", color=INK)
+        axes.set_xlabel(name.hint, fontsize=TEXT, color=FAINT)
         axes.set_yticks(positions, labels)
         axes.set_ylim(-0.6, len(labels) - 0.4)
         plain_axes(axes, grid="x")

@@ -17,6 +17,9 @@ ENHANCEMENT = (
 )  # fmt: skip
 OTHER = ("midline_ml_false", "checkerboard", "sharpness", "mae_balanced")
 
+CEILING = "true scan"
+"""Row of the true scan itself, judged by the rule as a synthesis is: what a perfect one would score."""
+
 SHORT = {
     "sensitivity_pooled": "sensit.", "precision_pooled": "precis.", "concordance": "concord.",
     "hallucinated_ml": "halluc. ml", "checkerboard": "checkers",
@@ -61,7 +64,7 @@ class Block:
         known = {
             trial: name.loss(round(self.cells[trial, figure].value, digits))
             for trial in self.rows["trial"]
-            if (trial, figure) in self.cells and np.isfinite(self.cells[trial, figure].value)
+            if trial != CEILING and (trial, figure) in self.cells and np.isfinite(self.cells[trial, figure].value)
         }
         losses = set(known.values())
         return {trial for trial, loss in known.items() if loss == min(losses)} if len(losses) > 1 else set()
@@ -113,6 +116,8 @@ def notes(block: Block, card: pd.DataFrame, *, mark: str, floor: float | None = 
         lines.append(_who(block))
         if {"hallucinated_ml", "lesions_false"} & set(block.figures):
             lines.append("An image that shows no enhancement hallucinates none: read these columns beside sensitivity.")
+        if CEILING in set(block.rows["trial"]):
+            lines.append("True scan: T1GD itself, judged by the rule as a synthesis is; what a perfect synthesis has.")
         return lines
     own = own_pattern(card)
     if own == own:

@@ -50,7 +50,8 @@ def comparisons_html(
     if not families:
         return "<p>No paired test was made.</p>"
     sizes = {} if effects is None else {(row.metric, row.row, row.against): row for row in effects.itertuples()}
-    heads = "".join(f'<th scope="col">{name}</th>' for name in (HEADS if sizes else HEADS[:6]))
+    sized = {metric for metric, *_ in sizes}
+    families = dict(sorted(families.items(), key=lambda family: family[0] not in sized))  # those with sizes first
     parts = [f"<p>{METHOD.format(alpha=alpha)}</p>", f"<p>{SIZES}</p>" if sizes else ""]
     for metric, family in families.items():
         below = int((family["p_holm"] < alpha).sum())
@@ -60,9 +61,13 @@ def comparisons_html(
             marked = " class=small-p" if test.p_holm < alpha else ""
             cells = f"<td>{test.n}</td><td>{_signed(metric, test.difference)}</td><td>{escape(_p(test.p))}</td>"
             cells += f"<td{marked}>{escape(_p(test.p_holm))}</td>"
-            if sizes:
+            if metric in sized:
                 cells += _size(metric, sizes.get((metric, test.row, test.against)))
             rows.append(f'<tr><td class="text">{first}</td><td class="text">{second}</td>{cells}</tr>')
+        heads = "".join(
+            f'<th scope="col"{" class=text" if place < 2 else ""}>{name}</th>'
+            for place, name in enumerate(HEADS if metric in sized else HEADS[:6])
+        )
         parts.append(
             f"<details><summary>{escape(metric_name(metric))}: {below} of {len(family)} tests find a difference"
             f'</summary><div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody>'

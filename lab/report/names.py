@@ -108,6 +108,9 @@ PATIENT: dict[str, Name] = {
 }
 
 POOLED: dict[str, Name] = {
+    "dice_pooled_rule": Name("pooled Dice (rule)", 2, "higher"),
+    "dice_pooled_expert": Name("pooled Dice (expert)", 2, "higher"),
+    "dice_tumour": Name("pooled Dice inside the tumour (rule)", 2, "higher"),
     "auc": Name("AUC", 2, "higher", "does the patient enhance? area under the ROC curve; 0.5 = chance"),
     "dice": Name("Dice, mean", 2, "higher", "mean over patients"),
     "dice_pooled": Name("Dice", 2, "higher", "overlap of drawn and true enhancement, of the summed volumes"),

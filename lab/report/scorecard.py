@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 import pandas as pd
 
-from lab.report.card import SHORT, Block, blocks, meanings, notes
+from lab.report.card import CEILING, SHORT, Block, blocks, meanings, notes
 from lab.report.console import WIDTH
 from lab.report.names import POOLED
 from lab.report.tables import is_rival, plain_markdown, summarise
@@ -20,12 +20,16 @@ NARROWEST = 14
 COLUMNS = ["trial", "label", "rival", "definition", "figure", "value", "low", "high", "n"]
 
 
-def scorecard(patients: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+def scorecard(
+    patients: pd.DataFrame, *, ceiling: pd.DataFrame | None = None, resamples: int = 2000, seed: int = 0
+) -> pd.DataFrame:
     """The pooled figures of every trial and rival, one row a figure: the columns `COLUMNS`.
 
     `patients` is the long per-patient table; definition is "rule", "expert" or "" (figures that need no definition of
     truth, among them the checkerboard index of the true scans, "checkerboard_true"); low and high are the 95 %
-    interval over patients. Rows follow the paper's table: trials grouped by loss, rivals last.
+    interval over patients. Rows follow the paper's table: trials grouped by loss, rivals last. `ceiling` is the
+    per-patient table of the true scans judged as syntheses; they get a row against the expert's label, since even they
+    do not reach it.
     """
     order = summarise(patients)
     parts = []
@@ -37,6 +41,10 @@ def scorecard(patients: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -
             level = {"definition": "", "figure": "checkerboard_true", "value": truth.mean(), "n": len(truth)}
             figures = pd.concat([figures, pd.DataFrame([level | {"low": np.nan, "high": np.nan}])], ignore_index=True)
         parts.append(figures.assign(trial=row.trial, label=row.label, rival=is_rival(row.trial)))
+    if ceiling is not None and len(ceiling):
+        figures = pooled(ceiling, resamples=resamples, seed=seed)
+        figures = figures[figures["definition"] == "expert"]
+        parts.append(figures.assign(trial=CEILING, label=CEILING, rival=True))
     return pd.concat(parts, ignore_index=True)[COLUMNS]
 
 
@@ -108,7 +116,7 @@ def _html_table(block: Block, phantom: bool) -> str:
         )
     caption = escape(block.heading + (" (phantom: simulated patients)" if phantom else ""))
     return (
-        f'<div class="scroll"><table class="card"><caption>{caption}</caption>'
+        f'<div class="scroll"><table class="card"><caption><span>{caption}</span></caption>'
         f"<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
     )
 

@@ -74,7 +74,7 @@ def spread_html(spread: pd.DataFrame, *, phantom: bool = False) -> str:
         body.append(f'<tr><th scope="row">{escape(row["label"])}</th>{"".join(cells)}</tr>')
     caption = f"Spread of the mean over {_count(table)}" + (" (phantom: simulated patients)" if phantom else "")
     return (
-        f'<div class="scroll"><table class="spread"><caption>{escape(caption)}</caption>'
+        f'<div class="scroll"><table class="spread"><caption><span>{escape(caption)}</span></caption>'
         f"<thead><tr><td></td>{top}</tr><tr><td></td>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
         f'<ul class="notes"><li>{escape(spread_sentence(spread))}</li></ul>'
     )

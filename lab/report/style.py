@@ -20,7 +20,10 @@ nav a { color: var(--accent); margin-right: .9rem; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: .84rem; }
 caption { text-align: left; font-weight: 600; padding: .3rem 0; font-size: .95rem; }
 th, td { padding: .22rem .5rem; text-align: right; white-space: nowrap; border-bottom: 1px solid var(--line); }
-tbody th, td.text { text-align: left; font-weight: 400; }
+tbody th, .text { text-align: left; } tbody th, td.text { font-weight: 400; }
+tbody th, tbody td.text:first-child, thead tr > :first-child { position: sticky; left: 0; z-index: 1;
+  background: white; }
+caption span { position: sticky; left: 0; display: inline-block; max-width: min(70rem, calc(100vw - 2.5rem)); }
 thead th { border-bottom: 1px solid var(--ink); }
 thead th[colspan] { text-align: center; border-bottom: 0; }
 table.paper td:nth-child(3n+2), table.paper thead tr:first-child th { border-left: 1px solid var(--line); }
@@ -28,7 +31,7 @@ table.card { margin-top: .6rem; } table.card td, table.card thead th { line-heig
 table.card thead th { white-space: normal; min-width: 4.6rem; vertical-align: bottom; }
 table.card td small { font-size: .68rem; } table.spread thead th[colspan] { border-left: 1px solid var(--line); }
 tr.first > * { border-top: 2px solid var(--faint); }
-tr.rival { background: var(--shade); }
+tr.rival, tr.rival th { background: var(--shade); }
 tr.published > * { color: var(--faint); font-style: italic; } tr.published th { padding-left: 1.4rem; }
 td.best { font-weight: 700; } td.best small { font-weight: 400; }
 td.small-p { font-weight: 700; }
@@ -43,9 +46,8 @@ figcaption { font-size: .88rem; margin-top: .3rem; max-width: 90ch; }
 details { margin: .5rem 0; } summary { cursor: pointer; }
 @media (max-width: 700px) { body { padding: .8rem .8rem 2rem; font-size: 15px; } h1 { font-size: 1.35rem; }
   figure img { max-width: none; width: 760px; }
-  tbody th, tbody td.text:first-child, thead td:first-child { position: sticky; left: 0; background: white; z-index: 1;
-    white-space: normal; min-width: 8.2rem; max-width: 8.6rem; box-shadow: 1px 0 0 var(--line); }
-  caption { max-width: calc(100vw - 2rem); } tr.rival th { background: var(--shade); } }
+  tbody th, tbody td.text:first-child, thead > tr > :first-child { white-space: normal; max-width: 8.6rem; }
+  tbody th, tbody td.text:first-child { min-width: 8.2rem; } }
 @media print { body { max-width: none; padding: 0; font-size: 10pt; } nav { display: none; }
   .scroll { overflow: visible; }
   table { font-size: 6.6pt; } th, td { padding: 1pt 2.5pt; } figure { break-inside: avoid; }

@@ -49,7 +49,7 @@ class PaperTable:
 
 
 def lower_is_better(column: str) -> bool:
-    """Is a low value the good one? Errors and false volumes are, SSIM and Dice are not; see `lab.report.names`."""
+    """Is a low value the good one? Of errors and false volumes it is, of SSIM and Dice not; see `lab.report.names`."""
     return name_of(column).direction != "higher"
 
 
@@ -266,7 +266,7 @@ def as_html(table: PaperTable) -> str:
             body.append(f'<tr class="published"><th scope="row">published</th>{cells}</tr>')
     texts = "".join(f"<li>{escape(note)}</li>" for note in notes(table, "bold"))
     return (
-        f'<div class="scroll"><table class="paper"><caption>{escape(table.title)}</caption>'
+        f'<div class="scroll"><table class="paper"><caption><span>{escape(table.title)}</span></caption>'
         f"<thead><tr><td></td>{top}</tr><tr><td></td>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
         f'<ul class="notes">{texts}</ul>'
     )

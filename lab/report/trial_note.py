@@ -12,8 +12,8 @@ SHOWN = (
     "mae_brain",
     "mae_tumour",
     "ssim_brain",
-    "dice_rule",
-    "dice_expert",
+    "dice_pooled_rule",
+    "dice_pooled_expert",
     "hallucinated_ml_rule",
     "contrast_rule",
 )
@@ -67,7 +67,9 @@ def answer(
     known = {name for name, number in figures.items() if math.isfinite(number)}
     parts = [f"test MAE brain {value('mae_brain')}{beside('mae_brain')}"]
     parts += [
-        f"Dice ({d}) {value(f'dice_{d}')}{beside(f'dice_{d}')}" for d in ("rule", "expert") if f"dice_{d}" in known
+        f"Dice ({d}) {value(f'dice_pooled_{d}')}{beside(f'dice_pooled_{d}')}"
+        for d in ("rule", "expert")
+        if f"dice_pooled_{d}" in known
     ]
     if "hallucinated_ml_rule" in known:
         parts.append(f"{value('hallucinated_ml_rule')} ml hallucinated in patients who do not enhance")

@@ -17,14 +17,14 @@ BARS = (
     "mae_tumour",
     "mae_balanced",
     "checkerboard",
-    "dice_rule",
-    "dice_expert",
+    "dice_pooled_rule",
+    "dice_pooled_expert",
     "ssim_brain",
     "contrast_rule",
     "contrast_expert",
     "sharpness",
 )
-AGAINST = ("dice_rule", "dice_expert", "hallucinated_ml_rule")
+AGAINST = ("dice_pooled_rule", "dice_pooled_expert", "hallucinated_ml_rule")
 CURVES = ("train/loss", "val/loss", "val/mae_brain")
 HEIGHT_PX = 260
 MOST = 100

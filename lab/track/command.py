@@ -16,13 +16,18 @@ S = TypeVar("S", bound=Config)
 
 
 def settings_for(
-    study: type[S], arguments: Sequence[str], *, varied: Mapping[str, str], changes: Mapping[str, Any] | None = None
+    study: type[S],
+    arguments: Sequence[str],
+    *,
+    varied: Mapping[str, str],
+    changes: Mapping[str, Any] | None = None,
+    demo: Mapping[str, Any] | None = None,
 ) -> S:
     """The settings of a study from its command line.
 
     With `--data` every default is the paper's, without it the demo's; `changes` are the study's own defaults, by dotted
-    name. `varied` maps a setting that the study varies itself to the flag that says how: naming such a setting is
-    refused, for it would do nothing.
+    name, and `demo` those of its demo. `varied` maps a setting that the study varies itself to the flag that says how:
+    naming such a setting is refused, for it would do nothing.
     """
     names = [word.partition("=")[0].replace("_", "-") for word in arguments]
     for setting, flag in varied.items():
@@ -31,7 +36,7 @@ def settings_for(
     real = "--data" in names or "--data.path" in names
     if real and any(name.startswith("--phantom.") for name in names):
         refuse("--phantom settings do nothing with --data; leave one of the two out")
-    preset = override(PAPER if real else DEMO, dict(changes or {}))
+    preset = override(PAPER if real else DEMO, {**(changes or {}), **({} if real else demo or {})})
     default = study(**{item.name: getattr(preset, item.name) for item in dataclasses.fields(Config)})
     text = f"Defaults below are those of {'the paper' if real else 'the phantom demo; with --data PATH, the paper'}."
     return tyro.cli(study, default=default, args=list(arguments), description=f"{study.__doc__}\n\n{text}")

@@ -57,6 +57,7 @@ def finish(plan: Plan, started: float) -> None:
     mark_best(plan, best)
     annotate(plan, made, best, tables["test"])
     keep(plan, patients, made, rows)
+    runs.log_table(plan.parent, true_scans(plan), "tables/true_scans.csv")
     reference = tables["val"].groupby("trial", sort=False)["mae_brain"].mean().to_dict()
     runs.log_text(plan.parent, json.dumps(facts(plan, made, best, reference), indent=2), FACTS)
     draw_slices(plan, patients, made, arithmetic)
@@ -245,6 +246,14 @@ def rival_tables(plan: Plan, part: str) -> dict[str, pd.DataFrame]:
             table = evaluate(rival, cases).assign(trial=name, label=name, model=None, loss=None)
             found.setdefault(name, []).append(table)
     return {name: pd.concat(tables, ignore_index=True) for name, tables in found.items()}
+
+
+def true_scans(plan: Plan) -> pd.DataFrame:
+    """The true scans judged as if they were syntheses: what a perfect network would score."""
+    data = plan.config.data
+    folds = (plan.cases("test", fold) for fold in range(len(plan.splits)))
+    stores = (CaseStore(plan.cohort, cases, inputs=data.inputs, target=data.target, resident=False) for cases in folds)
+    return pd.concat([evaluate(lambda batch: batch.target, cases) for cases in stores], ignore_index=True)
 
 
 def draw_slices(plan: Plan, patients: pd.DataFrame, made: list[Group], arithmetic: Arithmetic) -> None:

@@ -41,7 +41,7 @@ def groups(plan: Plan) -> list[Group]:
     found: dict[str, list[Run]] = {}
     for run in sorted(finished, key=lambda run: (int(run.data.params["train.seed"]), fold_of(run))):
         found.setdefault(run.data.tags["label"], []).append(run)
-    made = []
+    made: list[Group] = []
     for label in [*plan.study.grid, *plan.winner]:
         if label in found:
             first = found[label][0]

@@ -10,7 +10,7 @@ import json
 import shutil
 import tempfile
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,14 @@ import pandas as pd
 from mlflow.exceptions import MlflowException
 
 from lab.report.boxes import box_plots
+from lab.report.claims import about_the_paper
 from lab.report.console import as_text
 from lab.report.cost import cost_against_quality
 from lab.report.curves import learning_curves
 from lab.report.effects import effects
 from lab.report.figures import Figure, png
 from lab.report.findings import findings
+from lab.report.floor import floor_of
 from lab.report.forest import forest
 from lab.report.front import front_figure
 from lab.report.note import study_note
@@ -62,9 +64,9 @@ class Record:
     patients: pd.DataFrame
     trials: pd.DataFrame
     tables: dict[str, pd.DataFrame]
-    """`search`, `importances`, `spread`, `own_patch`, `same_voxels`: empty where the study has none."""
+    """`search`, `importances`, `spread`, `own_patch`, `same_voxels`, `true_scans`: empty where there are none."""
     slices: dict[str, bytes]
-    histories: dict[int, pd.DataFrame]
+    histories: dict[Hashable, pd.DataFrame]
 
     @property
     def phantom(self) -> bool:
@@ -79,9 +81,7 @@ class Record:
     @property
     def floor(self) -> float | None:
         """The mean over patients of the error that noise alone makes."""
-        one = self.patients.drop_duplicates("case_id")
-        value = float(one["floor_mae"].mean()) if "floor_mae" in one else float("nan")
-        return value if value == value else None
+        return floor_of(self.patients)
 
 
 def find_study(name: str) -> str:
@@ -117,7 +117,7 @@ def read_record(parent: str) -> Record:
     drawn = set(runs.files(parent, "figures"))
     slices = {why: runs.read_bytes(parent, name) for why in SLICES if (name := f"figures/slices_{why}.png") in drawn}
     histories = {int(trial): runs.history(ids[0], CURVES) for trial, ids in facts["runs"].items()}
-    names = ("search", "importances", "spread", "own_patch", "same_voxels")
+    names = ("search", "importances", "spread", "own_patch", "same_voxels", "true_scans")
     return Record(
         parent=parent,
         facts=facts,
@@ -145,10 +145,11 @@ def write_report(parent: str, *, seconds: float | None = None, out: Path | None 
     facts, phantom, best = record.facts, record.phantom, record.facts["best"]
     table, patches = paper_tables(record)
     tests = paired_tests(record.patients, against=references(record))
-    card = scorecard(record.patients)
+    card = scorecard(record.patients, ceiling=record.tables["true_scans"])
     compared = effects(record.patients, against=references(record))
     words = findings(record.patients, tests, phantom=phantom, best=best, card=card)
     words[1:1] = about_search(record)
+    words += about_the_paper(record.patients, facts["study"])
     figures = number_figures(record, tests, compared, card)
     pictures: dict[str, Figure | bytes] = {SLICES[why]: image for why, image in record.slices.items()}
     page = report_page(
@@ -237,7 +238,8 @@ def paper_tables(record: Record) -> tuple[PaperTable, list[PaperTable]]:
     }
     # published are the grid's networks, trained on whole volumes
     beside = trials.loc[(trials["phase"] == "grid") & (trials["size"] == "full"), "trial"]
-    table = paper_table(with_model(record.patients, trials), beside=list(beside), **shared)
+    spread = record.tables["spread"] if len(record.tables["spread"]) else None
+    table = paper_table(with_model(record.patients, trials), beside=list(beside), spread=spread, **shared)
     own, same = record.tables["own_patch"], record.tables["same_voxels"]
     if own.empty:
         return table, []

@@ -88,6 +88,8 @@ def check(study: Study, config: Config) -> None:
         make_loss(trial.loss.name, trial.loss.mix_weights)
         narrow = {"model.width": min(trial.model.width, 1)}  # built for its errors, not to be used
         build_network(override(trial, narrow))
+    if config.study.search and study.search is None:
+        raise ValueError(f"--search: {study.name} has no guided search, its grid is all there is; leave the flag out")
     if config.study.trials is not None and config.study.trials < 1:
         raise ValueError(f"--trials {config.study.trials}: at least 1 is needed")
     least = (config.train.epochs, config.train.batch_size, config.train.patience, config.study.workers)

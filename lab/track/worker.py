@@ -14,6 +14,7 @@ import statistics
 import sys
 import time
 import traceback
+from typing import cast
 
 import optuna
 from mlflow.exceptions import MlflowException
@@ -167,7 +168,8 @@ def drawn_settings(plan: Plan, trial: optuna.trial.BaseTrial, base: Settings) ->
     """All settings of a trial of the search that was drawn round `base`, as Optuna keeps it (lists for tuples)."""
     assert plan.study.search is not None
     fixed = plan.once({name: tuple(v) if isinstance(v, list) else v for name, v in base.items()})
-    return {**fixed, **plan.study.search(trial, override(plan.config, dict(fixed)))}
+    suggesting = cast(optuna.Trial, trial)  # a finished trial's parameters are asked for in the same way
+    return {**fixed, **plan.study.search(suggesting, override(plan.config, dict(fixed)))}
 
 
 def best_label(plan: Plan) -> str:

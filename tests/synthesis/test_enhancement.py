@@ -74,142 +74,51 @@ NAN = float("nan")
 
 
 def test_perfect():
-    check(
-        Head(true=(LESION,), predicted=(LESION,)).card(),
-        ml_predicted=0.8,
-        enhancement_level=0.6,
-        ml=0.8,
-        enhances=1,
-        overlap_ml=0.8,
-        bias_ml=0,
-        dice=1,
-        sensitivity=1,
-        precision=1,
-        lesions=1,
-        found=1,
-        missed=0,
-        false=0,
-        hallucinated_ml=NAN,
-        contrast=1,
-        cnr=0.6 / NOISE,
-        cnr_true=0.6 / NOISE,
-    )
+    card = Head(true=(LESION,), predicted=(LESION,)).card()
+    check(card, ml_predicted=0.8, enhancement_level=0.6, ml=0.8, enhances=1, overlap_ml=0.8, bias_ml=0, dice=1)
+    check(card, sensitivity=1, precision=1, lesions=1, found=1, missed=0, false=0, hallucinated_ml=NAN)
+    check(card, contrast=1, cnr=0.6 / NOISE, cnr_true=0.6 / NOISE)
 
 
 def test_missed_lesion_is_an_empty_prediction():
-    check(
-        Head(true=(LESION,)).card(),
-        ml_predicted=0,
-        enhancement_level=0,
-        ml=0.8,
-        enhances=1,
-        overlap_ml=0,
-        bias_ml=-0.8,
-        dice=0,
-        sensitivity=0,
-        precision=NAN,
-        lesions=1,
-        found=0,
-        missed=1,
-        false=0,
-        hallucinated_ml=NAN,
-        contrast=0,
-        cnr=0,
-        cnr_true=0.6 / NOISE,
-    )
+    card = Head(true=(LESION,)).card()
+    check(card, ml_predicted=0, enhancement_level=0, ml=0.8, enhances=1, overlap_ml=0, bias_ml=-0.8, dice=0)
+    check(card, sensitivity=0, precision=NAN, lesions=1, found=0, missed=1, false=0, hallucinated_ml=NAN)
+    check(card, contrast=0, cnr=0, cnr_true=0.6 / NOISE)
 
 
 def test_hallucinated_lesion_with_an_empty_truth():
-    check(
-        Head(predicted=(LESION,)).card(),
-        ml_predicted=0.8,
-        enhancement_level=0.6,
-        ml=0,
-        enhances=0,
-        overlap_ml=0,
-        bias_ml=0.8,
-        dice=0,
-        sensitivity=NAN,
-        precision=0,
-        lesions=0,
-        found=0,
-        missed=0,
-        false=1,
-        hallucinated_ml=0.8,
-        contrast=NAN,
-        cnr=NAN,
-        cnr_true=NAN,
-    )
+    card = Head(predicted=(LESION,)).card()
+    check(card, ml_predicted=0.8, enhancement_level=0.6, ml=0, enhances=0, overlap_ml=0, bias_ml=0.8, dice=0)
+    check(card, sensitivity=NAN, precision=0, lesions=0, found=0, missed=0, false=1, hallucinated_ml=0.8)
+    check(card, contrast=NAN, cnr=NAN, cnr_true=NAN)
 
 
 def test_both_empty():
-    check(
-        Head().card(),
-        ml_predicted=0,
-        enhancement_level=0,
-        ml=0,
-        enhances=0,
-        overlap_ml=0,
-        bias_ml=0,
-        dice=NAN,
-        sensitivity=NAN,
-        precision=NAN,
-        lesions=0,
-        found=0,
-        missed=0,
-        false=0,
-        hallucinated_ml=0,
-        contrast=NAN,
-    )
+    card = Head().card()
+    check(card, ml_predicted=0, enhancement_level=0, ml=0, enhances=0, overlap_ml=0, bias_ml=0, dice=NAN)
+    check(card, sensitivity=NAN, precision=NAN, lesions=0, found=0, missed=0, false=0, hallucinated_ml=0, contrast=NAN)
 
 
 def test_shifted_lesion():
     """One voxel to the side, three of its four planes overlap: 75 of 100 voxels."""
-    check(
-        Head(true=(LESION,), predicted=(shifted(LESION, 1),)).card(),
-        ml_predicted=0.8,
-        overlap_ml=0.6,
-        bias_ml=0,
-        dice=0.75,
-        sensitivity=0.75,
-        precision=0.75,
-        lesions=1,
-        found=1,
-        false=0,
-        contrast=0.75,
-        cnr=0.75 * 0.6 / NOISE,
-    )
+    card = Head(true=(LESION,), predicted=(shifted(LESION, 1),)).card()
+    check(card, ml_predicted=0.8, overlap_ml=0.6, bias_ml=0, dice=0.75, sensitivity=0.75, precision=0.75)
+    check(card, lesions=1, found=1, false=0, contrast=0.75, cnr=0.75 * 0.6 / NOISE)
 
 
 @pytest.mark.parametrize(("by", "found"), [(4, 1), (5, 0)])
 def test_a_lesion_beside_its_place_is_found_within_the_tolerance_only(by, found):
     """4 voxels on they touch (2 mm); 5 voxels on the nearest voxels are 4 mm apart."""
-    check(
-        Head(true=(LESION,), predicted=(shifted(LESION, by),)).card(),
-        dice=0,
-        lesions=1,
-        found=found,
-        missed=1 - found,
-        false=1 - found,
-    )
+    card = Head(true=(LESION,), predicted=(shifted(LESION, by),)).card()
+    check(card, dice=0, lesions=1, found=found, missed=1 - found, false=1 - found)
 
 
 def test_of_two_lesions_one_is_found():
     other = shifted(LESION, 8)
-    check(
-        Head(true=(LESION, other), predicted=(other,)).card(),
-        ml=1.6,
-        ml_predicted=0.8,
-        bias_ml=-0.8,
-        dice=2 / 3,
-        sensitivity=0.5,
-        precision=1,
-        lesions=2,
-        found=1,
-        missed=1,
-        false=0,
-        contrast=0.5,
-    )
+    card = Head(true=(LESION, other), predicted=(other,)).card()
+    check(card, ml=1.6, ml_predicted=0.8, bias_ml=-0.8, dice=2 / 3, sensitivity=0.5, precision=1, lesions=2)
+    check(card, found=1, missed=1, false=0, contrast=0.5)
 
 
 def test_a_found_and_a_false_lesion():

@@ -76,9 +76,7 @@ def test_a_trial_is_no_study(patched):
 
 def test_patches_too_small_for_the_network_are_refused_before_anything_is_trained(tiny_cohort):
     config = settings(tiny_cohort, train__epochs=1, model__depth=4)
-    with pytest.raises(
-        ValueError, match=r"128 mm is 16 voxels of 8 mm, of which 4 halvings leave one"
-    ):
+    with pytest.raises(ValueError, match=r"128 mm is 16 voxels of 8 mm, of which 4 halvings leave one"):
         ran("small-patch", config, SIZES)
     with pytest.raises(ValueError, match=r"SSIM needs 11"):
         ran("small-patch", settings(tiny_cohort), {"tiny": {"train.patch_mm": 64.0, "loss.name": "SSIM"}})

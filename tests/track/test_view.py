@@ -23,9 +23,9 @@ FIGURES = {
     "train/loss": 0.2,
     "val/loss": 0.3,
     "val/mae_brain": 0.1,
-    "val/dice_rule": 0.4,
+    "val/dice_pooled_rule": 0.4,
     "test/mae_brain": 0.12,
-    "test/dice_rule": 0.5,
+    "test/dice_pooled_rule": 0.5,
     "test/contrast_rule": 0.7,
     "cost/train_seconds": 9.0,
 }
@@ -67,15 +67,15 @@ def test_the_views_show_the_trials_of_one_study_flat_and_best_first():
 
 
 def test_the_columns_are_those_that_any_trial_has():
-    parent = study_of("columns", ["one"], test__dice_expert=float("nan"))
+    parent = study_of("columns", ["one"], test__dice_pooled_expert=float("nan"))
     table, _ = left("columns", parent, ["model.id"])
-    shown = ["val/mae_brain", "test/mae_brain", "test/dice_rule", "test/contrast_rule", "cost/train_seconds"]
+    shown = ["val/mae_brain", "test/mae_brain", "test/dice_pooled_rule", "test/contrast_rule", "cost/train_seconds"]
     assert table["selectedColumns"] == ["tags.`best`", *(f"metrics.`{name}`" for name in shown), "params.`model.id`"]
     assert table["columnOrder"][2:] == table["selectedColumns"]
     assert set(table["columnOrder"]) == set(table["columnWidths"])
 
-    table, _ = left("columns", study_of("columns", ["one"], test__dice_expert=0.3), [], ("grid", "search"))
-    assert "metrics.`test/dice_expert`" in table["selectedColumns"]
+    table, _ = left("columns", study_of("columns", ["one"], test__dice_pooled_expert=0.3), [], ("grid", "search"))
+    assert "metrics.`test/dice_pooled_expert`" in table["selectedColumns"]
     assert table["selectedColumns"][:2] == ["tags.`best`", "tags.`phase`"]
 
 
@@ -84,7 +84,7 @@ def test_the_columns_are_those_that_any_trial_has():
     [
         ("val/mae_balanced", True),
         ("val/ssim_tumour", False),
-        ("val/dice_rule", False),
+        ("val/dice_pooled_rule", False),
         ("val/hallucinated_ml_rule", True),
     ],
 )
@@ -107,16 +107,16 @@ def test_every_chart_has_data_and_stands_in_a_section_that_is_open():
     assert all(sections[card["metricSectionId"]]["display"] for card in cards)
     bars = {(card["metricKey"], card["metricSectionId"]) for card in cards if card["type"] == "BAR"}
     assert bars == {
-        ("test/dice_rule", "Higher is better"),
+        ("test/dice_pooled_rule", "Higher is better"),
         ("val/mae_brain", "Lower is better"),
         ("test/mae_brain", "Lower is better"),
         ("test/contrast_rule", "Nearer to 1 is better"),
     }
     dots = [(card["xaxis"]["key"], card["yaxis"]["key"]) for card in cards if card["type"] == "SCATTER"]
-    assert dots == [("test/mae_brain", "test/dice_rule"), ("cost/train_seconds", "test/mae_brain")]
+    assert dots == [("test/mae_brain", "test/dice_pooled_rule"), ("cost/train_seconds", "test/mae_brain")]
     (lines,) = (card for card in cards if card["type"] == "PARALLEL")
     assert lines["selectedParams"] == ["model.id", "loss.name"]
-    assert lines["selectedMetrics"] == ["val/dice_rule", "val/mae_brain"]
+    assert lines["selectedMetrics"] == ["val/dice_pooled_rule", "val/mae_brain"]
     assert [card["metricKey"] for card in cards if card["type"] == "LINE"] == [
         "train/loss",
         "val/loss",
@@ -131,7 +131,7 @@ def test_every_chart_has_data_and_stands_in_a_section_that_is_open():
 def test_charts_of_a_search_compare_what_all_its_trials_have():
     _, state = left("search charts", study_of("search charts", ["one"]), ["loss.name"], ("grid", "search"))
     bars = {card["metricKey"] for card in state["compareRunCharts"] if card["type"] == "BAR"}
-    assert bars == {"val/mae_brain", "val/dice_rule"}
+    assert bars == {"val/mae_brain", "val/dice_pooled_rule"}
 
 
 def test_links_lead_to_the_views():
