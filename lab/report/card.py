@@ -12,7 +12,7 @@ from lab.report.names import DEFINITIONS, POOLED, definition_words
 from lab.report.tables import plural
 
 ENHANCEMENT = (
-    "auc", "dice_pooled", "sensitivity_pooled", "precision_pooled", "concordance", "bias_ml", "lesions_found",
+    "auc", "kappa", "dice_pooled", "sensitivity_pooled", "precision_pooled", "concordance", "bias_ml", "lesions_found",
     "lesions_false", "hallucinated_ml", "contrast",
 )  # fmt: skip
 OTHER = ("midline_ml_false", "checkerboard", "sharpness", "mae_balanced")
@@ -116,6 +116,11 @@ def notes(block: Block, card: pd.DataFrame, *, mark: str, floor: float | None = 
         lines.append(_who(block))
         if {"hallucinated_ml", "lesions_false"} & set(block.figures):
             lines.append("An image that shows no enhancement hallucinates none: read these columns beside sensitivity.")
+        painted = card.loc[(card["figure"] == "dice_painted") & (card["definition"] == block.definition), "value"]
+        if len(painted):
+            lines.append(
+                f"Painting all of every tumour and its surroundings bright would have a Dice of {painted.max():.2f}."
+            )
         if CEILING in set(block.rows["trial"]):
             lines.append("True scan: T1GD itself, judged by the rule as a synthesis is; what a perfect synthesis has.")
         return lines

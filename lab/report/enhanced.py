@@ -101,7 +101,10 @@ def _hallucinated(networks: pd.DataFrame) -> list[str]:
         found = _figure(networks[networks["definition"] == definition], "hallucinated_ml")
         if not len(found):
             continue
-        who = f"In the {plural(int(found['n'].max()), 'patient')} who do not enhance by {NAMES[definition]}"
+        count = int(found["n"].max())
+        who = (
+            f"In the {plural(count, 'patient')} who {'does' if count == 1 else 'do'} not enhance by {NAMES[definition]}"
+        )
         if (found["value"] == 0).all():
             return [f"{who}, no network draws any enhancement."]
         worst = found.loc[found["value"].idxmax()]

@@ -87,6 +87,7 @@ PATIENT: dict[str, Name] = {
     "mae_balanced": Name(
         "balanced MAE", 3, "lower", "mean of the MAE over the enhancing part of the tumour and over the rest of it"
     ),
+    "ml_near": Name("ml of tumour and surroundings", 1, "none"),
     "ml_predicted": Name("predicted enhancing ml", 1, "none"),
     "enhancement_level": Name("enhancement level", 2, "none"),
     **{
@@ -108,9 +109,15 @@ PATIENT: dict[str, Name] = {
 }
 
 POOLED: dict[str, Name] = {
+    "dice_painted": Name("Dice of painting all", 2, "none"),
     "dice_pooled_rule": Name("pooled Dice (rule)", 2, "higher"),
     "dice_pooled_expert": Name("pooled Dice (expert)", 2, "higher"),
-    "dice_tumour": Name("pooled Dice inside the tumour (rule)", 2, "higher"),
+    "kappa": Name(
+        "kappa", 2, "higher", "agreement voxel by voxel beyond chance (Cohen); painting all or nothing has 0"
+    ),
+    "kappa_rule": Name("kappa (rule)", 2, "higher"),
+    "kappa_expert": Name("kappa (expert)", 2, "higher"),
+    "kappa_tumour": Name("kappa inside the tumour (rule)", 2, "higher"),
     "auc": Name("AUC", 2, "higher", "does the patient enhance? area under the ROC curve; 0.5 = chance"),
     "dice": Name("Dice, mean", 2, "higher", "mean over patients"),
     "dice_pooled": Name("Dice", 2, "higher", "overlap of drawn and true enhancement, of the summed volumes"),

@@ -120,7 +120,8 @@ def _figures(figures: Mapping[str, Figure | bytes]) -> str:
 def _figure(caption: str, picture: Figure | bytes) -> str:
     data = base64.b64encode(picture if isinstance(picture, bytes) else png(picture)).decode()
     text = escape(caption, quote=True)
-    image = f'<img alt="{text}" src="data:image/png;base64,{data}">'
+    width = "" if isinstance(picture, bytes) else f' width="{96 * picture.get_size_inches()[0]:.0f}"'
+    image = f'<img alt="{text}"{width} src="data:image/png;base64,{data}">'
     return f'<figure><div class="scroll">{image}</div><figcaption>{text}</figcaption></figure>'
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from lab.report.card import CEILING, SHORT, Block, blocks, meanings, notes
 from lab.report.console import WIDTH
-from lab.report.names import POOLED
+from lab.report.names import DEFINITIONS, POOLED
 from lab.report.tables import is_rival, plain_markdown, summarise
 from lab.synthesis.pooled import pooled
 
@@ -40,12 +40,27 @@ def scorecard(
             truth = own["checkerboard_true"].dropna()
             level = {"definition": "", "figure": "checkerboard_true", "value": truth.mean(), "n": len(truth)}
             figures = pd.concat([figures, pd.DataFrame([level | {"low": np.nan, "high": np.nan}])], ignore_index=True)
+        levels = [
+            {"definition": definition, "figure": "dice_painted", "value": painted, "n": len(own)}
+            for definition in DEFINITIONS
+            if (painted := dice_painted(own, definition)) == painted
+        ]
+        figures = pd.concat([figures, pd.DataFrame(levels)], ignore_index=True) if levels else figures
         parts.append(figures.assign(trial=row.trial, label=row.label, rival=is_rival(row.trial)))
     if ceiling is not None and len(ceiling):
         figures = pooled(ceiling, resamples=resamples, seed=seed)
         figures = figures[figures["definition"] == "expert"]
         parts.append(figures.assign(trial=CEILING, label=CEILING, rival=True))
     return pd.concat(parts, ignore_index=True)[COLUMNS]
+
+
+def dice_painted(patients: pd.DataFrame, definition: str) -> float:
+    """The pooled Dice of an image that enhances everywhere in and near every tumour; NaN where it is not known."""
+    if not {"ml_near", f"ml_{definition}"} <= set(patients):
+        return float("nan")
+    known = patients.dropna(subset=[f"ml_{definition}"])
+    true, near = float(known[f"ml_{definition}"].sum()), float(known["ml_near"].sum())
+    return 2 * true / (near + true) if near + true > 0 else float("nan")
 
 
 def scorecard_html(card: pd.DataFrame, *, phantom: bool, floor: float | None = None, threshold: float = 0.3) -> str:

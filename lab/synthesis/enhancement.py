@@ -46,7 +46,7 @@ def scorecard(
     noise_sd: float,
     labelled: bool,
 ) -> dict[str, float]:
-    """`ml_predicted`, `enhancement_level`, then the figures of `against` for `rule` and for `expert`.
+    """`ml_near` (looked at), `ml_predicted`, `enhancement_level`, then the figures of `against` for each definition.
 
     Args:
         synthesis: the image to be judged, (X, Y, Z) in [-1, 1] as `t1` (before contrast) and `truth` (after it).
@@ -73,6 +73,7 @@ def scorecard(
     predicted = (gain > threshold) & region
     truths = {"rule": (true_gain > threshold) & region, "expert": ((flags & EXPERT) != 0) & region}
     figures = {
+        "ml_near": millilitres(region, spacing_mm),
         "ml_predicted": millilitres(predicted, spacing_mm),
         "enhancement_level": enhancement_level(gain[region], spacing_mm, enhancing_ml),
     }

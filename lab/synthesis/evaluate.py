@@ -17,10 +17,11 @@ from lab.data.batches import Batch, CaseStore, patch_window, unpack_masks
 from lab.data.cohort import BRAIN
 from lab.data.geometry import Box
 from lab.synthesis.artefacts import checkerboard, sharpness
-from lab.synthesis.enhancement import DEFINITIONS, ratio, scorecard
+from lab.synthesis.enhancement import DEFINITIONS, scorecard
 from lab.synthesis.floor import floor, noise_sd
 from lab.synthesis.metrics import METRICS, errors, score
 from lab.synthesis.midline import midline_figures, midline_slab
+from lab.synthesis.pooled import point
 from lab.synthesis.ssim import WINDOW
 
 REGIONS = {"brain": ("_brain",), "tumour": ("_tumour", "_balanced")}
@@ -68,16 +69,14 @@ def evaluate_inside(
 def means(table: pd.DataFrame, prefix: str) -> dict[str, float]:
     """Mean of every numeric column as `{prefix}/mae_brain` and so on; empty cells do not count, empty columns go.
 
-    And the Dice pooled over all cases, `dice_pooled_rule` and `dice_pooled_expert`: what is made up in a patient who
-    does not enhance counts in it by its volume. (In the mean of the patients' own Dice one made-up voxel is a 0, as
-    many are, and none at all is an empty cell.)
+    And Dice and kappa pooled over all cases, `dice_pooled_rule`, `kappa_expert` and so on: what is made up in a patient
+    who does not enhance counts in them by its volume. (In the mean of the patients' own Dice one made-up voxel is a 0,
+    as many are, and none at all is an empty cell.)
     """
     figures = dict(table.drop(columns=KNOWN, errors="ignore").select_dtypes("number").mean())
-    for truth in DEFINITIONS:
-        known = table[table[f"ml_{truth}"].notna()] if f"ml_{truth}" in table else table[:0]
-        if len(known):
-            volumes = float((known[f"ml_{truth}"] + known["ml_predicted"]).sum())
-            figures[f"dice_pooled_{truth}"] = ratio(2 * float(known[f"overlap_ml_{truth}"].sum()), volumes)
+    figures |= {
+        f"{name}_{truth}": point(table, truth, name) for name in ("dice_pooled", "kappa") for truth in DEFINITIONS
+    }
     return {f"{prefix}/{name}": float(value) for name, value in figures.items() if value == value}
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
 from lab.synthesis.enhancement import DEFINITIONS
+from lab.synthesis.metrics import kappa
 
 Values = NDArray[np.float64]
 Figure = Callable[[Values, dict[str, Values]], Values]
@@ -40,16 +41,30 @@ def pooled(patients: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> p
             continue
         ending = f"_{definition}" if definition else ""
         for figure, (columns, function) in (BY_DEFINITION if definition else OVERALL).items():
-            found = [name if name in SHARED else name + ending for name in columns]
-            values = patients[found].to_numpy(np.float64)
-            known = ~np.isnan(values).any(axis=1)
-            data = {name: values[known, i] for i, name in enumerate(columns)}
+            known, data = _columns(patients, columns, ending)
             with np.errstate(divide="ignore", invalid="ignore"):
                 result = function(weights[:, known], data)
             low, high = (np.nan, np.nan) if figure in POINTS else _interval(result)
             counted = len(np.unique(owner[known]))
             rows.append((definition, figure, float(result[0]), low, high, counted))
     return pd.DataFrame(rows, columns=["definition", "figure", "value", "low", "high", "n"])
+
+
+def point(patients: pd.DataFrame, definition: str, figure: str) -> float:
+    """One pooled figure against one definition of truth without its interval; NaN where it does not exist."""
+    columns, function = BY_DEFINITION[figure]
+    known, data = _columns(patients, columns, f"_{definition}")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return float(function(np.ones((1, int(known.sum()))), data)[0])
+
+
+def _columns(
+    patients: pd.DataFrame, columns: tuple[str, ...], ending: str
+) -> tuple[NDArray[np.bool_], dict[str, Values]]:
+    """Which scans have all of these figures, and the figures of those."""
+    values = patients[[name if name in SHARED else name + ending for name in columns]].to_numpy(np.float64)
+    known = ~np.isnan(values).any(axis=1)
+    return known, {name: values[known, i] for i, name in enumerate(columns)}
 
 
 def concordance(x: ArrayLike, y: ArrayLike) -> float:
@@ -132,7 +147,12 @@ def _limit(name: str, side: int) -> Figure:
     return limit
 
 
-SHARED = ("enhancement_level", "ml_predicted")
+def _kappa(weights: Values, data: dict[str, Values]) -> Values:
+    overlap, drawn, true, whole = (weights @ data[name] for name in ("overlap_ml", "ml_predicted", "ml", "ml_near"))
+    return kappa(overlap, drawn, true, whole)
+
+
+SHARED = ("enhancement_level", "ml_predicted", "ml_near")
 """Columns that both definitions of truth are held against."""
 POINTS = ("bias_loa_low", "bias_loa_high")
 BY_DEFINITION: dict[str, tuple[tuple[str, ...], Figure]] = {
@@ -142,6 +162,7 @@ BY_DEFINITION: dict[str, tuple[tuple[str, ...], Figure]] = {
         ("overlap_ml", "ml", "ml_predicted"),
         _share({"overlap_ml": 2}, {"ml": 1, "ml_predicted": 1}),
     ),
+    "kappa": (("overlap_ml", "ml_predicted", "ml", "ml_near"), _kappa),
     "sensitivity_pooled": (("overlap_ml", "ml"), _share({"overlap_ml": 1}, {"ml": 1})),
     "precision_pooled": (("overlap_ml", "ml_predicted"), _share({"overlap_ml": 1}, {"ml_predicted": 1})),
     "concordance": (("ml_predicted", "ml"), _concordance("ml_predicted", "ml")),

@@ -21,7 +21,7 @@ from lab.config import TrainConfig, fingerprint
 from lab.data.batches import Batch, CaseStore, plan_epoch
 from lab.synthesis.arithmetic import Arithmetic, peak_memory_mb
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
-from lab.synthesis.metrics import METRICS
+from lab.synthesis.metrics import METRICS, kappa
 
 Loss = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
 NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")  # allocators, in their words
@@ -176,11 +176,11 @@ def validate(
     """Mean loss and watched metrics over the validation cases; no metric counts cases without its region.
 
     Each case has one vote in the loss, also the last ones of a batch that is not full. Where T1 is an input, there is
-    also `val/dice_tumour`: the Dice of synthetic and true enhancement inside the tumours, pooled over the cases.
+    also `val/kappa_tumour`: Cohen's kappa of synthetic and true enhancement inside the tumours, pooled over the cases.
     """
     losses: list[float] = []
     scores: dict[str, list[float]] = {name: [] for name in WATCHED}
-    voxels = torch.zeros(2, device=arithmetic.device)  # of both enhancements, of their overlap
+    voxels = torch.zeros(4, dtype=torch.long, device=arithmetic.device)  # both, drawn, true, tumour
     plan = [[(i, False) for i in range(at, min(at + batch_size, len(val)))] for at in range(0, len(val), batch_size)]
     for batch in val.batches(plan):
         prediction = arithmetic.run(network, batch.inputs)
@@ -194,11 +194,11 @@ def validate(
             gain = prediction - batch.inputs[:, val.t1 : val.t1 + 1]
             tumour = batch.masks["tumour"]
             drawn, true = (gain > val.threshold) & tumour, batch.masks["enhancement"] & tumour
-            voxels += torch.stack([drawn.sum() + true.sum(), (drawn & true).sum()])
+            voxels += torch.stack([part.sum() for part in (drawn & true, drawn, true, tumour)])
     figures = {f"val/{name}": sum(values) / len(values) for name, values in scores.items() if values}
-    both, overlap = voxels.tolist()
-    if both:
-        figures["val/dice_tumour"] = 2 * overlap / both
+    both, drawn_there, truly_there, anywhere = (float(count) for count in voxels.tolist())
+    if 0 < truly_there < anywhere:
+        figures["val/kappa_tumour"] = kappa(both, drawn_there, truly_there, anywhere)
     return {"val/loss": sum(losses) / len(losses), **figures}
 
 

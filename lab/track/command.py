@@ -55,7 +55,8 @@ def plain(settings: Config) -> Config:
 
 def explain(work: Callable[[], object]) -> int:
     """Run `work`; a mistake of the user or of the machine is one clear line and exit code 2, not a traceback."""
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # what a scheduler sends is an interruption too
+    # What a scheduler sends is an interruption too. Not the handler of SIGINT, which a shell's `&` sets to be ignored.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         work()
     except (ValueError, OSError) as error:

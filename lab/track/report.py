@@ -149,7 +149,8 @@ def write_report(parent: str, *, seconds: float | None = None, out: Path | None 
     compared = effects(record.patients, against=references(record))
     words = findings(record.patients, tests, phantom=phantom, best=best, card=card)
     words[1:1] = about_search(record)
-    words += about_the_paper(record.patients, facts["study"])
+    last = len(words) - phantom  # that nothing of a phantom can be carried over stays the last word
+    words[last:last] = about_the_paper(record.patients, facts["study"])
     figures = number_figures(record, tests, compared, card)
     pictures: dict[str, Figure | bytes] = {SLICES[why]: image for why, image in record.slices.items()}
     page = report_page(
@@ -262,8 +263,8 @@ def number_figures(
     drawn: dict[str, tuple[str, Figure]] = {}
     points = front_points(record, card)
     for truth in ("rule", "expert"):
-        if f"dice_{truth}" in points and points[f"dice_{truth}"].notna().any():
-            figure = front_figure(points, y=f"dice_{truth}", phantom=phantom, split="test", floor=record.floor)
+        if f"kappa_{truth}" in points and points[f"kappa_{truth}"].notna().any():
+            figure = front_figure(points, y=f"kappa_{truth}", phantom=phantom, split="test", floor=record.floor)
             drawn[f"front_{truth}"] = ("Image fidelity against enhancement, test patients", figure)
     if tests["p_holm"].notna().any():
         figure = forest(compared, tests, phantom=phantom, best=best)
@@ -282,7 +283,7 @@ def number_figures(
 
 
 def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:
-    """One row a network or rival: brain MAE over test patients, and the pooled Dice with its interval."""
+    """One row a network or rival: brain MAE over test patients, and the pooled kappa with its interval."""
     rows = summarise(record.patients).set_index("trial")
     phases = dict(zip(record.trials["trial"], record.trials["phase"]))
     points = pd.DataFrame(
@@ -292,11 +293,11 @@ def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:
             "mae_brain": rows["mae_brain_mean"],
         }
     )
-    for truth, part in card[card["figure"] == "dice_pooled"].groupby("definition"):
+    for truth, part in card[card["figure"] == "kappa"].groupby("definition"):
         figures = part.set_index("trial")
-        points[f"dice_{truth}"] = figures["value"].reindex(points.index)
+        points[f"kappa_{truth}"] = figures["value"].reindex(points.index)
         for end in ("low", "high"):
-            points[f"dice_{truth}_{end}"] = figures[end].reindex(points.index)
+            points[f"kappa_{truth}_{end}"] = figures[end].reindex(points.index)
     return points.reset_index(drop=True)
 
 
@@ -311,11 +312,11 @@ def search_figures(record: Record) -> dict[str, tuple[str, Figure]]:
     importances = {} if shares.empty else dict(zip(shares["setting"], shares["share"]))
     figure = search_figure(searched, importances, objective=objective, phantom=record.phantom, start=start)
     drawn = {"search": ("The guided search", figure)}
-    pair = {"val/mae_brain": "mae_brain", "val/dice_pooled_rule": "dice_pooled_rule"}
+    pair = {"val/mae_brain": "mae_brain", "val/kappa_rule": "kappa_rule"}
     if set(pair) <= set(searched.columns):
         points = pd.concat([searched.assign(kind="search"), grid.assign(kind="grid")], ignore_index=True)
         points = points.rename(columns=pair)[["label", "kind", *pair.values()]].dropna()
-        figure = front_figure(points, y="dice_pooled_rule", phantom=record.phantom, split="validation")
+        figure = front_figure(points, y="kappa_rule", phantom=record.phantom, split="validation")
         drawn["search_front"] = ("Fidelity against enhancement in the search, validation patients", figure)
     return drawn
 
@@ -328,8 +329,10 @@ def about_search(record: Record) -> list[str]:
         return []
     label = str(chosen["label"].iloc[0])
     row = searched[searched["label"] == label].drop(columns=["number", "label", "state", "value"]).iloc[0]
-    drawn: Mapping[str, Any] = {str(k): v for k, v in row.items() if not str(k).startswith("val/")}
+    # powers of ten are the weights of the loss, which its name tells
+    drawn = {str(k): v for k, v in row.items() if not str(k).startswith(("val/", "log10 "))}
+    settings = f" with {shown_settings(drawn)}" if drawn else ""
     return [
         f"{label} is the best of {plural(len(searched), 'trial')} of the guided search on validation patients: "
-        f"{chosen['base'].iloc[0]} with {shown_settings(drawn)}."
+        f"{chosen['base'].iloc[0]}{settings}."
     ]

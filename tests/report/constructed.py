@@ -50,7 +50,11 @@ def _errors(skill: float, hard: float, enhances: bool, rng: np.random.Generator,
 def _enhancement(skill: float, true: float, expert: bool, rng: np.random.Generator) -> dict[str, float]:
     drawn = true * skill * rng.uniform(0.5, 1.3) if true else 6 * skill * rng.uniform() * (rng.uniform() < 0.6)
     false = 0.35 * drawn if true else drawn
-    row = {"ml_predicted": drawn, "enhancement_level": 0.1 + 0.5 * skill * (true > 0) + 0.15 * rng.normal()}
+    row = {
+        "ml_near": 60.0,
+        "ml_predicted": drawn,
+        "enhancement_level": 0.1 + 0.5 * skill * (true > 0) + 0.15 * rng.normal(),
+    }
     for definition, share in (("rule", 1.0), ("expert", 0.8)):
         keys = ("ml", "enhances", "overlap_ml", "bias_ml", "dice", "sensitivity", "precision", "lesions", "found",
                 "missed", "false", "hallucinated_ml", "contrast", "cnr", "cnr_true")  # fmt: skip

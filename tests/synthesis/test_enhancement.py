@@ -73,6 +73,11 @@ def check(card: dict[str, float], definition: str = "rule", **expected: float) -
 NAN = float("nan")
 
 
+def test_the_volume_looked_at_is_the_tumour_and_its_surroundings():
+    tumour, faces, edges = 18 * 14 * 14, 2 * (18 * 14 + 18 * 14 + 14 * 14), 4 * (18 + 14 + 14)
+    check(Head(true=(LESION,)).card(), ml_near=(tumour + faces + edges) * VOXEL_ML)  # 3 mm reach faces and edges
+
+
 def test_perfect():
     card = Head(true=(LESION,), predicted=(LESION,)).card()
     check(card, ml_predicted=0.8, enhancement_level=0.6, ml=0.8, enhances=1, overlap_ml=0.8, bias_ml=0, dice=1)

@@ -29,7 +29,7 @@ AGAINST += ["false", "hallucinated_ml", "contrast", "cnr", "cnr_true"]
 COLUMNS = [
     *["case_id", "patient_id", "enhancing"],
     *["mae_image", "mse_image", "ssim_image", "mae_brain", "mse_brain", "ssim_brain"],
-    *["mae_tumour", "mse_tumour", "ssim_tumour", "mae_balanced", "ml_predicted", "enhancement_level"],
+    *["mae_tumour", "mse_tumour", "ssim_tumour", "mae_balanced", "ml_near", "ml_predicted", "enhancement_level"],
     *[f"{name}_{definition}" for definition in ("rule", "expert") for name in AGAINST],
     *["midline_ml_true", "midline_ml_predicted", "midline_ml_false", "noise_sd", "floor_mae", "floor_mse"],
     *["checkerboard", "checkerboard_true", "sharpness"],
@@ -112,7 +112,7 @@ def test_means_are_of_every_figure_and_named_for_the_tracking_store(store):
     table = evaluate(copy, store)
     figures = means(table, "test")
     known = {f"test/{name}" for name in COLUMNS[3:] if table[name].notna().any()}
-    assert set(figures) == known | {"test/dice_pooled_rule"}
+    assert set(figures) == known | {"test/dice_pooled_rule", "test/kappa_rule"}
     assert {f"test/{name}" for name in METRICS} <= set(figures)
     assert figures["test/mae_brain"] == pytest.approx(sum(table["mae_brain"]) / 4)
     assert figures["test/hallucinated_ml_rule"] == pytest.approx(table["hallucinated_ml_rule"].dropna().mean())

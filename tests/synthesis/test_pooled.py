@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy import stats
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from lab.synthesis.pooled import auc, concordance, pooled
+from lab.synthesis.pooled import auc, concordance, point, pooled
 
 FIGURES = [
     "auc",
     "dice",
     "dice_pooled",
+    "kappa",
     "sensitivity_pooled",
     "precision_pooled",
     "concordance",
@@ -35,6 +36,7 @@ def group(count: int, *, seed: int = 0, expert: bool = True) -> pd.DataFrame:
     for number in range(count):
         row = {"case_id": f"c{number}", "patient_id": f"p{number}", "enhancing": number % 3 > 0}
         row["ml_predicted"] = float(rng.gamma(2, 2))
+        row["ml_near"] = 60.0
         for name in ("mae_balanced", "midline_ml_false", "checkerboard", "sharpness", "enhancement_level"):
             row[name] = float(rng.random())
         for definition in ("rule", "expert"):
@@ -70,7 +72,7 @@ def test_the_table_names_its_figures_in_order():
     assert list(table.columns) == ["definition", "figure", "value", "low", "high", "n"]
     overall = ["mae_balanced", "midline_ml_false", "checkerboard", "sharpness"]
     assert table["figure"].tolist() == FIGURES + FIGURES + overall
-    assert table["definition"].tolist() == ["rule"] * 14 + ["expert"] * 14 + [""] * 4
+    assert table["definition"].tolist() == ["rule"] * 15 + ["expert"] * 15 + [""] * 4
 
 
 def test_a_definition_without_truth_is_left_out():
@@ -90,6 +92,7 @@ def test_values_are_pandas_scikit_learn_and_textbook(definition):
         "auc": roc_auc_score(rows[f"enhances_{definition}"], rows["enhancement_level"]),
         "dice": get["dice"].mean(),
         "dice_pooled": 2 * overlap / (total + predicted),
+        "kappa": _kappa(overlap, predicted, total, rows["ml_near"].sum()),
         "sensitivity_pooled": overlap / total,
         "precision_pooled": overlap / predicted,
         "concordance": 2 * np.cov(x, y, ddof=0)[0, 1] / (x.var() + y.var() + (x.mean() - y.mean()) ** 2),
@@ -107,6 +110,20 @@ def test_values_are_pandas_scikit_learn_and_textbook(definition):
     assert value(table, definition, "dice", "n") == len(rows)
     assert value(table, definition, "hallucinated_ml", "n") == rows[f"hallucinated_ml_{definition}"].notna().sum()
     assert value(table, "", "sharpness") == pytest.approx(patients["sharpness"].mean())
+
+
+def _kappa(overlap: float, drawn: float, true: float, whole: float) -> float:
+    """By scikit-learn: the four kinds of voxel, weighed by their volume."""
+    weights = np.array([overlap, drawn - overlap, true - overlap, whole - drawn - true + overlap])
+    return cohen_kappa_score([1, 1, 0, 0], [1, 0, 1, 0], sample_weight=weights)
+
+
+def test_kappa_is_nought_for_painting_all_and_for_nothing_and_one_where_equal():
+    whole = group(12)
+    for drawn, overlap, expected in (("ml_near", "ml_rule", 0.0), (0.0, 0.0, 0.0), ("ml_rule", "ml_rule", 1.0)):
+        columns = {"ml_predicted": drawn, "overlap_ml_rule": overlap}
+        table = whole.assign(**{name: whole[of] if isinstance(of, str) else of for name, of in columns.items()})
+        assert point(table, "rule", "kappa") == pytest.approx(expected, abs=1e-12)
 
 
 def test_concordance_on_hand_computed_numbers():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import runpy
 import signal
 import subprocess
@@ -12,7 +13,7 @@ import torch
 from watching import ARCHITECTURE, ROOT, finished, look, start
 
 from lab.config import DEMO, Config
-from lab.track.command import settings_for
+from lab.track.command import explain, settings_for
 from lab.track.store import RUNS
 
 MISTAKES = {
@@ -64,6 +65,15 @@ def test_mistakes_are_told_and_leave_nothing_behind(mistake, tiny_cohort, monkey
     if error.startswith("error: "):  # else the parser's own frame
         assert error.count("\n") == 1
     assert not look(RUNS).parents
+
+
+def test_a_schedulers_signal_interrupts_also_what_a_shell_started_in_the_background(capsys):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `command &` does in a script
+    try:
+        assert explain(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 130
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert "the same command goes on" in capsys.readouterr().err
 
 
 def test_wrong_paths_are_told(tmp_path, monkeypatch, capsys):
