@@ -60,11 +60,14 @@ def _overlap(
         where = " where there is any" if drawn else ""
         sentences.append(f"{truth}: no network drew enhancement{where}; every Dice is 0.")
     else:
-        chosen = dice[(dice["trial"] == best) & (dice["value"] < dice["value"].max())]
+        agreement = _figure(own, "kappa")  # not Dice, which painting everything has as well
+        chosen = agreement[(agreement["trial"] == best) & (agreement["value"] < agreement["value"].max())]
         also = "".join(
-            f"; {row['label']}, best on validation, has {_told(row, 'dice_pooled')}" for _, row in chosen.iterrows()
+            f"; {row['label']}, best on validation, has {_told(row, 'kappa')}" for _, row in chosen.iterrows()
         )
-        sentences.append(f"{truth}: {_first(dice, 'dice_pooled', 'pooled Dice')}{also}.")
+        if (agreement["low"] <= 0).all():
+            also += "; no interval is clear of 0, which painting everything or nothing has"
+        sentences.append(f"{truth}: {_first(agreement, 'kappa', 'kappa')}{also}.")
     area = _figure(own, "auc")
     if len(area):
         sentences.append(f"Does the patient enhance? {_capital(_first(area, 'auc', 'AUC'))}{_chance(area)}.")

@@ -74,6 +74,8 @@ def keep(plan: Plan, patients: pd.DataFrame, made: list[Group], rows: pd.DataFra
     if smallest_patch(plan) is not None:
         for name, file in (("own_patch", OWN_PATCH), ("same_voxels", SAME_VOXELS)):
             found[name] = averaged(all_rows(made, partial(inside_table, name=file)))
+        beside = rival_tables(plan, "test", inside=smallest_patch(plan)).values()  # which have no patch of their own
+        found["same_voxels"] = pd.concat([found["same_voxels"], *beside], ignore_index=True)
     for name, table in found.items():
         if not table.empty:
             runs.log_table(plan.parent, table, f"tables/{name}.csv")
@@ -238,13 +240,16 @@ def rivals(plan: Plan, part: str, fold: int) -> dict[str, tuple[Rival, CaseStore
     return {"copy T1": (copy_channel(0), t1_only), "linear regression": (linear(weights), all_inputs)}
 
 
-def rival_tables(plan: Plan, part: str) -> dict[str, pd.DataFrame]:
-    """The rivals' figures of every patient of one part, over all folds, in the long table's columns."""
+def rival_tables(plan: Plan, part: str, *, inside: int | None = None) -> dict[str, pd.DataFrame]:
+    """The rivals' figures of every patient of one part, over all folds, in the long table's columns.
+
+    `inside` is the edge in voxels of a cube round the tumour to score in.
+    """
     found: dict[str, list[pd.DataFrame]] = {}
     for fold in range(len(plan.splits)):
         for name, (rival, cases) in rivals(plan, part, fold).items():
-            table = evaluate(rival, cases).assign(trial=name, label=name, model=None, loss=None)
-            found.setdefault(name, []).append(table)
+            (table,) = evaluate_inside(rival, cases, [inside])
+            found.setdefault(name, []).append(table.assign(trial=name, label=name, model=None, loss=None))
     return {name: pd.concat(tables, ignore_index=True) for name, tables in found.items()}
 
 

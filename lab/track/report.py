@@ -192,15 +192,23 @@ def write_report(parent: str, *, seconds: float | None = None, out: Path | None 
             shutil.copytree(folder, out, dirs_exist_ok=True)
             for why, image in record.slices.items():
                 (out / "figures" / f"slices_{why}.png").write_bytes(image)
-    close(record, table, card, words, seconds)
+    close(record, [table, *patches], card, words, seconds)
 
 
-def close(record: Record, table: PaperTable, card: pd.DataFrame, words: list[str], seconds: float | None) -> None:
+def close(
+    record: Record, tables: list[PaperTable], card: pd.DataFrame, words: list[str], seconds: float | None
+) -> None:
     """Note and tags of the parent run, its end, and what the user sees."""
     parent, facts = record.parent, record.facts
     validation = dict(zip(record.trials["trial"], record.trials["val/mae_brain"])) | facts["reference"]
     note = study_note(
-        facts["question"], words, table, validation=validation, best=facts["best"], phantom=record.phantom, card=card
+        facts["question"],
+        words,
+        tables[0],
+        validation=validation,
+        best=facts["best"],
+        phantom=record.phantom,
+        card=card,
     )
     phases = tuple(dict.fromkeys(record.trials["phase"]))
     views = leave_view(facts["study"], parent, facts["objective"], facts["varied"], phases)
@@ -212,7 +220,9 @@ def close(record: Record, table: PaperTable, card: pd.DataFrame, words: list[str
         runs.log_metrics(parent, {"study/seconds": seconds, "study/trials": count}, step=count)
     runs.end(parent, "FINISHED", state="finished")
     points = "\n".join(textwrap.fill(point, 118, initial_indent="- ", subsequent_indent="  ") for point in words)
-    print(f"\n{as_text(table)}\n\n{scorecard_text(card, phantom=record.phantom)}\n\n{points}\n")
+    for text in (*map(as_text, tables), scorecard_text(card, phantom=record.phantom), points):
+        print(f"\n{text}")
+    print()
     print(closing(facts["study"], parent, views, seconds))
 
 

@@ -40,7 +40,7 @@ def test_the_first_in_dice_and_auc_is_named_for_each_definition(patients):
     words = told(patients)
     for truth in ("Enhancement by the paper's rule", "Enhancement by the expert label"):
         sentence = next(point for point in words if point.startswith(truth))
-        assert "the highest pooled Dice of 2 networks is that of bright, 0." in sentence
+        assert "the highest kappa of 2 networks is that of bright, 0." in sentence
         assert "faint, best on validation, has" in sentence
         assert "The highest AUC of 2 networks is that of bright" in sentence
     assert any("paired Wilcoxon tests on Dice (expert)" in point for point in words)

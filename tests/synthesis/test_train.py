@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
 from lab.config import TrainConfig
@@ -450,3 +451,33 @@ def test_a_kill_while_writing_keeps_the_old_checkpoint_and_leaves_nothing_for_ev
     save_checkpoint(path, {}, {"epoch": 3})
     assert load_checkpoint(path, {})["epoch"] == 3
     assert [entry.name for entry in tmp_path.iterdir()] == ["checkpoint"]
+
+
+class Brighter(nn.Module):
+    """Adds a level to the T1 everywhere, or only in one half of the volume."""
+
+    def __init__(self, level: float, half: bool = False) -> None:
+        super().__init__()
+        self.level, self.half = level, half
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        image = inputs[:, :1].clone()
+        image[..., : image.shape[-1] // 2 if self.half else None] += self.level
+        return image
+
+
+@pytest.mark.parametrize(("level", "half"), [(0.0, False), (0.5, False), (0.5, True)])
+def test_enhancement_is_watched_by_cohens_kappa_inside_the_tumours(stores, level, half):
+    val, network = stores[1], Brighter(level, half)
+    seen = validate(network, LOSSES["L1"], val, 2, PLAIN)["val/kappa_tumour"]
+    batch = val.batch(range(len(val)))
+    tumour = batch.masks["tumour"]
+    drawn = (network(batch.inputs) - batch.inputs[:, :1] > val.threshold)[tumour]
+    assert seen == pytest.approx(cohen_kappa_score(batch.masks["enhancement"][tumour], drawn), abs=1e-9)
+    assert (seen == pytest.approx(0, abs=1e-12)) is not half  # painting all or nothing is chance
+
+
+def test_without_t1_among_the_inputs_enhancement_is_not_watched(tiny_cohort):
+    store = CaseStore(tiny_cohort, tiny_cohort.index.index[:2], inputs=("T2",), target="T1GD")
+    assert store.t1 is None
+    assert "val/kappa_tumour" not in validate(Brighter(0.5), LOSSES["L1"], store, 2, PLAIN)
