@@ -10,9 +10,12 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +58,7 @@ def write_cohort(
     Raises:
         ValueError: senseless settings, or a folder with anything else in it than this very phantom.
         PermissionError: a folder that cannot be written.
+        ChildProcessError: a worker died.
     """
     out = Path(out)
     if subjects < 1:
@@ -69,6 +73,8 @@ def write_cohort(
         "version": VERSION,
     }
     anatomy.check_spacing(spacing_mm)
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker that imports its caller's script
+        raise RuntimeError("the script that calls write_cohort needs `if __name__ == '__main__':` round the call")
     try:
         out.mkdir(parents=True, exist_ok=True)
         with FileLock(out / ".phantom.lock"):
@@ -116,12 +122,21 @@ def _write_missing(out: Path, settings: dict[str, Any], processes: int | None) -
             yield done
         return
     context = multiprocessing.get_context("spawn")  # a fork of a process that runs threads can hang
-    with ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=(atlas,)) as pool:
+    with tempfile.TemporaryDirectory() as scratch:
+        # By a file: handing something large to a worker that dies at its start would hang this process.
+        file = Path(scratch) / "atlas"
+        file.write_bytes(pickle.dumps(atlas))
+        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=(file,))
         try:
             futures = [pool.submit(_work, _folder(out, index), seed, index) for index in missing]
             for done, future in enumerate(as_completed(futures), start=kept + 1):
                 future.result()
                 yield done
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                f"{out}: a worker process ended early, probably for lack of memory; the same call goes on from here, "
+                "with processes=1 without workers"
+            ) from None
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -133,10 +148,10 @@ def _folder(out: Path, index: int) -> Path:
 _worker: dict[str, Atlas] = {}
 
 
-def _start_worker(atlas: Atlas) -> None:
-    """Keep the atlas, and do not outlive a killed parent."""
-    _worker["atlas"] = atlas
+def _start_worker(file: Path) -> None:
+    """Read the atlas, and do not outlive a killed parent."""
     end_with_parent()
+    _worker["atlas"] = pickle.loads(file.read_bytes())
 
 
 def _work(folder: Path, seed: int, index: int) -> None:

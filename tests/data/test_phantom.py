@@ -308,3 +308,15 @@ def test_killed_and_called_again_equals_never_killed(tmp_path: Path) -> None:
     phantom.write_cohort(out, subjects=24, seed=3, spacing_mm=6, processes=1)
     phantom.write_cohort(tmp_path / "whole", subjects=24, seed=3, spacing_mm=6, processes=1)
     assert digests(out) == digests(tmp_path / "whole")
+
+
+def test_workers_that_cannot_start_are_an_error_and_not_a_wait(tmp_path: Path) -> None:
+    """A script without the guard that processes need: every worker runs it anew and dies at its start."""
+    script = tmp_path / "unguarded.py"
+    script.write_text(
+        "import sys\nfrom pathlib import Path\nfrom lab.data.phantom import write_cohort\n"
+        f"write_cohort(Path({str(tmp_path / 'tree')!r}), subjects=4, seed=0, spacing_mm=8.0, processes=2)\n"
+    )
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=180)
+    assert done.returncode == 1
+    assert "a worker process ended early" in done.stderr.splitlines()[-1]
