@@ -3,10 +3,10 @@
     python bench/search.py [--networks 64] [--epochs 30] [--budget 20] [--repeats 40]
 
 First `networks` networks of the demo are trained on the phantom with weights of the mix loss drawn evenly from the
-range of `studies/mix_weights.py`; the kappa of their enhancement on the validation patients, epoch by epoch, goes to a
-file under `mlruns/` and is not computed twice. A Gaussian process over the three powers is fitted to these curves. On
+range of `studies/mix_weights.py`; the concordance of their contrast on the validation patients, epoch by epoch, goes to
+a file under `mlruns/` and is not computed twice. A Gaussian process over the three powers is fitted to these curves. On
 this stand-in every sampler and pruner then searches `repeats` times, until it has spent as many epochs as `budget`
-trials that nobody stops. What counts is how far its choice lies below the stand-in's highest kappa, in units of the
+trials that nobody stops. What counts is how far its choice lies below the stand-in's highest value, in units of the
 drawn networks' standard deviation.
 Measured figures are in bench/README.md.
 """
@@ -40,7 +40,7 @@ from lab.track.trial import build_network
 
 LOW, HIGH, ZERO = -2.0 - 1 / 3, 1.0, -2.0
 TERMS = ("L1", "SSIM", "L1_enhancement")
-WATCHED = "val/kappa_tumour"
+WATCHED = "val/contrast_tumour"
 
 SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),

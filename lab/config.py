@@ -140,7 +140,7 @@ class StudyConfig:
     search: Annotated[bool, alias(aliases=("--search",))] = False
     """After the grid, a guided search."""
     objective: str = "val/mae_brain"
-    """Validation metric that ranks the trials; `val/kappa_rule` (or `_expert`) looks at enhancement."""
+    """Validation metric that ranks the trials; `val/contrast_pooled` looks at enhancement."""
     prune: bool = True
     """Stop trials of the guided search that fall behind (the grid always runs to its end)."""
     retry_failed: bool = False

@@ -7,7 +7,7 @@
 Fixed:   cohort, split, model 1, optimiser, number of epochs, seed
 Varied:  the whole volume and cubes of 128, 96 and 64 mm round the tumour's centre of mass, each with L1_brain, L2_brain
          and SSIM: the twelve trials of the paper's tables 3 and 7
-Score:   agreement of synthetic and true enhancement beyond chance (Cohen's kappa over the validation patients' tumours)
+Score:   Lin's concordance of synthetic and true contrast over the voxels in and near the validation patients' tumours
          ranks the trials. The paper scored each size inside its own patch, where small patches are nearly all
          tumour, so that its figures cannot be compared across sizes; these are shown, and beside them every size on
          the same voxels: the whole volume by sliding window, scored inside the smallest patch
@@ -48,7 +48,7 @@ def grid(settings: PatchSize) -> dict[str, dict[str, Any]]:
 def main() -> int:
     """Run the study, or go on with it."""
     varied = {"train.patch-mm": "--sizes", "loss.name": "--losses"}
-    changes = {"model.id": 1, "study.objective": "val/kappa_rule"}
+    changes = {"model.id": 1, "study.objective": "val/contrast_pooled"}
     settings = settings_for(PatchSize, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 20})
     from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
 

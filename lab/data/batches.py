@@ -15,7 +15,6 @@ import psutil
 import torch
 from torch import Tensor
 
-from lab.config import DataConfig
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
 
 FLAGS = {"brain": BRAIN, "tumour": TUMOUR, "enhancement": ENHANCEMENT, "expert": EXPERT}
@@ -85,9 +84,6 @@ class CaseStore:
         names = [name.upper() for name in inputs]
         self.t1 = names.index("T1") if "T1" in names else None
         """Position of the T1 among the inputs, where it is one of them."""
-        made = cohort.manifest.get("settings", {})
-        self.threshold = float(made.get("enhancement_threshold", DataConfig.enhancement_threshold))
-        """Enhancement is what exceeds T1 by more than this."""
         self.device, self.patch = torch.device(device), patch
         voxels = int(np.prod([min(patch or size, size) for size in cohort.shape]))
         self.bytes = len(self.case_ids) * voxels * (2 * len(self.channels) + 1)

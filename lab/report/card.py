@@ -15,7 +15,7 @@ ENHANCEMENT = (
     "auc", "kappa", "dice_pooled", "sensitivity_pooled", "precision_pooled", "concordance", "bias_ml", "lesions_found",
     "lesions_false", "hallucinated_ml", "contrast",
 )  # fmt: skip
-OTHER = ("midline_ml_false", "checkerboard", "sharpness", "mae_balanced")
+OTHER = ("contrast_concordance", "mae_balanced", "midline_ml_false", "checkerboard", "sharpness")
 
 CEILING = "true scan"
 """Row of the true scan itself, judged by the rule as a synthesis is: what a perfect one would score."""
@@ -89,7 +89,7 @@ def blocks(card: pd.DataFrame, *, threshold: float = 0.3) -> list[Block]:
         heading = (
             f"Truth: {definition_words(definition, threshold=threshold)}"
             if definition
-            else "The midline, and how the images look"
+            else "The contrast, the midline, and how the images look"
         )
         cells = {
             (row.trial, row.figure): Figure(float(row.value), float(row.low), float(row.high), int(row.n))

@@ -10,7 +10,8 @@ import pandas as pd
 from scipy.stats import rankdata
 
 EFFECT_METRICS = (
-    "mae_brain", "mae_tumour", "ssim_brain", "mae_balanced", "dice_rule", "dice_expert", "hallucinated_ml_rule",
+    "mae_brain", "mae_tumour", "ssim_brain", "mae_balanced", "contrast_concordance", "dice_rule", "dice_expert",
+    "hallucinated_ml_rule",
 )  # fmt: skip
 COLUMNS = [
     "metric", "row", "label", "against", "against_label", "n", "mean_difference", "low", "high", "rank_biserial",

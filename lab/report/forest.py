@@ -16,7 +16,7 @@ from lab.report.pairs import BETTER, WORSE
 from lab.report.stats import asked
 from lab.report.tables import is_rival, lower_is_better, metric_name
 
-SHOWN = ("mae_brain", "ssim_brain", "mae_tumour", "dice_rule", "dice_expert", "hallucinated_ml_rule")
+SHOWN = ("mae_brain", "ssim_brain", "mae_tumour", "contrast_concordance", "dice_rule", "hallucinated_ml_rule")
 UNCLEAR = "#8a8a8a"
 ACROSS = 3
 

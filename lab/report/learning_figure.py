@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lab.classify.intervals import LEVEL
 from lab.report.figures import FAINT, INK, SMALL, TEXT, colours, headline, markers, new_figure, plain_axes
 from lab.report.tables import plural
 
@@ -18,11 +19,12 @@ def learning_figure(
     title: str = "Would more patients help?",
     figure_name: str = "AUC",
     chance: float | None = 0.5,
+    level: float = LEVEL,
 ) -> Figure:
     """Mean over seeds with its interval at each training size, for tables by name from `summarise_learning`.
 
-    Points of several curves stand a little apart; `chance` draws a dashed line. Raises ValueError where there is
-    nothing to draw.
+    Points of several curves stand a little apart; `chance` draws a dashed line; `level` is that of the tables. Raises
+    ValueError where there is nothing to draw.
     """
     if not curves or any(table.empty for table in curves.values()):
         raise ValueError("there is no learning curve to draw")
@@ -44,7 +46,6 @@ def learning_figure(
     plain_axes(axes)
     figure.legend(loc="outside lower center", ncols=min(4, len(curves) + 1), fontsize=SMALL, frameon=False)
     seeds = max(int(table["seeds"].max()) for table in curves.values())
-    headline(
-        figure, title, phantom=phantom, note=f"{plural(seeds, 'random split')}; bars: corrected resampled t interval"
-    )
+    note = f"{plural(seeds, 'random split')}; bars: {100 * level:g} % CI, corrected resampled t"
+    headline(figure, title, phantom=phantom, note=note)
     return figure

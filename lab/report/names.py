@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lab.synthesis.enhancement import TOLERANCE_MM
+from lab.synthesis.enhancement import SUMS, TOLERANCE_MM
 
 Direction = Literal["lower", "higher", "nearer to 0", "nearer to 1", "none"]
 
@@ -95,6 +95,8 @@ PATIENT: dict[str, Name] = {
         for definition in DEFINITIONS
         for key, name in _PER_DEFINITION.items()
     },
+    "contrast_concordance": Name("contrast concordance", 2, "higher"),
+    **{name: Name(name.replace("_", " "), 3, "none") for name in SUMS},
     "midline_ml_true": Name("true enhancing ml at the midline", 1, "none"),
     "midline_ml_predicted": Name("predicted enhancing ml at the midline", 1, "none"),
     "midline_ml_false": Name(
@@ -117,7 +119,14 @@ POOLED: dict[str, Name] = {
     ),
     "kappa_rule": Name("kappa (rule)", 2, "higher"),
     "kappa_expert": Name("kappa (expert)", 2, "higher"),
-    "kappa_tumour": Name("kappa inside the tumour (rule)", 2, "higher"),
+    "contrast_concordance": Name(
+        "contrast concordance",
+        2,
+        "higher",
+        "Lin's, of the drawn and the true rise over T1, voxel by voxel near the tumour; painting all or nothing has 0",
+    ),
+    "contrast_pooled": Name("contrast concordance, pooled", 3, "higher"),
+    "contrast_tumour": Name("contrast concordance inside the tumour", 3, "higher"),
     "auc": Name("AUC", 2, "higher", "does the patient enhance? area under the ROC curve; 0.5 = chance"),
     "dice": Name("Dice, mean", 2, "higher", "mean over patients"),
     "dice_pooled": Name("Dice", 2, "higher", "overlap of drawn and true enhancement, of the summed volumes"),

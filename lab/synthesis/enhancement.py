@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from lab.data.geometry import Box, bounding_box
 from lab.data.storage import BRAIN, EXPERT, TUMOUR
+from lab.synthesis.agreement import concordance_of_sums
 
 Mask = NDArray[np.bool_]
 Image = NDArray[np.floating[Any]]
@@ -30,6 +31,8 @@ MIN_LESION_ML = 0.05
 DEFINITIONS = ("rule", "expert")
 LOWEST_LEVEL = -2.0
 """The least that two images in [-1, 1] can differ by."""
+SUMS = ("near_voxels", "gain_sum", "gain_squares", "true_gain_sum", "true_gain_squares", "gain_products")
+"""Columns from which the concordance of the contrast is pooled."""
 TOUCHING = np.ones((3, 3, 3), bool)
 NAN = float("nan")
 
@@ -46,7 +49,10 @@ def scorecard(
     noise_sd: float,
     labelled: bool,
 ) -> dict[str, float]:
-    """`ml_near` (looked at), `ml_predicted`, `enhancement_level`, then the figures of `against` for each definition.
+    """Figures that need no definition of truth, then those of `against` for each definition.
+
+    The former are `ml_near` (looked at), `ml_predicted`, `enhancement_level`, `contrast_concordance` and its sums:
+    Lin's, of the rise over T1 in synthesis and truth, voxel by voxel near the tumour. Are place and amount right?
 
     Args:
         synthesis: the image to be judged, (X, Y, Z) in [-1, 1] as `t1` (before contrast) and `truth` (after it).
@@ -71,11 +77,14 @@ def scorecard(
         box = bounding_box(region)
         region, gain, true_gain, flags = region[box], gain[box], true_gain[box], flags[box]
     predicted = (gain > threshold) & region
+    sums = gain_sums(gain[region], true_gain[region])
     truths = {"rule": (true_gain > threshold) & region, "expert": ((flags & EXPERT) != 0) & region}
     figures = {
         "ml_near": millilitres(region, spacing_mm),
         "ml_predicted": millilitres(predicted, spacing_mm),
         "enhancement_level": enhancement_level(gain[region], spacing_mm, enhancing_ml),
+        "contrast_concordance": concordance(sums),
+        **dict(zip(SUMS, sums)),
     }
     for definition in DEFINITIONS:
         found = against(
@@ -182,6 +191,20 @@ def lesion_counts(true: Mask, predicted: Mask, spacing_mm: float) -> dict[str, f
     right = np.count_nonzero(np.unique(drawn[widened(true, spacing_mm)]))
     counts = {"lesions": count, "found": found, "missed": count - found, "false": drawn_count - right}
     return {name: float(value) for name, value in counts.items()}
+
+
+def gain_sums(gains: Image, true_gains: Image) -> list[float]:
+    """Count, sum and squares of the gains (N,), sum and squares of the true ones, products: in the order of `SUMS`."""
+    x, y = gains.astype(np.float64), true_gains.astype(np.float64)
+    return [float(x.size), *(float(part) for part in (x.sum(), x @ x, y.sum(), y @ y, x @ y))]
+
+
+def concordance(sums: list[float]) -> float:
+    """`concordance_of_sums`; NaN where there are no voxels, or both images are the same constant above T1."""
+    try:
+        return concordance_of_sums(*sums)
+    except ZeroDivisionError:
+        return NAN
 
 
 def enhancement_level(gains: Image, spacing_mm: float, enhancing_ml: float) -> float:

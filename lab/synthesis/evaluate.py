@@ -17,7 +17,7 @@ from lab.data.batches import Batch, CaseStore, patch_window, unpack_masks
 from lab.data.cohort import BRAIN
 from lab.data.geometry import Box
 from lab.synthesis.artefacts import checkerboard, sharpness
-from lab.synthesis.enhancement import DEFINITIONS, scorecard
+from lab.synthesis.enhancement import DEFINITIONS, SUMS, scorecard
 from lab.synthesis.floor import floor, noise_sd
 from lab.synthesis.metrics import METRICS, errors, score
 from lab.synthesis.midline import midline_figures, midline_slab
@@ -69,14 +69,14 @@ def evaluate_inside(
 def means(table: pd.DataFrame, prefix: str) -> dict[str, float]:
     """Mean of every numeric column as `{prefix}/mae_brain` and so on; empty cells do not count, empty columns go.
 
-    And Dice and kappa pooled over all cases, `dice_pooled_rule`, `kappa_expert` and so on: what is made up in a patient
-    who does not enhance counts in them by its volume. (In the mean of the patients' own Dice one made-up voxel is a 0,
-    as many are, and none at all is an empty cell.)
+    And what is pooled over all cases: `dice_pooled_rule`, `kappa_expert` and so on, in which what is made up in a
+    patient who does not enhance counts by its volume (in the mean of the patients' own Dice one made-up voxel is a 0,
+    as many are, and none at all is an empty cell), and `contrast_pooled`, the concordance of the contrast.
     """
-    figures = dict(table.drop(columns=KNOWN, errors="ignore").select_dtypes("number").mean())
-    figures |= {
-        f"{name}_{truth}": point(table, truth, name) for name in ("dice_pooled", "kappa") for truth in DEFINITIONS
-    }
+    figures = dict(table.drop(columns=[*KNOWN, *SUMS], errors="ignore").select_dtypes("number").mean())
+    for truth in DEFINITIONS:
+        figures |= {f"{name}_{truth}": point(table, truth, name) for name in ("dice_pooled", "kappa")}
+    figures["contrast_pooled"] = point(table, "", "contrast_concordance")
     return {f"{prefix}/{name}": float(value) for name, value in figures.items() if value == value}
 
 

@@ -15,17 +15,13 @@ which they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.synthesis.ssim import BLACK, interior_mean, ssim, ssim_map
 
 Masks = Mapping[str, Tensor]
-Number = TypeVar("Number", float, NDArray[np.float64])
 Metric = Callable[[Tensor, Tensor, Masks], Tensor]
 
 
@@ -65,17 +61,6 @@ def balanced(values: Tensor, tumour: Tensor, enhancement: Tensor) -> Tensor:
 def _difference(prediction: Tensor, target: Tensor) -> Tensor:
     dtype = torch.promote_types(torch.promote_types(prediction.dtype, target.dtype), torch.float32)
     return prediction.to(dtype) - target.to(dtype)
-
-
-def kappa(overlap: Number, drawn: Number, true: Number, whole: Number) -> Number:
-    """Cohen's kappa of two regions from their volumes in a whole: agreement voxel by voxel beyond chance (1960).
-
-    1 is equal, 0 is what chance gives, and so do drawing everything and drawing nothing, where Dice rewards the former.
-    NaN or a division error where both are empty or both are the whole.
-    """
-    observed = (whole - drawn - true + 2 * overlap) / whole
-    chance = (drawn * true + (whole - drawn) * (whole - true)) / whole**2
-    return (observed - chance) / (1 - chance)
 
 
 METRICS: dict[str, Metric] = {

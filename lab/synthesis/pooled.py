@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from lab.synthesis.enhancement import DEFINITIONS
-from lab.synthesis.metrics import kappa
+from lab.synthesis.agreement import concordance_of_sums, kappa
+from lab.synthesis.enhancement import DEFINITIONS, SUMS
 
 Values = NDArray[np.float64]
 Figure = Callable[[Values, dict[str, Values]], Values]
@@ -51,9 +51,9 @@ def pooled(patients: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> p
 
 
 def point(patients: pd.DataFrame, definition: str, figure: str) -> float:
-    """One pooled figure against one definition of truth without its interval; NaN where it does not exist."""
-    columns, function = BY_DEFINITION[figure]
-    known, data = _columns(patients, columns, f"_{definition}")
+    """One pooled figure without its interval, against a definition of truth or "" for none; NaN where there is none."""
+    columns, function = (BY_DEFINITION if definition else OVERALL)[figure]
+    known, data = _columns(patients, columns, f"_{definition}" if definition else "")
     with np.errstate(divide="ignore", invalid="ignore"):
         return float(function(np.ones((1, int(known.sum()))), data)[0])
 
@@ -152,6 +152,10 @@ def _kappa(weights: Values, data: dict[str, Values]) -> Values:
     return kappa(overlap, drawn, true, whole)
 
 
+def _contrast(weights: Values, data: dict[str, Values]) -> Values:
+    return concordance_of_sums(*(weights @ data[name] for name in SUMS))
+
+
 SHARED = ("enhancement_level", "ml_predicted", "ml_near")
 """Columns that both definitions of truth are held against."""
 POINTS = ("bias_loa_low", "bias_loa_high")
@@ -177,5 +181,6 @@ BY_DEFINITION: dict[str, tuple[tuple[str, ...], Figure]] = {
 }
 """Figure -> the columns it is made of (without `_rule` or `_expert`), and how; in the order of the table."""
 OVERALL: dict[str, tuple[tuple[str, ...], Figure]] = {
-    name: ((name,), _mean(name)) for name in ("mae_balanced", "midline_ml_false", "checkerboard", "sharpness")
+    "contrast_concordance": (SUMS, _contrast),
+    **{name: ((name,), _mean(name)) for name in ("mae_balanced", "midline_ml_false", "checkerboard", "sharpness")},
 }

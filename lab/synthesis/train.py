@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from lab.config import TrainConfig, fingerprint
 from lab.data.batches import Batch, CaseStore, plan_epoch
+from lab.synthesis.agreement import concordance_of_sums
 from lab.synthesis.arithmetic import Arithmetic, peak_memory_mb
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
-from lab.synthesis.metrics import METRICS, kappa
+from lab.synthesis.metrics import METRICS
 
 Loss = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
 NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")  # allocators, in their words
@@ -176,11 +177,12 @@ def validate(
     """Mean loss and watched metrics over the validation cases; no metric counts cases without its region.
 
     Each case has one vote in the loss, also the last ones of a batch that is not full. Where T1 is an input, there is
-    also `val/kappa_tumour`: Cohen's kappa of synthetic and true enhancement inside the tumours, pooled over the cases.
+    also `val/contrast_tumour`: Lin's concordance of synthetic and true contrast, their rise over T1, over the voxels of
+    all tumours.
     """
     losses: list[float] = []
     scores: dict[str, list[float]] = {name: [] for name in WATCHED}
-    voxels = torch.zeros(4, dtype=torch.long, device=arithmetic.device)  # both, drawn, true, tumour
+    sums = torch.zeros(6, dtype=torch.float64, device=arithmetic.device)
     plan = [[(i, False) for i in range(at, min(at + batch_size, len(val)))] for at in range(0, len(val), batch_size)]
     for batch in val.batches(plan):
         prediction = arithmetic.run(network, batch.inputs)
@@ -191,14 +193,12 @@ def validate(
             region = batch.masks[WATCHED[name]].flatten(1).any(1)
             values += METRICS[name](prediction, batch.target, batch.masks)[region].tolist()
         if val.t1 is not None:
-            gain = prediction - batch.inputs[:, val.t1 : val.t1 + 1]
-            tumour = batch.masks["tumour"]
-            drawn, true = (gain > val.threshold) & tumour, batch.masks["enhancement"] & tumour
-            voxels += torch.stack([part.sum() for part in (drawn & true, drawn, true, tumour)])
+            t1, tumour = batch.inputs[:, val.t1 : val.t1 + 1], batch.masks["tumour"]
+            x, y = (image[tumour].double() for image in (prediction - t1, batch.target - t1))
+            sums += torch.stack([torch.tensor(float(len(x)), device=x.device), x.sum(), x @ x, y.sum(), y @ y, x @ y])
     figures = {f"val/{name}": sum(values) / len(values) for name, values in scores.items() if values}
-    both, drawn_there, truly_there, anywhere = (float(count) for count in voxels.tolist())
-    if 0 < truly_there < anywhere:
-        figures["val/kappa_tumour"] = kappa(both, drawn_there, truly_there, anywhere)
+    if sums[0] > 0:
+        figures["val/contrast_tumour"] = concordance_of_sums(*sums.tolist())
     return {"val/loss": sum(losses) / len(losses), **figures}
 
 

@@ -272,10 +272,8 @@ def number_figures(
     patients, trials, phantom, best = record.patients, record.trials, record.phantom, record.facts["best"]
     drawn: dict[str, tuple[str, Figure]] = {}
     points = front_points(record, card)
-    for truth in ("rule", "expert"):
-        if f"kappa_{truth}" in points and points[f"kappa_{truth}"].notna().any():
-            figure = front_figure(points, y=f"kappa_{truth}", phantom=phantom, split="test", floor=record.floor)
-            drawn[f"front_{truth}"] = ("Image fidelity against enhancement, test patients", figure)
+    figure = front_figure(points, y="contrast_concordance", phantom=phantom, split="test", floor=record.floor)
+    drawn["front"] = ("Image fidelity against enhancement, test patients", figure)
     if tests["p_holm"].notna().any():
         figure = forest(compared, tests, phantom=phantom, best=best)
         drawn["effects"] = ("Differences to the reference, with intervals", figure)
@@ -293,7 +291,7 @@ def number_figures(
 
 
 def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:
-    """One row a network or rival: brain MAE over test patients, and the pooled kappa with its interval."""
+    """One row a network or rival: brain MAE over test patients, and the concordance of the contrast."""
     rows = summarise(record.patients).set_index("trial")
     phases = dict(zip(record.trials["trial"], record.trials["phase"]))
     points = pd.DataFrame(
@@ -303,11 +301,9 @@ def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:
             "mae_brain": rows["mae_brain_mean"],
         }
     )
-    for truth, part in card[card["figure"] == "kappa"].groupby("definition"):
-        figures = part.set_index("trial")
-        points[f"kappa_{truth}"] = figures["value"].reindex(points.index)
-        for end in ("low", "high"):
-            points[f"kappa_{truth}_{end}"] = figures[end].reindex(points.index)
+    figures = card[card["figure"] == "contrast_concordance"].set_index("trial").reindex(points.index)
+    names = {"value": "contrast_concordance", "low": "contrast_concordance_low", "high": "contrast_concordance_high"}
+    points = points.join(figures[list(names)].rename(columns=names))
     return points.reset_index(drop=True)
 
 
@@ -322,11 +318,11 @@ def search_figures(record: Record) -> dict[str, tuple[str, Figure]]:
     importances = {} if shares.empty else dict(zip(shares["setting"], shares["share"]))
     figure = search_figure(searched, importances, objective=objective, phantom=record.phantom, start=start)
     drawn = {"search": ("The guided search", figure)}
-    pair = {"val/mae_brain": "mae_brain", "val/kappa_rule": "kappa_rule"}
+    pair = {"val/mae_brain": "mae_brain", "val/contrast_pooled": "contrast_pooled"}
     if set(pair) <= set(searched.columns):
         points = pd.concat([searched.assign(kind="search"), grid.assign(kind="grid")], ignore_index=True)
         points = points.rename(columns=pair)[["label", "kind", *pair.values()]].dropna()
-        figure = front_figure(points, y="kappa_rule", phantom=record.phantom, split="validation")
+        figure = front_figure(points, y="contrast_pooled", phantom=record.phantom, split="validation")
         drawn["search_front"] = ("Fidelity against enhancement in the search, validation patients", figure)
     return drawn
 

@@ -14,7 +14,7 @@ from lab.track import runs
 from lab.track.plan import Plan
 from lab.track.trials import SLOT
 
-FIGURES = ("val/mae_brain", "val/mae_tumour", "val/mae_balanced", "val/kappa_rule", "val/kappa_expert")
+FIGURES = ("val/mae_brain", "val/mae_tumour", "val/mae_balanced", "val/contrast_pooled")
 STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 

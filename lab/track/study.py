@@ -30,6 +30,7 @@ SEARCH_TRIALS = 20
 OBJECTIVES = (
     *(f"val/{metric}_{region}" for metric in ("mae", "mse", "ssim") for region in ("image", "brain", "tumour")),
     "val/mae_balanced",
+    "val/contrast_pooled",
     *(f"val/{figure}_{truth}" for figure in ("kappa", "dice_pooled", "dice") for truth in ("rule", "expert")),
 )
 GRACE_S = 30.0

@@ -61,7 +61,7 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
     runs.log_text(job.run_id, as_json(config), "config.json")
 
     logged = runs.logged_steps(job.run_id, "train/loss")
-    first = (config.study.objective, "val/mae_brain", "val/kappa_tumour")  # MLflow's pages open on what came first
+    first = (config.study.objective, "val/mae_brain", "val/contrast_tumour")  # MLflow's pages open on what came first
 
     def report(figures: dict[str, float]) -> None:
         step = int(figures["epoch"])

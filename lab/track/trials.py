@@ -119,8 +119,8 @@ class Queue:
 def reporter(trial: optuna.Trial, metric: str, prune: bool) -> Callable[[dict[str, float]], None]:
     """What to call with each epoch's figures: reports `metric` and raises TrialPruned when the trial falls behind.
 
-    A metric that is measured at the end only is stood for by one of every epoch: overlap near the tumour by kappa
-    inside it, others (SSIM is slow) by brain MAE, negated where high is good.
+    A metric that is measured at the end only is stood for by one of every epoch: enhancement by the concordance
+    of the contrast inside the tumour, others (SSIM is slow) by brain MAE, negated where high is good.
     """
     reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
     sign = -1 if trial.study.direction == StudyDirection.MAXIMIZE else 1
@@ -128,8 +128,8 @@ def reporter(trial: optuna.Trial, metric: str, prune: bool) -> Callable[[dict[st
     def watched(figures: dict[str, float]) -> float:
         if metric in figures:
             return figures[metric]
-        if metric.startswith(("val/dice", "val/kappa")):
-            return figures.get("val/kappa_tumour", 0.0)
+        if metric.startswith(("val/contrast", "val/dice", "val/kappa")):
+            return figures.get("val/contrast_tumour", 0.0)
         return sign * figures["val/mae_brain"]
 
     def report(figures: dict[str, float]) -> None:

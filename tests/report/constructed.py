@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from lab.synthesis.enhancement import SUMS, concordance, gain_sums
+
 RIVALS = ("copy T1", "linear regression")
 FLOOR_SD = 0.03
 
@@ -47,11 +49,19 @@ def _errors(skill: float, hard: float, enhances: bool, rng: np.random.Generator,
     return found | {"mae_balanced": 1.1 * tumour}
 
 
+def _contrast(skill: float, true: float, rng: np.random.Generator) -> dict[str, float]:
+    """Sums over a few voxels of the drawn and the true rise over T1."""
+    real = rng.gamma(1, 0.02 * true + 0.05, 40)
+    sums = gain_sums(skill * real + 0.1 * rng.standard_normal(40), real)
+    return {"contrast_concordance": concordance(sums), **dict(zip(SUMS, sums))}
+
+
 def _enhancement(skill: float, true: float, expert: bool, rng: np.random.Generator) -> dict[str, float]:
     drawn = true * skill * rng.uniform(0.5, 1.3) if true else 6 * skill * rng.uniform() * (rng.uniform() < 0.6)
     false = 0.35 * drawn if true else drawn
     row = {
         "ml_near": 60.0,
+        **_contrast(skill, true, rng),
         "ml_predicted": drawn,
         "enhancement_level": 0.1 + 0.5 * skill * (true > 0) + 0.15 * rng.normal(),
     }

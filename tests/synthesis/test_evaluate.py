@@ -16,7 +16,7 @@ from lab.data.batches import Batch, CaseStore, patch_window
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
 from lab.data.prepare import prepare
 from lab.synthesis.artefacts import checkerboard, sharpness
-from lab.synthesis.enhancement import scorecard
+from lab.synthesis.enhancement import SUMS, scorecard
 from lab.synthesis.evaluate import evaluate, evaluate_inside, means
 from lab.synthesis.floor import noise_sd
 from lab.synthesis.metrics import METRICS
@@ -30,6 +30,7 @@ COLUMNS = [
     *["case_id", "patient_id", "enhancing"],
     *["mae_image", "mse_image", "ssim_image", "mae_brain", "mse_brain", "ssim_brain"],
     *["mae_tumour", "mse_tumour", "ssim_tumour", "mae_balanced", "ml_near", "ml_predicted", "enhancement_level"],
+    *["contrast_concordance", *SUMS],
     *[f"{name}_{definition}" for definition in ("rule", "expert") for name in AGAINST],
     *["midline_ml_true", "midline_ml_predicted", "midline_ml_false", "noise_sd", "floor_mae", "floor_mse"],
     *["checkerboard", "checkerboard_true", "sharpness"],
@@ -111,8 +112,8 @@ def test_a_region_that_a_case_does_not_have_is_an_empty_cell(tiny_cohort, monkey
 def test_means_are_of_every_figure_and_named_for_the_tracking_store(store):
     table = evaluate(copy, store)
     figures = means(table, "test")
-    known = {f"test/{name}" for name in COLUMNS[3:] if table[name].notna().any()}
-    assert set(figures) == known | {"test/dice_pooled_rule", "test/kappa_rule"}
+    known = {f"test/{name}" for name in COLUMNS[3:] if table[name].notna().any() and name not in SUMS}
+    assert set(figures) == known | {"test/dice_pooled_rule", "test/kappa_rule", "test/contrast_pooled"}
     assert {f"test/{name}" for name in METRICS} <= set(figures)
     assert figures["test/mae_brain"] == pytest.approx(sum(table["mae_brain"]) / 4)
     assert figures["test/hallucinated_ml_rule"] == pytest.approx(table["hallucinated_ml_rule"].dropna().mean())

@@ -8,6 +8,7 @@ import pytest
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
+from lab.synthesis.enhancement import SUMS, gain_sums
 from lab.synthesis.pooled import auc, concordance, point, pooled
 
 FIGURES = [
@@ -29,6 +30,13 @@ FIGURES = [
 ]
 
 
+def contrasts(number: int) -> tuple[np.ndarray, np.ndarray]:
+    """Drawn and true rise over T1 of a patient's voxels."""
+    rng = np.random.default_rng([7, number])
+    true = rng.gamma(1, 0.2, 50)
+    return 0.6 * true + 0.1 * rng.standard_normal(50), true
+
+
 def group(count: int, *, seed: int = 0, expert: bool = True) -> pd.DataFrame:
     """Patients of whom some do not enhance; every second patient has no expert label."""
     rng = np.random.default_rng(seed)
@@ -37,6 +45,7 @@ def group(count: int, *, seed: int = 0, expert: bool = True) -> pd.DataFrame:
         row = {"case_id": f"c{number}", "patient_id": f"p{number}", "enhancing": number % 3 > 0}
         row["ml_predicted"] = float(rng.gamma(2, 2))
         row["ml_near"] = 60.0
+        row |= dict(zip(SUMS, gain_sums(*contrasts(number))))
         for name in ("mae_balanced", "midline_ml_false", "checkerboard", "sharpness", "enhancement_level"):
             row[name] = float(rng.random())
         for definition in ("rule", "expert"):
@@ -70,9 +79,9 @@ def value(table: pd.DataFrame, definition: str, figure: str, column: str = "valu
 def test_the_table_names_its_figures_in_order():
     table = pooled(group(12), resamples=50)
     assert list(table.columns) == ["definition", "figure", "value", "low", "high", "n"]
-    overall = ["mae_balanced", "midline_ml_false", "checkerboard", "sharpness"]
+    overall = ["contrast_concordance", "mae_balanced", "midline_ml_false", "checkerboard", "sharpness"]
     assert table["figure"].tolist() == FIGURES + FIGURES + overall
-    assert table["definition"].tolist() == ["rule"] * 15 + ["expert"] * 15 + [""] * 4
+    assert table["definition"].tolist() == ["rule"] * 15 + ["expert"] * 15 + [""] * 5
 
 
 def test_a_definition_without_truth_is_left_out():
@@ -134,6 +143,12 @@ def test_concordance_on_hand_computed_numbers():
     assert concordance([0, 0, 0], [1, 2, 3]) == 0
     assert np.isnan(concordance([2, 2], [2, 2]))
     assert concordance([1e6, 1e6 + 1], [1e6, 1e6 + 1]) == pytest.approx(1)
+
+
+def test_the_contrast_is_pooled_over_the_voxels_of_all_patients():
+    table = pooled(group(12), resamples=50)
+    drawn, true = (np.concatenate(part) for part in zip(*(contrasts(number) for number in range(12))))
+    assert value(table, "", "contrast_concordance") == pytest.approx(concordance(drawn, true))
 
 
 def test_concordance_is_the_correlation_where_means_and_spreads_agree():

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from sklearn.metrics import cohen_kappa_score
 from torch import Tensor, nn
 
 from lab.config import TrainConfig
@@ -22,6 +21,7 @@ from lab.synthesis.arithmetic import Arithmetic, choose
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
 from lab.synthesis.losses import LOSSES
 from lab.synthesis.models import build
+from lab.synthesis.pooled import concordance
 from lab.synthesis.train import Fitted, TrainingFailed, fit, validate
 
 CPU = choose("cpu", "float32")
@@ -467,17 +467,17 @@ class Brighter(nn.Module):
 
 
 @pytest.mark.parametrize(("level", "half"), [(0.0, False), (0.5, False), (0.5, True)])
-def test_enhancement_is_watched_by_cohens_kappa_inside_the_tumours(stores, level, half):
+def test_contrast_is_watched_by_lins_concordance_inside_the_tumours(stores, level, half):
     val, network = stores[1], Brighter(level, half)
-    seen = validate(network, LOSSES["L1"], val, 2, PLAIN)["val/kappa_tumour"]
+    seen = validate(network, LOSSES["L1"], val, 2, PLAIN)["val/contrast_tumour"]
     batch = val.batch(range(len(val)))
-    tumour = batch.masks["tumour"]
-    drawn = (network(batch.inputs) - batch.inputs[:, :1] > val.threshold)[tumour]
-    assert seen == pytest.approx(cohen_kappa_score(batch.masks["enhancement"][tumour], drawn), abs=1e-9)
-    assert (seen == pytest.approx(0, abs=1e-12)) is not half  # painting all or nothing is chance
+    tumour, t1 = batch.masks["tumour"], batch.inputs[:, :1]
+    drawn, true = ((image - t1)[tumour].numpy() for image in (network(batch.inputs), batch.target))
+    assert seen == pytest.approx(concordance(drawn, true), abs=1e-6)
+    assert (seen == pytest.approx(0, abs=1e-6)) is not half  # the same everywhere is chance
 
 
-def test_without_t1_among_the_inputs_enhancement_is_not_watched(tiny_cohort):
+def test_without_t1_among_the_inputs_contrast_is_not_watched(tiny_cohort):
     store = CaseStore(tiny_cohort, tiny_cohort.index.index[:2], inputs=("T2",), target="T1GD")
     assert store.t1 is None
-    assert "val/kappa_tumour" not in validate(Brighter(0.5), LOSSES["L1"], store, 2, PLAIN)
+    assert "val/contrast_tumour" not in validate(Brighter(0.5), LOSSES["L1"], store, 2, PLAIN)
