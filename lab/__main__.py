@@ -84,7 +84,8 @@ class Report:
 
     def run(self) -> None:
         """Write it and say where it is."""
-        from lab.track.report import find_study, write_report
+        from lab.track.record import find_study
+        from lab.track.report import write_report
         from lab.track.store import clear_errors
 
         with clear_errors():

@@ -8,26 +8,24 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
-from lab.config import Config, flatten, override
-from lab.data.batches import Batch, CaseStore
-from lab.report.tables import is_rival
+from lab.config import flatten, override
+from lab.data.batches import CaseStore
 from lab.report.trial_note import trial_note
 from lab.synthesis.arithmetic import Arithmetic, choose, use_threads
 from lab.synthesis.evaluate import evaluate, evaluate_inside, means
-from lab.synthesis.infer import synthesise
-from lab.synthesis.rivals import Rival, copy_channel, fit_linear, linear
 from lab.track import runs
-from lab.track.groups import Group, all_rows, averaged, fold_of, groups, objective_of, spread
-from lab.track.package import load_network
+from lab.track.groups import Group, all_rows, averaged, groups, objective_of, spread
+from lab.track.networks import predictor, rivals, store, trial_settings
+from lab.track.pictures import draw_slices
 from lab.track.plan import Plan, varied
-from lab.track.report import FACTS, write_report
+from lab.track.record import FACTS
+from lab.track.report import write_report
 from lab.track.searched import importances, search_trials
 from lab.track.store import connect
-from lab.track.trial import drawn, patch_edge, tile
+from lab.track.trial import patch_edge
 
 TESTED = "test_patients.csv"
 OWN_PATCH, SAME_VOXELS = "test_own_patch.csv", "test_same_voxels.csv"
@@ -200,46 +198,6 @@ def smallest_patch(plan: Plan) -> int | None:
     return min((edge for edge in edges if edge is not None), default=None)
 
 
-def predictor(plan: Plan, run: Run, arithmetic: Arithmetic) -> Rival:
-    """The network of a run as a function of a batch."""
-    network, _ = load_network(run.data.tags["model_uri"])
-    placed = arithmetic.place(network)
-    window = tile(trial_settings(plan.config, run), plan.cohort)
-    return lambda batch: synthesise(
-        placed, batch.inputs, brain=batch.masks["brain"], arithmetic=arithmetic, window=window
-    )
-
-
-def trial_settings(config: Config, run: Run) -> Config:
-    """The config of a run as far as inference needs it: its patch size."""
-    text = run.data.params.get("train.patch_mm", "None")
-    return override(config, {"train.patch_mm": None if text == "None" else float(text)})
-
-
-def store(plan: Plan, run: Run, arithmetic: Arithmetic, *, patch: int | None = None) -> CaseStore:
-    """The test patients of a run's fold, whole or in patches."""
-    return CaseStore(
-        plan.cohort,
-        plan.cases("test", fold_of(run)),
-        inputs=plan.config.data.inputs,
-        target=plan.config.data.target,
-        device=arithmetic.device,
-        patch=patch,
-        resident=False,
-    )
-
-
-def rivals(plan: Plan, part: str, fold: int) -> dict[str, tuple[Rival, CaseStore]]:
-    """Name of each trivial rival, what it does, and the cases of one part with the inputs that it takes."""
-    data, cases = plan.config.data, plan.cases(part, fold)
-    weights = fit_linear(plan.cohort, plan.cases("train", fold), inputs=data.inputs, target=data.target)
-    t1_only, all_inputs = (
-        CaseStore(plan.cohort, cases, inputs=inputs, target=data.target, resident=False)
-        for inputs in (("T1",), data.inputs)
-    )
-    return {"copy T1": (copy_channel(0), t1_only), "linear regression": (linear(weights), all_inputs)}
-
-
 def rival_tables(plan: Plan, part: str, *, inside: int | None = None) -> dict[str, pd.DataFrame]:
     """The rivals' figures of every patient of one part, over all folds, in the long table's columns.
 
@@ -259,58 +217,3 @@ def true_scans(plan: Plan) -> pd.DataFrame:
     folds = (plan.cases("test", fold) for fold in range(len(plan.splits)))
     stores = (CaseStore(plan.cohort, cases, inputs=data.inputs, target=data.target, resident=False) for cases in folds)
     return pd.concat([evaluate(lambda batch: batch.target, cases) for cases in stores], ignore_index=True)
-
-
-def draw_slices(plan: Plan, patients: pd.DataFrame, made: list[Group], arithmetic: Arithmetic) -> None:
-    """Sheets of a few test patients with every network's image, as figures of the parent run."""
-    from lab.report.figures import save
-    from lab.report.sheets import slice_figure
-
-    losses = {group.label: group.loss for group in made}
-    for why, case in chosen_cases(patients).items():
-        images = synthetic_images(plan, made, arithmetic, case)
-        scores = {row.label: f"MAE {row.mae_brain:.3f}" for row in patients[patients["case_id"] == case].itertuples()}
-        patient = drawn(plan.cohort, case, plan.config)
-        sheet = slice_figure(patient, images, phantom=plan.cohort.phantom, scores=scores, groups=losses)
-        runs.log_file(plan.parent, f"figures/slices_{why}.png", partial(save, sheet))
-
-
-def chosen_cases(patients: pd.DataFrame) -> dict[str, str]:
-    """Test patients to draw, by brain MAE averaged over the networks: a name for each, and its case id.
-
-    The best, the median and the worst, and the median ones among the tumours that enhance and that do not.
-    """
-    networks = patients[~patients["trial"].map(is_rival)]
-    ranked = networks.groupby(["case_id", "enhancing"])["mae_brain"].mean().sort_values().reset_index()
-    enhancing = ranked["enhancing"].astype(bool)
-    wanted = {
-        "enhancing": ranked[enhancing],
-        "not_enhancing": ranked[~enhancing],
-        "best": ranked.head(1),
-        "median": ranked,
-        "worst": ranked.tail(1),
-    }
-    chosen: dict[str, str] = {}
-    for why, among in wanted.items():
-        if len(among) and (case := str(among["case_id"].iloc[len(among) // 2])) not in chosen.values():
-            chosen[why] = case
-    return chosen
-
-
-def synthetic_images(plan: Plan, made: list[Group], arithmetic: Arithmetic, case: str) -> dict[str, np.ndarray]:
-    """Label -> synthetic image (X, Y, Z) of a test patient, of every network and of the rivals."""
-    fold = next(fold for fold in range(len(plan.splits)) if case in plan.cases("test", fold))
-    images: dict[str, np.ndarray] = {}
-    for group in made:
-        run = next((run for run in group.runs if fold_of(run) == fold), None)
-        if run is not None:
-            images[group.label] = image(predictor(plan, run, arithmetic), store(plan, run, arithmetic), case)
-    for name, (rival, cases) in rivals(plan, "test", fold).items():
-        images[name] = image(rival, cases, case)
-    return images
-
-
-def image(predict: Rival, cases: CaseStore, case: str) -> np.ndarray:
-    """What is synthesised of one case, (X, Y, Z)."""
-    batch: Batch = cases.batch([cases.case_ids.index(case)])
-    return predict(batch)[0, 0].float().cpu().numpy()

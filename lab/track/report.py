@@ -6,17 +6,13 @@ calls it again, later, elsewhere, without the scans and without the networks.
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import textwrap
-from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mlflow.exceptions import MlflowException
 
 from lab.report.boxes import box_plots
 from lab.report.claims import about_the_paper
@@ -26,7 +22,6 @@ from lab.report.curves import learning_curves
 from lab.report.effects import effects
 from lab.report.figures import Figure, png
 from lab.report.findings import findings
-from lab.report.floor import floor_of
 from lab.report.forest import forest
 from lab.report.front import front_figure
 from lab.report.note import study_note
@@ -38,102 +33,12 @@ from lab.report.scorecard import scorecard, scorecard_markdown, scorecard_text
 from lab.report.search import search_figure
 from lab.report.spread import spread_table
 from lab.report.stats import paired_tests
-from lab.report.tables import PaperTable, as_csv, as_markdown, is_rival, lower_is_better, paper_table, plural, summarise
+from lab.report.tables import PaperTable, as_csv, as_markdown, is_rival, paper_table, plural, summarise
 from lab.track import runs
+from lab.track.record import SLICES, Record, read_record
 from lab.track.searched import shown_settings
-from lab.track.store import connect, find_experiment
+from lab.track.store import connect
 from lab.track.view import closing, leave_view, note_links
-
-FACTS = "study.json"
-CURVES = ("train/loss", "val/loss", "val/mae_brain")
-SLICES = {
-    "enhancing": "Test patient whose tumour enhances, of the median error among these",
-    "not_enhancing": "Test patient whose tumour does not enhance, of the median error among these",
-    "best": "Test patient with the lowest error",
-    "median": "Test patient with the median error",
-    "worst": "Test patient with the highest error",
-}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Record:
-    """What a finished study left on its parent run."""
-
-    parent: str
-    facts: dict[str, Any]
-    patients: pd.DataFrame
-    trials: pd.DataFrame
-    tables: dict[str, pd.DataFrame]
-    """`search`, `importances`, `spread`, `own_patch`, `same_voxels`, `true_scans`: empty where there are none."""
-    slices: dict[str, bytes]
-    histories: dict[Hashable, pd.DataFrame]
-
-    @property
-    def phantom(self) -> bool:
-        """Whether the patients are simulated."""
-        return bool(self.facts["phantom"])
-
-    @property
-    def names(self) -> dict[str, str]:
-        """Value of the column `trial`, as text, and its label."""
-        return {str(key): str(label) for key, label in zip(self.patients["trial"], self.patients["label"])}
-
-    @property
-    def floor(self) -> float | None:
-        """The mean over patients of the error that noise alone makes."""
-        return floor_of(self.patients)
-
-
-def find_study(name: str) -> str:
-    """Run id of the newest finished parent run of a study; a run id is taken as it is.
-
-    Raises ValueError where there is none.
-    """
-    client = connect()
-    try:
-        return str(client.get_run(name).info.run_id)
-    except MlflowException:
-        experiment = find_experiment(name)
-    if experiment is None:
-        known = ", ".join(sorted(e.name for e in client.search_experiments() if e.name != "Default")) or "none yet"
-        raise ValueError(f"there is no study and no run {name!r} in the tracking store; studies: {known}")
-    found = client.search_runs([experiment], "tags.role = 'study' and tags.state = 'finished'", max_results=1)
-    if not found:
-        raise ValueError(f"no study {name!r} has come to its end yet; run studies/{name}.py again, it goes on")
-    return str(found[0].info.run_id)
-
-
-def read_record(parent: str) -> Record:
-    """All that the report needs from the tracking store. Raises ValueError for a run that is no finished study."""
-    if not runs.has_file(parent, FACTS):
-        raise ValueError(f"run {parent} holds no {FACTS}: it is not a study that has come to its end")
-    facts = json.loads(runs.read_text(parent, FACTS))
-    there = set(runs.files(parent, "tables"))
-
-    def table(name: str) -> pd.DataFrame:
-        return runs.read_table(parent, f"tables/{name}.csv") if f"tables/{name}.csv" in there else pd.DataFrame()
-
-    patients, trials = numbered(table("test_patients")), numbered(table("trials"))
-    drawn = set(runs.files(parent, "figures"))
-    slices = {why: runs.read_bytes(parent, name) for why in SLICES if (name := f"figures/slices_{why}.png") in drawn}
-    histories = {int(trial): runs.history(ids[0], CURVES) for trial, ids in facts["runs"].items()}
-    names = ("search", "importances", "spread", "own_patch", "same_voxels", "true_scans")
-    return Record(
-        parent=parent,
-        facts=facts,
-        patients=patients,
-        trials=trials,
-        tables={name: numbered(table(name)) for name in names},
-        slices=slices,
-        histories={trial: curve.dropna(subset=["train/loss"]) for trial, curve in histories.items()},
-    )
-
-
-def numbered(table: pd.DataFrame) -> pd.DataFrame:
-    """The column `trial` as numbers again, but for the rivals' names."""
-    if "trial" not in table:
-        return table
-    return table.assign(trial=[int(value) if str(value).isdigit() else value for value in table["trial"]])
 
 
 def write_report(parent: str, *, seconds: float | None = None, out: Path | None = None) -> None:
@@ -144,9 +49,9 @@ def write_report(parent: str, *, seconds: float | None = None, out: Path | None 
     record = read_record(parent)
     facts, phantom, best = record.facts, record.phantom, record.facts["best"]
     table, patches = paper_tables(record)
-    tests = paired_tests(record.patients, against=references(record))
+    tests = paired_tests(record.patients, against=record.references)
     card = scorecard(record.patients, ceiling=record.tables["true_scans"])
-    compared = effects(record.patients, against=references(record))
+    compared = effects(record.patients, against=record.references)
     words = findings(record.patients, tests, phantom=phantom, best=best, card=card)
     words[1:1] = about_search(record)
     last = len(words) - phantom  # that nothing of a phantom can be carried over stays the last word
@@ -212,7 +117,7 @@ def close(
     )
     phases = tuple(dict.fromkeys(record.trials["phase"]))
     views = leave_view(facts["study"], parent, facts["objective"], facts["varied"], phases)
-    ranked = record.trials.sort_values(facts["objective"], ascending=lower(facts), kind="stable")
+    ranked = record.trials.sort_values(facts["objective"], ascending=record.lower, kind="stable")
     note += f"\n\n{note_links(facts['study'], parent, views, list(ranked['run_id']))}"
     runs.log_settings(parent, {}, {runs.NOTE: note, "best": record.names[str(facts["best"])]})
     count = len(record.trials)
@@ -224,17 +129,6 @@ def close(
         print(f"\n{text}")
     print()
     print(closing(facts["study"], parent, views, seconds))
-
-
-def lower(facts: Mapping[str, Any]) -> bool:
-    """Whether a low objective is a good one."""
-    return lower_is_better(facts["objective"].rpartition("/")[2])
-
-
-def references(record: Record) -> list[Any]:
-    """What every network is tested against: the one that was chosen on validation patients, and the rivals."""
-    trials = list(dict.fromkeys(record.patients["trial"]))
-    return [record.facts["best"], *(trial for trial in trials if is_rival(trial))]
 
 
 def paper_tables(record: Record) -> tuple[PaperTable, list[PaperTable]]:
@@ -313,7 +207,7 @@ def search_figures(record: Record) -> dict[str, tuple[str, Figure]]:
     if searched.empty or searched["value"].isna().all():
         return {}
     grid = record.trials[record.trials["phase"] == "grid"]
-    start = None if grid.empty else float(grid[objective].min() if lower(record.facts) else grid[objective].max())
+    start = None if grid.empty else float(grid[objective].min() if record.lower else grid[objective].max())
     shares = record.tables["importances"]
     importances = {} if shares.empty else dict(zip(shares["setting"], shares["share"]))
     figure = search_figure(searched, importances, objective=objective, phantom=record.phantom, start=start)

@@ -1,0 +1,55 @@
+"""Who is judged: the trained networks of a study and the trivial rivals, each with the cases that it is judged on."""
+
+from __future__ import annotations
+
+from mlflow.entities import Run
+
+from lab.config import Config, override
+from lab.data.batches import CaseStore
+from lab.synthesis.arithmetic import Arithmetic
+from lab.synthesis.infer import synthesise
+from lab.synthesis.rivals import Rival, copy_channel, fit_linear, linear
+from lab.track.groups import fold_of
+from lab.track.package import load_network
+from lab.track.plan import Plan
+from lab.track.trial import tile
+
+
+def predictor(plan: Plan, run: Run, arithmetic: Arithmetic) -> Rival:
+    """The network of a run as a function of a batch."""
+    network, _ = load_network(run.data.tags["model_uri"])
+    placed = arithmetic.place(network)
+    window = tile(trial_settings(plan.config, run), plan.cohort)
+    return lambda batch: synthesise(
+        placed, batch.inputs, brain=batch.masks["brain"], arithmetic=arithmetic, window=window
+    )
+
+
+def trial_settings(config: Config, run: Run) -> Config:
+    """The config of a run as far as inference needs it: its patch size."""
+    text = run.data.params.get("train.patch_mm", "None")
+    return override(config, {"train.patch_mm": None if text == "None" else float(text)})
+
+
+def store(plan: Plan, run: Run, arithmetic: Arithmetic, *, patch: int | None = None) -> CaseStore:
+    """The test patients of a run's fold, whole or in patches."""
+    return CaseStore(
+        plan.cohort,
+        plan.cases("test", fold_of(run)),
+        inputs=plan.config.data.inputs,
+        target=plan.config.data.target,
+        device=arithmetic.device,
+        patch=patch,
+        resident=False,
+    )
+
+
+def rivals(plan: Plan, part: str, fold: int) -> dict[str, tuple[Rival, CaseStore]]:
+    """Name of each trivial rival, what it does, and the cases of one part with the inputs that it takes."""
+    data, cases = plan.config.data, plan.cases(part, fold)
+    weights = fit_linear(plan.cohort, plan.cases("train", fold), inputs=data.inputs, target=data.target)
+    t1_only, all_inputs = (
+        CaseStore(plan.cohort, cases, inputs=inputs, target=data.target, resident=False)
+        for inputs in (("T1",), data.inputs)
+    )
+    return {"copy T1": (copy_channel(0), t1_only), "linear regression": (linear(weights), all_inputs)}
