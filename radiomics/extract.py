@@ -1,0 +1,117 @@
+"""What can be measured of the tumour on T1, T2 and FLAIR: radiomic features as a table.
+
+    python radiomics/extract.py                            the embedded phantom, two minutes on 2 cores
+    python radiomics/extract.py --data PATH                EGD, BraTS, a CSV of paths or a prepared cohort
+    python radiomics/extract.py --data PATH --stability    and which features survive another outline of the tumour
+
+Features: shape, first order and textures (GLCM, GLRLM, GLSZM, GLDM, NGTDM) of the original, LoG-filtered and wavelet
+          images, by pyradiomics with the settings of lab/classify/features.yaml; never from the scan with contrast
+Written:  a row a case, a column a feature; who is left out and why; with --stability, ICC(3,1) of every feature
+Again:    the same command goes on where it was stopped, and computes nothing twice
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+
+from lab.config import DEMO, DataConfig, PhantomConfig
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+STABLE = 0.75
+"""Good reliability begins here (Koo & Li, J Chiropr Med 2016)."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Extract:
+    """Radiomic features of the tumour on T1, T2 and FLAIR, as a table."""
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    phantom: PhantomConfig = dataclasses.field(default_factory=PhantomConfig)
+    out: Path | None = None
+    """CSV of the features; by default in mlruns/features (or below LAB_RUNS), named after the cohort."""
+    parameters: Path | None = None
+    """Parameter file of pyradiomics; by default lab/classify/features.yaml."""
+    stability: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Measure under five changed masks too, and write the ICC of every feature: six times the work."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure, or go on with it; a mistake of the user is one line on stderr and exit code 2."""
+    settings = tyro.cli(Extract, args=arguments, description=__doc__)
+    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # what a scheduler sends is an interruption too
+    try:
+        run(settings)
+    except (ValueError, OSError) as error:
+        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\ninterrupted; the same command goes on from the last finished case", file=sys.stderr)
+        return 130
+    return 0
+
+
+def run(settings: Extract) -> None:
+    """Measure, telling of the progress, and say what was written where."""
+    data = settings.data
+    if data.path is None and data.spacing_mm is None:
+        data = dataclasses.replace(data, spacing_mm=DEMO.data.spacing_mm)
+    elif data.path is not None and settings.phantom != PhantomConfig():
+        raise ValueError("--phantom settings do nothing with --data; leave one of the two out")
+    if settings.out is not None:
+        check_writable(settings.out)
+
+    import pandas as pd  # late, so that --help answers at once
+
+    from lab.classify.cohort_features import measure_cohort, refuse_contrast
+    from lab.classify.features import PARAMETERS, load_extractor
+    from lab.classify.stability import stability
+
+    refuse_contrast(data.inputs, data.target)
+    parameters = settings.parameters or PARAMETERS
+    load_extractor(parameters)  # mistakes are told before the phantom is made
+
+    from lab.data.source import Ticker, obtain
+    from lab.track.store import RUNS
+
+    cohort = obtain(data, settings.phantom, RUNS)
+    cache = RUNS / "features" / "cache"
+    how: dict[str, Any] = {"parameters": parameters, "processes": data.processes}
+    found = measure_cohort(cohort, data.inputs, cache, **how, progress=Ticker("cases measured", print))
+    cases, features = found.table.shape
+    print(f"{features} features of {cases} {'phantom ' * cohort.phantom}cases, {len(found.left_out)} left out")
+    out = settings.out or RUNS / "features" / f"{'phantom-' * cohort.phantom}{cohort.path.name}.csv"
+    write(out, found.table.reset_index())
+    reasons = pd.DataFrame(sorted(found.left_out.items()), columns=["case_id", "reason"])
+    write(out.with_name(f"{out.stem}_left_out.csv"), reasons)
+    if settings.stability:
+        table = stability(cohort, data.inputs, cache, **how, progress=Ticker("masks measured", print))
+        print(f"{(table['low'] > STABLE).sum()} of {features} features: 95 % interval of the ICC above {STABLE}")
+        write(out.with_name(f"{out.stem}_stability.csv"), table)
+
+
+def check_writable(path: Path) -> None:
+    """Raises an OSError before the work instead of after it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir() or not os.access(path.parent, os.W_OK):
+        raise PermissionError(f"--out {path}: no file can be written there")
+
+
+def write(path: Path, table: pd.DataFrame) -> None:
+    """Replace a CSV in one step, and say so."""
+    from lab.data.storage import write_atomically
+
+    write_atomically(path, table.to_csv(index=False).encode())
+    print(f"{path}: {len(table)} rows")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
