@@ -1,6 +1,6 @@
 """Which sampler and which pruner find good mix weights at the least cost? Measured on the phantom.
 
-    python bench/search.py [--networks 64] [--epochs 30] [--budget 20] [--repeats 40]
+    python bench/search.py [--networks 48] [--epochs 30] [--budget 20] [--repeats 40]
 
 First `networks` networks of the demo are trained on the phantom with weights of the mix loss drawn evenly from the
 range of `studies/mix_weights.py`; the concordance of their contrast on the validation patients, epoch by epoch, goes to
@@ -47,7 +47,7 @@ SAMPLERS: dict[str, Callable[[int], optuna.samplers.BaseSampler]] = {
     "quasi-random (Sobol)": lambda seed: optuna.samplers.QMCSampler(seed=seed, scramble=True),
     "TPE, 8 to start": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=8),
     "TPE, 5 to start": lambda seed: optuna.samplers.TPESampler(seed=seed, n_startup_trials=5),
-    "Gaussian process": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=8),
+    "Gaussian process": lambda seed: optuna.samplers.GPSampler(seed=seed, n_startup_trials=8),  # minutes a pruner
 }
 PRUNERS: dict[str, Callable[[int], optuna.pruners.BasePruner]] = {
     "none": lambda epochs: optuna.pruners.NopPruner(),
@@ -142,7 +142,7 @@ def search(stand_in: StandIn, sampler: str, pruner: str, *, seed: int, epochs: i
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--networks", type=int, default=64)
+    parser.add_argument("--networks", type=int, default=48)
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--budget", type=int, default=20)
     parser.add_argument("--repeats", type=int, default=40)
