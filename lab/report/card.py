@@ -22,7 +22,7 @@ CEILING = "true scan"
 
 SHORT = {
     "sensitivity_pooled": "sensit.", "precision_pooled": "precis.", "concordance": "concord.",
-    "hallucinated_ml": "halluc. ml", "checkerboard": "checkers",
+    "hallucinated_ml": "halluc. ml", "checkerboard": "checkers", "contrast_concordance": "contrast concord.",
 }  # fmt: skip
 """Heads of columns for a terminal, where the title is too long."""
 

@@ -31,7 +31,7 @@ def about_enhancement(
     `paired_tests` gives with references. Orders are told with their intervals; only a test makes one a difference.
     """
     networks = card[~card["rival"].astype(bool)]
-    points = []
+    points = _contrast(patients, tests, networks, best=best, alpha=alpha)
     for definition in DEFINITIONS:
         own = networks[networks["definition"] == definition]
         if own["value"].notna().any():
@@ -73,12 +73,7 @@ def _overlap(
         sentences.append(f"Does the patient enhance? {_capital(_first(area, 'auc', 'AUC'))}{_chance(area)}.")
     points = [" ".join(sentences)]
     if (dice["value"] > 0).any():
-        metric = f"dice_{definition}"
-        table = per_patient(patients)
-        rows = table.drop_duplicates("trial")[["trial", "label"]]
-        counts = table.groupby("trial")[metric].count() if metric in table else pd.Series(dtype=int)
-        rows = rows.assign(rival=rows["trial"].map(is_rival), **{f"{metric}_n": rows["trial"].map(counts).fillna(0)})
-        points.append(words_of_tests(rows, tests, best=best, metric=metric, alpha=alpha, named=True))
+        points.append(_tested(patients, tests, f"dice_{definition}", best=best, alpha=alpha))
     return points
 
 
@@ -96,6 +91,36 @@ def _chance(area: pd.DataFrame) -> str:
         also = ", its own among them" if holds[first] else ""
         return f"; the intervals of {holds.sum()} of {len(area)} networks hold 0.5{also}"
     return ""
+
+
+def _contrast(
+    patients: pd.DataFrame, tests: pd.DataFrame | None, networks: pd.DataFrame, *, best: Hashable | None, alpha: float
+) -> list[str]:
+    """Whose contrast near the tumour is most like the true one, in place and amount, and what the tests say of it."""
+    found = _figure(networks, "contrast_concordance")
+    if not len(found):
+        return []
+    chosen = found[(found["trial"] == best) & (found["value"] < found["value"].max())]
+    also = "".join(
+        f"; {row['label']}, best on validation, has {_told(row, 'contrast_concordance')}"
+        for _, row in chosen.iterrows()
+    )
+    word = "concordance of synthetic and true contrast in and near the tumour"
+    points = [f"{_capital(_first(found, 'contrast_concordance', word))}{also}."]
+    if "contrast_concordance" in patients:
+        points.append(_tested(patients, tests, "contrast_concordance", best=best, alpha=alpha))
+    return points
+
+
+def _tested(
+    patients: pd.DataFrame, tests: pd.DataFrame | None, metric: str, *, best: Hashable | None, alpha: float
+) -> str:
+    """What the paired tests on one figure let one say."""
+    table = per_patient(patients)
+    rows = table.drop_duplicates("trial")[["trial", "label"]]
+    counts = table.groupby("trial")[metric].count() if metric in table else pd.Series(dtype=int)
+    rows = rows.assign(rival=rows["trial"].map(is_rival), **{f"{metric}_n": rows["trial"].map(counts).fillna(0)})
+    return words_of_tests(rows, tests, best=best, metric=metric, alpha=alpha, named=True)
 
 
 def _hallucinated(networks: pd.DataFrame) -> list[str]:

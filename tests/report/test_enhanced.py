@@ -94,7 +94,9 @@ def test_findings_put_enhancement_after_the_image_metrics(patients):
     tests, card = paired_tests(patients, against=REFERENCES), scorecard(patients, resamples=50)
     words = findings(patients, tests, phantom=True, best=0, card=card)
     assert words[0].startswith("Best on validation: faint")
-    assert [point.startswith("Enhancement by") for point in words].index(True) == 3
+    assert words[3].startswith("The highest concordance of synthetic and true contrast in and near the tumour of 2")
+    assert "contrast concordance" in words[4]
+    assert [point.startswith("Enhancement by") for point in words].index(True) == 5
     assert words[-1] == "Nothing here can be carried over to real patients."
     assert not any("Enhancement by" in point for point in findings(patients, tests, phantom=False, best=0))
 
