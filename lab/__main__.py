@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import tyro
 
 from lab.config import DataConfig
+from lab.track.command import explain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,15 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; a mistake of the user is one line on stderr and exit code 2."""
     commands: dict[str, Callable[..., Any]] = {"prepare": Prepare, "phantom": Phantom, "report": Report}
     command = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m lab", args=arguments)
-    try:
-        command.run()
-    except (ValueError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
-        return 130
-    return 0
+    return explain(command.run, unit="case")
 
 
 if __name__ == "__main__":

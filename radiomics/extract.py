@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -22,6 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from lab.config import DEMO, DataConfig, PhantomConfig
+from lab.track.command import explain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,16 +47,7 @@ class Extract:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, or go on with it; a mistake of the user is one line on stderr and exit code 2."""
     settings = tyro.cli(Extract, args=arguments, description=__doc__)
-    signal.signal(signal.SIGTERM, signal.getsignal(signal.SIGINT))  # what a scheduler sends is an interruption too
-    try:
-        run(settings)
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the last finished case", file=sys.stderr)
-        return 130
-    return 0
+    return explain(lambda: run(settings), unit="case")
 
 
 def run(settings: Extract) -> None:

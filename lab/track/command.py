@@ -53,8 +53,11 @@ def plain(settings: Config) -> Config:
     return Config(**{item.name: getattr(settings, item.name) for item in dataclasses.fields(Config)})
 
 
-def explain(work: Callable[[], object]) -> int:
-    """Run `work`; a mistake of the user or of the machine is one clear line and exit code 2, not a traceback."""
+def explain(work: Callable[[], object], *, unit: str = "epoch") -> int:
+    """Run `work`; a mistake of the user or of the machine is one clear line and exit code 2, not a traceback.
+
+    `unit` is what at most one of is lost when it is interrupted.
+    """
     # What a scheduler sends is an interruption too. Not the handler of SIGINT, which a shell's `&` sets to be ignored.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -63,6 +66,6 @@ def explain(work: Callable[[], object]) -> int:
         print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\ninterrupted; the same command goes on from the last finished epoch", file=sys.stderr)
+        print(f"\ninterrupted; the same command goes on from the last finished {unit}", file=sys.stderr)
         return 130
     return 0
