@@ -120,7 +120,7 @@ def close(
     ranked = record.trials.sort_values(facts["objective"], ascending=record.lower, kind="stable")
     note += f"\n\n{note_links(facts['study'], parent, views, list(ranked['run_id']))}"
     runs.log_settings(parent, {}, {runs.NOTE: note, "best": record.names[str(facts["best"])]})
-    count = len(record.trials)
+    count = int(record.trials["runs"].sum()) + max(0, len(record.tables["search"]) - 1)  # the winner is among both
     if seconds is not None and count not in runs.logged_steps(parent, "study/trials"):
         runs.log_metrics(parent, {"study/seconds": seconds, "study/trials": count}, step=count)
     runs.end(parent, "FINISHED", state="finished")
