@@ -12,6 +12,7 @@ SHOWN = (
     "mae_brain",
     "mae_tumour",
     "ssim_brain",
+    "contrast_pooled",
     "dice_pooled_rule",
     "dice_pooled_expert",
     "hallucinated_ml_rule",

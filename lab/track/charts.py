@@ -17,6 +17,7 @@ BARS = (
     "mae_tumour",
     "mae_balanced",
     "checkerboard",
+    "contrast_pooled",
     "dice_pooled_rule",
     "dice_pooled_expert",
     "ssim_brain",
@@ -24,7 +25,7 @@ BARS = (
     "contrast_expert",
     "sharpness",
 )
-AGAINST = ("dice_pooled_rule", "dice_pooled_expert", "hallucinated_ml_rule")
+AGAINST = ("contrast_pooled", "dice_pooled_rule", "dice_pooled_expert", "hallucinated_ml_rule")
 CURVES = ("train/loss", "val/loss", "val/mae_brain")
 HEIGHT_PX = 260
 MOST = 100

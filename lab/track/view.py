@@ -31,10 +31,10 @@ SHOWN = (
     "val/mae_brain",
     "test/mae_brain",
     "test/mae_tumour",
+    "test/contrast_pooled",
     "test/dice_pooled_rule",
     "test/dice_pooled_expert",
     "test/hallucinated_ml_rule",
-    "test/contrast_rule",
     "cost/train_seconds",
 )
 

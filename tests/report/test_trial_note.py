@@ -50,7 +50,8 @@ def test_the_network_stands_beside_the_rivals_and_gaps_are_gaps():
     assert table["MAE, brain: lower is better"] == ["0.083", "0.091", "0.087"]
     assert table["pooled Dice (rule): higher is better"] == ["0.31", "0.00", "-"]
     assert table["pooled Dice (expert): higher is better"] == ["-", "-", "-"]
-    assert len(table) == 8
+    assert table["contrast concordance, pooled: higher is better"] == ["-", "-", "-"]
+    assert len(table) == 9
 
 
 def test_expert_labels_are_named_where_there_are_any():

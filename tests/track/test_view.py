@@ -25,6 +25,7 @@ FIGURES = {
     "val/mae_brain": 0.1,
     "val/dice_pooled_rule": 0.4,
     "test/mae_brain": 0.12,
+    "test/contrast_pooled": 0.3,
     "test/dice_pooled_rule": 0.5,
     "test/contrast_rule": 0.7,
     "cost/train_seconds": 9.0,
@@ -69,7 +70,7 @@ def test_the_views_show_the_trials_of_one_study_flat_and_best_first():
 def test_the_columns_are_those_that_any_trial_has():
     parent = study_of("columns", ["one"], test__dice_pooled_expert=float("nan"))
     table, _ = left("columns", parent, ["model.id"])
-    shown = ["val/mae_brain", "test/mae_brain", "test/dice_pooled_rule", "test/contrast_rule", "cost/train_seconds"]
+    shown = ["val/mae_brain", "test/mae_brain", "test/contrast_pooled", "test/dice_pooled_rule", "cost/train_seconds"]
     assert table["selectedColumns"] == ["tags.`best`", *(f"metrics.`{name}`" for name in shown), "params.`model.id`"]
     assert table["columnOrder"][2:] == table["selectedColumns"]
     assert set(table["columnOrder"]) == set(table["columnWidths"])
@@ -107,13 +108,15 @@ def test_every_chart_has_data_and_stands_in_a_section_that_is_open():
     assert all(sections[card["metricSectionId"]]["display"] for card in cards)
     bars = {(card["metricKey"], card["metricSectionId"]) for card in cards if card["type"] == "BAR"}
     assert bars == {
+        ("test/contrast_pooled", "Higher is better"),
         ("test/dice_pooled_rule", "Higher is better"),
         ("val/mae_brain", "Lower is better"),
         ("test/mae_brain", "Lower is better"),
         ("test/contrast_rule", "Nearer to 1 is better"),
     }
     dots = [(card["xaxis"]["key"], card["yaxis"]["key"]) for card in cards if card["type"] == "SCATTER"]
-    assert dots == [("test/mae_brain", "test/dice_pooled_rule"), ("cost/train_seconds", "test/mae_brain")]
+    against = [("test/mae_brain", f"test/{name}") for name in ("contrast_pooled", "dice_pooled_rule")]
+    assert dots == [*against, ("cost/train_seconds", "test/mae_brain")]
     (lines,) = (card for card in cards if card["type"] == "PARALLEL")
     assert lines["selectedParams"] == ["model.id", "loss.name"]
     assert lines["selectedMetrics"] == ["val/dice_pooled_rule", "val/mae_brain"]
