@@ -22,7 +22,8 @@ KINDS = {
     "search": (COLOURS[1], "o", 34, "trial of the guided search"),
     "rival": (RIVAL_COLOUR, "D", 48, "trivial rival"),
 }
-MAX_LABELS = 9
+MAX_LABELS, ALL_LABELS = 9, 12
+"""Networks of the front that are named at most; as many as this in all are all named, where there is room."""
 OFFSETS = [(dx, dy) for dy in (0, 9, -9, 18, -18, 30, -30, 44, -44) for dx in (-8, 8)]
 """Places of a label relative to its point, in points of type, in order of preference."""
 
@@ -38,7 +39,7 @@ def front_figure(
     intervals: bool | None = None,
     floor: float | None = None,
 ) -> Figure:
-    """Each network's `y` over its `x`; those that no other beats in both are ringed, joined and labelled.
+    """Each network's `y` over its `x`; those that no other beats in both are ringed, joined and named.
 
     `points` has the columns label, kind (of `KINDS`), x and y, and may have `<x>_low`, `<x>_high`, `<y>_low`,
     `<y>_high`: ends of an interval, drawn unless `intervals` is False. The front is of the networks; rivals are grey
@@ -83,6 +84,8 @@ def front_figure(
     )
     headline(figure, title, phantom=phantom, note=note)
     notable = [*np.flatnonzero(rival), *order[np.linspace(0, len(order) - 1, min(len(order), MAX_LABELS)).astype(int)]]
+    if (~rival).sum() <= ALL_LABELS:
+        notable += [i for i in np.flatnonzero(~rival) if i not in notable]
     off = (horizontal != drawn[x].to_numpy(float)) | (vertical != drawn[y].to_numpy(float))
     texts = [
         f"{row['label']} ({name_of(x).text(row[x])}, {name_of(y).text(row[y])})" if far else str(row["label"])
