@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -101,6 +102,8 @@ def start(runs: Path, *words: str, script: Path = ARCHITECTURE, cores: int = 1) 
     env = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}  # MLflow sets it itself
     env |= {"LAB_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    # as from a terminal, also where these tests were themselves started in the background and Ctrl-C is ignored
+    pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     with on_cores(cores):
         return subprocess.Popen(
             [sys.executable, str(script), *words], cwd=ROOT, env=env, start_new_session=True, **pipes
