@@ -38,13 +38,13 @@ def study_note(
     definition, scores = _enhancement(card)
     heads = ["", "val MAE brain", "test MAE brain", "test MAE tumour", "test SSIM brain"]
     heads += [f"{name} ({definition})" for name in SCORES.values() if scores]
-    lines += [_row(heads), "|---" * len(heads) + "|"]
+    lines += [spaced_row(heads), "|---" * len(heads) + "|"]
     for _, row in rows.iterrows():
         mark = "**" if row["trial"] == best else ""
         value = f"{row['validation']:.4f}" if row["validation"] == row["validation"] else "-"
         cells = [value, *(cell(row[f"{column}_mean"], row[f"{column}_sd"], column) for column in SHOWN)]
         cells += [POOLED[figure].text(scores.get((row["trial"], figure), math.nan)) for figure in SCORES if scores]
-        lines.append(_row([f"{mark}{plain_markdown(row['label'])}{mark}", *cells]))
+        lines.append(spaced_row([f"{mark}{plain_markdown(row['label'])}{mark}", *cells]))
     lines += ["", "", *(f"- {plain_markdown(point)}" for point in findings[1:])]
     lines += [f"- {table.comparison.sentence}"]
     lines += ["", "Under Artifacts: `report.html` (all of it on one page), `figures`, `tables`."]
@@ -60,6 +60,6 @@ def _enhancement(card: pd.DataFrame | None) -> tuple[str, dict[tuple[Hashable, s
     return "", {}
 
 
-def _row(cells: Sequence[str]) -> str:
+def spaced_row(cells: Sequence[str]) -> str:
     """Cells with room to their right, since MLflow shows tables without any."""
     return "| " + " | ".join(f"{cell} &emsp;" for cell in cells) + " |"

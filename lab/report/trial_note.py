@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from lab.report.names import name_of
+from lab.report.note import spaced_row
 from lab.report.tables import RIVALS, plain_markdown
 
 SHOWN = (
@@ -37,11 +38,11 @@ def trial_note(
     """
     lines = [answer(label, figures, rivals, phantom=phantom, best=best), ""]
     columns = {plain_markdown(label): figures} | {name: rivals.get(name, {}) for name in RIVALS}
-    lines += [_row(["mean over test patients", *columns]), "|---" * (len(columns) + 1) + "|"]
+    lines += [spaced_row(["mean over test patients", *columns]), "|---" * (len(columns) + 1) + "|"]
     for figure in SHOWN:
         name = name_of(figure)
         title = plain_markdown(f"{name.title}: {name.hint}")
-        lines.append(_row([title, *(name.text(figure_of(column, figure)) for column in columns.values())]))
+        lines.append(spaced_row([title, *(name.text(figure_of(column, figure)) for column in columns.values())]))
     if artifacts:
         lines += ["", "Under Artifacts: " + ", ".join(_file(artifact) for artifact in artifacts) + "."]
     return "\n".join(lines)
@@ -88,8 +89,3 @@ def _file(artifact: str) -> str:
     """A file's name as code, with what is said about it behind."""
     name, _, words = artifact.partition(": ")
     return f"`{name}`" + (f" ({plain_markdown(words)})" if words else "")
-
-
-def _row(cells: Sequence[str]) -> str:
-    """Cells with room to their right, since MLflow shows tables without any."""
-    return "| " + " | ".join(f"{cell} &emsp;" for cell in cells) + " |"
