@@ -17,7 +17,7 @@ from lab.report.trial_note import trial_note
 from lab.synthesis.arithmetic import Arithmetic, choose, use_threads
 from lab.synthesis.evaluate import evaluate, evaluate_inside, means
 from lab.track import runs
-from lab.track.groups import Group, all_rows, averaged, groups, objective_of, spread
+from lab.track.groups import Group, all_rows, averaged, groups, objective_of, series_name, spread
 from lab.track.networks import predictor, rivals, store, trial_settings
 from lab.track.pictures import draw_slices
 from lab.track.plan import Plan, varied
@@ -129,7 +129,7 @@ def summary(made: list[Group]) -> pd.DataFrame:
         row = {"trial": group.trial, "label": group.label, "model": group.model, "loss": group.loss}
         row |= {"phase": group.phase, "base": f"model {params['model.id']}, {group.loss}", "runs": len(group.runs)}
         row |= {"model_id": params["model.id"]}
-        row |= {"size": group.model if "train.patch_mm" in params else "full", "state": state}
+        row |= {"size": series_name("train.patch_mm", params), "state": state}
         row |= {"run_id": group.runs[0].info.run_id}
         rows.append(row | {name.removeprefix("cost/"): group.mean(name) for name in sorted(names - {"val/loss"})})
     return pd.DataFrame(rows)

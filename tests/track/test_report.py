@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from small import ran, settings
 
@@ -9,6 +11,7 @@ from lab.__main__ import main
 from lab.data.cohort import Cohort
 from lab.track import runs
 from lab.track.record import find_study, read_record
+from lab.track.report import paper_tables
 from lab.track.store import RUNS
 
 SIZES = {
@@ -40,6 +43,26 @@ def test_patches_are_scored_whole_inside_their_own_and_on_the_same_voxels(patche
     page = runs.read_text(plan.parent, "report.html")
     assert "same voxels" in page
     assert "own patch" in page
+
+
+def test_published_figures_stand_beside_whole_volumes_of_the_grid(patched, monkeypatch):
+    """The phantom is taken for scans of another size, of which they are shown for orientation."""
+    plan, _ = patched
+    record = read_record(plan.parent)
+    assert record.trials.set_index("label")["size"].to_dict() == {"full": "full", "128 mm": "128 mm", "96 mm": "96 mm"}
+    facts = {**record.facts, "phantom": False, "study": "patch_size"}
+    table, (own, same) = paper_tables(replace(record, facts=facts))
+    assert list(table.published) == [0]
+    assert list(own.published) == [0, 1, 2]
+    assert not same.published
+
+
+def test_networks_of_whole_volumes_are_of_full_size(tiny_cohort):
+    plan, _ = ran("whole", settings(tiny_cohort, train__epochs=1), {"one": {"model.id": 0}, "two": {"model.id": 1}})
+    record = read_record(plan.parent)
+    assert set(record.trials["size"]) == {"full"}
+    table, patches = paper_tables(replace(record, facts={**record.facts, "phantom": False, "study": "architecture"}))
+    assert (list(table.published), patches) == ([0, 1], [])
 
 
 def test_the_report_needs_the_tracking_store_and_nothing_else(patched, tmp_path, monkeypatch, capsys):
