@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from mlflow.entities import Run
 
@@ -18,7 +19,7 @@ from lab.synthesis.arithmetic import Arithmetic, choose, use_threads
 from lab.synthesis.evaluate import evaluate, evaluate_inside, means
 from lab.track import runs
 from lab.track.groups import Group, all_rows, averaged, groups, objective_of, series_name, spread
-from lab.track.networks import predictor, rivals, store, trial_settings
+from lab.track.networks import linear_weights, predictor, rivals, store, trial_settings
 from lab.track.pictures import draw_slices
 from lab.track.plan import Plan, varied
 from lab.track.record import FACTS
@@ -47,22 +48,23 @@ def finish(plan: Plan, started: float) -> None:
             if run.data.tags.get("tested") != "yes":
                 test_trial(plan, run, arithmetic)
     rows = all_rows(made, lambda run: runs.read_table(run.info.run_id, TESTED))
-    tables = {part: pd.concat(rival_tables(plan, part).values(), ignore_index=True) for part in ("val", "test")}
+    weights = linear_weights(plan)
+    tables = {part: rival_table(plan, part, weights) for part in ("val", "test")}
     for part, table in tables.items():
         runs.log_table(plan.parent, table, RIVALS.format(part=part))
     patients = pd.concat([averaged(rows), tables["test"]], ignore_index=True)
     best = objective_of(made, plan.config.study.objective, lower=plan.lower)
     mark_best(plan, best)
     annotate(plan, made, best, tables["test"])
-    keep(plan, patients, made, rows)
+    keep(plan, patients, made, rows, weights)
     runs.log_table(plan.parent, true_scans(plan), "tables/true_scans.csv")
     reference = tables["val"].groupby("trial", sort=False)["mae_brain"].mean().to_dict()
     runs.log_text(plan.parent, json.dumps(facts(plan, made, best, reference), indent=2), FACTS)
-    draw_slices(plan, patients, made, arithmetic)
+    draw_slices(plan, patients, made, weights, arithmetic)
     write_report(plan.parent, seconds=time.monotonic() - started)
 
 
-def keep(plan: Plan, patients: pd.DataFrame, made: list[Group], rows: pd.DataFrame) -> None:
+def keep(plan: Plan, patients: pd.DataFrame, made: list[Group], rows: pd.DataFrame, weights: list[np.ndarray]) -> None:
     """The tables of which the report is made."""
     found = {"test_patients": patients, "trials": summary(made), "search": search_trials(plan)}
     if plan.config.study.repeats > 1 or plan.config.study.folds:
@@ -72,8 +74,8 @@ def keep(plan: Plan, patients: pd.DataFrame, made: list[Group], rows: pd.DataFra
     if smallest_patch(plan) is not None:
         for name, file in (("own_patch", OWN_PATCH), ("same_voxels", SAME_VOXELS)):
             found[name] = averaged(all_rows(made, partial(inside_table, name=file)))
-        beside = rival_tables(plan, "test", inside=smallest_patch(plan)).values()  # which have no patch of their own
-        found["same_voxels"] = pd.concat([found["same_voxels"], *beside], ignore_index=True)
+        beside = rival_table(plan, "test", weights, inside=smallest_patch(plan))  # which have no patch of their own
+        found["same_voxels"] = pd.concat([found["same_voxels"], beside], ignore_index=True)
     for name, table in found.items():
         if not table.empty:
             runs.log_table(plan.parent, table, f"tables/{name}.csv")
@@ -198,17 +200,17 @@ def smallest_patch(plan: Plan) -> int | None:
     return min((edge for edge in edges if edge is not None), default=None)
 
 
-def rival_tables(plan: Plan, part: str, *, inside: int | None = None) -> dict[str, pd.DataFrame]:
+def rival_table(plan: Plan, part: str, weights: list[np.ndarray], *, inside: int | None = None) -> pd.DataFrame:
     """The rivals' figures of every patient of one part, over all folds, in the long table's columns.
 
-    `inside` is the edge in voxels of a cube round the tumour to score in.
+    `weights` are `linear_weights`, `inside` is the edge in voxels of a cube round the tumour to score in.
     """
     found: dict[str, list[pd.DataFrame]] = {}
-    for fold in range(len(plan.splits)):
-        for name, (rival, cases) in rivals(plan, part, fold).items():
+    for fold, fitted in enumerate(weights):
+        for name, (rival, cases) in rivals(plan, part, fold, fitted).items():
             (table,) = evaluate_inside(rival, cases, [inside])
             found.setdefault(name, []).append(table.assign(trial=name, label=name, model=None, loss=None))
-    return {name: pd.concat(tables, ignore_index=True) for name, tables in found.items()}
+    return pd.concat([table for tables in found.values() for table in tables], ignore_index=True)
 
 
 def true_scans(plan: Plan) -> pd.DataFrame:

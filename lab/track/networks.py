@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from mlflow.entities import Run
 
 from lab.config import Config, override
@@ -44,10 +45,21 @@ def store(plan: Plan, run: Run, arithmetic: Arithmetic, *, patch: int | None = N
     )
 
 
-def rivals(plan: Plan, part: str, fold: int) -> dict[str, tuple[Rival, CaseStore]]:
-    """Name of each trivial rival, what it does, and the cases of one part with the inputs that it takes."""
+def linear_weights(plan: Plan) -> list[np.ndarray]:
+    """The linear regression of each fold, which reads all its training patients: once for all that it is judged on."""
+    data = plan.config.data
+    return [
+        fit_linear(plan.cohort, plan.cases("train", fold), inputs=data.inputs, target=data.target)
+        for fold in range(len(plan.splits))
+    ]
+
+
+def rivals(plan: Plan, part: str, fold: int, weights: np.ndarray) -> dict[str, tuple[Rival, CaseStore]]:
+    """Name of each trivial rival, what it does, and the cases of one part with the inputs that it takes.
+
+    `weights` are those of the fold's linear regression.
+    """
     data, cases = plan.config.data, plan.cases(part, fold)
-    weights = fit_linear(plan.cohort, plan.cases("train", fold), inputs=data.inputs, target=data.target)
     t1_only, all_inputs = (
         CaseStore(plan.cohort, cases, inputs=inputs, target=data.target, resident=False)
         for inputs in (("T1",), data.inputs)

@@ -20,11 +20,13 @@ from lab.track.plan import Plan
 from lab.track.trial import drawn
 
 
-def draw_slices(plan: Plan, patients: pd.DataFrame, made: list[Group], arithmetic: Arithmetic) -> None:
+def draw_slices(
+    plan: Plan, patients: pd.DataFrame, made: list[Group], weights: list[np.ndarray], arithmetic: Arithmetic
+) -> None:
     """Sheets of a few test patients with every network's image, as figures of the parent run."""
     losses = {group.label: group.loss for group in made}
     for why, case in chosen_cases(patients).items():
-        images = synthetic_images(plan, made, arithmetic, case)
+        images = synthetic_images(plan, made, weights, arithmetic, case)
         scores = {row.label: f"MAE {row.mae_brain:.3f}" for row in patients[patients["case_id"] == case].itertuples()}
         patient = drawn(plan.cohort, case, plan.config)
         sheet = slice_figure(patient, images, phantom=plan.cohort.phantom, scores=scores, groups=losses)
@@ -53,7 +55,9 @@ def chosen_cases(patients: pd.DataFrame) -> dict[str, str]:
     return chosen
 
 
-def synthetic_images(plan: Plan, made: list[Group], arithmetic: Arithmetic, case: str) -> dict[str, np.ndarray]:
+def synthetic_images(
+    plan: Plan, made: list[Group], weights: list[np.ndarray], arithmetic: Arithmetic, case: str
+) -> dict[str, np.ndarray]:
     """Label -> synthetic image (X, Y, Z) of a test patient, of every network and of the rivals."""
     fold = next(fold for fold in range(len(plan.splits)) if case in plan.cases("test", fold))
     images: dict[str, np.ndarray] = {}
@@ -61,7 +65,7 @@ def synthetic_images(plan: Plan, made: list[Group], arithmetic: Arithmetic, case
         run = next((run for run in group.runs if fold_of(run) == fold), None)
         if run is not None:
             images[group.label] = image(predictor(plan, run, arithmetic), store(plan, run, arithmetic), case)
-    for name, (rival, cases) in rivals(plan, "test", fold).items():
+    for name, (rival, cases) in rivals(plan, "test", fold, weights[fold]).items():
         images[name] = image(rival, cases, case)
     return images
 
