@@ -148,6 +148,39 @@ class StudyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClassifierConfig:
+    """How the classifier is trained and judged."""
+
+    label: Annotated[str, alias(aliases=("--label",))] = "enhancement"
+    """What to predict: `enhancement` (the expert label where the data set has one, else the paper's rule), `expert`,
+    `rule`, `grade` (IV against II and III, as in the paper), or a column of --labels with 0 and 1."""
+    labels: Annotated[Path | None, alias(aliases=("--labels",))] = None
+    """CSV with `case_id` or `patient_id` and the column that --label names."""
+    folds: Annotated[int, alias(aliases=("--folds",))] = 5
+    """Cross-validate over this many folds of patients; 0 is the one split of --data.split."""
+    repeats: Annotated[int, alias(aliases=("--repeats",))] = 4
+    """Deal the folds anew so many times."""
+    inner_folds: int = 5
+    """Folds of the training patients in which settings and threshold are chosen."""
+    trials: Annotated[int, alias(aliases=("--trials",))] = 20
+    """Settings tried in each split."""
+    classifiers: tuple[str, ...] = ("elastic_net", "random_forest", "gradient_boosting", "svm")
+    """Classifiers among which the search chooses."""
+    stability: float = 0.75
+    """Least ICC(3,1) of a feature under changed masks (Koo & Li 2016); 0 turns the filter off."""
+    stability_cases: int = 30
+    """Cases whose masks are changed, drawn at random; within a split only those of its training patients count."""
+    combat: Literal["", "vendor", "field_strength_t"] = ""
+    """Take away what differs between vendors or field strengths (ComBat), fitted on the training patients alone."""
+    shuffle_labels: bool = False
+    """Deal the labels at random: what is found then is chance, and must look like it."""
+    seed: Annotated[int, alias(aliases=("--seed",))] = 0
+    """Seed of folds, searches and refits."""
+    workers: Annotated[int | None, alias(aliases=("--workers",))] = None
+    """Splits that run side by side; by default one per core."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Config:
     """All settings of one experiment."""
 
@@ -157,6 +190,15 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RadiomicsConfig:
+    """All settings of the classifier arm."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    phantom: PhantomConfig = field(default_factory=lambda: PhantomConfig(subjects=100))
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
 
 
 PAPER = Config()

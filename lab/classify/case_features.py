@@ -50,11 +50,6 @@ class Job:
         """The case."""
         return str(self.cohort.index.index[0])
 
-    @property
-    def subject(self) -> Job:
-        """What `run_all` asks for the case id."""
-        return self
-
     @cached_property
     def recipe(self) -> list[Any]:
         """All that decides on the features beside sequence and voxels."""

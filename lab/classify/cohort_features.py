@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -18,8 +17,9 @@ from joblib import cpu_count
 from lab.classify.case_features import Job
 from lab.classify.features import PARAMETERS, load_extractor
 from lab.data.cohort import Cohort, read_index
+from lab.data.pool import run_all
 from lab.data.prepare import Progress
-from lab.data.workers import Record, run_all
+from lab.data.workers import Record
 
 WITH_CONTRAST = {"T1GD", "T1CE", "T1C", "T1POST"}
 KILLED = "its process was killed three times, probably for lack of memory; run again with fewer --processes"
@@ -72,9 +72,9 @@ def measure_cohort(
 
     for done, record in enumerate(records.values(), start=1):
         tell(done, record)
-    for record in run_all(cast(Any, waiting), max(1, processes or cpu_count())):
-        records[record["case_id"]] = record if "features" in record else {**record, "reason": KILLED, "features": {}}
-        tell(len(records), records[record["case_id"]])
+    for case_id, measured in run_all({job.case_id: job for job in waiting}, max(1, processes or cpu_count())):
+        records[case_id] = measured or {"case_id": case_id, "reason": KILLED, "features": {}}
+        tell(len(records), records[case_id])
     return _collect(cohort, records)
 
 

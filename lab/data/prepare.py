@@ -21,6 +21,7 @@ from lab.data import workers
 from lab.data.cases import REFERENCE, Recipe, channels
 from lab.data.cohort import COLUMNS, FORMAT, Cohort, check_fractions, is_cohort, open_cohort
 from lab.data.layouts import Subject, detect, find_subjects
+from lab.data.pool import run_all
 from lab.data.scans import read_spacing
 from lab.data.storage import write_atomically
 
@@ -28,6 +29,7 @@ Progress = Callable[[int, int, str], None]
 """Called with the number of subjects done, their total, and a line for the screen."""
 
 KNOWN = ("patient_id", "grade", "age", "sex", "idh", "codeletion", "vendor", "field_strength_t")
+KILLED = "its process was killed three times, probably for lack of memory; prepare again with fewer --processes"
 OURS = (".safetensors", ".json", ".tmp")
 SOFTWARE = ("numpy", "scipy", "nibabel", "nilearn", "safetensors")
 
@@ -147,9 +149,10 @@ def _prepare_all(
 
     for number, (case_id, record) in enumerate(records.items(), start=1):
         tell(number, case_id, record["row"])
-    for record in workers.run_all(waiting, max(1, processes)):
-        records[record["case_id"]] = record
-        tell(len(records), record["case_id"], record["row"])
+    for case_id, done in run_all({job.subject.case_id: job for job in waiting}, max(1, processes)):
+        record = done or {"case_id": case_id, "row": {"status": "left out", "reason": KILLED}}
+        records[case_id] = record
+        tell(len(records), case_id, record["row"])
     return records
 
 

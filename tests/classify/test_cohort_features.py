@@ -178,9 +178,8 @@ def test_a_feature_that_is_not_finite_leaves_the_case_out(tiny_cohort, small, tm
 
 def test_a_case_whose_process_dies_is_left_out(tiny_cohort, small, tmp_path, monkeypatch):
     def dying(jobs, processes):
-        for job in jobs:
-            died = {"case_id": job.subject.case_id, "row": {"status": "left out", "reason": "killed"}}
-            yield died if job.case_id == "EGD-0001" else job.run()
+        for case_id, job in jobs.items():
+            yield case_id, None if case_id == "EGD-0001" else job.run()
 
     monkeypatch.setattr(cohort_features, "run_all", dying)
     found = measure_cohort(tiny_cohort, ("T1",), tmp_path, parameters=small, processes=2)

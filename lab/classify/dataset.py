@@ -1,0 +1,75 @@
+"""What a classifier learns from: features, labels and what else is known, of the same cases."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pandas as pd
+
+CLINICAL = ("age", "sex", "grade", "idh", "codeletion", "vendor", "field_strength_t", "tumour_ml")
+"""Columns of a cohort's index that go along with the features."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Cases with features and a label; every table has the same index of case ids."""
+
+    features: pd.DataFrame
+    """(cases, features) float64, columns `<sequence>_<pyradiomics name>`, shape as `MASK_original_shape_...`."""
+    table: pd.DataFrame
+    """`patient_id`, `label` (0 or 1) and the columns of `CLINICAL`; unknown is NaN."""
+    event: str
+    """Label 1 in words that fit "48 enhancing"."""
+    name: str
+    """The data set, for people."""
+    phantom: bool
+    digest: str
+    """Over the cohort, the settings of the features and the labels."""
+    left_out: dict[str, str] = field(default_factory=dict)
+    """Case id -> why it is not here."""
+    perturbed: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """Mask change -> features of some of the cases under that change; empty without a stability filter."""
+
+    def __post_init__(self) -> None:
+        if list(self.features.index) != list(self.table.index):
+            raise ValueError("features and labels must be of the same cases, in the same order")
+        if not self.table["label"].isin((0, 1)).all():
+            raise ValueError("labels must be 0 or 1")
+
+    @property
+    def labels(self) -> pd.Series:
+        """0 or 1 by case."""
+        return self.table["label"].astype(int)
+
+    @property
+    def patients(self) -> pd.Series:
+        """Patient id by case."""
+        return self.table["patient_id"].astype(str)
+
+    def part(self, cases: Sequence[str]) -> Dataset:
+        """These cases only, in this order; the changed masks of others go too."""
+        kept = {
+            name: table.loc[[case for case in table.index if case in set(cases)]]
+            for name, table in self.perturbed.items()
+        }
+        found = list(cases)
+        return dataclasses.replace(self, features=self.features.loc[found], table=self.table.loc[found], perturbed=kept)
+
+    def with_features(self, columns: Iterable[str]) -> Dataset:
+        """Some of the features only."""
+        names = list(columns)
+        kept = {name: table[names] for name, table in self.perturbed.items()}
+        return dataclasses.replace(self, features=self.features[names], perturbed=kept)
+
+    def shuffled(self, seed: int) -> Dataset:
+        """Labels dealt anew over the patients: all that is found after this is chance.
+
+        Every case of a patient gets the label that was dealt to the patient's first.
+        """
+        first = self.table.groupby("patient_id", sort=True)["label"].first()
+        dealt = pd.Series(np.random.default_rng([seed, 4]).permutation(first.to_numpy()), index=first.index)
+        table = self.table.assign(label=self.table["patient_id"].map(dealt).astype(int))
+        return dataclasses.replace(self, table=table, digest=f"{self.digest}-shuffled-{seed}")
