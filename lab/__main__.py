@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -95,6 +95,81 @@ class Report:
             print(f"Copied to {self.out / 'report.html'}")
 
 
+@dataclass(frozen=True, kw_only=True)
+class Promote:
+    """Register the model of a run under a name and give it an alias: a network or a classifier."""
+
+    run_id: Annotated[str, tyro.conf.arg(name="run", metavar="RUN")]
+    """Id of a trial's or a study's run, or the name of a study: of a study the best is taken."""
+    name: str
+    """Name of the registered model."""
+    alias: Literal["challenger", "champion"] = "challenger"
+    """What the version is called from now on."""
+
+    def run(self) -> None:
+        """Promote, and say how the model is asked for."""
+        from lab.track.registry import promote
+        from lab.track.store import clear_errors
+
+        with clear_errors():
+            done = promote(self.run_id, self.name, self.alias)
+        before = f", which was version {done.before}" if done.before not in (None, done.version) else ""
+        print(f"{done.name} version {done.version} of run {done.run_id} is {done.alias} now{before}: {done.uri}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classify:
+    """Judge new patients with a registered classifier: probability, interval, distance from the training patients."""
+
+    model: str
+    """The model, such as models:/will-it-enhance@champion."""
+    data: Path | None = None
+    """Folder of patients in a known layout, or a CSV of paths; no scan with contrast agent is needed."""
+    t1: Path | None = None
+    """T1 of one patient."""
+    t2: Path | None = None
+    """T2 of one patient."""
+    flair: Path | None = None
+    """FLAIR of one patient."""
+    mask: Path | None = None
+    """Tumour mask of one patient."""
+    layout: Literal["auto", "egd", "brats2021", "brats2023", "csv"] = "auto"
+    """How DATA is laid out; `auto` looks."""
+    brain_mask: Literal["nonzero", "mni152"] | None = None
+    """`nonzero` for skull-stripped scans, `mni152` for scans in MNI152 space; by default as the layout says, and for a
+    patient given by paths as it was in training."""
+    out: Path | None = None
+    """Folder for predictions.csv, left_out.csv and model.json."""
+
+    def run(self) -> None:
+        """Judge every patient and say what came of it."""
+        one = {name: path for name, path in (("T1", self.t1), ("T2", self.t2), ("FLAIR", self.flair)) if path}
+        if (self.data is None) == (not one) or (self.data is not None and self.mask is not None):
+            raise ValueError("name either --data, or the images of one patient: --t1 --t2 --flair --mask")
+        if one and self.mask is None:
+            raise ValueError("--mask is needed: the features are those of the tumour")
+        from lab.data.contract import Contract, one_patient
+        from lab.data.layouts import Subject, find_subjects
+        from lab.track.classify_new import RESEARCH, classify, told, write
+        from lab.track.store import clear_errors
+
+        def patients(contract: Contract) -> list[Subject]:
+            if self.data is not None:
+                return find_subjects(self.data, self.layout)
+            return [one_patient("patient", one, self.mask, like=contract)]
+
+        with clear_errors():
+            judged = classify(self.model, patients, brain_mask=self.brain_mask)
+        for row in judged.table.itertuples():
+            print(told(row, judged.facts["event"]))
+        if self.out is not None:
+            write(judged, self.out)
+            print(f"Written to {self.out}")
+        print(RESEARCH)
+        if judged.table.empty:
+            raise ValueError(f"none of {len(judged.left_out)} patients could be judged")
+
+
 def _tell(done: int, total: int, line: str) -> None:
     print(f"[{done:>{len(str(total))}}/{total}] {line}", flush=True)
 
@@ -102,6 +177,7 @@ def _tell(done: int, total: int, line: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; a mistake of the user is one line on stderr and exit code 2."""
     commands: dict[str, Callable[..., Any]] = {"prepare": Prepare, "phantom": Phantom, "report": Report}
+    commands |= {"promote": Promote, "classify": Classify}
     command = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m lab", args=arguments)
     return explain(command.run, unit="case")
 

@@ -80,23 +80,14 @@ class Job:
         return cast(Record, self._gather(parts))
 
     def _measure(self, part: str, image: np.ndarray, tumour: np.ndarray) -> Record:
-        spacing_mm = self.cohort.spacing_mm
-        result: Record = {"reason": "", "features": {}}
+        values = None if part == SHAPE else image[self.cohort.channel(part)]
         try:
-            if part == SHAPE:
-                check_mask(tumour, self.extractor.settings)
-                features = extract(*to_images(tumour, tumour, spacing_mm), self.extractor, intensity=False)
-            else:
-                values = image[self.cohort.channel(part)]
-                _check_sequence(values, tumour)
-                features = extract(*to_images(values, tumour, spacing_mm), self.extractor, shape=False)
-            wrong = [name for name, value in features.items() if not np.isfinite(value)]
-            if wrong:
-                raise ValueError(f"{wrong[0]} is not finite ({len(wrong)} of {len(features)} features)")
-            result["features"] = {f"{part}_{name}": value for name, value in features.items()}
+            result: Record = {
+                "reason": "",
+                "features": measure_part(part, values, tumour, self.cohort.spacing_mm, self.extractor),
+            }
         except ValueError as error:
-            reason = " ".join(str(error).split())
-            result["reason"] = reason if part == SHAPE else f"{part}: {reason}"
+            result = {"reason": str(error), "features": {}}
         write_atomically(self._path(part), gzip.compress(json.dumps(result).encode(), compresslevel=1, mtime=0))
         return result
 
@@ -115,6 +106,33 @@ class Job:
     def _path(self, part: str) -> Path:
         channel = None if part == SHAPE else self.cohort.channel(part)
         return self.cache / f"{self.case_id}-{part}-{fingerprint([*self.recipe, part, channel], length=20)}.json.gz"
+
+
+def measure_part(
+    part: str,
+    values: np.ndarray | None,
+    tumour: np.ndarray,
+    spacing_mm: float,
+    extractor: RadiomicsFeatureExtractor,
+) -> dict[str, float]:
+    """Features of one sequence (X, Y, Z) inside a tumour (X, Y, Z) bool, or, without `values`, of the tumour's shape.
+
+    Named `<part>_<pyradiomics name>`. Raises ValueError with the reason where there are none.
+    """
+    try:
+        if values is None:
+            check_mask(tumour, extractor.settings)
+            features = extract(*to_images(tumour, tumour, spacing_mm), extractor, intensity=False)
+        else:
+            _check_sequence(values, tumour)
+            features = extract(*to_images(values, tumour, spacing_mm), extractor, shape=False)
+        wrong = [name for name, value in features.items() if not np.isfinite(value)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is not finite ({len(wrong)} of {len(features)} features)")
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(reason if values is None else f"{part}: {reason}") from None
+    return {f"{part}_{name}": value for name, value in features.items()}
 
 
 @cache

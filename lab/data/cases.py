@@ -71,8 +71,9 @@ def prepare_case(subject: Subject, recipe: Recipe) -> tuple[np.ndarray, np.ndarr
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
     names = [canonical(name) for name in recipe.channels]
-    contrast = image[names.index(canonical(recipe.target))].astype(np.float32) - image[names.index(REFERENCE)]
-    masks[(contrast > recipe.enhancement_threshold) & inside] |= ENHANCEMENT
+    if canonical(recipe.target) in names:  # else a new patient's case, without contrast agent
+        contrast = image[names.index(canonical(recipe.target))].astype(np.float32) - image[names.index(REFERENCE)]
+        masks[(contrast > recipe.enhancement_threshold) & inside] |= ENHANCEMENT
     return image, masks, _measure(subject, recipe, first.voxel_ml, brain, window, counts, masks)
 
 

@@ -60,7 +60,7 @@ def prepare(
     _make_output(out)
     with FileLock(out / ".lock"):
         jobs = [workers.Job(subject=subject, recipe=recipe, out=out) for subject in subjects]
-        records = _prepare_all(jobs, processes or settings.processes or _cores(), out, progress)
+        records = _prepare_all(jobs, processes or settings.processes or cores(), out, progress)
         index = _index(subjects, records)
         try:
             _check_classes(source, index, settings)
@@ -156,7 +156,8 @@ def _prepare_all(
     return records
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

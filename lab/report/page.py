@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from lab.report.comparisons import comparisons_html
 from lab.report.cost import short_number
-from lab.report.figures import png
+from lab.report.figures import DPI, png
 from lab.report.scorecard import scorecard_html
 from lab.report.spread import spread_html
 from lab.report.style import STYLE
@@ -60,17 +60,10 @@ def report_page(
     or folds give, `patches` the tables of a patch study, `floor` the MAE that noise leaves, `threshold` that of
     enhancement; sections without content are left out.
     """
-    heading = f"{title} (phantom)" if phantom else title
-    banner = (
-        '<p class="phantom">Phantom: every patient in this report is simulated. Nothing here is evidence about real '
-        "patients, and nothing is set beside published figures.</p>"
-        if phantom
-        else ""
-    )
     sections = {
         "Question": f'<p class="question">{escape(question)}</p>',
         "Findings": f"<ul>{''.join(f'<li>{escape(point)}</li>' for point in findings)}</ul>",
-        "What was run": _pairs(cohort),
+        "What was run": pairs_html(cohort),
         "Scores": as_html(table),
         "Enhancement": (
             "" if card is None else scorecard_html(card, phantom=phantom, floor=floor, threshold=threshold)
@@ -80,8 +73,20 @@ def report_page(
         "Paired tests and effect sizes": comparisons_html(tests, effects, names or {}, alpha=alpha),
         "Spread over seeds and folds": ("" if spread is None or spread.empty else spread_html(spread, phantom=phantom)),
         "Cost": _cost(trials),
-        "Settings": _pairs(settings),
+        "Settings": pairs_html(settings),
     }
+    return document(title, sections, phantom=phantom)
+
+
+def document(title: str, sections: Mapping[str, str], *, phantom: bool, style: str = "") -> str:
+    """A whole page from the HTML of its sections, with links to those that have any, and the word phantom where due."""
+    heading = f"{title} (phantom)" if phantom else title
+    banner = (
+        '<p class="phantom">Phantom: every patient in this report is simulated. Nothing here is evidence about real '
+        "patients, and nothing is set beside published figures.</p>"
+        if phantom
+        else ""
+    )
     sections = {name: content for name, content in sections.items() if content}
     links = "".join(f'<a href="#{_anchor(name)}">{escape(name)}</a>' for name in sections)
     body = "".join(
@@ -91,7 +96,7 @@ def report_page(
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(heading)}</title><style>{STYLE}</style></head>\n"
+        f"<title>{escape(heading)}</title><style>{STYLE}{style}</style></head>\n"
         f"<body><h1>{escape(heading)}</h1>{banner}<nav>{links}</nav>{body}</body></html>\n"
     )
 
@@ -112,20 +117,31 @@ def _figures(figures: Mapping[str, Figure | bytes]) -> str:
     numbers = {caption: picture for caption, picture in figures.items() if caption not in slices}
     groups = {"Slices": slices, "Numbers": numbers} if slices and numbers else {"": figures}
     return "".join(
-        (f"<h3>{name}</h3>" if name else "") + "".join(_figure(caption, picture) for caption, picture in group.items())
+        (f"<h3>{name}</h3>" if name else "")
+        + "".join(figure_html(caption, picture) for caption, picture in group.items())
         for name, group in groups.items()
     )
 
 
-def _figure(caption: str, picture: Figure | bytes) -> str:
-    data = base64.b64encode(picture if isinstance(picture, bytes) else png(picture)).decode()
+def figure_html(caption: str, picture: Figure | bytes, *, dpi: int | None = None) -> str:
+    """A figure with its caption, embedded, as wide as its inches; PNG bytes in their own pixels, or at `dpi`."""
+    data = picture if isinstance(picture, bytes) else png(picture)
     text = escape(caption, quote=True)
-    width = "" if isinstance(picture, bytes) else f' width="{96 * picture.get_size_inches()[0]:.0f}"'
-    image = f'<img alt="{text}"{width} src="data:image/png;base64,{data}">'
+    known = dpi or not isinstance(picture, bytes)
+    width = f' width="{96 * inches_wide(picture, dpi=dpi or DPI):.0f}"' if known else ""
+    image = f'<img alt="{text}"{width} src="data:image/png;base64,{base64.b64encode(data).decode()}">'
     return f'<figure><div class="scroll">{image}</div><figcaption>{text}</figcaption></figure>'
 
 
-def _pairs(values: Mapping[str, object]) -> str:
+def inches_wide(picture: Figure | bytes, *, dpi: int) -> float:
+    """Width of a figure, or of PNG bytes at so many dots an inch."""
+    if isinstance(picture, bytes):
+        return int.from_bytes(picture[16:20], "big") / dpi  # a PNG begins with its size
+    return float(picture.get_size_inches()[0])
+
+
+def pairs_html(values: Mapping[str, object]) -> str:
+    """Names and values as a list in columns."""
     rows = "".join(
         f"<div><dt>{escape(str(key))}</dt><dd>{escape(_value(value))}</dd></div>" for key, value in values.items()
     )

@@ -29,7 +29,8 @@ def roc_figure(
 ) -> Figure:
     """ROC curves by name (see `lab.classify.roc`), each with its band, and the AUC with every interval in the legend.
 
-    A mean over splits has its splits as thin lines behind it; of more than three curves only the first has a band.
+    A mean over splits has its splits as thin lines behind it; of more than three curves only the first has a band, and
+    the others are thin.
     `point` (what `at_threshold` gives) draws one operating point with its Wilson intervals as a cross. Raises
     ValueError where there is nothing to draw.
     """
@@ -48,9 +49,11 @@ def roc_figure(
             x, y = np.append(0.0, roc.grid), np.append(0.0, roc.sensitivity)
         else:
             x, y = roc.curves[0]
-        if len(rocs) <= FEW or name == next(iter(rocs)):
+        leads = len(rocs) <= FEW or name == next(iter(rocs))
+        if leads:
             axes.fill_between(roc.grid, roc.low, roc.high, color=colour, alpha=0.16, linewidth=0, zorder=1.5)
-        axes.plot(x, y, color=colour, linewidth=2.0, zorder=4, label=_roc_label(name, roc), solid_joinstyle="miter")
+        axes.plot(x, y, color=colour, linewidth=2.0 if leads else 1.2, zorder=4.5 if leads else 4,
+                  label=_roc_label(name, roc), solid_joinstyle="miter")  # fmt: skip
     if point is not None:
         _operating_point(axes, point, point_name)
     _unit_square(axes, "1 - specificity", "sensitivity")

@@ -2,28 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run
+from mlflow.exceptions import MlflowException
 from mlflow.utils.time import get_current_time_millis
 
 from lab.data.cohort import Cohort
-from lab.track.store import connect, experiment_id, git_state
+from lab.track.store import connect, experiment_id, git_state, store_trouble
 
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
 TEXTS = ("case_id", "patient_id", "trial", "label", "model", "model_id", "size")
 
 
-def find_or_create(experiment: str, name: str, *, identity: Mapping[str, str], parent: str | None = None) -> str:
+def find_or_create(
+    experiment: str,
+    name: str,
+    *,
+    identity: Mapping[str, str],
+    parent: str | None = None,
+    source: str | None = None,
+) -> str:
     """Id of the run whose tags equal `identity` (within `parent`), created under `name` where there is none.
 
-    That is how a study that is called again goes on in the same runs.
+    That is how a study that is called again goes on in the same runs. `source` is the script that is run, by default
+    the study of the experiment's name.
     """
     client, experiment_number = connect(), experiment_id(experiment)
     tags = dict(identity) | ({PARENT: parent} if parent else {})
@@ -35,8 +45,8 @@ def find_or_create(experiment: str, name: str, *, identity: Mapping[str, str], p
         if "failure" in found[0].data.tags:
             client.delete_tag(run_id, "failure")
         return run_id
-    source = {"mlflow.source.name": f"studies/{experiment}.py", "mlflow.source.type": "LOCAL"}
-    return client.create_run(experiment_number, tags=tags | source | git_state(), run_name=name).info.run_id
+    script = {"mlflow.source.name": source or f"studies/{experiment}.py", "mlflow.source.type": "LOCAL"}
+    return client.create_run(experiment_number, tags=tags | script | git_state(), run_name=name).info.run_id
 
 
 def children(experiment: str, parent: str) -> list[Run]:
@@ -130,3 +140,18 @@ def end(run_id: str, status: str, **tags: str) -> None:
     for key, value in tags.items():
         client.set_tag(run_id, key, value)
     client.set_terminated(run_id, status=status)
+
+
+@contextlib.contextmanager
+def ending(parent: str) -> Iterator[None]:
+    """Close the parent run however the study ends, so that it does not say RUNNING for ever."""
+    try:
+        yield
+    except (KeyboardInterrupt, Exception) as error:
+        stopped = isinstance(error, KeyboardInterrupt) or store_trouble(error)
+        with contextlib.suppress(Exception):  # best effort: the error itself says more
+            if not stopped:
+                end(parent, "FAILED", state="failed", failure=str(error)[:4000])
+            elif not isinstance(error.__cause__ or error, MlflowException):  # else it would be waited for once more
+                end(parent, "KILLED", state="interrupted")
+        raise

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import multiprocessing
 import signal
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pandas as pd
 from filelock import FileLock
-from mlflow.exceptions import MlflowException
 from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import Config, fingerprint, flatten, override
@@ -20,7 +17,7 @@ from lab.data.source import obtain
 from lab.synthesis.ssim import WINDOW
 from lab.track import runs
 from lab.track.plan import Plan, Study, varied
-from lab.track.store import RUNS, clear_errors, connect, store_trouble
+from lab.track.store import RUNS, clear_errors, connect
 from lab.track.trial import discard, patch_edge
 from lab.track.worker import search_winner, work, work_apart
 
@@ -51,7 +48,7 @@ def run(study: Study, config: Config) -> Plan:
     check_patches(study, config, cohort.spacing_mm)
     with clear_errors():
         plan = open_plan(study, config, cohort, splits)
-        with ending(plan.parent):
+        with runs.ending(plan.parent):
             train(plan, "grid", [slot.name for slot in plan.slots("grid")])
             if config.study.search and study.search is not None:
                 grid = len({slot.label for slot in plan.slots("grid")})
@@ -157,21 +154,6 @@ def study_key(config: Config, cohort: Cohort) -> str:
     left = ("data.path", "data.processes", "data.layout", "train.device")
     kept = {k: v for k, v in settings.items() if k not in left and not k.startswith(("study.", "phantom."))}
     return fingerprint([cohort.digest, kept, config.study.objective, config.study.folds])
-
-
-@contextlib.contextmanager
-def ending(parent: str) -> Iterator[None]:
-    """Close the parent run however the study ends, so that it does not say RUNNING for ever."""
-    try:
-        yield
-    except (KeyboardInterrupt, Exception) as error:
-        stopped = isinstance(error, KeyboardInterrupt) or store_trouble(error)
-        with contextlib.suppress(Exception):  # best effort: the error itself says more
-            if not stopped:
-                runs.end(parent, "FAILED", state="failed", failure=str(error)[:4000])
-            elif not isinstance(error.__cause__ or error, MlflowException):  # else it would be waited for once more
-                runs.end(parent, "KILLED", state="interrupted")
-        raise
 
 
 def work_through(plan: Plan, phase: str, slots: list[str]) -> None:

@@ -14,6 +14,7 @@ import torch
 from lab.config import Config, TrainConfig, flatten
 from lab.data.batches import CaseStore
 from lab.data.cohort import Cohort
+from lab.data.contract import Contract
 from lab.synthesis.arithmetic import Arithmetic, choose, reset_peak_memory, use_threads
 from lab.synthesis.evaluate import evaluate, means
 from lab.synthesis.infer import synthesise
@@ -176,16 +177,7 @@ def drawn(cohort: Cohort, case_id: str, config: Config) -> Any:
 
 def contract(config: Config, cohort: Cohort) -> dict[str, Any]:
     """How images are prepared for a network of this study; travels with its weights."""
-    data = config.data
-    return {
-        "inputs": list(data.inputs),
-        "target": data.target,
-        "spacing_mm": cohort.spacing_mm,
-        "shape": list(cohort.shape),
-        "preparation": cohort.manifest["settings"],
-        "cohort_digest": cohort.digest,
-        "phantom": cohort.phantom,
-    }
+    return Contract.of(cohort, config.data.inputs, config.data.target).as_dict()
 
 
 def as_json(config: Config) -> str:

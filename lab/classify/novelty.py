@@ -1,0 +1,81 @@
+"""How far is a patient from those that a classifier was trained on?
+
+Mahalanobis distance over the features that the classifier reads, and no others: they alone can lead it astray, and a
+thousand unused textures of a hundred patients would drown them in noise. The covariance is Ledoit & Wolf's (J
+Multivariate Analysis 2004), which exists for more features than patients. What a distance means is told by those of the
+training cases, each measured without its own patient: in-sample ones would be too short, and every new patient far.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from sklearn.covariance import LedoitWolf
+
+FAR = 0.975
+"""Beyond the distances of this share of the training cases a patient is far."""
+STRANGE, NAMED = 3.0, 3
+"""SDs from the training mean at which a feature is named, and how many are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Novelty:
+    """The distribution of the training cases over F features."""
+
+    features: tuple[str, ...]
+    mean: np.ndarray
+    """(F,), in the features' own units."""
+    sd: np.ndarray
+    precision: np.ndarray
+    """(F, F), inverse covariance of features in units of their SD."""
+    reference: np.ndarray
+    """(cases,) distances of training cases from the others, rising."""
+
+    def distances(self, cases: pd.DataFrame) -> np.ndarray:
+        """(cases,) Mahalanobis distances, in SDs; cases have all features without gaps."""
+        return _lengths(self.deviations(cases), self.precision)
+
+    def percentiles(self, cases: pd.DataFrame) -> np.ndarray:
+        """(cases,) share of the training cases that are nearer, in [0, 1]."""
+        return np.searchsorted(self.reference, self.distances(cases), side="left") / len(self.reference)
+
+    def deviations(self, cases: pd.DataFrame) -> np.ndarray:
+        """(cases, F) SDs from the training mean."""
+        return (cases[list(self.features)].to_numpy(np.float64) - self.mean) / self.sd
+
+    def strangest(self, cases: pd.DataFrame) -> list[str]:
+        """Of each case the features beyond 3 SDs in words, the strangest first, at most three; or ""."""
+        texts = []
+        for row in self.deviations(cases):
+            order = np.argsort(-np.abs(row), kind="stable")[:NAMED]
+            texts.append("; ".join(f"{self.features[n]} {row[n]:+.1f} SD" for n in order if abs(row[n]) > STRANGE))
+        return texts
+
+
+def fit_novelty(cases: pd.DataFrame, patients: np.ndarray) -> Novelty:
+    """From training cases (cases, features) without gaps and the patient of each. Raises ValueError below 3 of them."""
+    names = np.asarray(patients, str)
+    if np.unique(names).size < 3:
+        raise ValueError(f"a training distribution needs 3 patients; there are {np.unique(names).size}")
+    values = cases.to_numpy(np.float64)
+    reference = np.empty(len(values))
+    for patient in np.unique(names):
+        own = names == patient
+        mean, sd, precision = _distribution(values[~own])
+        reference[own] = _lengths((values[own] - mean) / sd, precision)
+    mean, sd, precision = _distribution(values)
+    return Novelty(
+        features=tuple(map(str, cases.columns)), mean=mean, sd=sd, precision=precision, reference=np.sort(reference)
+    )
+
+
+def _distribution(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    mean, sd = values.mean(axis=0), values.std(axis=0)
+    sd = np.where(sd > 0, sd, 1.0)
+    return mean, sd, LedoitWolf(assume_centered=True).fit((values - mean) / sd).precision_
+
+
+def _lengths(deviations: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", deviations, precision, deviations), 0))

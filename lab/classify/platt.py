@@ -1,0 +1,59 @@
+"""From a classifier's score to a probability: Platt's logistic line, fitted on scores of cases it was not trained on.
+
+Platt, Advances in Large Margin Classifiers 1999: targets are drawn a little in from 0 and 1, as one more case of each
+class would, so that scores that separate the classes completely still give a finite line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import expit
+from sklearn.linear_model import LogisticRegression
+
+WEAK = 100.0
+"""Inverse strength of the ridge on the slope, of scores in units of their SD."""
+FLATTEST = 1e-3
+"""The least slope, per SD of the scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """logit P(label = 1) = intercept + slope * score, slope > 0."""
+
+    slope: float
+    intercept: float
+
+    def logits(self, scores: np.ndarray) -> np.ndarray:
+        """Calibrated logits of scores, any shape."""
+        return self.intercept + self.slope * np.asarray(scores, np.float64)
+
+    def probabilities(self, scores: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities of scores, any shape."""
+        return expit(self.logits(scores))
+
+
+def platt(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> Line:
+    """The line through labels (N,) 0 or 1 and scores (N,), each counted `weights` (N,) times.
+
+    A line that would fall, from scores that rank the wrong way round by chance, is made (nearly) flat at the
+    prevalence: a cross-validation that failed does not turn a classifier over. Raises ValueError where a class is
+    missing.
+    """
+    positive = np.asarray(labels) == 1
+    counts = np.ones(positive.size) if weights is None else np.asarray(weights, np.float64)
+    ones, zeros = counts[positive].sum(), counts[~positive].sum()
+    if not (ones and zeros):
+        raise ValueError("a calibration needs cases with label 1 and with 0")
+    centre = float(np.average(scores, weights=counts))
+    spread = float(np.sqrt(np.average((scores - centre) ** 2, weights=counts))) or 1.0
+    standard = (np.asarray(scores, np.float64) - centre) / spread
+    target = np.where(positive, (ones + 1) / (ones + 2), 1 / (zeros + 2))
+    model = LogisticRegression(C=WEAK, max_iter=1000, tol=1e-8)
+    twice = np.repeat([1, 0], positive.size)
+    model.fit(np.tile(standard, 2)[:, None], twice, np.concatenate([counts * target, counts * (1 - target)]))
+    slope, intercept = float(model.coef_[0, 0]), float(model.intercept_[0])
+    if slope < FLATTEST:
+        slope, intercept = FLATTEST, float(np.log((ones + 1) / (zeros + 1)))
+    return Line(slope=slope / spread, intercept=intercept - slope * centre / spread)

@@ -1,0 +1,116 @@
+"""How hard WORC searches, and what of its own configuration that sets.
+
+WORC draws workflows at random (imputation, feature groups, scaling, selection, resampling, classifier), scores each on
+inner splits of the training patients and averages the posteriors of the best ones (Starmans et al., Scientific Reports
+2021, "Reproducible radiomics through automated machine learning").
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Route = Literal["features", "network", "images"]
+
+CLASSIFIERS = ("SVM", "RF", "LR", "LDA", "QDA", "GaussianNB", "AdaBoostClassifier", "XGBClassifier")
+"""WORC's own choice, all of which its search draws from."""
+LABEL = "Label"
+"""What the label is called inside WORC, whatever it means."""
+ESTIMATOR = "estimator_all_0.hdf5"
+PERFORMANCE, ROC, RANKED = "performance_all_0.json", "ROC_all_0.csv", "RankedPosteriors_all_0.csv"
+"""WORC's names of its outputs."""
+GROUPS = (
+    "orientation",
+    "texture_Gabor",
+    "texture_GLCMMS",
+    "texture_GLDZM",
+    "texture_NGLDM",
+    "texture_LBP",
+    "vessel",
+    "phase",
+    "fractal",
+    "location",
+    "rgrd",
+)
+"""Feature groups of WORC's that pyradiomics has nothing of: there is nothing to search in them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorcSettings:
+    """What decides on a WORC experiment, and at what cost."""
+
+    search: int = 1000
+    """Workflows drawn for each split."""
+    inner_splits: int = 5
+    """Random splits of the training patients on which every workflow is scored."""
+    inner_test: float = 0.2
+    """Share of the training patients that an inner split scores on."""
+    ensemble: int = 100
+    """Best workflows whose posteriors are averaged; no more than `search`."""
+    classifiers: tuple[str, ...] = CLASSIFIERS
+    """Classifiers to draw from, by WORC's names."""
+    route: Route = "features"
+    """`features`: WORC's search on our features, a process a split. `network`: the same through WORC's whole fastr
+    network. `images`: that network on images and masks, with features that WORC extracts itself."""
+    coarse: bool = True
+    """The images route only: WORC's small set of features (PREDICT's), not all that it can extract (hours)."""
+    seed: int = 0
+    """The same seed gives the same predictions."""
+    workers: int = 2
+    """Splits (or fastr's jobs) side by side; changes no result."""
+    timeout_s: float = 6 * 3600
+    """After this a split (`features`) or the whole network counts as failed."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.ensemble <= self.search:
+            raise ValueError(f"an ensemble of {self.ensemble} workflows out of {self.search}: take 1 to {self.search}")
+        if self.inner_splits < 1 or not 0 < self.inner_test < 1 or self.workers < 1 or self.timeout_s <= 0:
+            raise ValueError("WORC needs at least one inner split, a share of them in (0, 1), a worker and some time")
+        unknown = sorted(set(self.classifiers) - set(CLASSIFIERS))
+        if unknown or not self.classifiers:
+            raise ValueError(f"unknown WORC classifier {', '.join(unknown)}; there are {', '.join(CLASSIFIERS)}")
+
+
+FULL = WorcSettings()
+"""WORC's own defaults. With 100 patients and 3362 features a fit takes 0.2 s, so that the 5000 fits and 100 refits of a
+split take 20 minutes: 20 splits (5 folds, 4 repeats) are three to four hours on 2 cores."""
+QUICK = WorcSettings(search=30, inner_splits=3, ensemble=10, timeout_s=1800)
+"""90 fits and 10 refits a split, 25 s of one core: the same 20 splits in five minutes on 2 cores. Three inner splits,
+because the best of 30 workflows on one small validation set would be chance. It shows that all works and roughly where
+WORC ends; a figure to be published wants FULL."""
+
+
+def configuration(settings: WorcSettings, *, complete: bool = False) -> dict[str, dict[str, str]]:
+    """What differs from WORC's defaults, by section and name of its configuration.
+
+    `complete` features have no value missing: then nothing is imputed, which changes no result and saves half the time.
+    """
+    images = settings.route == "images"
+    changes: dict[str, dict[str, str]] = {
+        # fingerprinting would turn slow features on again
+        "General": {"Fingerprint": "False", "tempsave": str(settings.route != "features"), "Joblib_ncores": "1"},
+        "CrossValidation": {"fixed_seed": "False"},
+        "HyperOptimization": {
+            "N_iterations": str(settings.search),
+            "n_splits": str(settings.inner_splits),
+            "test_size": str(settings.inner_test),
+            "maxlen": str(settings.search),  # keeps the scores of all, so that those without one can be counted
+            "fix_random_seed": "True",
+            "n_jobspercore": str(settings.search),
+        },
+        "Classification": {
+            "classifiers": ", ".join(settings.classifiers),
+            "fastr_plugin": "LinearExecution" if settings.route == "features" else "ProcessPoolExecution",
+        },
+        "Imputation": {
+            "use": str(images or not complete),
+            "strategy": "mean, median, most_frequent, constant, knn",
+        },
+        "Resampling": {"Use": "0.20"},
+        "Ensemble": {"Method": "top_N", "Size": str(settings.ensemble)},
+        "SelectFeatGroup": {"toolbox": "All"},
+    }
+    if not images:
+        changes["SelectFeatGroup"] |= {f"{group}_features": "False" for group in GROUPS}
+        changes["SelectFeatGroup"] |= {"log_features": "True, False"}
+    return changes

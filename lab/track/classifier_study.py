@@ -1,0 +1,137 @@
+"""The classifier study from features to report: ours and the rivals on all splits, and the model for new patients."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lab.classify.dataset import Dataset
+from lab.classify.fitted import Final
+from lab.classify.learning import summarise_learning
+from lab.classify.methods import OURS
+from lab.classify.nested import NestedSettings, SplitResult
+from lab.classify.pipeline import frame
+from lab.classify.results import suspicion
+from lab.classify.rivals import rival_datasets, rivals_left_out
+from lab.config import RadiomicsConfig
+from lab.data.contract import Contract
+from lab.track import runs
+from lab.track.arm import Arm, Material, gather, open_arm
+from lab.track.assessed import draw_features, keep
+from lab.track.classifier_package import log_classifier
+from lab.track.classifier_report import write_classifier_report
+from lab.track.nested_run import TRIALS, log_trials, make_final, run_splits, settings_of
+from lab.track.store import clear_errors, connect
+
+NAME = "classifier"
+QUESTION = "Can T1, T2 and FLAIR tell tumours that are {event} from the others, better than size, age or one sequence?"
+
+
+def run(settings: RadiomicsConfig) -> str:
+    """Run or continue the study; returns the id of its run.
+
+    What was finished stays, split by split. Raises ValueError or an OSError where data or settings do not allow it.
+    """
+    started = time.monotonic()
+    with clear_errors():
+        material = gather(settings)
+        arm, _ = nested_arm(material)
+        with runs.ending(arm.parent):
+            write_classifier_report(arm.parent, seconds=time.monotonic() - started)
+    return arm.parent
+
+
+def nested_arm(material: Material) -> tuple[Arm, pd.DataFrame]:
+    """The study's own part, without its report: the run with all tables on it, and the predictions of every method."""
+    arm = open_arm(material, NAME, QUESTION.format(event=material.dataset.event), source="studies/classifier.py")
+    with runs.ending(arm.parent):
+        methods = methods_of(arm)
+        print(f"{len(methods)} methods on {len(arm.splits)} splits: {', '.join(methods)}", flush=True)
+        results = run_splits(arm, methods)
+        predictions = pd.concat([result.predictions for result in results], ignore_index=True)
+        ours = [result for result in results if result.method == OURS]
+        tables = {"importances": importances(ours), "settings": settings_table(ours)}
+        if len(ours) > 1:
+            tables["learning"] = learning(ours)
+        if not arm.settings.classifier.shuffle_labels:
+            keep_final(arm)
+        suspected = suspicion(ours)
+        keep(arm, predictions, tables, warnings=[suspected] if suspected else [])
+        draw_features(arm, tables["importances"])
+    return arm, predictions
+
+
+def methods_of(arm: Arm) -> dict[str, tuple[Dataset, NestedSettings]]:
+    """Ours and the rivals, each with what it learns from; who cannot take part is said."""
+    settings = settings_of(arm)
+    for method, reason in rivals_left_out(arm.dataset).items():
+        print(f"  without {method}: {reason}", flush=True)
+    rivals = {
+        method: (dataset, dataclasses.replace(settings, **changes))
+        for method, (dataset, changes) in rival_datasets(arm.dataset).items()
+    }
+    return {OURS: (arm.dataset, settings), **rivals}
+
+
+def importances(ours: Sequence[SplitResult]) -> pd.DataFrame:
+    """Of each split the features chosen and what permuting them costs: repeat, fold, feature, importance."""
+    return pd.concat(
+        [result.chosen.assign(repeat=result.split.repeat, fold=result.split.fold) for result in ours], ignore_index=True
+    )[["repeat", "fold", "feature", "importance"]]
+
+
+def settings_table(ours: Sequence[SplitResult]) -> pd.DataFrame:
+    """Of each split what the search chose: repeat, fold, inner_auc, threshold, seconds and the settings."""
+    rows = [
+        {
+            "repeat": result.split.repeat,
+            "fold": result.split.fold,
+            "inner_auc": result.inner_auc,
+            "threshold": result.threshold,
+            "seconds": result.seconds,
+            **result.params,
+        }
+        for result in ours
+    ]
+    return pd.DataFrame(rows)
+
+
+def learning(ours: Sequence[SplitResult]) -> pd.DataFrame:
+    """Mean AUC over splits at each size of the training set: n, mean, low, high, seeds (splits)."""
+    tables = []
+    for number, result in enumerate(ours):
+        tested = int(result.predictions["test"].iloc[0])
+        tables.append(result.learning.assign(seed=number, test=tested, place=range(len(result.learning))))
+    curve = pd.concat(tables, ignore_index=True)
+    curve["n"] = curve.groupby("place")["n"].transform("mean").round().astype(int)  # splits differ by a patient
+    return summarise_learning(curve)
+
+
+def keep_final(arm: Arm) -> None:
+    """The classifier for new patients as a run of its own, with its search and the model; tagged on the study's too."""
+    folder = arm.folder / "final"
+    try:
+        final = Final.load(folder)
+    except (OSError, ValueError):
+        print("  searching for and fitting the classifier for new patients on all of them", flush=True)
+        final = make_final(arm, folder)
+    facts, dataset = final.facts, arm.dataset
+    identity = {"study_key": arm.identity, "role": "final"}
+    run_id = runs.find_or_create(arm.name, "final, on everybody", identity=identity, parent=arm.parent)
+    if connect().get_run(run_id).data.tags.get("state") != "finished":
+        log_trials(arm, run_id, pd.read_csv(folder / TRIALS), "final")
+        data = arm.settings.data
+        example = frame(dataset, facts.combat).median(numeric_only=True).to_frame().T
+        if facts.combat:
+            example[facts.combat] = str(frame(dataset, facts.combat)[facts.combat].mode().iloc[0])
+        uri = log_classifier(run_id, folder, Contract.of(arm.cohort, data.inputs, data.target), example)
+        tags = {"model_uri": uri, "kind": "classifier", "event": dataset.event, "phantom": dataset.phantom}
+        tags |= {"cohort_digest": arm.cohort.digest, "seed": arm.settings.classifier.seed, "label": OURS}
+        runs.log_settings(run_id, facts.params, tags)
+        runs.log_settings(arm.parent, {}, tags)
+        if not runs.logged_steps(run_id, "val/auc"):
+            runs.log_metrics(run_id, {"val/auc": facts.inner_auc, "val/threshold": facts.threshold})
+    runs.end(run_id, "FINISHED", state="finished")

@@ -1,0 +1,51 @@
+"""All methods on one page: the classifier study, WORC and what networks draw, on the same patients and splits."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+import pandas as pd
+
+from lab.classify.worc_settings import WorcSettings
+from lab.config import RadiomicsConfig
+from lab.track import runs
+from lab.track.arm import gather, open_arm
+from lab.track.assessed import draw_features, keep, own_tables
+from lab.track.classifier_report import write_classifier_report
+from lab.track.classifier_study import nested_arm
+from lab.track.store import clear_errors
+from lab.track.synthetic import synthetic_scores
+from lab.track.worc_study import NOT_RESULTS, without_ours, worc_arm
+
+NAME = "compare"
+QUESTION = (
+    "Which method tells tumours that are {event} from the others best: WORC, our own classifier or a simple rival?"
+)
+
+
+def run(settings: RadiomicsConfig, worc: WorcSettings, synthesis: Sequence[str] = ()) -> str:
+    """Run what is missing of both classifiers, set everything side by side; returns the id of the comparison's run.
+
+    Raises ValueError or an OSError as its parts do.
+    """
+    started = time.monotonic()
+    with clear_errors():
+        material = gather(settings)
+        drawn = [synthetic_scores(name, material.dataset) for name in synthesis]  # mistakes are told before the work
+        own = {f"worc.{k}": v for k, v in dataclasses.asdict(worc).items() if k not in NOT_RESULTS}
+        if synthesis:
+            own["synthesis"] = ", ".join(synthesis)
+        question = QUESTION.format(event=material.dataset.event)
+        arm = open_arm(material, NAME, question, source="radiomics/compare.py", own=own)
+        with runs.ending(arm.parent):
+            ours, predictions = nested_arm(material)
+            plain = dataclasses.replace(material, settings=without_ours(material.settings))
+            theirs, by_worc = worc_arm(plain, worc)
+            runs.log_settings(arm.parent, {}, {"classifier_run": ours.parent, "worc_run": theirs.parent})
+            tables = own_tables(ours.parent) | own_tables(theirs.parent)
+            keep(arm, pd.concat([predictions, by_worc, *drawn], ignore_index=True), tables)
+            draw_features(arm, tables["importances"])
+            write_classifier_report(arm.parent, seconds=time.monotonic() - started)
+    return arm.parent

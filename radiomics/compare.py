@@ -1,0 +1,55 @@
+"""WORC, our own classifier and the rivals on the same patients and splits, on one page: which is better than which?
+
+    python radiomics/compare.py --quick                            100 phantom patients
+    python radiomics/compare.py --data PATH --quick                EGD, BraTS, a CSV of paths or a prepared cohort
+    python radiomics/compare.py --data PATH --synthesis RUN        and the enhancing volume that a network draws
+
+Rivals:  tumour volume, age and sex, one sequence alone; with --synthesis the volume that the best network of a study
+         (or that of a trial) draws in its test patients, so that both arms stand on one axis
+Tests:   DeLong's, on the patients that both have scored, corrected after Holm
+Again:   what studies/classifier.py and radiomics/run_worc.py have done with the same settings is not done again
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from typing import Annotated
+
+import tyro
+
+from lab.config import RadiomicsConfig
+from lab.track.command import explain
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Compare(RadiomicsConfig):
+    """WORC, our own classifier and the rivals on the same patients and splits."""
+
+    quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """A twentieth of WORC's search."""
+    search: int | None = None
+    """Workflows that WORC draws for each split; by default 1000, with --quick 50."""
+    synthesis: tuple[str, ...] = ()
+    """Studies of networks, by name or run id, or their trials: the volume that their networks draw is a rival."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compare, running what is missing; a mistake of the user is one line on stderr and exit code 2."""
+    settings = tyro.cli(Compare, args=arguments, description=__doc__)
+    return explain(lambda: run(settings), unit="split")
+
+
+def run(settings: Compare) -> None:
+    """The settings as the lab has them, and the comparison."""
+    fields = {item.name: getattr(settings, item.name) for item in dataclasses.fields(RadiomicsConfig)}
+
+    from lab.track.compare_study import run as run_study  # late, so that --help answers at once
+    from lab.track.worc_study import preset
+
+    worc = preset(quick=settings.quick, search=settings.search, seed=settings.classifier.seed)
+    run_study(RadiomicsConfig(**fields), worc, settings.synthesis)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,211 @@
+"""One split from search to predictions: its table, its way to disk, its inner figures against plain scikit-learn."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from learnable import make_dataset, random_search
+from scipy.special import expit
+
+from lab.classify.auc import auc
+from lab.classify.importance import permutation_importance
+from lab.classify.inner import InnerFolds, NestedSettings, best_trial, patient_auc
+from lab.classify.nested import run_split, split_seed
+from lab.classify.pipeline import build, score
+from lab.classify.platt import platt
+from lab.classify.results import SplitResult, suspicion
+from lab.classify.splits import make_splits
+
+FRACTIONS = (0.7, 0.15, 0.15)
+SETTINGS = NestedSettings(classifiers=("elastic_net", "svm", "random_forest"), trials=4, inner_folds=3, seed=2)
+
+
+@pytest.fixture(scope="module")
+def data():
+    return make_dataset(perturbed=True)
+
+
+@pytest.fixture(scope="module")
+def split(data):
+    return make_splits(data, folds=4, repeats=1, fractions=FRACTIONS, seed=0)[1]
+
+
+@pytest.fixture(scope="module")
+def result(data, split):
+    return run_split(data, split, SETTINGS, random_search)
+
+
+def test_the_predictions_are_the_table_that_all_methods_give(data, split, result):
+    found = result.predictions
+    columns = ["method", "repeat", "fold", "case_id", "patient_id", "label", "score", "threshold", "train", "test"]
+    assert found.columns.tolist() == columns
+    assert found["case_id"].tolist() == list(split.test)
+    assert (found["train"] == 45).all()
+    assert (found["test"] == 15).all()
+    assert found["score"].between(0, 1).all()
+    assert (found["label"].to_numpy() == data.labels.loc[list(split.test)]).all()
+    assert result.test_auc > 0.8
+    assert result.inner_auc > 0.8
+    assert 0 < result.threshold < 1
+    assert found["score"].between(0.02, 0.98).mean() > 0.5  # calibrated, not pressed to the ends
+
+
+def test_informative_features_are_found(result):
+    top = result.chosen["feature"].head(3).str.extract(r"F(\d+)$")[0].astype(int)
+    assert set(top) & {0, 1, 2}
+    assert result.chosen["importance"].iloc[0] > 0.03
+
+
+def test_the_learning_curve_grows_in_patients(result):
+    assert result.learning["n"].tolist() == [18, 27, 36, 45]
+    assert result.learning["score"].iloc[-1] == pytest.approx(result.test_auc)
+
+
+def test_twice_the_same(data, split, result):
+    again = run_split(data, split, SETTINGS, random_search)
+    assert again.params == result.params
+    assert again.line == result.line
+    pd.testing.assert_frame_equal(again.predictions, result.predictions, check_exact=True)
+    pd.testing.assert_frame_equal(again.chosen, result.chosen, check_exact=True)
+
+
+def test_to_disk_and_back(result):
+    found = SplitResult.from_json(result.to_json())
+    for table in ("predictions", "trials", "chosen", "learning"):
+        pd.testing.assert_frame_equal(getattr(found, table), getattr(result, table), check_exact=True)
+    assert found.split == result.split
+    assert (found.params, found.line, found.threshold) == (result.params, result.line, result.threshold)
+    assert found.to_json() == result.to_json()
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1]", '{"split": {"repeat": 1}}'])
+def test_other_texts_are_no_results(text):
+    with pytest.raises(ValueError, match="not the result of a split"):
+        SplitResult.from_json(text)
+
+
+def test_a_result_without_a_number_is_refused(result):
+    record = json.loads(result.to_json())
+    del record["threshold"]
+    with pytest.raises(ValueError, match="threshold"):
+        SplitResult.from_json(json.dumps(record))
+
+
+@pytest.mark.parametrize("combat", ["", "vendor"])
+def test_what_is_kept_between_trials_changes_no_figure(data, combat):
+    """Each fold's whole pipeline by scikit-learn alone, twice with other params, gives the same AUC."""
+    folds = InnerFolds(data, dataclasses.replace(SETTINGS, combat=combat), seed=7)
+    for scaler, ranking, count in (("robust", "auc", 5), ("standard", "anova", 9), ("robust", "auc", 3)):
+        params = {"classifier": "svm", "svm_kernel": "rbf", "svm_c": 1.0}
+        params |= {"scaler": scaler, "ranking": ranking, "features": count, "correlation_limit": 0.9}
+        plain = []
+        for fit, held in folds.parts:
+            pipeline = build(params, stability=data.perturbed, threshold=0.75, combat=combat, seed=7)
+            pipeline.fit(folds.cases.iloc[fit], folds.labels[fit])
+            plain.append(auc(folds.labels[held], score(pipeline, folds.cases.iloc[held])))
+        assert folds.mean_auc(params) == np.mean(plain)
+
+
+def test_inner_folds_are_stratified_and_of_training_patients_only(data, split):
+    folds = InnerFolds(data.part(split.train), SETTINGS, seed=0)
+    held = np.concatenate([one for _, one in folds.parts])
+    assert sorted(held) == list(range(len(split.train)))
+    assert all(7 <= folds.labels[one].sum() <= 8 for _, one in folds.parts)
+
+
+def test_too_few_patients_of_a_class_are_named():
+    data = make_dataset(patients=20)
+    few = data.part([case for case in data.table.index if data.labels[case] == 0 or case == "P001-0"])
+    with pytest.raises(ValueError, match="1 of 11 training patients are enhancing"):
+        InnerFolds(few, SETTINGS, seed=0)
+
+
+def test_few_patients_of_a_class_give_fewer_folds():
+    data = make_dataset(patients=20)
+    ones = list(data.table.index[data.labels == 1][:2])
+    few = data.part([*data.table.index[data.labels == 0], *ones])
+    assert len(InnerFolds(few, SETTINGS, seed=0).parts) == 2
+
+
+def test_the_best_trial_is_the_first_of_the_highest():
+    trials = pd.DataFrame({"number": [2, 0, 1, 3], "value": [0.8, 0.7, 0.8, np.nan], "a": [1.0, 2.0, 3.0, 4.0]})
+    assert best_trial(trials)["a"] == 3.0
+    with pytest.raises(ValueError, match="none of 4 trials"):
+        best_trial(trials.assign(value=np.nan))
+
+
+def test_patients_count_once():
+    patients, labels = np.array(["a", "a", "b", "c"]), np.array([1, 1, 0, 0])
+    assert patient_auc(patients, labels, np.array([0.9, 0.1, 0.4, 0.6])) == 0.5  # mean of a is 0.5
+    with pytest.raises(ValueError, match="patient a has label 0"):
+        patient_auc(patients, np.array([1, 0, 0, 0]), np.ones(4))
+
+
+def test_the_classifier_without_settings_is_not_searched(data, split):
+    def never(*_):
+        raise AssertionError
+
+    one = dataclasses.replace(SETTINGS, classifiers=("logistic",), stability=0.0)
+    few = data.with_features(data.features.columns[:2])
+    found = run_split(few, split, one, never, method="tumour volume")
+    assert len(found.trials) == 1
+    assert found.params == {"classifier": "logistic"}
+    assert (found.predictions["method"] == "tumour volume").all()
+
+
+def test_splits_have_seeds_of_their_own(data):
+    splits = make_splits(data, folds=4, repeats=3, fractions=FRACTIONS, seed=0)
+    assert len({split_seed(0, one) for one in splits}) == 12
+
+
+def test_the_calibration_finds_a_known_line():
+    rng = np.random.default_rng(0)
+    scores = rng.normal(2, 3, 20000)
+    labels = rng.uniform(size=20000) < expit(-1 + 0.7 * scores)
+    line = platt(labels, scores)
+    assert line.slope == pytest.approx(0.7, abs=0.03)
+    assert line.intercept == pytest.approx(-1, abs=0.08)
+
+
+def test_separable_and_reversed_scores_give_a_sane_line():
+    labels = np.repeat([0, 1], 20)
+    separable = platt(labels, np.arange(40.0))
+    assert 0.001 < separable.probabilities(np.zeros(1))[0] < 0.1
+    reverse = platt(labels, -np.arange(40.0))
+    assert reverse.slope > 0
+    assert reverse.probabilities(-np.arange(40.0)) == pytest.approx(np.full(40, 0.5), abs=0.01)
+    constant = platt(labels, np.ones(40))
+    assert constant.probabilities(np.ones(1))[0] == pytest.approx(0.5)
+    with pytest.raises(ValueError, match="with label 1 and with 0"):
+        platt(np.ones(3), np.arange(3.0))
+
+
+def test_weights_are_copies():
+    labels, scores = np.array([0, 0, 1, 1, 0, 1]), np.array([0.0, 1, 2, 3, 2, 1])
+    weighted = platt(labels, scores, np.array([2.0, 1, 1, 3, 1, 1]))
+    copied = platt(labels[[0, 0, 1, 2, 3, 3, 3, 4, 5]], scores[[0, 0, 1, 2, 3, 3, 3, 4, 5]])
+    assert weighted.slope == pytest.approx(copied.slope, rel=1e-4)
+    assert weighted.intercept == pytest.approx(copied.intercept, rel=1e-3)
+
+
+def test_importance_is_the_drop_of_the_auc():
+    data = make_dataset(features=3, informative=1, effect=4.0)
+    pipeline = build({"classifier": "logistic"}).fit(data.features, data.labels)
+    found = permutation_importance(
+        pipeline, data.features, data.labels.to_numpy(), data.patients.to_numpy(), seed=0, repeats=30
+    )
+    found = found.set_index("feature")["importance"]
+    assert found.iloc[0] == pytest.approx(0.5, abs=0.06)  # all is in one feature
+    assert found.index[0].endswith("F0")
+    assert np.abs(found.iloc[1:]).max() < 0.05
+
+
+def test_an_inner_auc_far_above_the_test_auc_is_told(result):
+    assert suspicion([]) == ""
+    assert suspicion([result]) == ""
+    wrong = dataclasses.replace(result, predictions=result.predictions.assign(score=0.5))
+    assert "a feature may hold the label" in suspicion([wrong])
