@@ -79,18 +79,19 @@ class Report:
     """Write the report of a finished study anew, from what the tracking store holds and nothing else."""
 
     study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
-    """Name of the study (its newest run that has come to its end), or the id of its run."""
+    """Name of the study (architecture, losses, classifier, worc, compare ...: its newest run that has come to its end),
+    or the id of its run."""
     out: Path | None = None
     """Folder for a copy of the page, the tables and the figures; the study's run gets them in any case."""
 
     def run(self) -> None:
         """Write it and say where it is."""
         from lab.track.record import find_study
-        from lab.track.report import write_report
         from lab.track.store import clear_errors
+        from lab.track.writers import write
 
         with clear_errors():
-            write_report(find_study(self.study), out=self.out)
+            write(find_study(self.study), out=self.out)
         if self.out is not None:
             print(f"Copied to {self.out / 'report.html'}")
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from lab.classify.stability import icc_3_1
+from lab.classify.icc import icc_3_1
 
 StabilityTables = Mapping[str, pd.DataFrame]
 """Mask change -> features of some cases under it."""
@@ -48,14 +48,14 @@ class StabilityFilter(TransformerMixin, BaseEstimator):
         if len(cases) < FEWEST_CASES:
             raise ValueError(
                 f"the stability filter needs {FEWEST_CASES} training cases with every changed mask, {len(cases)} have "
-                "them: measure more cases (--stability-cases) or switch it off (--stability 0)"
+                "them: measure more cases (--classifier.stability-cases) or switch it off (--classifier.stability 0)"
             )
         ratings = np.stack([table.loc[cases, names].to_numpy(np.float64) for table in tables.values()], axis=1)
         icc, _, _ = icc_3_1(ratings)
         dropped = {name for name, value in zip(names, icc) if not value >= self.threshold}
         self.columns_ = [str(name) for name in X.columns if name not in dropped]
         if len(names) and len(dropped) == len(names):
-            raise ValueError(f"no feature has an ICC of {self.threshold:g} or more: lower --stability")
+            raise ValueError(f"no feature has an ICC of {self.threshold:g} or more: lower --classifier.stability")
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:

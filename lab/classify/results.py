@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lab.classify.assess_sample import hanley_mcneil
 from lab.classify.inner import patient_auc
 from lab.classify.platt import Line
 from lab.classify.space import Params
@@ -81,15 +82,21 @@ class SplitResult:
 
 
 def suspicion(results: list[SplitResult]) -> str:
-    """Why the inner AUCs of a cross-validation are not to be believed, or ""."""
+    """Why the inner AUCs of a cross-validation are not to be believed, or "".
+
+    The gap to the test AUC must be wider than two standard errors of an AUC of so many patients, too.
+    """
     if not results:
         return ""
     inner, test = (float(np.mean([getattr(one, name) for one in results])) for name in ("inner_auc", "test_auc"))
-    if inner - test <= GAP:
+    labels = pd.concat([one.predictions for one in results]).groupby("patient_id")["label"].max()
+    events = int(labels.sum())
+    error = hanley_mcneil(test, events, len(labels) - events) if 0 < events < len(labels) else 0.0
+    if inner - test <= max(GAP, 2 * error):
         return ""
     return (
-        f"the inner AUC is {inner:.2f} but the test AUC {test:.2f} (mean of {len(results)} splits): a feature may hold "
-        "the label in the training cases, or the search is too large for so few patients"
+        f"The inner AUC is {inner:.2f} but the test AUC {test:.2f} (mean of {len(results)} splits): a feature may hold "
+        "the label in the training cases, or the search is too large for so few patients."
     )
 
 

@@ -153,7 +153,7 @@ def artifact(run_id: str, name: str) -> str:
 
 
 def _predictions(tables: Path) -> pd.DataFrame:
-    return pd.read_csv(tables / "predictions.csv", dtype=dict.fromkeys(runs.TEXTS, str))
+    return pd.read_csv(tables / "predictions.csv", dtype={"case_id": str, "patient_id": str})
 
 
 def _table(tables: Path, name: str) -> pd.DataFrame | None:

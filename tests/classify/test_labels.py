@@ -30,7 +30,7 @@ def test_the_rule_asks_for_a_volume(tiny_cohort):
 
 
 def test_an_expert_label_that_nobody_has_is_an_error(tiny_cohort):
-    with pytest.raises(ValueError, match="no case has one .no expert label of enhancing tumour"):
+    with pytest.raises(ValueError, match=r"no case has one .no expert label of enhancing tumour"):
         read_labels(tiny_cohort, "expert")
 
 

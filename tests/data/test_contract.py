@@ -31,7 +31,7 @@ def test_a_patient_without_contrast_agent_is_prepared_the_same(tiny_phantom, tin
 
 def test_it_travels_as_json(contract):
     assert Contract.read(json.loads(json.dumps(contract.as_dict()))) == contract
-    with pytest.raises(ValueError, match="does not say how its images were prepared .KeyError.'spacing_mm'"):
+    with pytest.raises(ValueError, match=r"does not say how its images were prepared .KeyError.'spacing_mm'"):
         Contract.read({"shape": [1, 2, 3], "inputs": [], "target": "T1GD"})
 
 
@@ -65,5 +65,5 @@ def test_one_patient_by_paths(tiny_phantom, contract):
 def test_a_missing_sequence_is_named(tiny_phantom, contract):
     subject = find_subjects(tiny_phantom)[0]
     bare = dataclasses.replace(subject, images={"T1": subject.images["T1"]})
-    with pytest.raises(ValueError, match="T2, FLAIR missing .found T1"):
+    with pytest.raises(ValueError, match=r"T2, FLAIR missing .found T1"):
         contract.prepare(bare)

@@ -1,0 +1,23 @@
+"""Which report a run gets: that of networks, or that of classifiers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lab.track import runs
+from lab.track.assessed import FACTS
+
+
+def write(parent: str, *, out: Path | None = None) -> None:
+    """Write the report of a finished study of either arm to its run, and to the folder `out`.
+
+    Raises ValueError for a run that is no study that has come to its end.
+    """
+    if runs.has_file(parent, FACTS):
+        from lab.track.classifier_report import write_classifier_report
+
+        write_classifier_report(parent, out=out)
+    else:
+        from lab.track.report import write_report
+
+        write_report(parent, out=out)

@@ -1,0 +1,246 @@
+"""The classifier study from a phantom to a registered model that judges a new patient, and being cut short."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import mlflow
+import numpy as np
+import pandas as pd
+import pytest
+
+from lab.__main__ import main
+from lab.classify.assemble import assemble
+from lab.classify.methods import CLINICAL, OURS, VOLUME, synthetic
+from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsConfig
+from lab.data.source import obtain
+from lab.track import classifier_study, nested_run, runs
+from lab.track.arm import check, gather
+from lab.track.classifier_package import load_classifier
+from lab.track.classifier_study import run
+from lab.track.registry import promote, version_of
+from lab.track.store import RUNS, connect
+from lab.track.synthetic import synthetic_scores
+
+METHODS = [OURS, VOLUME, CLINICAL, "T1 only", "T2 only", "FLAIR only"]
+SETTINGS = RadiomicsConfig(
+    data=DataConfig(spacing_mm=8.0, processes=1),
+    phantom=PhantomConfig(subjects=30),
+    classifier=ClassifierConfig(
+        folds=2, repeats=1, trials=2, inner_folds=2, classifiers=("elastic_net", "svm"), stability=0.0, workers=1
+    ),
+)
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def parent(no_drawing):
+    return run(SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def cohort(parent):
+    return obtain(SETTINGS.data, SETTINGS.phantom, RUNS, say=lambda line: None)
+
+
+@pytest.fixture(scope="module")
+def dataset(cohort):
+    return assemble(cohort, SETTINGS.data, SETTINGS.classifier, RUNS / "features" / "cache")
+
+
+@pytest.fixture(scope="module")
+def model(parent):
+    return promote(parent, "will-it-enhance-phantom", "champion")
+
+
+def roles(parent):
+    everyone = runs.children("classifier", parent)
+    return {role: [one for one in everyone if one.data.tags.get("role") == role] for role in ("split", "final")}
+
+
+def test_every_method_tests_every_patient_once(parent, dataset):
+    found = runs.read_table(parent, "tables/predictions.csv")
+    assert list(dict.fromkeys(found["method"])) == METHODS
+    for _, part in found.groupby("method"):
+        assert sorted(part["case_id"]) == list(dataset.table.index)
+        assert part.set_index("case_id")["label"].astype(int).to_dict() == dataset.labels.to_dict()
+    assert found["score"].between(0, 1).all()
+
+
+def test_splits_and_trials_are_runs_below_the_study(parent):
+    found = roles(parent)
+    assert [len(found["split"]), len(found["final"])] == [2, 1]
+    for one in (*found["split"], *found["final"]):
+        trials = runs.children("classifier", one.info.run_id)
+        assert sorted(trial.data.tags["number"] for trial in trials) == ["0", "1"]
+        for trial in trials:
+            assert trial.data.params["classifier"] in ("elastic_net", "svm")
+            assert 0 <= trial.data.metrics["val/auc"] <= 1
+            assert trial.info.end_time - trial.info.start_time == pytest.approx(
+                1000 * trial.data.metrics["cost/seconds"], abs=2
+            )
+    best = max(trial.data.metrics["val/auc"] for trial in trials)
+    assert found["final"][0].data.metrics["val/auc"] == pytest.approx(best)
+
+
+def test_the_run_shows_its_answer_and_its_roc_first(parent):
+    found = connect().get_run(parent)
+    assert found.info.status == "FINISHED"
+    note = found.data.tags[runs.NOTE]
+    assert note.startswith("| ![ROC](get-artifact?path=figures%2Froc_small.png&run_uuid=")
+    assert "Radiomics has an AUC of" in note
+    assert "![ROC](get-artifact?path=figures%2Froc.png" in note
+    assert {"figures/roc.png", "figures/roc_small.png", "figures/features.png"} <= set(runs.files(parent, "figures"))
+    assert "checklists/clear.md" in runs.files(parent, "checklists")
+    table = runs.read_table(parent, "tables/performance.csv").set_index("method")
+    assert found.data.metrics["test/auc"] == pytest.approx(table.loc[OURS, "auc"])
+
+
+def test_the_report_is_written_again_from_the_store_alone(parent, tmp_path, monkeypatch):
+    before = runs.read_text(parent, "report.html")
+    monkeypatch.setattr(nested_run, "run_split", None)
+    assert main(["report", "classifier", "--out", str(tmp_path / "copy")]) == 0
+    assert (tmp_path / "copy" / "report.html").read_text() == before == runs.read_text(parent, "report.html")
+    assert (tmp_path / "copy" / "tables" / "predictions.csv").is_file()
+
+
+def test_what_is_finished_is_not_done_again_and_what_is_lost_is(parent, monkeypatch):
+    def count():
+        everyone = connect().search_runs([connect().get_run(parent).info.experiment_id], max_results=1000)
+        return len(everyone)
+
+    before, tables = count(), runs.read_text(parent, "tables/predictions.csv")
+    (folder,) = [path for path in (RUNS / "work").iterdir() if path.name.startswith("classifier-")]
+    lost = sorted(folder.glob("0-*.json"))[1]
+    done = []
+    real = nested_run.run_split
+    monkeypatch.setattr(nested_run, "run_split", lambda *a, **k: done.append(a[1].name) or real(*a, **k))
+    monkeypatch.setattr(nested_run, "fit_final", None)
+    lost.write_text(lost.read_text()[:1000])  # as a full disk would leave it
+    assert run(SETTINGS) == parent
+    assert done == ["repeat 1, fold 2"]
+    assert count() == before
+    assert runs.read_text(parent, "tables/predictions.csv") == tables
+
+
+def test_the_model_needs_no_unpickling_and_says_the_same(parent, dataset, monkeypatch):
+    monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+    uri = connect().get_run(parent).data.tags["model_uri"]
+    final, contract, parameters = load_classifier(uri)
+    assert contract.spacing_mm == 8
+    assert parameters.read_text().startswith("# What pyradiomics computes")
+    loaded = mlflow.pyfunc.load_model(uri)
+    columns = list(final.facts.features)
+    pd.testing.assert_frame_equal(loaded.predict(dataset.features[columns]), final.predict(dataset.features))
+
+
+def test_a_phantom_classifier_is_no_champion_for_patients(parent, model):
+    with pytest.raises(ValueError, match="learned from phantoms and cannot become champion of 'will-it-enhance'"):
+        promote(parent, "will-it-enhance", "champion")
+    assert version_of("will-it-enhance-phantom", "champion") == model.version
+    assert promote(parent, "will-it-enhance", "challenger").version == "1"
+    again = promote(parent, "will-it-enhance-phantom", "champion")
+    assert (again.version, again.before) == (model.version, model.version)
+    version = connect().get_model_version("will-it-enhance-phantom", model.version)
+    assert version.tags["phantom"] == "True"
+    assert version.tags["cohort_digest"] == connect().get_run(parent).data.tags["cohort_digest"]
+
+
+def test_a_new_patient_is_judged_as_in_training(model, cohort, dataset, tmp_path, capsys):
+    """From files, without the scan with contrast agent, it gets the probability of its own row of features."""
+    tree = RUNS / "phantom"
+    case = str(dataset.table.index[4])
+    (folder,) = [path.parent for path in tree.rglob("T1.nii.gz") if case in path.parts]
+    paths = [f"--{name}={folder / file}.nii.gz" for name, file in
+             (("t1", "T1"), ("t2", "T2"), ("flair", "FLAIR"), ("mask", "MASK"))]  # fmt: skip
+    assert main(["classify", "--model", model.uri, *paths, "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "patient: enhancing with probability" in said
+    assert "learned from phantoms" in said
+    found = pd.read_csv(tmp_path / "predictions.csv")
+    final, _, _ = load_classifier(model.uri)
+    expected = final.predict(dataset.features.loc[[case]])
+    np.testing.assert_allclose(found["probability"], expected["probability"], rtol=1e-9)
+    assert json.loads((tmp_path / "model.json").read_text())["version"] == model.version
+
+
+def test_a_folder_of_new_patients_leaves_nobody_out_in_silence(model, cohort, tmp_path, capsys):
+    (tree,) = (RUNS / "phantom").iterdir()
+    copy = tmp_path / "SUBJECTS"
+    for number, case in enumerate(("EGD-0001", "EGD-0002", "EGD-0005")):
+        (source,) = [path.parent for path in tree.rglob("T1.nii.gz") if case in path.parts]
+        target = copy / case
+        target.mkdir(parents=True)
+        for name in ("T1", "T2", "FLAIR", "MASK")[: 4 - (number == 1)]:
+            (target / f"{name}.nii.gz").symlink_to(source / f"{name}.nii.gz")
+    assert main(["classify", "--model", model.uri, "--data", str(copy), "--out", str(tmp_path / "out")]) == 0
+    assert "EGD-0002: left out, tumour mask missing" in capsys.readouterr().out
+    assert pd.read_csv(tmp_path / "out" / "predictions.csv")["case_id"].tolist() == ["EGD-0001", "EGD-0005"]
+    assert pd.read_csv(tmp_path / "out" / "left_out.csv")["reason"].tolist() == ["tumour mask missing"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--t1", "a.nii"], "--mask is needed"),
+        ([], "name either --data, or the images"),
+        (["--data", "x", "--t1", "a.nii", "--mask", "b.nii"], "name either --data, or the images"),
+    ],
+)
+def test_what_is_missing_of_a_new_patient_is_said(arguments, message, capsys):
+    assert main(["classify", "--model", "models:/any@champion", *arguments]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_shuffled_labels_give_a_run_of_their_own_without_a_model(parent, no_drawing):
+    chosen = dataclasses.replace(SETTINGS.classifier, shuffle_labels=True, classifiers=("svm",), trials=1)
+    other = run(dataclasses.replace(SETTINGS, classifier=chosen))
+    assert other != parent
+    assert "model_uri" not in connect().get_run(other).data.tags
+    assert "on shuffled labels" in connect().get_run(other).data.tags[runs.NOTE]
+    with pytest.raises(ValueError, match="has no model"):
+        promote(other, "chance-phantom")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"folds": 1}, "0 or at least 2 folds"),
+        ({"trials": 0}, "--trials must be at least 1"),
+        ({"classifiers": ("oracle",)}, "oracle: known are elastic_net"),
+        ({"stability": 1.0}, "an ICC from 0"),
+    ],
+)
+def test_settings_that_cannot_run_are_refused_before_anything_is_made(changes, message):
+    with pytest.raises(ValueError, match=message):
+        check(RadiomicsConfig(classifier=dataclasses.replace(ClassifierConfig(), **changes)))
+
+
+def test_phantom_settings_do_nothing_with_data(tmp_path):
+    with pytest.raises(ValueError, match="--phantom settings do nothing with --data"):
+        gather(RadiomicsConfig(data=DataConfig(path=tmp_path), phantom=PhantomConfig(subjects=7)))
+
+
+def test_the_other_arm_is_a_rival_on_its_test_patients(cohort, dataset, no_drawing):
+    from small import ran, settings  # torch, for this test alone
+
+    plan, _ = ran("arms", settings(cohort, train__epochs=1), {"one": {"loss.name": "L1_brain"}})
+    found = synthetic_scores(plan.parent, dataset)
+    tested = plan.cases("test")
+    assert sorted(found["case_id"]) == sorted(set(tested) & set(dataset.table.index))
+    assert set(found["method"]) == {synthetic("one")}
+    assert found["threshold"].isna().all()
+    trial = runs.children("arms", plan.parent)[0]
+    pd.testing.assert_frame_equal(synthetic_scores(trial.info.run_id, dataset), found)
+    volumes = runs.read_table(trial.info.run_id, "test_patients.csv").set_index("case_id")["ml_predicted"]
+    assert found.set_index("case_id")["score"].to_dict() == volumes[found["case_id"]].to_dict()
+    strangers = dataclasses.replace(
+        dataset,
+        features=dataset.features.rename(index=lambda case: f"x{case}"),
+        table=dataset.table.rename(index=lambda case: f"x{case}"),
+    )
+    with pytest.raises(ValueError, match="none of its test patients is among"):
+        synthetic_scores(plan.parent, strangers)
+    with pytest.raises(ValueError, match="neither a study of networks nor one of its trials"):
+        synthetic_scores(classifier_study.run(SETTINGS), dataset)
