@@ -23,7 +23,7 @@ def null_figure(
     if not methods:
         raise ValueError("there are no permuted AUCs to draw")
     rows = performance.set_index("method")
-    figure = new_figure(4.6 * len(methods) + 0.8, 3.7)
+    figure = new_figure(max(6.6, 4.6 * len(methods) + 0.8), 3.7)  # room for the title
     panels = figure.subplots(1, len(methods), sharey=True, squeeze=False)[0]
     found = rows.loc[methods, "auc"].to_numpy(float)
     ends = np.append(null["auc"].to_numpy(float), found)

@@ -28,6 +28,7 @@ from lab.track.assessed import FACTS, FEATURES, summarised
 from lab.track.store import connect
 from lab.track.view import closing
 
+PAGE = "report.html"
 THUMBNAIL, ROC = "figures/roc_small.png", "figures/roc.png"
 SHOWN = {
     "data": "dataset",
@@ -45,10 +46,13 @@ SHOWN = {
 }
 
 
-def write_classifier_report(parent: str, *, seconds: float | None = None, out: Path | None = None) -> None:
+def write_classifier_report(
+    parent: str, *, seconds: float | None = None, out: Path | None = None, quiet: bool = False
+) -> None:
     """Write page, figures, checklists and note of a finished experiment to its run, and to the folder `out`.
 
-    `seconds` is what the experiment took, where it has just ended. Raises ValueError for a run that is none.
+    `seconds` is what the experiment took, where it has just ended; `quiet` says nothing on the screen. Raises
+    ValueError for a run that is none.
     """
     if not runs.has_file(parent, FACTS):
         raise ValueError(f"run {parent} holds no {FACTS}: it is no classifier experiment that has come to its end")
@@ -87,12 +91,14 @@ def write_classifier_report(parent: str, *, seconds: float | None = None, out: P
             settings=facts["settings"],
             software=facts["software"],
         )
-        (made / "report.html").write_text(page, encoding="utf-8")
+        (made / PAGE).write_text(page, encoding="utf-8")
         connect().log_artifacts(parent, str(made))
         if out is not None:
             shutil.copytree(made, out, dirs_exist_ok=True)
             shutil.copytree(tables, out / "tables", dirs_exist_ok=True)
     close(parent, facts, words, assessment, seconds)
+    if not quiet:
+        show(parent, facts, words, assessment, seconds)
 
 
 def findings(facts: dict[str, Any], assessment: Assessment) -> list[str]:
@@ -128,8 +134,7 @@ def drawn(facts: dict[str, Any], assessment: Assessment, tables: Path) -> dict[s
 
 
 def close(parent: str, facts: dict[str, Any], words: list[str], assessment: Assessment, seconds: float | None) -> None:
-    """Note and end of the run, and what the user sees."""
-    name = facts["experiment"]
+    """Note and end of the run."""
     note = classifier_note(
         facts["question"],
         words,
@@ -142,9 +147,13 @@ def close(parent: str, facts: dict[str, Any], words: list[str], assessment: Asse
     if seconds is not None and not runs.logged_steps(parent, "study/seconds"):
         runs.log_metrics(parent, {"study/seconds": seconds})
     runs.end(parent, "FINISHED", state="finished")
+
+
+def show(parent: str, facts: dict[str, Any], words: list[str], assessment: Assessment, seconds: float | None) -> None:
+    """What the user sees: the table, the findings, and where all is."""
     points = "\n".join(textwrap.fill(point, 118, initial_indent="- ", subsequent_indent="  ") for point in words)
     print(f"\n{performance_text(assessment.performance)}\n\n{points}\n")
-    print(closing(name, parent, None, seconds))
+    print(closing(facts["experiment"], parent, None, seconds))
 
 
 def artifact(run_id: str, name: str) -> str:

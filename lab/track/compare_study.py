@@ -11,9 +11,9 @@ import pandas as pd
 from lab.classify.worc_settings import WorcSettings
 from lab.config import RadiomicsConfig
 from lab.track import runs
-from lab.track.arm import gather, open_arm
+from lab.track.arm import Arm, gather, open_arm
 from lab.track.assessed import draw_features, keep, own_tables
-from lab.track.classifier_report import write_classifier_report
+from lab.track.classifier_report import PAGE, write_classifier_report
 from lab.track.classifier_study import nested_arm
 from lab.track.store import clear_errors
 from lab.track.synthetic import synthetic_scores
@@ -42,10 +42,20 @@ def run(settings: RadiomicsConfig, worc: WorcSettings, synthesis: Sequence[str] 
         with runs.ending(arm.parent):
             ours, predictions = nested_arm(material)
             plain = dataclasses.replace(material, settings=without_ours(material.settings))
+            finish_part(ours)
             theirs, by_worc = worc_arm(plain, worc)
+            finish_part(theirs)
             runs.log_settings(arm.parent, {}, {"classifier_run": ours.parent, "worc_run": theirs.parent})
             tables = own_tables(ours.parent) | own_tables(theirs.parent)
             keep(arm, pd.concat([predictions, by_worc, *drawn], ignore_index=True), tables)
             draw_features(arm, tables["importances"])
             write_classifier_report(arm.parent, seconds=time.monotonic() - started)
     return arm.parent
+
+
+def finish_part(arm: Arm) -> None:
+    """A part of the comparison gets a page of its own, as if its own script had run it; one that has it keeps it."""
+    if runs.has_file(arm.parent, PAGE):
+        runs.end(arm.parent, "FINISHED", state="finished")
+    else:
+        write_classifier_report(arm.parent, quiet=True)
