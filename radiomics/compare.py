@@ -27,9 +27,9 @@ class Compare(RadiomicsConfig):
     """WORC, our own classifier and the rivals on the same patients and splits."""
 
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """A twentieth of WORC's search."""
+    """30 workflows of WORC a split instead of 1000."""
     search: int | None = None
-    """Workflows that WORC draws for each split; by default 1000, with --quick 50."""
+    """Workflows that WORC draws for each split; by default 1000, with --quick 30."""
     synthesis: tuple[str, ...] = ()
     """Studies of networks, by name or run id, or their trials: the volume that their networks draw is a rival."""
 

@@ -24,14 +24,38 @@ def assemble(
     """Features, labels and clinical columns of every case that has both; the others are in `left_out`.
 
     With a stability filter the features of some cases are measured under changed masks too. Raises ValueError or an
-    OSError as `read_labels` and `measure_cohort` do, and where a patient has two labels.
+    OSError as `labelled` and `measure_cohort` do.
     """
-    labels = read_labels(cohort, settings.label, file=settings.labels, enhancing_ml=data.enhancing_ml)
+    bare = labelled(cohort, data, settings)
     found = measure_cohort(cohort, data.inputs, cache, processes=data.processes, progress=progress)
-    cases = sorted(set(found.table.index) & set(labels.values.index))
+    cases = [case for case in bare.table.index if case in set(found.table.index)]
     if not cases:
         raise ValueError(f"{cohort.path}: no case has both features and a label")
+    features = found.table.loc[cases]
+    features.index = pd.Index(cases, name="case_id")
+    table = bare.table.loc[cases]
+    dataset = dataclasses.replace(
+        bare,
+        features=features,
+        table=table,
+        digest=fingerprint([cohort.digest, PARAMETERS.read_text(), data.inputs, table["label"].to_dict()], length=32),
+        left_out=bare.left_out | found.left_out,
+        perturbed=_perturbed(cohort, data, settings, cache, cases, progress) if settings.stability > 0 else {},
+    )
+    return dataset.shuffled(settings.seed) if settings.shuffle_labels else dataset
+
+
+def labelled(cohort: Cohort, data: DataConfig, settings: ClassifierConfig) -> Dataset:
+    """The cases with a label and what else is known of them, without features, which take long to measure.
+
+    Raises ValueError or an OSError as `read_labels` does, and where a patient has two labels.
+    """
+    labels = read_labels(cohort, settings.label, file=settings.labels, enhancing_ml=data.enhancing_ml)
+    cases = sorted(labels.values.index)
     table = cohort.index.loc[cases, [name for name in ("patient_id", *CLINICAL) if name in cohort.index]].copy()
+    for name in table.columns.drop("patient_id"):  # unknown is NaN, of plain types that every library takes
+        number = pd.api.types.is_numeric_dtype(table[name])
+        table[name] = table[name].to_numpy(float if number else object, na_value=np.nan)
     table.index = pd.Index(cases, name="case_id")
     table.insert(1, "label", labels.values.loc[cases].to_numpy(int))
     mixed = table.groupby("patient_id")["label"].nunique()
@@ -40,17 +64,15 @@ def assemble(
             f"patient {mixed.index[mixed > 1][0]} has scans with label 0 and scans with label 1; "
             "leave one kind out with a column of your own (--labels)"
         )
-    dataset = Dataset(
-        features=found.table.loc[cases],
+    return Dataset(
+        features=pd.DataFrame(index=table.index),
         table=table,
         event=labels.event,
         name=cohort.name,
         phantom=cohort.phantom,
-        digest=fingerprint([cohort.digest, PARAMETERS.read_text(), data.inputs, table["label"].to_dict()], length=32),
-        left_out=labels.missing | found.left_out,
-        perturbed=_perturbed(cohort, data, settings, cache, cases, progress) if settings.stability > 0 else {},
+        digest="",
+        left_out=labels.missing,
     )
-    return dataset.shuffled(settings.seed) if settings.shuffle_labels else dataset
 
 
 def _perturbed(
@@ -86,7 +108,14 @@ def _perturbed(
 def feature_settings() -> dict[str, str]:
     """What computes the features, for the record."""
     extractor = load_extractor()
-    types = [f"{name} {own}" if own else name for name, own in extractor.enabledImagetypes.items()]
+    types = [
+        f"{name} ({'; '.join(f'{key} {_listed(value)}' for key, value in own.items())})" if own else name
+        for name, own in extractor.enabledImagetypes.items()
+    ]
     return {"image types": ", ".join(types), "classes": ", ".join(extractor.enabledFeatures)} | {
         name: str(extractor.settings.get(name)) for name in ("binCount", "binWidth", "minimumROISize")
     }
+
+
+def _listed(value: object) -> str:
+    return ", ".join(f"{one:g}" for one in value) if isinstance(value, list) else str(value)

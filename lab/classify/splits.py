@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from lab.classify.dataset import Dataset
 from lab.data.cohort import fold_patients, split_patients
 
+LEAST_TRAIN, LEAST_TEST = 3, 1
+"""Patients of either class: two inner folds and a search need the first, an AUC of each split the second."""
 SEED_STEP = 1000
 """Between the seeds of two repeats: folds draw from the seeds that follow theirs."""
 
@@ -53,12 +55,13 @@ def make_splits(
 
 
 def _check(dataset: Dataset, split: Split) -> None:
-    for what, cases, least in (("train", split.train, 4), ("test", split.test, 1)):
+    for what, cases, least in (("train", split.train, LEAST_TRAIN), ("test", split.test, LEAST_TEST)):
         counts = _counts(dataset, cases)
         if min(counts) < least:
             raise ValueError(
                 f"{split.name}: {counts[1]} patients to {what} on are {dataset.event} and {counts[0]} are not, "
-                f"at least {least} of each are needed; take fewer --folds, or another --label"
+                f"at least {least} of each are needed; take other --folds, or another --label or threshold "
+                "(--data.enhancing-ml) that more patients of the smaller class fall under"
             )
 
 

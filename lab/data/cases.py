@@ -52,45 +52,83 @@ def prepare_case(subject: Subject, recipe: Recipe) -> tuple[np.ndarray, np.ndarr
     brain before the cut. Label volumes are counted on the scan's own voxels, so they do not change with the grid.
     Raises ValueError with the reason why the subject cannot be used.
     """
-    scans, labels = _read(subject, recipe)
+    case = open_case(subject, recipe)
+    return case.image, case.masks, case.measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCase:
+    """What `prepare_case` gives, and what leads from there back to the T1's own grid and intensities."""
+
+    image: np.ndarray
+    masks: np.ndarray
+    measured: dict[str, Any]
+    window: Window
+    t1: Scan
+    """The T1 as scanned, RAS."""
+    brain: np.ndarray
+    """The brain (X, Y, Z) bool on the grid of `t1`."""
+    mean: float
+    """Intensity of `t1` that became 0."""
+    scale: float
+    """What 1 on the prepared grid is worth in intensities of `t1`."""
+
+
+def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> PreparedCase:
+    """As `prepare_case`, with the way back; a patient without a mask is taken where none is needed."""
+    scans, labels = _read(subject, recipe, mask_needed)
     counts = _count(labels)
-    _check_labels(subject, counts)
+    if subject.mask is not None:
+        _check_labels(subject, counts)
     first = scans[REFERENCE]
     method = recipe.brain_mask
     if method == "auto":
         method = "nonzero" if subject.skull_stripped else "mni152"
     brain = brain_mask(scans, method)
     window = window_round(bounding_box(brain), first.spacing_mm, recipe.shape, recipe.spacing_mm)
-    inside, masks = _masks(window, brain, labels, subject.enhancing_label)
+    inside, masks = _masks(window, brain, labels, subject)
     image = np.full((len(recipe.channels), *recipe.shape), -1, np.float16)
     weights = window.apply(brain)
+    scales: dict[str, list[float]] = {}
     for channel, name in zip(image, recipe.channels):
         scan = scans.pop(canonical(name)) if canonical(name) != REFERENCE else scans[REFERENCE]
         try:
-            channel[inside] = _normalise(_brain_mean(window, scan.data, brain, weights, inside), recipe.clip_sigma)
+            values = _brain_mean(window, scan.data, brain, weights, inside)
+            channel[inside], *scaling = _normalise(values, recipe.clip_sigma)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
+        scales[canonical(name)] = scaling
     names = [canonical(name) for name in recipe.channels]
     if canonical(recipe.target) in names:  # else a new patient's case, without contrast agent
         contrast = image[names.index(canonical(recipe.target))].astype(np.float32) - image[names.index(REFERENCE)]
         masks[(contrast > recipe.enhancement_threshold) & inside] |= ENHANCEMENT
-    return image, masks, _measure(subject, recipe, first.voxel_ml, brain, window, counts, masks)
+    mean, scale = scales[REFERENCE]
+    return PreparedCase(
+        image=image,
+        masks=masks,
+        measured=_measure(subject, recipe, first.voxel_ml, brain, window, counts, masks),
+        window=window,
+        t1=first,
+        brain=brain,
+        mean=mean,
+        scale=scale,
+    )
 
 
-def _read(subject: Subject, recipe: Recipe) -> tuple[dict[str, Scan], np.ndarray]:
-    """The recipe's sequences by canonical name and the label map (X, Y, Z), on one grid."""
+def _read(subject: Subject, recipe: Recipe, mask_needed: bool) -> tuple[dict[str, Scan], np.ndarray]:
+    """The recipe's sequences by canonical name and the label map (X, Y, Z), all 0 without a mask, on one grid."""
     missing = [name for name in recipe.channels if canonical(name) not in subject.images]
     if missing:
         raise ValueError(f"{', '.join(missing)} missing (found {', '.join(sorted(subject.images)) or 'no sequence'})")
-    if subject.mask is None:
+    if subject.mask is None and mask_needed:
         raise ValueError("tumour mask missing")
     scans = {canonical(name): read_image(subject.images[canonical(name)]) for name in recipe.channels}
-    mask = read_labels(subject.mask)
     first = scans[REFERENCE]
-    for name, scan in {**scans, "tumour mask": mask}.items():
+    mask = None if subject.mask is None else read_labels(subject.mask)
+    for name, scan in {**scans, **({} if mask is None else {"tumour mask": mask})}.items():
         if not same_grid(first, scan):
             raise ValueError(f"{name} lies on another grid than T1: {describe_grid(scan)}; T1: {describe_grid(first)}")
-    return scans, mask.data
+    return scans, np.zeros_like(first.data, np.uint8) if mask is None else mask.data
 
 
 def _check_labels(subject: Subject, counts: np.ndarray) -> None:
@@ -116,10 +154,9 @@ def _list(values: set[int] | frozenset[int]) -> str:
     return ", ".join(str(value) for value in sorted(values))
 
 
-def _masks(
-    window: Window, brain: np.ndarray, labels: np.ndarray, enhancing: int | None
-) -> tuple[np.ndarray, np.ndarray]:
+def _masks(window: Window, brain: np.ndarray, labels: np.ndarray, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """Brain (X, Y, Z) bool and the bit flags on the prepared grid; a voxel goes with the majority of its volume."""
+    enhancing = subject.enhancing_label
     if window.is_crop:
         inside, labels = window.apply(brain), window.apply(labels)
         tumour, expert = labels > 0, labels == enhancing
@@ -129,7 +166,7 @@ def _masks(
         raise ValueError("no brain is left on the prepared grid; choose a finer --spacing")
     masks = inside * np.uint8(BRAIN)
     masks[tumour & inside] |= TUMOUR
-    if not (masks & TUMOUR).any():
+    if subject.mask is not None and not (masks & TUMOUR).any():
         raise ValueError("no tumour is left inside the brain on the prepared grid")
     if enhancing is not None:
         masks[expert & inside] |= EXPERT
@@ -145,12 +182,13 @@ def _brain_mean(
     return window.apply(volume * brain)[inside] / weights[inside]
 
 
-def _normalise(values: np.ndarray, clip_sigma: float) -> np.ndarray:
-    """Z-score, cut at ±`clip_sigma` and divided by it: (N,) in [-1, 1]."""
+def _normalise(values: np.ndarray, clip_sigma: float) -> tuple[np.ndarray, float, float]:
+    """Z-score, cut at ±`clip_sigma` and divided by it: (N,) in [-1, 1]; the intensities of 0, and from 0 to 1."""
     mean, deviation = values.mean(dtype=np.float64), values.std(dtype=np.float64)
     if deviation <= 1e-6 * abs(mean) or deviation == 0:
         raise ValueError(f"the brain has the same value everywhere ({mean:g})")
-    return np.clip((values - np.float32(mean)) / np.float32(deviation * clip_sigma), -1, 1)
+    scaled = np.clip((values - np.float32(mean)) / np.float32(deviation * clip_sigma), -1, 1)
+    return scaled, float(mean), float(deviation * clip_sigma)
 
 
 def _measure(

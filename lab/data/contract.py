@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.data.cases import REFERENCE, Recipe, prepare_case
+from lab.data.cases import REFERENCE, PreparedCase, Recipe, open_case, prepare_case
 from lab.data.cohort import Cohort
 from lab.data.layouts import Subject, canonical
 
@@ -107,6 +107,10 @@ class Contract:
         Raises ValueError with the reason why the patient cannot be used.
         """
         return prepare_case(subject, self.recipe(brain_mask))
+
+    def open(self, subject: Subject, brain_mask: str | None = None) -> PreparedCase:
+        """As `prepare`, with the way back to the T1's own grid, and without the need of a tumour mask."""
+        return open_case(subject, self.recipe(brain_mask), mask_needed=False)
 
 
 def one_patient(case_id: str, images: dict[str, Path], mask: Path | None, *, like: Contract) -> Subject:

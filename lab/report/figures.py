@@ -76,10 +76,10 @@ def markers(names: Iterable[object]) -> dict[str, str]:
     return {name: MARKERS[position % len(MARKERS)] for position, name in enumerate(dict.fromkeys(map(str, names)))}
 
 
-def png(figure: Figure) -> bytes:
-    """The figure as PNG at 150 dots an inch."""
+def png(figure: Figure, dpi: int = DPI) -> bytes:
+    """The figure as PNG, by default at 150 dots an inch."""
     buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, facecolor="white")
+    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
     return buffer.getvalue()
 
 

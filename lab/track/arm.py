@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from lab.classify.assemble import assemble
+from lab.classify.assemble import assemble, labelled
 from lab.classify.dataset import Dataset
 from lab.classify.space import CLASSIFIERS
 from lab.classify.splits import Split, make_splits
@@ -58,6 +58,11 @@ class Arm(Material):
         """What is kept of finished pieces of work."""
         return RUNS / "work" / f"{self.name}-{self.identity}"
 
+    def alone(self) -> FileLock:
+        """Held while the folder is worked in: a second call at once waits, and finds the work done."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / ".lock")
+
 
 def with_demo(settings: RadiomicsConfig) -> RadiomicsConfig:
     """The phantom at the voxel size of the demo where neither data nor voxel size is given. Raises ValueError."""
@@ -79,15 +84,13 @@ def gather(settings: RadiomicsConfig, say: Say = print) -> Material:
     settings = with_demo(settings)
     chosen = settings.classifier
     cohort = obtain(settings.data, settings.phantom, RUNS, say)
+    data = settings.data
+    how: dict[str, Any] = {"folds": chosen.folds, "repeats": chosen.repeats}
+    how |= {"fractions": data.split, "seed": data.split_seed}
+    make_splits(labelled(cohort, data, chosen), **how)  # too few of a class: told before the features are measured
     ticker = Ticker("cases measured", say)
-    dataset = assemble(cohort, settings.data, chosen, RUNS / "features" / "cache", progress=ticker)
-    splits = make_splits(
-        dataset,
-        folds=chosen.folds,
-        repeats=chosen.repeats,
-        fractions=settings.data.split,
-        seed=settings.data.split_seed,
-    )
+    dataset = assemble(cohort, data, chosen, RUNS / "features" / "cache", progress=ticker)
+    splits = make_splits(dataset, **how)
     say(describe(dataset, splits))
     return Material(settings=settings, cohort=cohort, dataset=dataset, splits=tuple(splits))
 

@@ -47,7 +47,7 @@ def run(settings: RadiomicsConfig) -> str:
 def nested_arm(material: Material) -> tuple[Arm, pd.DataFrame]:
     """The study's own part, without its report: the run with all tables on it, and the predictions of every method."""
     arm = open_arm(material, NAME, QUESTION.format(event=material.dataset.event), source="studies/classifier.py")
-    with runs.ending(arm.parent):
+    with runs.ending(arm.parent), arm.alone():
         methods = methods_of(arm)
         print(f"{len(methods)} methods on {len(arm.splits)} splits: {', '.join(methods)}", flush=True)
         results = run_splits(arm, methods)

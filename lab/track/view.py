@@ -27,6 +27,8 @@ from lab.track.store import ROOT, RUNS, connect, experiment_id
 TAG = "mlflow.sharedViewState."
 LOCAL = "http://localhost:5000"
 COMPARED = 12
+NAMED = {"table": "all trials"}
+"""What the link to a view is called, where that is not the view's own name."""
 SHOWN = (
     "val/mae_brain",
     "test/mae_brain",
@@ -36,7 +38,13 @@ SHOWN = (
     "test/dice_pooled_expert",
     "test/hallucinated_ml_rule",
     "cost/train_seconds",
+    "val/auc",
+    "val/threshold",
+    "val/f1_weighted",
+    "cost/seconds",
 )
+CHOSEN = ("classifier", "features", "scaler", "ranking", "selection", "scaling")
+"""Settings that a classifier's search chose, in the order of the view's columns."""
 
 
 def view_state(parent: str, objective: str) -> dict[str, object]:
@@ -110,6 +118,25 @@ def leave_view(
     return {"table": parent, "charts": f"{parent}-charts"}
 
 
+def leave_split_view(experiment: str, parent: str) -> dict[str, str] | None:
+    """Save a view "splits" of a classifier's splits, best first, with what was chosen in each.
+
+    None where there are none, or the store refuses it.
+    """
+    try:
+        splits = [run for run in runs.children(experiment, parent) if run.data.tags.get("role") == "split"]
+        if not splits:
+            return None
+        metrics = {name for run in splits for name in run.data.metrics}
+        varied = [name for name in CHOSEN if any(name in run.data.params for run in splits)]
+        labels = {str(run.info.run_name): 1 for run in splits}
+        table = view_state(parent, "test/auc") | table_state("test/auc", varied, metrics, ("grid",), labels)
+        connect().set_experiment_tag(experiment_id(experiment), f"{TAG}{parent}", pack(table))
+    except MlflowException:
+        return None
+    return {"splits": parent}
+
+
 def pack(state: Mapping[str, object]) -> str:
     """A page's state as MLflow's UI reads it."""
     return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
@@ -127,11 +154,9 @@ def places(study: str, parent: str, views: Mapping[str, str] | None) -> dict[str
     experiment = f"#/experiments/{experiment_id(study)}"
     machine_learning = {"workflowType": "machine_learning"}
     found = {}
-    if views is not None:
-        query = {"viewStateShareKey": views["table"], **machine_learning}
-        found["all trials"] = f"{experiment}/runs?{urlencode(query)}"
-        query = {"viewStateShareKey": views["charts"], "compareRunsMode": "CHART", **machine_learning}
-        found["charts"] = f"{experiment}/runs?{urlencode(query)}"
+    for name, key in (views or {}).items():
+        query = {"viewStateShareKey": key, **({"compareRunsMode": "CHART"} if name == "charts" else {})}
+        found[NAMED.get(name, name)] = f"{experiment}/runs?{urlencode(query | machine_learning)}"
     found["this study"] = f"{experiment}/runs/{parent}?{urlencode(machine_learning)}"
     return found
 

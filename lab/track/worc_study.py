@@ -86,7 +86,8 @@ def trained(arm: Arm, worc: WorcSettings) -> WorcResult:
         print(f"  {line}", flush=True)
 
     try:
-        return run_worc(arm.dataset, arm.splits, arm.folder, worc, cohort=arm.cohort, sequences=sequences, say=say)
+        with arm.alone():
+            return run_worc(arm.dataset, arm.splits, arm.folder, worc, cohort=arm.cohort, sequences=sequences, say=say)
     except WorcFailed as error:
         raise ValueError(str(error)) from error
 

@@ -48,8 +48,10 @@ def test_the_first_repeat_has_the_folds_of_the_synthesis_arm():
 
 
 def test_too_few_of_a_class_is_said_in_words():
-    with pytest.raises(ValueError, match=r"to train on are enhancing and 3 are not, at least 4 of each"):
-        make_splits(dataset([1] * 20 + [0] * 4), folds=4, repeats=1, fractions=FRACTIONS, seed=0)
+    with pytest.raises(ValueError, match=r"to train on are enhancing and 2 are not, at least 3 of each"):
+        make_splits(dataset([1] * 20 + [0] * 3), folds=3, repeats=1, fractions=FRACTIONS, seed=0)
+    with pytest.raises(ValueError, match=r"to test on are enhancing and 0 are not, at least 1"):
+        make_splits(dataset([1] * 20 + [0] * 4), folds=6, repeats=1, fractions=FRACTIONS, seed=0)
 
 
 def test_a_data_set_keeps_its_tables_together():

@@ -89,9 +89,12 @@ def test_the_run_shows_its_answer_and_its_roc_first(parent):
     assert found.info.status == "FINISHED"
     note = found.data.tags[runs.NOTE]
     assert note.startswith("| ![ROC](get-artifact?path=figures%2Froc_small.png&run_uuid=")
+    assert note.split("|")[2].startswith(" radiomics: AUC 0.")
     assert "Radiomics has an AUC of" in note
-    assert "![ROC](get-artifact?path=figures%2Froc.png" in note
-    assert {"figures/roc.png", "figures/roc_small.png", "figures/features.png"} <= set(runs.files(parent, "figures"))
+    assert "![ROC](get-artifact?path=figures%2Froc_note.png" in note
+    assert {"figures/roc_note.png", "figures/roc_small.png", "figures/features.png"} <= set(
+        runs.files(parent, "figures")
+    )
     assert "checklists/clear.md" in runs.files(parent, "checklists")
     table = runs.read_table(parent, "tables/performance.csv").set_index("method")
     assert found.data.metrics["test/auc"] == pytest.approx(table.loc[OURS, "auc"])

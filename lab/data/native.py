@@ -1,0 +1,146 @@
+"""The way back: from the prepared grid and its values to a scan's own grid, orientation and intensities.
+
+Where voxels keep their size this is exact: a crop is put back where it came from. Where a scan's voxels are smaller
+than the model's, values are interpolated between them, and nothing finer than the model's grid comes into being.
+"""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from lab.data.cases import PreparedCase
+from lab.data.cohort import BRAIN
+from lab.data.geometry import axis_weights, bounding_box
+from lab.data.storage import write_atomically
+
+GEOMETRY = (
+    "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
+    "srow_x", "srow_y", "srow_z", "xyzt_units",
+)  # fmt: skip
+"""Fields of a header that say where voxels lie. No other is copied: some hold names."""
+RAS = np.array([[0, 1], [1, 1], [2, 1]])
+HEADER_BYTES = 540
+
+
+def image_on_scan(case: PreparedCase, values: np.ndarray) -> np.ndarray:
+    """An image (X, Y, Z) in [-1, 1] on the prepared grid as float32 intensities of the T1, on the T1's grid in RAS.
+
+    The z-score is undone; what the network did not draw (all but the brain) has the value of the T1's background.
+    """
+    drawn, known = _spread(case, values)
+    result = np.full(case.t1.data.shape, background(case), np.float32)
+    result[known] = drawn[known] * np.float32(case.scale) + np.float32(case.mean)
+    return result
+
+
+def spread_on_scan(case: PreparedCase, values: np.ndarray) -> np.ndarray:
+    """A standard deviation (X, Y, Z) on the prepared grid in intensities of the T1, on its grid; 0 outside."""
+    drawn, known = _spread(case, values)
+    return np.where(known, drawn * np.float32(case.scale), np.float32(0))
+
+
+def mask_on_scan(case: PreparedCase, mask: np.ndarray) -> np.ndarray:
+    """A mask (X, Y, Z) of the prepared grid on the T1's grid in RAS, uint8, inside the brain.
+
+    A voxel of the scan takes the value at its centre, or, where it holds several of the prepared grid, their majority.
+    """
+    result = mask.astype(np.float32)
+    for axis in range(3):
+        weights = _weights(case, axis)
+        if case.window.ratio[axis] > 1:
+            nearest = weights.argmax(axis=1)
+            weights = np.eye(weights.shape[1], dtype=np.float32)[nearest] * weights.any(axis=1, keepdims=True)
+        result = _apply(weights, result, axis)
+    return ((result >= 0.5) & case.brain).astype(np.uint8)
+
+
+def background(case: PreparedCase) -> float:
+    """The T1's value outside of everything: 0 where a stripped scan has it, else its lowest."""
+    outside = case.t1.data[~case.brain]
+    return 0.0 if not outside.size or (outside == 0).any() else float(outside.min())
+
+
+def _spread(case: PreparedCase, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values (X, Y, Z) float32 on the scan's grid, from the brain's voxels alone, and where there are any.
+
+    At the brain's rim a voxel of the scan may have no neighbour in the prepared brain: the nearest is taken, up to the
+    size of a prepared voxel. What lies outside the prepared grid stays unknown.
+    """
+    inside = (case.masks & BRAIN) > 0
+    drawn = np.where(inside, values, 0).astype(np.float32)
+    weights = inside.astype(np.float32)
+    for axis in range(3):
+        matrix = _weights(case, axis)
+        drawn, weights = _apply(matrix, drawn, axis), _apply(matrix, weights, axis)
+    known = case.brain & (weights > 1e-6)
+    np.divide(drawn, weights, out=drawn, where=known)
+    if case.window.is_crop or (known == case.brain).all():
+        return drawn, known
+    box = bounding_box(case.brain)
+    distance, nearest = ndimage.distance_transform_edt(
+        ~known[box], sampling=case.t1.spacing_mm, return_indices=True, return_distances=True
+    )
+    reach = 2 * max(ratio * edge for ratio, edge in zip(case.window.ratio, case.t1.spacing_mm))
+    filled = case.brain[box] & (distance <= reach)
+    drawn[box] = np.where(filled, drawn[box][tuple(nearest)], drawn[box])
+    known = known.copy()
+    known[box] |= filled
+    return drawn, known
+
+
+def _weights(case: PreparedCase, axis: int) -> np.ndarray:
+    """(scan, prepared) matrix of an axis from the prepared grid to the scan's."""
+    window = case.window
+    start, ratio = window.start[axis], window.ratio[axis]
+    return axis_weights(window.shape[axis], case.t1.data.shape[axis], -start / ratio, 1 / ratio)
+
+
+def _apply(matrix: np.ndarray, volume: np.ndarray, axis: int) -> np.ndarray:
+    rows, columns = matrix.nonzero()
+    if len(rows) and len(rows) == len(np.unique(rows)) and (matrix[rows, columns] == 1).all():  # a crop, or nearest
+        shape = list(volume.shape)
+        shape[axis] = len(matrix)
+        result = np.zeros(shape, volume.dtype)
+        place: list[Any] = [slice(None)] * 3
+        place[axis] = rows
+        result[tuple(place)] = np.take(volume, columns, axis=axis)
+        return result
+    return np.moveaxis(np.tensordot(matrix, volume, axes=(1, axis)), 0, axis)
+
+
+def write_like(path: Path, data: np.ndarray, scan: Path, *, purpose: str, note: str) -> None:
+    """Write a RAS volume on the grid of a NIfTI file, in the orientation in which that one is stored.
+
+    Affine, voxel size and their codes are the file's own to the bit. `purpose` becomes the header's intent (15 letters)
+    and `note` its description (79); nothing else is taken over. Raises ValueError where the shapes do not fit.
+    """
+    header = read_header(scan)
+    orientation = nib.io_orientation(header.get_best_affine())
+    stored = nib.apply_orientation(data, nib.orientations.ornt_transform(RAS, orientation))
+    if stored.shape != header.get_data_shape()[:3]:
+        raise ValueError(f"{scan}: {stored.shape} voxels were made, {header.get_data_shape()[:3]} are in the file")
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    image = kind(np.ascontiguousarray(stored), header.get_best_affine(), dtype=data.dtype)
+    for name in GEOMETRY:
+        image.header[name] = header[name]
+    image.header["intent_name"] = purpose[:15]
+    image.header["descrip"] = note[:79]
+    content = image.to_bytes()
+    write_atomically(path, gzip.compress(content, compresslevel=1, mtime=0) if path.suffix == ".gz" else content)
+
+
+def read_header(path: Path) -> nib.Nifti1Header:
+    """The header of a NIfTI-1 or -2 file, compressed or not, whatever its name ends in; without its extensions."""
+    with open(path, "rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if compressed else open(path, "rb") as file:
+        content = file.read(HEADER_BYTES)
+    second = content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
+    kind = nib.Nifti2Header if second else nib.Nifti1Header
+    return kind(content[: HEADER_BYTES if second else 348])

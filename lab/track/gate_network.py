@@ -1,0 +1,120 @@
+"""The gate for networks: better at enhancement than champion and trivial rivals, and not worse where it must not be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import pandas as pd
+from mlflow.entities import Run
+
+from lab.report.gate_table import Check, Verdict
+from lab.report.names import name_of
+from lab.report.tables import RIVALS
+from lab.synthesis.paired import Paired, compare_means, compare_scores
+from lab.track import runs
+from lab.track.gate_patients import RIVALS_TESTED, TESTED, Tested, common_patients
+from lab.track.gate_settings import GateSettings
+
+Table: TypeAlias = pd.DataFrame
+LEAST_SILENT = 5
+"""With fewer patients who do not enhance, volume that is made up is looked for in all patients."""
+
+
+def judge_network(candidate: Run, champion: Run | None, champion_name: str, settings: GateSettings) -> Verdict:
+    """Hold the tests. What cannot be compared is the verdict's `trouble`."""
+    against = champion_name if champion is not None else "no champion yet"
+    try:
+        own = tested(candidate, "the candidate")
+        rivals = read_rivals(candidate, own.patients, settings.least_patients)
+        checks = [better(own.patients, table, name, settings) for name, table in rivals.items()]
+        if champion is None:
+            best = max(reversed(rivals), key=lambda name: next(c.other for c in checks if c.against == name))
+            checks += no_worse(own.patients, rivals[best], f"{best}, the better rival", settings)
+            return Verdict(against=against, checks=tuple(checks))
+        ours, theirs, notes = common_patients(own, tested(champion, champion_name), least=settings.least_patients)
+        name = f"champion, {champion_name}"
+        checks = [better(ours, theirs, name, settings), *no_worse(ours, theirs, name, settings), *checks]
+        return Verdict(against=against, checks=tuple(checks), notes=tuple(notes))
+    except ValueError as error:
+        return Verdict(against=against, trouble=str(error))
+
+
+def tested(run: Run, name: str) -> Tested:
+    """What a run left of its test. Raises ValueError where there is nothing."""
+    if not runs.has_file(run.info.run_id, TESTED):
+        raise ValueError(f"{name} (run {run.info.run_id}) was never scored on test patients")
+    return Tested(
+        name=name,
+        patients=runs.read_table(run.info.run_id, TESTED),
+        split=runs.read_table(run.info.run_id, "split.csv"),
+        digest=run.data.tags.get("cohort_digest", "unknown"),
+    )
+
+
+def read_rivals(candidate: Run, patients: Table, least: int) -> dict[str, Table]:
+    """The trivial rivals' tables on the candidate's test cases. Raises ValueError where they are missing."""
+    parent, name = candidate.data.tags.get(runs.PARENT), RIVALS_TESTED
+    if parent is None or not runs.has_file(parent, name):
+        raise ValueError(f"the study of run {candidate.info.run_id} holds no {name}: let the study come to its end")
+    table = runs.read_table(parent, name)
+    cases, count = set(patients["case_id"]), patients["patient_id"].nunique()
+    if count < least:
+        raise ValueError(f"the candidate was tested on {count} patients, and at least {least} are needed")
+    found = {}
+    for rival in RIVALS:
+        found[rival] = table[(table["trial"] == rival) & table["case_id"].isin(cases)]
+        if set(found[rival]["case_id"]) != cases:
+            raise ValueError(f"{name} of run {parent} lacks {rival!r} for some of the candidate's test cases")
+    return found
+
+
+def better(ours: Table, theirs: Table, against: str, settings: GateSettings) -> Check:
+    """Whether the score is better, its interval clear of zero."""
+    found = compare_scores(ours, theirs, settings.score, resamples=settings.resamples, seed=settings.seed)
+    return check(name_of(settings.score).title, against, found, limit=0.0, above=True)
+
+
+def no_worse(ours: Table, theirs: Table, against: str, settings: GateSettings) -> list[Check]:
+    """Whether brain MAE and hallucinated volume are not worse by more than their margins."""
+
+    def mean(column: str, first: Table = ours, second: Table = theirs) -> Paired:
+        return compare_means(first, second, column, resamples=settings.resamples, seed=settings.seed)
+
+    error = check("MAE, brain", against, mean("mae_brain"), limit=settings.mae_margin, above=False)
+    return [error, made_up(ours, theirs, against, mean, settings.hallucinated_margin_ml)]
+
+
+def made_up(ours: Table, theirs: Table, against: str, mean: Callable[..., Paired], margin: float) -> Check:
+    """Volume drawn in patients who do not enhance; with too few of them, outside the true enhancement of everybody.
+
+    Truth is the expert's label where all have it, else the paper's rule.
+    """
+    truth = "expert" if all(table["ml_expert"].notna().all() for table in (ours, theirs)) else "rule"
+    column = f"hallucinated_ml_{truth}"
+    silent = ours.loc[ours[column].notna(), "patient_id"].nunique()
+    if silent >= LEAST_SILENT:
+        return check(f"hallucinated ml ({truth})", against, mean(column), limit=margin, above=False)
+    outside = [
+        table.assign(outside_ml=table["ml_predicted"] - table[f"overlap_ml_{truth}"]) for table in (ours, theirs)
+    ]
+    note = f"in all patients, since only {silent} do not enhance"
+    found = mean("outside_ml", *outside)
+    return check(f"ml drawn outside of it ({truth})", against, found, limit=margin, above=False, note=note)
+
+
+def check(figure: str, against: str, found: Paired, *, limit: float, above: bool, note: str = "") -> Check:
+    """A comparison as a test."""
+    return Check(
+        figure=figure,
+        against=against,
+        model=found.first,
+        other=found.second,
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
+        limit=limit,
+        above=above,
+        n=found.n,
+        note=note,
+    )

@@ -1,0 +1,178 @@
+"""One patient and the networks, in memory: prepared as the contract says, drawn, and searched for enhancement."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from lab.data.cases import REFERENCE, PreparedCase
+from lab.data.cohort import BRAIN, TUMOUR
+from lab.data.contract import Contract
+from lab.data.coverage import check_whole
+from lab.data.layouts import Subject, canonical
+from lab.synthesis.arithmetic import Arithmetic
+from lab.synthesis.enhancement import TOLERANCE_MM, near
+from lab.synthesis.tiles import Way, choose_way, run
+from lab.synthesis.train import NO_MEMORY
+from lab.synthesis.uncertainty import Looked, look
+from lab.track.synthesis_models import PHANTOM_WARNING, Networks
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How patients are synthesised; none of it changes what the model expects of an image."""
+
+    looks: int = 4
+    """Test-time looks at each patient: plain, mirrored, moved by a voxel ...; 1 gives no uncertainty."""
+    tile: int | None = None
+    """Edge of tiles in voxels; by default the whole volume, and tiles only where memory is short."""
+    brain_mask: str | None = None
+    """`nonzero` or `mni152`; by default as the layout says."""
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesis:
+    """What came of one patient, on the model's grid (X, Y, Z)."""
+
+    subject: Subject
+    case: PreparedCase
+    contract: Contract
+    image: np.ndarray
+    """float32 in [-1, 1]; -1 outside the brain."""
+    spread: np.ndarray | None
+    """Standard deviation of the image; None of a single look by a single network."""
+    enhancement: np.ndarray
+    """Where the image enhances by the paper's rule; bool."""
+    region: str
+    """Where enhancement was looked for, in words."""
+    ways: list[Way]
+    seam: float | None
+    """Largest SD between overlapping tiles."""
+    warnings: list[str]
+    seconds: dict[str, float]
+
+    def channel(self, sequence: str) -> np.ndarray:
+        """A prepared input, or the T1, as float32."""
+        names = [canonical(name) for name in self.contract.channels]
+        return np.asarray(self.case.image[names.index(canonical(sequence))], np.float32)
+
+
+def synthesise_patient(subject: Subject, networks: Networks, how: How, arithmetic: Arithmetic) -> Synthesis:
+    """Prepare a patient as the contract says and draw the image. Raises ValueError where the scans do not fit."""
+    started = time.monotonic()
+    case, warnings = opened(subject, networks.contract, how.brain_mask)
+    prepared = time.monotonic()
+    looked, ways, seam = drawn(case, networks, how, arithmetic)
+    image = looked.image[0, 0].cpu().numpy()
+    ended = time.monotonic()
+    enhancement, region = enhancing(case, networks.contract, image)
+    return Synthesis(
+        subject=subject,
+        case=case,
+        contract=networks.contract,
+        image=image,
+        spread=None if looked.spread is None else looked.spread[0, 0].cpu().numpy(),
+        enhancement=enhancement,
+        region=region,
+        ways=ways,
+        seam=seam,
+        warnings=[*([PHANTOM_WARNING] if networks.phantom else []), *warnings, *of_ways(ways, seam)],
+        seconds={"prepare": prepared - started, "network": ended - prepared},
+    )
+
+
+def hashes(subject: Subject, contract: Contract) -> dict[str, dict[str, str]]:
+    """Path and SHA-256 of each file that decides the outcome. Raises ValueError where one cannot be read."""
+    names = [canonical(name) for name in contract.channels]
+    chosen = {name: subject.images[name] for name in names if name in subject.images}
+    chosen |= {} if subject.mask is None else {"MASK": subject.mask}
+    try:
+        return {
+            name: {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for name, path in chosen.items()
+        }
+    except OSError as error:
+        raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+def opened(subject: Subject, contract: Contract, brain_mask: str | None = None) -> tuple[PreparedCase, list[str]]:
+    """A patient prepared as the contract says, and what is to be warned of. Raises ValueError where nothing fits."""
+    seen: dict[str, str] = {}
+    for name, entry in hashes(subject, contract).items():
+        if entry["sha256"] in seen:
+            raise ValueError(f"{name} and {seen[entry['sha256']]} are the same image ({entry['path']})")
+        seen[entry["sha256"]] = name
+    case = contract.open(subject, brain_mask)
+    warnings = [check_whole(case.brain)]
+    lost, whole = case.measured["brain_outside_ml"], case.measured["brain_ml"]
+    if lost > 0:
+        warnings.append(f"{lost:.1f} of {whole:.0f} ml of the brain lie outside the model's field of view: not drawn")
+    finest = min(case.t1.spacing_mm)
+    if max(case.window.ratio) > 1.05:
+        warnings.append(
+            f"the model works on voxels of {contract.spacing_mm:g} mm, the T1 has {finest:.2g} mm: finer detail is not "
+            "synthesised"
+        )
+    if subject.mask is None:
+        warnings.append("without a tumour mask the whole brain is searched for enhancement, and vessels count too")
+    return case, [warning for warning in warnings if warning]
+
+
+def drawn(
+    case: PreparedCase, networks: Networks, how: How, arithmetic: Arithmetic
+) -> tuple[Looked, list[Way], float | None]:
+    """Image and spread on the prepared grid, how each network went through it, and the largest SD between tiles."""
+    contract = networks.contract
+    names = [canonical(name) for name in contract.channels]
+    picked = np.stack([case.image[names.index(canonical(name))] for name in contract.inputs])
+    inputs = torch.from_numpy(picked.astype(np.float32))[None].to(arithmetic.device)
+    brain = torch.from_numpy((case.masks & BRAIN) > 0)[None, None].to(arithmetic.device)
+    ways = [
+        choose_way(network, contract.shape, arithmetic, edge=how.tile, trained_on=patch)
+        for network, patch in zip(networks.networks, networks.patches)
+    ]
+    seams: list[float] = []
+
+    def through(network: torch.nn.Module, way: Way) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        def network_of(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            drawn, seam = run(network, image, brain=mask, arithmetic=arithmetic, way=way)
+            seams.extend([] if seam is None else [seam])
+            return drawn
+
+        return network_of
+
+    try:
+        looked = look([through(*pair) for pair in zip(networks.networks, ways)], inputs, brain, how.looks)
+    except (MemoryError, RuntimeError) as error:
+        text = str(error) or "no memory"
+        if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in text for said in NO_MEMORY):
+            raise ValueError(f"out of memory; use --tile {max(32, max(contract.shape) // 2)} or less") from error
+        raise
+    return looked, ways, max(seams, default=None)
+
+
+def of_ways(ways: list[Way], seam: float | None) -> list[str]:
+    """What is to be warned of where tiles were blended."""
+    found = [way for way in ways if way.kind == "blended"]
+    if not found:
+        return []
+    why = f"drawn in overlapping tiles of {found[0].edge} voxels ({found[0].reason})"
+    return [f"{why}: where they overlap they differ by an SD of {seam:.3f} at most, on a scale from -1 to 1"]
+
+
+def enhancing(case: PreparedCase, contract: Contract, image: np.ndarray) -> tuple[np.ndarray, str]:
+    """Where a synthesis (X, Y, Z) enhances by the paper's rule on the prepared grid, and in which region was looked."""
+    names = [canonical(name) for name in contract.channels]
+    brain, tumour = (case.masks & BRAIN) > 0, (case.masks & TUMOUR) > 0
+    gain = image - case.image[names.index(REFERENCE)].astype(np.float32)
+    known = tumour.any()
+    region = near(tumour, brain, contract.spacing_mm) if known else brain
+    where = f"in the tumour and {TOLERANCE_MM:g} mm round it" if known else "in the whole brain"
+    return (gain > float(contract.preparation["enhancement_threshold"])) & region, where

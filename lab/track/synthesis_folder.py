@@ -1,0 +1,169 @@
+"""One patient's folder: three volumes, a picture and a report, written whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lab.config import fingerprint
+from lab.data.cases import REFERENCE
+from lab.data.cohort import BRAIN, TUMOUR
+from lab.data.folders import whole_folder
+from lab.data.layouts import Subject
+from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan, write_like
+from lab.data.storage import write_atomically
+from lab.synthesis.arithmetic import Arithmetic, peak_memory_mb, reset_peak_memory
+from lab.synthesis.enhancement import is_enhancing, millilitres
+from lab.track.synthesis_case import How, Synthesis, hashes, synthesise_patient
+from lab.track.synthesis_models import Networks
+
+SYNTHESIS, UNCERTAINTY, ENHANCEMENT = "synthetic_t1gd.nii.gz", "uncertainty.nii.gz", "enhancement.nii.gz"
+PICTURE, REPORT = "synthesis.png", "report.json"
+WHAT = "SYNTHETIC image, drawn by a neural network from scans without contrast agent. Research only, not for diagnosis."
+MEASURED = ("tumour_ml", "brain_ml", "brain_outside_ml")
+SOFTWARE = ("gadfree", "torch", "numpy", "scipy", "nibabel", "mlflow", "monai")
+
+
+def write_patient(
+    subject: Subject,
+    networks: Networks,
+    place: Path,
+    how: How,
+    arithmetic: Arithmetic,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """One patient's folder; returns its report. Raises ValueError where the scans do not fit the model."""
+    started = time.monotonic()
+    reset_peak_memory(arithmetic.device)
+    made = synthesise_patient(subject, networks, how, arithmetic)
+    volumes, voxels = _volumes(made, networks)
+    report = {
+        "what": WHAT,
+        "synthetic": True,
+        "phantom": networks.phantom,
+        "case_id": subject.case_id,
+        "warnings": made.warnings,
+        "enhancement": _enhancement(made, voxels),
+        "uncertainty": _uncertainty(made, how, networks),
+        "t1_span": round(2 * made.case.scale, 6),
+        "measured": {name: made.case.measured[name] for name in MEASURED},
+        "models": list(networks.about),
+        "contract": made.contract.as_dict(),
+        "inputs": hashes(subject, made.contract),
+        "key": _key(subject, networks, how),
+        "arithmetic": arithmetic.name,
+        "ways": [{"kind": way.kind, "tile": way.edge, "reason": way.reason} for way in made.ways],
+        "largest_sd_of_tiles": made.seam,
+        "files": [*volumes, PICTURE],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    with whole_folder(place, mark=REPORT) as folder:
+        with ThreadPoolExecutor() as pool:  # files are compressed while the picture is drawn
+            writing = [pool.submit(write, folder / name) for name, write in volumes.items()]
+            _picture(folder / PICTURE, made, networks, report)
+            for write in writing:
+                write.result()
+        total = time.monotonic() - started
+        seconds = {**made.seconds, "rest": total - sum(made.seconds.values()), "total": total}
+        report["seconds"] = {name: round(value, 2) for name, value in seconds.items()}
+        report["peak_memory_mb"] = round(peak_memory_mb(arithmetic.device))
+        write_atomically(folder / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+    say(told(report))
+    return report
+
+
+def told(report: Mapping[str, Any]) -> str:
+    """A patient in a line, and one for each warning."""
+    enhancement = report["enhancement"]
+    text = f"{report['case_id']}: {enhancement['ml']:.2f} ml drawn as enhancing ({enhancement['region']})"
+    spread = report["uncertainty"].get("median_in_brain")
+    text += "" if spread is None else f", median uncertainty {spread:.3g} of a T1 that spans {report['t1_span']:.3g}"
+    return text + "".join(f"\n  warning: {warning}" for warning in report["warnings"])
+
+
+def finished(subject: Subject, networks: Networks, folder: Path, how: How) -> dict[str, Any] | None:
+    """The report of an earlier call where nothing has changed since."""
+    try:
+        report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
+        same = report["key"] == _key(subject, networks, how)
+        return report if same and all((folder / name).is_file() for name in report["files"]) else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _key(subject: Subject, networks: Networks, how: How) -> str:
+    """Equal for equal images, weights, settings and version."""
+    images = [entry["sha256"] for entry in hashes(subject, networks.contract).values()]
+    weights = [entry["weights_sha256"] for entry in networks.about]
+    settings = [how.__dict__, networks.contract.as_dict(), subject.skull_stripped, networks.patches]
+    return fingerprint([images, weights, settings, version("gadfree")], length=32)
+
+
+def _volumes(made: Synthesis, networks: Networks) -> tuple[dict[str, Callable[[Path], None]], int]:
+    """Name of each file and what writes it to a path; and the number of voxels that enhance on the T1's grid."""
+    marked = mask_on_scan(made.case, made.enhancement)
+    volumes = {SYNTHESIS: (image_on_scan(made.case, made.image), f"SYNTHETIC {made.contract.target}")}
+    if made.spread is not None:
+        volumes[UNCERTAINTY] = (spread_on_scan(made.case, made.spread), "SD of SYNTHETIC")
+    volumes[ENHANCEMENT] = (marked, "SYNTHETIC mask")
+    source = f"{'PHANTOM-trained: no meaning, ' * networks.phantom}{networks.name}"
+    write = partial(write_like, scan=made.subject.images[REFERENCE], purpose="SYNTHETIC")
+    writers: dict[str, Callable[[Path], None]] = {
+        name: partial(write, data=volume, note=f"{about}, research only; {source}")
+        for name, (volume, about) in volumes.items()
+    }
+    return writers, int(np.count_nonzero(marked))
+
+
+def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:
+    """Millilitres in the file and on the model's grid, by which rule, and whether a known tumour enhances."""
+    how = made.contract.preparation
+    prepared_ml = millilitres(made.enhancement, made.contract.spacing_mm)
+    found: dict[str, Any] = {
+        "ml": round(voxels * made.case.t1.voxel_ml, 4),
+        "ml_on_model_grid": round(prepared_ml, 4),
+        "threshold": how["enhancement_threshold"],
+        "region": made.region,
+    }
+    known = made.case.measured["tumour_ml"] > 0
+    return found | ({"enhances": is_enhancing(prepared_ml, float(how["enhancing_ml"]))} if known else {})
+
+
+def _uncertainty(made: Synthesis, how: How, networks: Networks) -> dict[str, Any]:
+    """From how many looks it comes, and how large it is, in intensities of the T1."""
+    found: dict[str, Any] = {"looks": how.looks, "networks": len(networks.networks), "unit": "intensity of the T1"}
+    if made.spread is None:
+        return found
+    scale, flags = made.case.scale, made.case.masks
+    inside, tumour = (made.spread[(flags & part) > 0] for part in (BRAIN, TUMOUR))
+    found |= {"median_in_brain": float(np.median(inside)) * scale, "largest": float(inside.max()) * scale}
+    return found | ({"median_in_tumour": float(np.median(tumour)) * scale} if tumour.size else {})
+
+
+def _picture(path: Path, made: Synthesis, networks: Networks, report: Mapping[str, Any]) -> None:
+    from lab.report.figures import save
+    from lab.report.synthesis_picture import Drawn, synthesis_picture
+
+    patient = Drawn(
+        case_id=made.subject.case_id,
+        inputs={name: made.channel(name) for name in made.contract.channels},
+        synthesis=made.image,
+        spread=made.spread,
+        enhancement=made.enhancement,
+        brain=(made.case.masks & BRAIN) > 0,
+        tumour=(made.case.masks & TUMOUR) > 0,
+        target=made.contract.target,
+    )
+    said = f"{report['enhancement']['ml']:.2f} ml drawn as enhancing {made.region}"
+    save(synthesis_picture(patient, model=networks.name, said=said, phantom=networks.phantom), path)

@@ -1,0 +1,135 @@
+"""New patients through a logged or registered network: from three images to a synthetic one on the T1's own grid.
+
+Each patient's folder is written whole or not at all and holds
+
+    synthetic_t1gd.nii.gz   float32 in the T1's intensities, on its grid and affine, in its stored orientation
+    uncertainty.nii.gz      standard deviation over looks and networks, in the same intensities (not of a single look)
+    enhancement.nii.gz      1 where synthesis - T1 exceeds the paper's threshold, in the tumour and 3 mm round it
+    synthesis.png           three planes to look at
+    report.json             model, contract, input hashes, millilitres, warnings, seconds
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lab.data.contract import one_patient
+from lab.data.folders import check_ours
+from lab.data.layouts import canonical, find_subjects
+from lab.data.storage import write_atomically
+from lab.synthesis.arithmetic import Arithmetic, choose
+from lab.track.synthesis_case import How
+from lab.track.synthesis_folder import REPORT, finished, told, write_patient
+from lab.track.synthesis_models import PHANTOM_WARNING, Networks, open_networks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesised:
+    """What came of a list of patients."""
+
+    reports: dict[str, dict[str, Any]]
+    """Case id -> what its report.json holds."""
+    folders: dict[str, Path]
+    """Case id -> its folder."""
+    left_out: dict[str, str]
+    """Case id -> why there is no synthesis."""
+
+
+def synthesize(
+    model: str | Sequence[str],
+    images: Mapping[str, Path | str],
+    *,
+    out: Path | str,
+    mask: Path | str | None = None,
+    how: How | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """One patient, `{"T1": path, "T2": path, "FLAIR": path}`, into the folder `out`; returns what report.json holds.
+
+    Several models make an ensemble. Raises ValueError or an OSError with the reason where the model is none of ours or
+    the images do not fit it; nothing is written then.
+    """
+    how, place = how or How(), Path(out)
+    check_ours(place, REPORT)
+    arithmetic = choose(how.device, how.precision)
+    networks = _open(model, arithmetic, say)
+    contract = networks.contract
+    paths = {name: Path(path) for name, path in images.items()}
+    subject = one_patient("patient", paths, None if mask is None else Path(mask), like=contract)
+    known = {canonical(name) for name in contract.channels}
+    extra = sorted(set(subject.images) - known)
+    if extra:
+        raise ValueError(
+            f"{', '.join(extra)} is given, but the model takes {', '.join(contract.channels)}; leave it out, or name "
+            "the right model"
+        )
+    return write_patient(subject, networks, place, how, arithmetic, say)
+
+
+def synthesize_folder(
+    model: str | Sequence[str],
+    data: Path | str,
+    *,
+    out: Path | str,
+    layout: str = "auto",
+    how: How | None = None,
+    say: Callable[[str], None] = print,
+) -> Synthesised:
+    """Patients of a folder in a known layout, or of a CSV of paths, into `out/<case id>`; it goes on where it ended.
+
+    Who cannot be synthesised is left out, with the reason in `left_out.csv`; `patients.csv` has a row for each of the
+    others. Raises as `synthesize`, and ValueError where nobody is left.
+    """
+    how, place = how or How(), Path(out)
+    subjects = find_subjects(Path(data), layout)
+    arithmetic = choose(how.device, how.precision)
+    networks = _open(model, arithmetic, say)
+    reports: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
+    for number, subject in enumerate(subjects, start=1):
+        case_id = subject.case_id
+        try:
+            done = finished(subject, networks, place / case_id, how)
+            reports[case_id] = done or write_patient(subject, networks, place / case_id, how, arithmetic, _quiet)
+            say(f"[{number}/{len(subjects)}] {told(reports[case_id])}{' (there already)' if done else ''}")
+        except ValueError as error:
+            left_out[case_id] = " ".join(str(error).split())
+            say(f"[{number}/{len(subjects)}] {case_id}: left out, {left_out[case_id]}")
+    if not reports:
+        raise ValueError(f"none of {len(subjects)} patients could be synthesised ({next(iter(left_out.values()))})")
+    tables = {
+        "patients": pd.DataFrame([_row(report) for report in reports.values()]),
+        "left_out": pd.DataFrame(sorted(left_out.items()), columns=["case_id", "reason"]),
+    }
+    for name, table in tables.items():
+        write_atomically(place / f"{name}.csv", table.to_csv(index=False).encode())
+    return Synthesised(reports=reports, folders={case: place / case for case in reports}, left_out=left_out)
+
+
+def _quiet(_: str) -> None:
+    pass
+
+
+def _open(model: str | Sequence[str], arithmetic: Arithmetic, say: Callable[[str], None]) -> Networks:
+    networks = open_networks([model] if isinstance(model, str) else list(model), arithmetic)
+    if networks.phantom:
+        say("*" * 40 + f"\n{PHANTOM_WARNING}\n" + "*" * 40)
+    return networks
+
+
+def _row(report: dict[str, Any]) -> dict[str, Any]:
+    drawn, measured = report["enhancement"], report["measured"]
+    return {
+        "case_id": report["case_id"],
+        "synthetic": True,
+        "enhancement_ml": drawn["ml"],
+        "region": drawn["region"],
+        "tumour_ml": measured["tumour_ml"],
+        "uncertainty": report["uncertainty"].get("median_in_brain"),
+        "warnings": "; ".join(report["warnings"]),
+    }

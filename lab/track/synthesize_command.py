@@ -1,0 +1,67 @@
+"""`python -m lab synthesize`: what it takes. Imports are late, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesize:
+    """Draw the synthetic post-contrast T1 of new patients with a registered or logged network."""
+
+    model: tuple[str, ...]
+    """The model, such as models:/sct1@champion; several make an ensemble."""
+    out: Path
+    """Folder for the images, a picture and report.json; with --data a folder for each patient in it."""
+    t1: Path | None = None
+    """T1 of one patient; the synthesis lies on its grid."""
+    t2: Path | None = None
+    """T2 of one patient."""
+    flair: Path | None = None
+    """FLAIR of one patient."""
+    mask: Path | None = None
+    """Tumour mask of one patient, where there is one: enhancement is then looked for in and round it."""
+    data: Path | None = None
+    """Folder of patients in a known layout, or a CSV of paths; no scan with contrast agent is needed."""
+    layout: Literal["auto", "egd", "brats2021", "brats2023", "csv"] = "auto"
+    """How DATA is laid out; `auto` looks."""
+    brain_mask: Literal["nonzero", "mni152"] | None = None
+    """`nonzero` for skull-stripped scans, `mni152` for scans in MNI152 space; by default as the layout says, and for a
+    patient given by paths as it was in training."""
+    looks: int = 4
+    """Looks at each patient, from which the uncertainty comes: plain, mirrored, moved by a voxel (1 to 8); each takes
+    the network's time. The image itself is that of the plain look."""
+    tile: int | None = None
+    """Edge of tiles in voxels; by default the whole volume, and tiles only where memory is short."""
+    device: str = "auto"
+    """`auto` takes a GPU where there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic; `auto` is bfloat16 on a GPU that has it and float32 elsewhere."""
+
+    def run(self) -> None:
+        """Synthesise every patient and say what came of it."""
+        one = {name: path for name, path in (("T1", self.t1), ("T2", self.t2), ("FLAIR", self.flair)) if path}
+        if (self.data is None) == (not one) or (self.data is not None and self.mask is not None):
+            raise ValueError("name either --data, or the images of one patient: --t1 --t2 --flair, and --mask if known")
+        from lab.track.store import clear_errors
+        from lab.track.synthesis_case import How
+        from lab.track.synthesis_folder import WHAT
+        from lab.track.synthesize import synthesize, synthesize_folder
+
+        how = How(
+            looks=self.looks,
+            tile=self.tile,
+            brain_mask=self.brain_mask,
+            device=self.device,
+            precision=self.precision,
+        )
+        with clear_errors():
+            if self.data is None:
+                synthesize(self.model, one, out=self.out, mask=self.mask, how=how)
+            else:
+                done = synthesize_folder(self.model, self.data, out=self.out, layout=self.layout, how=how)
+                left = f", {len(done.left_out)} left out ({self.out / 'left_out.csv'})" if done.left_out else ""
+                print(f"{len(done.reports)} patients synthesised{left}")
+        print(f"Written to {self.out}\n{WHAT}")

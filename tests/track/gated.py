@@ -1,0 +1,175 @@
+"""Runs as studies leave them, made in a moment: tables of patients with known skill and packages without a network."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import expit
+
+from lab.synthesis.enhancement import SUMS, gain_sums
+from lab.track import runs
+from lab.track.store import connect, experiment_id
+
+EXPERIMENT = "gated"
+VOXEL_ML = 0.1
+
+
+def patients(
+    numbers: Sequence[int], skill: float, *, noise: int = 0, mae: float = 0.1, made_up: float = 0.2, cohort: int = 0
+) -> pd.DataFrame:
+    """The columns of `evaluate` that the gate and the card read; every fifth patient but two enhances.
+
+    `skill` is the share of the true rise that is drawn, `noise` the seed of what is random in it, `mae` that of the
+    brain, `made_up` millilitres in patients who do not enhance, `cohort` the seed of the true scans.
+    """
+    rows = []
+    for i in numbers:
+        truth, own = np.random.default_rng([cohort, i]), np.random.default_rng([7, noise, i])
+        enhances = i % 5 < 3
+        real = truth.gamma(2, 0.2, 80) if enhances else truth.normal(0, 0.03, 80)
+        drawn = (skill + 0.1 * own.normal()) * real + 0.05 * own.normal(size=80)
+        ml, overlap = VOXEL_ML * (real > 0.3).sum(), VOXEL_ML * ((real > 0.3) & (drawn > 0.3)).sum()
+        extra = 0.0 if enhances else made_up * own.uniform(0.5, 1.5)
+        predicted = VOXEL_ML * (drawn > 0.3).sum() + extra
+        row: dict[str, Any] = {"case_id": f"case-{i:03d}", "patient_id": f"p{i:03d}", "enhancing": enhances}
+        row |= dict(zip(SUMS, gain_sums(drawn, real)))
+        row |= {"mae_brain": mae * own.uniform(0.98, 1.02), "mae_tumour": 1.5 * mae, "ssim_brain": 1 - mae}
+        row |= {"ml_predicted": predicted, "ml_near": 8.0, "enhancement_level": predicted, "mae_balanced": mae}
+        row |= {"midline_ml_false": 0.0, "checkerboard": 0.004, "checkerboard_true": 0.002, "sharpness": 0.7}
+        row |= {"floor_mae": 0.02, "noise_sd": 0.03}
+        figures = {"ml": ml, "enhances": float(enhances), "overlap_ml": overlap, "bias_ml": predicted - ml}
+        figures |= {"dice": 2 * overlap / max(ml + predicted, 1e-9), "lesions": float(enhances)}
+        figures |= {"found": float(overlap > 0), "missed": float(enhances and overlap == 0), "false": float(extra > 0)}
+        figures |= {"hallucinated_ml": np.nan if enhances else predicted, "contrast": skill, "cnr": 5 * skill}
+        for ending in ("rule", "expert"):
+            row |= {f"{name}_{ending}": value for name, value in figures.items()}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def split_of(test: Sequence[int], train: Sequence[int] = (), val: Sequence[int] = ()) -> pd.DataFrame:
+    """A split table."""
+    parts = {"test": test, "train": train, "val": val}
+    rows = [(f"case-{i:03d}", f"p{i:03d}", i % 5 < 3, part) for part, numbers in parts.items() for i in numbers]
+    return pd.DataFrame(rows, columns=["case_id", "patient_id", "enhancing", "split"])
+
+
+def network_run(
+    name: str,
+    table: pd.DataFrame | None,
+    *,
+    split: pd.DataFrame | None = None,
+    phantom: bool = False,
+    digest: str = "d" * 32,
+    rivals: tuple[float, float] = (0.0, 0.25),
+) -> str:
+    """Run id of a trial of a study of its own; `rivals` are the skills of copied T1 and linear regression."""
+    parent = runs.find_or_create(EXPERIMENT, f"study of {name}", identity={"slot": f"study of {name}"})
+    run_id = runs.find_or_create(EXPERIMENT, name, identity={"slot": name}, parent=parent)
+    tags = {"cohort_digest": digest, "phantom": phantom, "label": name, "seed": 0, "state": "finished"}
+    runs.log_settings(run_id, {"model.id": 0, "loss.name": "L1_brain"}, tags)
+    if table is not None:
+        cases = [int(case.rpartition("-")[2]) for case in table["case_id"]]
+        runs.log_table(run_id, table, "test_patients.csv")
+        runs.log_table(run_id, split_of(cases) if split is None else split, "split.csv")
+        others = zip(("copy T1", "linear regression"), rivals)
+        trivial = [
+            patients(cases, skill, noise=90 + i, mae=0.12, made_up=0.1).assign(trial=rival)
+            for i, (rival, skill) in enumerate(others)
+        ]
+        runs.log_table(parent, pd.concat(trivial), "rivals/test_patients.csv")
+        connect().log_metric(run_id, "test/mae_brain", float(table["mae_brain"].mean()))
+    package(run_id, {"artifacts/network.json": contract(digest, phantom)})
+    for one in (run_id, parent):
+        runs.end(one, "FINISHED")
+    return run_id
+
+
+def classifier_run(
+    name: str,
+    count: int,
+    strength: float,
+    *,
+    noise: int = 0,
+    sharpness: float = 1.0,
+    volume: float = 0.3,
+    first: int = 0,
+    digest: str = "d" * 32,
+    event: str = "enhancing",
+    flip: int = 0,
+    size: float = 1.0,
+) -> str:
+    """Run id of a classifier study; `strength` and `volume` are how well it and the tumour's volume tell the classes.
+
+    `sharpness` stretches its probabilities, `flip` labels are turned, `size` is that of the tumours.
+    """
+    study = runs.find_or_create(EXPERIMENT, name, identity={"slot": name, "role": "study"})
+    numbers = np.arange(first, first + count)
+    labels = numbers % 2
+    labels[:flip] = 1 - labels[:flip]
+    tables = []
+    for method, power, seed in (("radiomics", strength, noise), ("tumour volume", volume, 99)):
+        draws = np.array([np.random.default_rng([seed, i]).normal() for i in numbers])
+        score = expit((sharpness if method == "radiomics" else 1.0) * (power * (2 * labels - 1) + draws))
+        tables.append(
+            pd.DataFrame(
+                {"method": method, "patient_id": [f"p{i:03d}" for i in numbers], "label": labels, "score": score}
+            )
+        )
+    everybody = pd.concat(tables, ignore_index=True)
+    performance = pd.DataFrame(
+        {"method": ["radiomics", "tumour volume"], "patients": count}
+        | {key: [0.8, 0.6] for fig in ("auc", "brier", "slope") for key in (fig, f"{fig}_low", f"{fig}_high")}
+    )
+    subgroups = pd.DataFrame(
+        [
+            ("radiomics", "vendor", "GE", 30, 15, 0.8, 0.7, 0.9, ""),
+            ("radiomics", "vendor", "Siemens", 6, 1, np.nan, np.nan, np.nan, "too few"),
+        ],
+        columns=["method", "by", "group", "n", "events", "auc", "low", "high", "note"],
+    )
+    known = pd.DataFrame({"case_id": [f"c{i}" for i in numbers], "patient_id": [f"p{i:03d}" for i in numbers]})
+    runs.log_table(study, known.assign(tumour_ml=size * (10.0 + numbers)), "patients.csv")
+    for file, table in (("patients", everybody), ("performance", performance), ("subgroups", subgroups)):
+        runs.log_table(study, table, f"tables/{file}.csv")
+    facts = {"main": "radiomics", "experiment": "classifier", "question": "Does it?", "patients": count, "folds": 5}
+    facts |= {"events": int(labels.sum()), "event": event, "repeats": 4, "label_rule": "by hand", "warnings": []}
+    runs.log_text(study, json.dumps(facts), "classifier.json")
+    tags = {"kind": "classifier", "event": event, "phantom": False, "cohort_digest": digest, "state": "finished"}
+    runs.log_settings(study, {}, tags)
+    package(study, {"artifacts/classifier/contract.json": contract(digest, False)})
+    runs.end(study, "FINISHED")
+    return study
+
+
+def contract(digest: str, phantom: bool) -> dict[str, Any]:
+    """How images are prepared for it."""
+    how = {"brain_mask": "nonzero", "clip_sigma": 4.0, "enhancement_threshold": 0.3, "enhancing_ml": 0.5}
+    known: dict[str, Any] = {"inputs": ["T1", "T2", "FLAIR"], "target": "T1GD", "spacing_mm": 2.0}
+    known |= {"shape": [80, 96, 80], "preparation": how, "layout": "brats2023"}
+    return known | {"cohort_digest": digest, "phantom": phantom}
+
+
+def package(run_id: str, files: dict[str, dict[str, Any]]) -> str:
+    """A logged model of these JSON files, named on the run; returns its URI."""
+    client = connect()
+    tags = client.get_run(run_id).data.tags
+    if "model_uri" in tags:
+        return str(tags["model_uri"])
+    model = client.create_logged_model(experiment_id(EXPERIMENT), name="network", source_run_id=run_id)
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, content in files.items():
+            path = Path(scratch) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(content))
+        (Path(scratch) / "requirements.txt").write_text("torch==2.13.0\nmlflow==3.17.2\n")
+        client.log_model_artifacts(model.model_id, scratch)
+    client.finalize_logged_model(model.model_id, "READY")
+    client.set_tag(run_id, "model_uri", f"models:/{model.model_id}")
+    return f"models:/{model.model_id}"

@@ -1,0 +1,349 @@
+"""The gate passes what deserves it and refuses the rest, on constructed patients whose answer is known."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from gated import classifier_run, network_run, patients, split_of
+
+from lab.report.gate_table import Verdict
+from lab.track import gate_history, runs
+from lab.track.gate import GateRefused, promote_through_gate
+from lab.track.gate_settings import GateSettings
+from lab.track.registry import promote, roll_back, version_of
+from lab.track.store import connect
+
+QUICK = GateSettings(resamples=500)
+ALL = range(30)
+
+
+def through(run: str, name: str, alias: str = "champion", **options):
+    return promote_through_gate(run, name, alias, settings=QUICK, **options)
+
+
+def refused(run: str, name: str) -> Verdict:
+    before = version_of(name, "champion") if name in known() else None
+    with pytest.raises(GateRefused) as caught:
+        through(run, name)
+    assert version_of(name, "champion") == before
+    return caught.value.verdict
+
+
+def known() -> set[str]:
+    return {one.name for one in connect().search_registered_models()}
+
+
+def tags(name: str, version: str = "1") -> dict[str, str]:
+    return connect().get_model_version(name, version).tags
+
+
+def states(name: str) -> list[str]:
+    return [event.state for event in gate_history.history(name)]
+
+
+def failed(verdict: Verdict) -> list[tuple[str, str]]:
+    return [(check.figure, check.against) for check in verdict.checks if not check.passed]
+
+
+@pytest.fixture(scope="module")
+def good():
+    return network_run("good", patients(ALL, 0.6, noise=1))
+
+
+@pytest.fixture(scope="module")
+def great():
+    return network_run("great", patients(ALL, 0.9, noise=2))
+
+
+def test_the_first_network_passes_that_beats_both_rivals(good):
+    done = through(good, "first")
+    assert (done.promotion.version, done.promotion.before, done.forced) == ("1", None, False)
+    assert version_of("first", "champion") == "1"
+    assert [(check.figure, check.against) for check in done.verdict.checks] == [
+        ("contrast concordance", "copy T1"),
+        ("contrast concordance", "linear regression"),
+        ("MAE, brain", "linear regression, the better rival"),
+        ("hallucinated ml (expert)", "linear regression, the better rival"),
+    ]
+    assert done.verdict.passed
+    kept = tags("first")
+    assert (kept["gate"], kept["gate_failed"], kept["gate_against"]) == ("passed", "none", "no champion yet")
+    assert kept["cohort_digest"] == "d" * 32
+    assert json.loads(kept["preparation"])["spacing_mm"] == 2.0
+    assert kept["interval/contrast_concordance"].endswith("n = 30")
+    (attempt,) = json.loads(runs.read_text(good, "registered/first-version-1/gate.json"))
+    assert Verdict.read(attempt) == done.verdict
+    assert attempt["settings"]["mae_margin"] == 0.005
+
+
+@pytest.mark.parametrize(
+    ("changes", "against"),
+    [
+        ({"skill": 0.25}, [("contrast concordance", "linear regression")]),
+        ({"skill": 0.6, "mae": 0.13}, [("MAE, brain", "linear regression, the better rival")]),
+        ({"skill": 0.6, "made_up": 1.5}, [("hallucinated ml (expert)", "linear regression, the better rival")]),
+    ],
+)
+def test_a_first_network_is_refused_by_the_test_that_it_fails(changes, against):
+    name = f"refused-{'-'.join(changes)}"
+    run = network_run(name, patients(ALL, noise=5, **changes))
+    verdict = refused(run, name)
+    assert failed(verdict) == against
+    (check,) = [check for check in verdict.checks if not check.passed]
+    for part in (check.figure, check.against, f"{check.difference:+.3f}", f"{check.low:+.3f}", check.asked):
+        assert part in check.told
+    assert tags(name)["gate"] == "refused"
+    assert check.told in tags(name)["gate_failed"]
+    assert connect().get_model_version(name, "1").aliases == []
+
+
+def test_a_margin_is_what_may_be_lost(great):
+    """The MAE is worse by 0.003 than the better rival's 0.120: the default margin allows it, one of 0.002 does not."""
+    run = network_run("margin", patients(ALL, 0.6, noise=5, mae=0.123))
+    with pytest.raises(GateRefused, match="below \\+0.002"):
+        promote_through_gate(run, "margin", "champion", settings=GateSettings(resamples=500, mae_margin=0.002))
+    assert through(run, "margin").verdict.passed
+    attempts = json.loads(runs.read_text(run, "registered/margin-version-1/gate.json"))
+    assert [attempt["passed"] for attempt in attempts] == [False, True]
+    assert tags("margin")["gate"] == "passed"
+
+
+def test_a_challenger_must_beat_the_champion(good, great):
+    through(good, "duel")
+    twin = network_run("twin", patients(ALL, 0.6, noise=3))
+    verdict = refused(twin, "duel")
+    assert failed(verdict) == [("contrast concordance", "champion, version 1")]
+    done = through(great, "duel")
+    assert (done.promotion.before, done.promotion.version) == ("1", "3")
+    assert "Compared on 30 test patients of both (30 scans)." in done.verdict.notes
+    rivals = [check.against for check in done.verdict.checks]
+    assert rivals == ["champion, version 1"] * 3 + ["copy T1", "linear regression"]
+    assert [event.how for event in gate_history.history("duel")] == ["gate", "gate"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "figure"), [({"mae": 0.11}, "MAE, brain"), ({"made_up": 1.5}, "hallucinated ml (expert)")]
+)
+def test_a_better_score_does_not_buy_what_is_worse_elsewhere(good, changes, figure):
+    name = f"bought-{'-'.join(changes)}"
+    through(good, name)
+    run = network_run(name, patients(ALL, 0.9, noise=4, **changes))
+    assert failed(refused(run, name)) == [(figure, "champion, version 1")]
+
+
+def test_with_few_who_do_not_enhance_all_drawn_volume_counts(good):
+    enhancing = [i for i in range(50) if i % 5 < 3]
+    verdict = through(network_run("enhancing", patients(enhancing, 0.6, noise=6)), "enhancing").verdict
+    check = verdict.checks[-1]
+    assert (check.figure, check.n) == ("ml drawn outside of it (expert)", 30)
+    assert check.note == "in all patients, since only 0 do not enhance"
+
+
+def test_patients_whom_the_champion_learned_from_do_not_count(good):
+    """The champion was trained on 8 of the candidate's 30 test patients and tested on 18 of the others."""
+    champion = network_run("learned", patients(range(8, 26), 0.3, noise=8), split=split_of(range(8, 26), range(8)))
+    with pytest.raises(GateRefused):
+        through(champion, "learned")
+    through(champion, "learned", force="to be compared with")
+    verdict = through(good, "learned").verdict
+    assert verdict.notes == (
+        "8 of the 30 test patients of the candidate do not count: version 1 was trained or chosen on them and would "
+        "be flattered.",
+        "Compared on 18 test patients of both (18 scans).",
+    )
+    assert verdict.checks[0].n == 18
+
+
+def test_without_common_patients_there_is_no_comparison(good):
+    through(network_run("other", patients(range(100, 130), 0.6, noise=9)), "strangers")
+    verdict = refused(good, "strangers")
+    assert "have no test patients in common that neither has learned from, and at least 10" in verdict.trouble
+    assert not verdict.checks
+    assert "have no test patients in common" in tags("strangers", "2")["gate_failed"]
+
+
+def test_equal_names_of_other_patients_are_noticed(good):
+    other = network_run("namesakes", patients(ALL, 0.6, noise=9, cohort=1), digest="e" * 32)
+    through(other, "namesakes", force="rivals are of other scans")
+    assert (
+        "not tested on the same scans prepared in the same way: 30 of 30 differ" in refused(good, "namesakes").trouble
+    )
+
+
+def test_too_few_patients_are_refused():
+    run = network_run("few", patients(range(9), 0.9))
+    assert refused(run, "few").trouble == "the candidate was tested on 9 patients, and at least 10 are needed"
+
+
+def test_force_is_recorded_for_ever(good, great):
+    weak = network_run("weak", patients(ALL, 0.2, noise=4))
+    done = through(weak, "forced", force="the better one is broken")
+    assert (done.forced, version_of("forced", "champion")) == (True, "1")
+    kept = tags("forced")
+    assert (kept["gate"], kept["forced"], kept["forced_reason"]) == ("forced", "yes", "the better one is broken")
+    assert kept["forced_by"] == gate_history.who()
+    assert kept["forced_when"].startswith("20")
+    assert gate_history.history("forced")[0].reason == "the better one is broken"
+    assert not through(great, "forced", force="not needed").forced
+    assert "forced" not in tags("forced", "2")
+    assert "FORCED" in connect().get_model_version("forced", "1").description
+    assert [event.how for event in gate_history.history("forced")] == ["forced", "gate"]
+
+
+@pytest.mark.parametrize(("alias", "reason"), [("champion", " "), ("challenger", "because")])
+def test_force_needs_a_reason_and_something_to_force(good, alias, reason):
+    with pytest.raises(ValueError, match="--force needs --alias champion and a reason"):
+        through(good, "reason", alias, force=reason)
+    assert "reason" not in known()
+
+
+def test_no_force_makes_a_phantom_champion_of_patients():
+    run = network_run("simulated", patients(ALL, 0.9), phantom=True)
+    with pytest.raises(ValueError, match="learned from phantoms and cannot become champion of 'people'"):
+        through(run, "people", force="I want it")
+    assert through(run, "people-phantom").verdict.passed
+    assert through(run, "people", "challenger").promotion.version == "1"
+    assert tags("people")["phantom"] == "True"
+    connect().set_tag(run, "phantom", "False")  # the package says it too
+    with pytest.raises(ValueError, match="learned from phantoms"):
+        through(run, "people")
+
+
+def test_promotion_twice_is_promotion_once(good):
+    first, second = through(good, "twice"), through(good, "twice")
+    assert (second.promotion.version, second.promotion.before, second.verdict) == ("1", "1", None)
+    assert first.promotion.before is None
+    assert len(connect().search_model_versions("name = 'twice'")) == 1
+    assert len(gate_history.history("twice")) == 1
+    assert len(json.loads(runs.read_text(good, "registered/twice-version-1/gate.json"))) == 1
+
+
+def test_a_crash_before_the_alias_moves_misleads_nobody(good, great, monkeypatch):
+    through(good, "crash")
+    with monkeypatch.context() as broken:
+        broken.setattr(type(connect()), "set_registered_model_alias", crash)
+        with pytest.raises(RuntimeError):
+            through(great, "crash")
+    assert version_of("crash", "champion") == "1"
+    assert states("crash") == ["done", "void"]
+    with pytest.raises(ValueError, match="no champion before version 1"):
+        roll_back("crash")
+    assert through(great, "crash").promotion.version == "2"
+    assert states("crash") == ["done", "void", "done"]
+    assert roll_back("crash").version == "1"
+
+
+def test_a_crash_after_registering_is_made_good(great, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setattr("lab.track.gate.keep_figures", crash)
+        with pytest.raises(RuntimeError):
+            through(great, "half")
+    assert connect().get_registered_model("half").aliases == {}
+    assert through(great, "half").promotion.version == "1"
+
+
+def crash(*_, **__):
+    raise RuntimeError("killed")
+
+
+def test_rollback_goes_back_step_by_step(good, great):
+    best = network_run("best", patients(ALL, 1.0, noise=12))
+    for run in (network_run("weaker", patients(ALL, 0.45, noise=11)), good, great):
+        through(run, "steps")
+    assert version_of("steps", "champion") == "3"
+    assert (roll_back("steps").version, roll_back("steps").version) == ("2", "1")
+    with pytest.raises(ValueError, match="had no champion before version 1"):
+        roll_back("steps")
+    through(best, "steps")
+    done = roll_back("steps")
+    assert (done.before, done.version, version_of("steps", "champion")) == ("4", "1", "1")
+    hows = [event.how for event in gate_history.history("steps")]
+    assert hows == ["gate"] * 3 + ["rollback"] * 2 + ["gate", "rollback"]
+
+
+def test_rollback_passes_over_what_was_deleted_and_knows_what_was_done_by_hand(good, great):
+    client = connect()
+    for run in (network_run("weaker", patients(ALL, 0.45, noise=11)), good, great):
+        through(run, "gone")
+    client.delete_model_version("gone", "2")
+    assert roll_back("gone").version == "1"
+    client.set_registered_model_alias("gone", "champion", "3")
+    assert roll_back("gone").version == "1"
+    assert [event.how for event in gate_history.history("gone")][-2:] == ["by hand", "rollback"]
+    with pytest.raises(ValueError, match="there is no registered model 'nowhere'"):
+        roll_back("nowhere")
+    promote(good, "only-challenger")
+    with pytest.raises(ValueError, match="has no champion"):
+        roll_back("only-challenger")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"score": "dice"}, "--gate.score dice: known are contrast_concordance"),
+        ({"mae_margin": -1.0}, "a margin of the gate is 0 or more"),
+        ({"least_patients": 1}, "--gate.least-patients must be at least 2"),
+    ],
+)
+def test_settings_that_test_nothing_are_refused(good, changes, message):
+    with pytest.raises(ValueError, match=message):
+        promote_through_gate(good, "nothing", "champion", settings=GateSettings(**changes))
+
+
+def test_another_score_can_be_asked_for(good):
+    chosen = GateSettings(resamples=500, score="kappa_expert")
+    assert promote_through_gate(good, "kappa", "champion", settings=chosen).verdict.checks[0].figure == "kappa (expert)"
+
+
+@pytest.fixture(scope="module")
+def fair():
+    return classifier_run("fair", 120, 0.8, noise=1)
+
+
+def test_the_first_classifier_must_beat_chance_and_volume(fair):
+    done = through(fair, "will-it")
+    assert [(check.figure, check.against) for check in done.verdict.checks] == [
+        ("AUC", "chance"),
+        ("AUC", "tumour volume"),
+        ("Brier score", "tumour volume"),
+    ]
+    assert tags("will-it")["kind"] == "classifier"
+    chance = classifier_run("chance", 120, 0.0, noise=2, volume=-0.5)
+    assert ("AUC", "chance") in failed(refused(chance, "chance"))
+    large = classifier_run("large", 120, 0.8, noise=3, volume=0.8)
+    assert failed(refused(large, "large")) == [("AUC", "tumour volume")]
+
+
+def test_a_classifier_must_beat_the_champion_and_stay_calibrated(fair):
+    through(fair, "rank")
+    twin = classifier_run("twin classifier", 120, 0.8, noise=4)
+    assert ("AUC", "champion, version 1") in failed(refused(twin, "rank"))
+    extreme = classifier_run("extreme", 120, 1.5, noise=5, sharpness=0.02)  # ranks well, says one half of everybody
+    assert failed(refused(extreme, "rank")) == [
+        ("Brier score", "champion, version 1"),
+    ]
+    strong = classifier_run("strong", 120, 1.9, noise=6)
+    done = through(strong, "rank")
+    assert done.promotion.before == "1"
+    assert "Compared on 120 held-out patients of both." in done.verdict.notes
+    assert roll_back("rank").version == "1"
+
+
+def test_classifiers_of_other_patients_labels_or_events_are_not_compared(fair):
+    through(fair, "apart")
+    for name, changes, message in (
+        ("elsewhere", {"first": 500}, "no held-out patients in common"),
+        ("turned", {"flip": 3}, "label 3 of 120 patients differently, such as p000"),
+        ("grade", {"event": "grade IV"}, "predicts 'grade IV', version 1 'enhancing'"),
+        ("namesake", {"digest": "e" * 32, "size": 3.0}, "tumours of different size, such as p000"),
+    ):
+        assert message in refused(classifier_run(name, 120, 1.9, noise=6, **changes), "apart").trouble
+    again = classifier_run("regridded", 120, 1.9, noise=6, digest="e" * 32, size=1.1)
+    assert through(again, "apart").verdict.passed
+
+
+def test_a_name_serves_one_kind_of_model(fair, good):
+    through(fair, "one-kind")
+    with pytest.raises(ValueError, match="'one-kind' serves classifiers, and run .* is a network"):
+        through(good, "one-kind", "challenger")

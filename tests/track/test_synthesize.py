@@ -1,0 +1,460 @@
+"""A new patient from files to files: the T1's own grid, nothing half written, and clear refusals."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from torch import Tensor, nn
+
+from lab.config import ModelConfig
+from lab.data.contract import Contract
+from lab.data.layouts import find_subjects
+from lab.synthesis.models import build
+from lab.track import synthesis_folder, synthesis_models
+from lab.track.package import log_network
+from lab.track.registry import promote
+from lab.track.runs import find_or_create, log_settings
+from lab.track.store import connect
+from lab.track.synthesis_case import How
+from lab.track.synthesis_folder import ENHANCEMENT, PICTURE, REPORT, SYNTHESIS, UNCERTAINTY
+from lab.track.synthesize import synthesize, synthesize_folder
+from lab.track.synthesize_command import Synthesize
+
+REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2021-1mm" / "BraTS2021_01481"
+SHAPE, SPACING = (44, 52, 46), 4.0
+AFFINE = np.array([[4.0, 0, 0, -90], [0, 4.0, 0, -126], [0, 0, 4.0, -72], [0, 0, 0, 1]])
+FILES = [ENHANCEMENT, REPORT, PICTURE, SYNTHESIS, UNCERTAINTY]
+KNOWN = {
+    "inputs": ["T1", "T2", "FLAIR"],
+    "target": "T1GD",
+    "spacing_mm": SPACING,
+    "shape": [40, 48, 40],
+    "preparation": {"brain_mask": "auto", "clip_sigma": 4.0, "enhancement_threshold": 0.3, "enhancing_ml": 0.5},
+    "layout": "brats2023",
+    "cohort_digest": "c0" * 16,
+    "phantom": False,
+}
+MODEL = {"id": 0, "width": 2, "depth": 2, "norm": "batch", "dropout": 0.5}
+
+
+class Rule(nn.Module):
+    """The T1, and 0.5 more where the FLAIR is bright."""
+
+    def __init__(self, more: float = 0.5) -> None:
+        super().__init__()
+        self.more = nn.Parameter(torch.tensor(more))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x[:, :1] + self.more * (x[:, 2:3] > 0.45)
+
+
+def head(seed: int = 0) -> dict[str, np.ndarray]:
+    """T1, T2, FLAIR and MASK in RAS: an ellipsoid with a bright ball in FLAIR, and that ball as the mask."""
+    rng = np.random.default_rng(seed)
+    grid = np.indices(SHAPE).astype(float)
+    brain = sum((axis - centre) ** 2 / edge**2 for axis, centre, edge in zip(grid, (22, 26, 22), (15, 19, 16))) <= 1
+    ball = sum((axis - centre) ** 2 for axis, centre in zip(grid, (16, 28, 24))) < 10
+    volumes = {
+        name: np.where(brain, 400 + 40 * np.sin(grid[0] / 4) + rng.normal(0, 12, SHAPE), 0).astype(np.float32)
+        for name in ("T1", "T2", "FLAIR")
+    }
+    volumes["FLAIR"][ball] += 400
+    return {**volumes, "MASK": ball.astype(np.uint8)}
+
+
+def stored(folder: Path, axes: str = "RAS", ending: str = ".nii.gz", seed: int = 0) -> dict[str, Path]:
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = {}
+    for name, data in head(seed).items():
+        image = nib.Nifti1Image(data, AFFINE)
+        turn = nib.orientations.ornt_transform(nib.io_orientation(AFFINE), nib.orientations.axcodes2ornt(axes))
+        paths[name] = folder / f"{name}{ending}"
+        nib.save(image.as_reoriented(turn), paths[name])
+    return paths
+
+
+def split(paths: dict[str, Path]) -> tuple[dict[str, Path], Path]:
+    return {name: path for name, path in paths.items() if name != "MASK"}, paths["MASK"]
+
+
+def quiet(_: str) -> None:
+    pass
+
+
+@pytest.fixture
+def rule(monkeypatch):
+    """Models that are rules: `rule:0.5` draws that much more; what comes after them is the lab's own."""
+    known = dict(KNOWN)
+
+    def load(uri: str):
+        kind, _, more = uri.partition(":")
+        assert kind == "rule"
+        return Rule(float(more)), {"model": MODEL, **known}
+
+    monkeypatch.setattr(synthesis_models, "load_network", load)
+    return known
+
+
+@pytest.mark.parametrize(("axes", "ending"), [("RAS", ".nii.gz"), ("LPS", ".nii.gz"), ("PIR", ".nii")])
+def test_the_truth_on_the_t1s_own_grid(axes, ending, rule, tmp_path):
+    images, mask = split(stored(tmp_path / "scans", axes, ending))
+    told = []
+    report = synthesize("rule:0.5", images, mask=mask, out=tmp_path / "out", say=told.append)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    t1, made = nib.load(images["T1"]), nib.load(tmp_path / "out" / SYNTHESIS)
+    np.testing.assert_array_equal(made.affine, t1.affine)
+    assert nib.aff2axcodes(made.affine) == tuple(axes)
+    assert made.get_data_dtype() == np.float32
+    assert b"SYNTHETIC" in made.header["descrip"].item()
+    assert made.header["intent_name"].item() == b"SYNTHETIC"
+    ball = nib.load(mask).get_fdata() > 0
+    values, true = made.get_fdata(), t1.get_fdata()
+    scale = 4 * true[true != 0].std()
+    np.testing.assert_allclose(values - true, 0.5 * scale * ball, atol=scale * 6e-4)
+    np.testing.assert_array_equal(values == 0, true == 0)
+    drawn = nib.load(tmp_path / "out" / ENHANCEMENT).get_fdata()
+    np.testing.assert_array_equal(drawn, ball)
+    assert report["enhancement"]["ml"] == pytest.approx(ball.sum() * 0.064)
+    assert report["enhancement"]["enhances"] is True
+    assert np.abs(nib.load(tmp_path / "out" / UNCERTAINTY).get_fdata()).max() == 0  # it draws the same every time
+    assert f"{ball.sum() * 0.064:.2f} ml drawn as enhancing (in the tumour and 3 mm round it)" in told[-1]
+    assert (tmp_path / "out" / PICTURE).read_bytes()[:4] == b"\x89PNG"
+
+
+def test_the_report_says_what_it_comes_of(rule, tmp_path):
+    images, mask = split(stored(tmp_path / "scans"))
+    told = synthesize("rule:0.5", images, mask=mask, out=tmp_path / "out", say=quiet)
+    report = json.loads((tmp_path / "out" / REPORT).read_text())
+    assert report == told
+    assert "SYNTHETIC" in report["what"]
+    assert report["synthetic"] is True
+    assert report["models"][0]["cohort_digest"] == KNOWN["cohort_digest"]
+    assert report["contract"]["spacing_mm"] == SPACING
+    assert len(report["inputs"]["T1"]["sha256"]) == 64
+    assert set(report["inputs"]) == {"T1", "T2", "FLAIR", "MASK"}
+    assert report["warnings"] == []
+    assert set(report["seconds"]) == {"prepare", "network", "rest", "total"}
+    assert report["versions"]["torch"] == torch.__version__.partition("+")[0] or report["versions"]["torch"]
+
+
+def test_how_a_scan_is_stored_changes_nothing(rule, tmp_path):
+    voxels = []
+    for axes, ending in (("RAS", ".nii"), ("LPS", ".nii.gz"), ("SAL", ".nii.gz")):
+        images, mask = split(stored(tmp_path / axes, axes, ending))
+        synthesize("rule:0.5", images, mask=mask, out=tmp_path / f"{axes}-out", say=quiet)
+        voxels.append(
+            [nib.as_closest_canonical(nib.load(tmp_path / f"{axes}-out" / name)).get_fdata() for name in FILES[::4]]
+        )
+    for other in voxels[1:]:
+        np.testing.assert_array_equal(voxels[0], other)
+
+
+def test_without_a_mask_the_brain_is_searched(rule, tmp_path):
+    images, _ = split(stored(tmp_path / "scans"))
+    report = synthesize("rule:0.5", images, out=tmp_path / "out", how=How(looks=1), say=quiet)
+    assert report["enhancement"]["region"] == "in the whole brain"
+    assert "enhances" not in report["enhancement"]
+    assert "vessels count too" in report["warnings"][0]
+    assert not (tmp_path / "out" / UNCERTAINTY).exists()  # a single look knows nothing of it
+    assert UNCERTAINTY not in report["files"]
+
+
+def test_an_ensemble_is_its_mean_and_tells_where_it_disagrees(rule, tmp_path):
+    images, mask = split(stored(tmp_path / "scans"))
+    report = synthesize(["rule:0.2", "rule:0.6"], images, mask=mask, out=tmp_path / "out", how=How(looks=1), say=quiet)
+    ball, t1 = (nib.load(path).get_fdata() for path in (mask, images["T1"]))
+    scale = 4 * t1[t1 != 0].std()
+    spread = nib.load(tmp_path / "out" / UNCERTAINTY).get_fdata()
+    np.testing.assert_allclose(spread, np.where(ball, np.std([0.2, 0.6], ddof=1) * scale, 0), rtol=1e-3, atol=1e-3)
+    made = nib.load(tmp_path / "out" / SYNTHESIS).get_fdata()
+    np.testing.assert_allclose((made - t1)[ball > 0], 0.4 * scale, atol=scale * 1e-3)
+    assert report["uncertainty"]["networks"] == 2
+    assert len(report["models"]) == 2
+    assert report["models"][0]["weights_sha256"] != report["models"][1]["weights_sha256"]
+
+
+def test_phantom_models_are_loud(rule, tmp_path):
+    rule["phantom"] = True
+    images, mask = split(stored(tmp_path / "scans"))
+    told = []
+    report = synthesize("rule:0.5", images, mask=mask, out=tmp_path / "out", say=told.append)
+    assert "PHANTOM" in told[0]
+    assert "PHANTOM" in report["warnings"][0]
+    assert report["phantom"] is True
+    for name in (SYNTHESIS, UNCERTAINTY, ENHANCEMENT):
+        assert b"PHANTOM" in nib.load(tmp_path / "out" / name).header["descrip"].item()
+
+
+REFUSED = {
+    "missing sequence": (lambda images: images.pop("T2"), r"T2 missing .found FLAIR, T1"),
+    "no T1": (lambda images: images.pop("T1"), "T1 missing"),
+    "other channel": (
+        lambda images: images.update(ADC=images["T2"]),
+        "ADC is given, but the model takes T1, T2, FLAIR",
+    ),
+    "twice the same": (lambda images: images.update(T2=images["T1"]), "T2 and T1 are the same image"),
+    "no file": (lambda images: images.update(T2=Path("nowhere.nii")), "nowhere.nii does not exist"),
+}
+
+
+@pytest.mark.parametrize("fault", REFUSED)
+def test_what_does_not_fit_is_refused_and_leaves_nothing(fault, rule, tmp_path):
+    spoil, message = REFUSED[fault]
+    images, mask = split(stored(tmp_path / "scans"))
+    spoil(images)
+    with pytest.raises((ValueError, OSError), match=message):
+        synthesize("rule:0.5", images, mask=mask, out=tmp_path / "out", say=quiet)
+    assert [path.name for path in tmp_path.iterdir()] == ["scans"]
+
+
+def resaved(path: Path, change) -> None:
+    image = nib.load(path)
+    data = np.array(image.dataobj)
+    nib.save(nib.Nifti1Image(change(data), image.affine), path)
+
+
+def test_scans_that_do_not_fit_are_refused(rule, tmp_path):
+    for number, (name, change, message) in enumerate(
+        (
+            (("T2",), lambda data: data[:-1], "T2 lies on another grid than T1"),
+            (("T2",), lambda data: np.where(np.arange(SHAPE[2]) < 22, 0, data), "field of view too small"),
+            (("T1", "T2", "FLAIR"), lambda data: np.where(np.arange(SHAPE[2]) < 22, 0, data), "flat at its bottom"),
+            (("FLAIR",), lambda data: data * 0, "the image is empty"),
+            (("MASK",), lambda data: data * 0, "mask is empty"),
+        )
+    ):
+        paths = stored(tmp_path / str(number))
+        for one in name:
+            resaved(paths[one], change)
+        images, mask = split(paths)
+        with pytest.raises(ValueError, match=message):
+            synthesize("rule:0.5", images, mask=mask, out=tmp_path / "out", say=quiet)
+        assert not (tmp_path / "out").exists()
+
+
+def test_another_persons_folder_is_left_alone(rule, tmp_path):
+    images, mask = split(stored(tmp_path / "scans"))
+    with pytest.raises(ValueError, match="holds other files"):
+        synthesize("rule:0.5", images, mask=mask, out=tmp_path / "scans", say=quiet)
+
+
+def test_a_failure_while_writing_leaves_nothing_half(rule, tmp_path, monkeypatch):
+    images, mask = split(stored(tmp_path / "scans"))
+    synthesize("rule:0.5", images, mask=mask, out=tmp_path / "out", say=quiet)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    for place in ("write_like", "_picture"):
+        with monkeypatch.context() as patch:
+            patch.setattr(synthesis_folder, place, full)
+            with pytest.raises(OSError, match="No space left"):
+                synthesize("rule:0.2", images, mask=mask, out=tmp_path / "out", say=quiet)
+            with pytest.raises(OSError, match="No space left"):
+                synthesize("rule:0.2", images, mask=mask, out=tmp_path / "new", say=quiet)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "scans"]
+
+
+def brats(folder: Path, number: int, without: str = "") -> None:
+    names = {"T1": "t1n", "T2": "t2w", "FLAIR": "t2f", "MASK": "seg"}
+    case = f"BraTS-GLI-{number:05d}-000"
+    for name, path in stored(folder / case, seed=number).items():
+        path.rename(path.with_name(f"{case}-{names[name]}.nii.gz"))
+        if name == without:
+            path.with_name(f"{case}-{names[name]}.nii.gz").unlink()
+
+
+def test_a_folder_of_patients_goes_on_where_it_ended(rule, tmp_path):
+    for number in range(3):
+        brats(tmp_path / "scans", number, without="FLAIR" if number == 1 else "")
+    told: list[str] = []
+    done = synthesize_folder("rule:0.5", tmp_path / "scans", out=tmp_path / "out", say=told.append)
+    cases = [f"BraTS-GLI-{number:05d}-000" for number in range(3)]
+    assert list(done.reports) == [cases[0], cases[2]]
+    assert "FLAIR missing" in done.left_out[cases[1]]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+        [cases[0], cases[2], "left_out.csv", "patients.csv"]
+    )
+    table = pd.read_csv(tmp_path / "out" / "patients.csv")
+    assert table["case_id"].tolist() == [cases[0], cases[2]]
+    assert table["enhancement_ml"].gt(1).all()
+    shutil.rmtree(done.folders[cases[2]])
+    before = (done.folders[cases[0]] / REPORT).stat().st_mtime_ns
+    told.clear()
+    synthesize_folder("rule:0.5", tmp_path / "scans", out=tmp_path / "out", say=told.append)
+    assert "there already" in told[0]
+    assert "there already" not in told[2]
+    assert (done.folders[cases[0]] / REPORT).stat().st_mtime_ns == before
+    synthesize_folder("rule:0.4", tmp_path / "scans", out=tmp_path / "out", say=quiet)  # another model: made anew
+    assert (done.folders[cases[0]] / REPORT).stat().st_mtime_ns != before
+    for case in (cases[0], cases[2]):
+        shutil.rmtree(tmp_path / "scans" / case)
+    with pytest.raises(ValueError, match=r"none of 1 patients could be synthesised .FLAIR missing"):
+        synthesize_folder("rule:0.5", tmp_path / "scans", out=tmp_path / "other", say=quiet)
+    assert not (tmp_path / "other").exists()
+
+
+def test_models_that_were_trained_on_other_images_make_no_ensemble(rule, tmp_path, monkeypatch):
+    images, mask = split(stored(tmp_path / "scans"))
+    load = synthesis_models.load_network
+
+    def other(uri: str):
+        network, known = load(uri)
+        return network, known | ({"spacing_mm": 2.0} if uri.endswith("6") else {})
+
+    monkeypatch.setattr(synthesis_models, "load_network", other)
+    with pytest.raises(ValueError, match=r"spacing_mm: 2.0 and 4.0"):
+        synthesize(["rule:0.5", "rule:0.6"], images, mask=mask, out=tmp_path / "out", say=quiet)
+
+
+# --- logged models
+
+
+def logged(name: str, **changes) -> tuple[str, str, nn.Module]:
+    """URI and run of a small network with drawn weights."""
+    settings = ModelConfig(**{**MODEL, **changes.pop("model", {})})
+    network = build(settings.id, width=settings.width, depth=settings.depth, norm=settings.norm, seed=1).eval()
+    run_id = find_or_create("synthesize", name, identity={"slot": name})
+    uri = log_network(run_id, network, settings, KNOWN | changes)
+    log_settings(run_id, {}, {"model_uri": uri})
+    return uri, run_id, network
+
+
+@pytest.fixture(scope="module")
+def model():
+    return logged("plain")
+
+
+def test_a_registered_model_is_known_by_name_version_and_run(model, tmp_path):
+    uri, run_id, network = model
+    done = promote(run_id, "synthesize-sct1", "champion")
+    images, mask = split(stored(tmp_path / "scans"))
+    report = synthesize(done.uri, images, mask=mask, out=tmp_path / "out", say=quiet)
+    (about,) = report["models"]
+    assert (about["name"], about["version"], about["run_id"]) == ("synthesize-sct1", "1", run_id)
+    assert b"synthesize-sct1 v1" in nib.load(tmp_path / "out" / SYNTHESIS).header["descrip"].item()
+    direct = synthesize(uri, images, mask=mask, out=tmp_path / "direct", say=quiet)
+    assert direct["models"][0]["run_id"] == run_id
+    assert direct["models"][0]["weights_sha256"] == about["weights_sha256"]
+    assert (tmp_path / "direct" / UNCERTAINTY).read_bytes()
+    voxels = [nib.load(tmp_path / name / SYNTHESIS).get_fdata() for name in ("out", "direct")]
+    np.testing.assert_array_equal(*voxels)
+    contract = Contract.read(KNOWN)
+    from lab.data.contract import one_patient
+
+    case = contract.open(one_patient("one", images, mask, like=contract))
+    with torch.no_grad():
+        image = network(torch.from_numpy(case.image[:3].astype(np.float32))[None])[0, 0].numpy()
+    drawn = case.mean + case.scale * image[(case.masks & 1) > 0]
+    np.testing.assert_allclose(np.sort(voxels[0][voxels[0] != 0]), np.sort(drawn), rtol=1e-4)
+
+
+def test_exact_tiles_change_no_voxel(model, tmp_path):
+    images, mask = split(stored(tmp_path / "scans"))
+    for name, tile in (("whole", None), ("tiled", 24)):
+        report = synthesize(model[0], images, mask=mask, out=tmp_path / name, how=How(looks=1, tile=tile), say=quiet)
+        assert report["ways"][0]["kind"] == {"whole": "whole", "tiled": "exact"}[name]
+    voxels = [nib.load(tmp_path / name / SYNTHESIS).get_fdata() for name in ("whole", "tiled")]
+    np.testing.assert_allclose(*voxels, atol=1e-3)
+
+
+def test_blended_tiles_are_told_with_their_difference(tmp_path):
+    uri, _, _ = logged("instance", model={"norm": "instance"})
+    images, mask = split(stored(tmp_path / "scans"))
+    report = synthesize(uri, images, mask=mask, out=tmp_path / "out", how=How(looks=1, tile=24), say=quiet)
+    assert report["ways"][0]["kind"] == "blended"
+    assert "instance normalisation" in report["warnings"][0]
+    assert report["largest_sd_of_tiles"] > 0
+
+
+def test_a_network_of_patches_is_used_in_patches(tmp_path):
+    uri, run_id, _ = logged("patches")
+    log_settings(run_id, {"train.patch_mm": 64.0}, {})
+    images, mask = split(stored(tmp_path / "scans"))
+    report = synthesize(uri, images, mask=mask, out=tmp_path / "out", how=How(looks=1), say=quiet)
+    assert report["ways"] == [{"kind": "blended", "tile": 16, "reason": "the network was trained on patches"}]
+
+
+def test_models_that_are_none_of_ours_are_refused(tmp_path):
+    images, mask = split(stored(tmp_path / "scans"))
+    import mlflow
+    from mlflow.pyfunc import PythonModel
+
+    class Foreign(PythonModel):
+        """Somebody's model."""
+
+        def predict(self, context, model_input, params=None):
+            return model_input
+
+    run_id = find_or_create("synthesize", "foreign", identity={"slot": "foreign"})
+    with mlflow.start_run(run_id=run_id):
+        foreign = mlflow.pyfunc.log_model(name="network", python_model=Foreign()).model_uri
+    for uri, message in (
+        (foreign, "is no network of this lab"),
+        ("models:/nobody@champion", "there is no such model"),
+        ("models:/m-00000000000000000000000000000000", "there is no such model"),
+        ("somewhere/else", "somewhere/else"),
+    ):
+        with pytest.raises((ValueError, OSError), match=message):
+            synthesize(uri, images, mask=mask, out=tmp_path / "out", say=quiet)
+        assert not (tmp_path / "out").exists()
+
+
+def test_a_phantom_patient_through_the_command(tiny_phantom, tiny_cohort, tmp_path, capsys):
+    contract = Contract.of(tiny_cohort, ("T1", "T2", "FLAIR"), "T1GD").as_dict()
+    uri, _, _ = logged("phantom", **contract)
+    subject = find_subjects(tiny_phantom)[0]
+    command = Synthesize(
+        model=(uri,),
+        out=tmp_path / "out",
+        t1=subject.images["T1"],
+        t2=subject.images["T2"],
+        flair=subject.images["FLAIR"],
+        mask=subject.mask,
+        looks=2,
+    )
+    command.run()
+    said = capsys.readouterr().out
+    assert "PHANTOM" in said
+    assert "ml drawn as enhancing" in said
+    assert "not for diagnosis" in said
+    made, t1 = nib.load(tmp_path / "out" / SYNTHESIS), nib.load(subject.images["T1"])
+    np.testing.assert_array_equal(made.affine, t1.affine)
+    assert made.shape == t1.shape
+    for wrong in ({"data": tiny_phantom}, {"t1": None, "t2": None, "flair": None}):
+        with pytest.raises(ValueError, match="name either --data, or"):
+            dataclasses.replace(command, **wrong).run()
+    dataclasses.replace(command, t1=None, t2=None, flair=None, mask=None, data=tiny_phantom, looks=1).run()
+    assert "12 patients synthesised" in capsys.readouterr().out
+    assert connect() is not None
+
+
+@pytest.mark.skipif(not REAL.is_dir(), reason=f"the real cases are not in {REAL.parent}")
+def test_a_real_patient_in_native_orientation(rule, tmp_path):
+    """The network is a rule; the scans are real, stored LPS at 1 mm."""
+    rule |= {"spacing_mm": 1.0, "shape": [160, 192, 160]}
+    name = {"T1": "t1", "T2": "t2", "FLAIR": "flair"}
+    images = {key: REAL / f"{REAL.name}_{value}.nii.gz" for key, value in name.items()}
+    report = synthesize("rule:0", images, mask=REAL / f"{REAL.name}_seg.nii.gz", out=tmp_path / "out",
+                        how=How(looks=1), say=quiet)  # fmt: skip
+    t1, made = nib.load(images["T1"]), nib.load(tmp_path / "out" / SYNTHESIS)
+    np.testing.assert_array_equal(made.affine, t1.affine)
+    true, drawn = t1.get_fdata(), made.get_fdata()
+    brain = drawn != 0
+    scale = report["t1_span"] / 2
+    kept = brain & (np.abs(true - true[brain].mean()) < 0.99 * scale)
+    np.testing.assert_allclose(drawn[kept], true[kept], atol=scale * 6e-4)
+    assert kept.sum() > 0.99 * np.count_nonzero(true)
+    assert report["warnings"] == []
+    assert report["enhancement"]["ml"] == 0
