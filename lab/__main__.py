@@ -13,6 +13,7 @@ import tyro
 
 from lab.config import DataConfig
 from lab.track.command import explain
+from lab.track.promote_command import Promote
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,28 +95,6 @@ class Report:
             write(find_study(self.study), out=self.out)
         if self.out is not None:
             print(f"Copied to {self.out / 'report.html'}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Promote:
-    """Register the model of a run under a name and give it an alias: a network or a classifier."""
-
-    run_id: Annotated[str, tyro.conf.arg(name="run", metavar="RUN")]
-    """Id of a trial's or a study's run, or the name of a study: of a study the best is taken."""
-    name: str
-    """Name of the registered model."""
-    alias: Literal["challenger", "champion"] = "challenger"
-    """What the version is called from now on."""
-
-    def run(self) -> None:
-        """Promote, and say how the model is asked for."""
-        from lab.track.registry import promote
-        from lab.track.store import clear_errors
-
-        with clear_errors():
-            done = promote(self.run_id, self.name, self.alias)
-        before = f", which was version {done.before}" if done.before not in (None, done.version) else ""
-        print(f"{done.name} version {done.version} of run {done.run_id} is {done.alias} now{before}: {done.uri}")
 
 
 @dataclass(frozen=True, kw_only=True)

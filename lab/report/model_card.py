@@ -75,7 +75,7 @@ class ModelCard:
     verdict: Verdict | None
     """What the gate found at last; None where none was held."""
     held: Mapping[str, str] = field(default_factory=dict)
-    """when and by whom the gate was held."""
+    """When and by whom the gate was held last, and how many times."""
     forced: Mapping[str, str] = field(default_factory=dict)
     """reason, by, when; empty where it was not forced."""
     software: Sequence[str]
@@ -123,6 +123,8 @@ def _gate(card: ModelCard) -> str:
         return "No gate was held for this version: it has not been proposed as champion, or became it without one."
     result = "passed" if card.verdict.passed else "refused"
     told = f"Held {card.held['when']} by {card.held['who']}, against {card.verdict.against}: **{result}**."
+    if card.held["times"] != "1":
+        told += f" The gate was held {card.held['times']} times for this version, and every time is another chance."
     return f"{told}\n\n{as_markdown(card.verdict)}"
 
 

@@ -68,9 +68,10 @@ def classifier_figures(performance: pd.DataFrame, subgroups: pd.DataFrame) -> pd
         if pd.notna(row.get(name))
     ]
     for one in subgroups.to_dict("records"):
-        known = pd.notna(one["auc"])
+        known, word = pd.notna(one["auc"]), str(one["group"])
+        group = f"{one['by'].partition('_')[0]} unknown" if word == "unknown" else word
         rows.append(
-            {"group": one["group"], "figure": "auc" if known else "too few", "truth": "", "n": int(one["n"])}
+            {"group": group, "figure": "auc" if known else "too few", "truth": "", "n": int(one["n"])}
             | ({"value": one["auc"], "low": one["low"], "high": one["high"]} if known else {})
         )
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
@@ -81,7 +82,9 @@ def evaluation_rows(figures: pd.DataFrame) -> list[tuple[str, ...]]:
     rows: list[tuple[str, ...]] = [("patients", "figure", "value (95 % interval)", "n")]
     for row in figures.itertuples():
         if row.figure == "too few":
-            rows.append((str(row.group), f"fewer than {LEAST} of a kind: no figures", "-", str(row.n)))
+            rows.append(
+                (str(row.group), f"fewer than {LEAST} patients or too few of a kind: no figures", "-", str(row.n))
+            )
             continue
         title = TITLES.get(str(row.figure)) or name_of(str(row.figure)).title
         title += f" ({row.truth})" if isinstance(row.truth, str) and row.truth else ""

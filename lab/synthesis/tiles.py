@@ -63,8 +63,8 @@ def choose_way(
     if trained_on is not None and min(shape) > (edge or trained_on):
         return Way(kind="blended", edge=edge or trained_on, reason="the network was trained on patches")
     if edge is not None:
-        multiple = getattr(network, "multiple", 1)
-        edge = -(-edge // multiple) * multiple
+        multiple, least = _steps(network)
+        edge = max(-(-edge // multiple) * multiple, least)
         if edge >= max(shape):
             return Way(kind="whole")
         why = why_not_exact(network, edge, shape)
@@ -77,8 +77,8 @@ def choose_way(
 
 def _fitting(network: nn.Module, shape: tuple[int, int, int], arithmetic: Arithmetic, free: float) -> Way:
     """The largest tiles that `free` bytes hold: exact ones where there are any, else blended."""
-    step = getattr(network, "multiple", 1)
-    edges = range(max(shape) // step * step, 0, -step)
+    step, least_edge = _steps(network)
+    edges = range(max(shape) // step * step, least_edge - 1, -step)
     for edge in edges:
         if not isinstance(network, UNet) or why_not_exact(network, edge, shape):
             continue
@@ -88,11 +88,17 @@ def _fitting(network: nn.Module, shape: tuple[int, int, int], arithmetic: Arithm
         if needed_bytes(network, tuple(min(edge, size) for size in shape), arithmetic) <= free:
             why = why_not_exact(network, edge, shape) or "tiles with all that they depend on do not fit into memory"
             return Way(kind="blended", edge=edge, reason=why)
-    least = needed_bytes(network, (step,) * 3, arithmetic)
+    least = needed_bytes(network, (least_edge,) * 3, arithmetic)
     raise ValueError(
-        f"a tile of {step} voxels needs {least / 2**30:.2f} GiB and {free / SHARE / 2**30:.2f} GiB are free; end other "
-        "programs, or use a machine with more memory"
+        f"a tile of {least_edge} voxels needs {least / 2**30:.2f} GiB and {free / SHARE / 2**30:.2f} GiB are free; end "
+        "other programs, or use a machine with more memory"
     )
+
+
+def _steps(network: nn.Module) -> tuple[int, int]:
+    """What a tile's edge is a multiple of, and its least: instance normalisation needs two voxels at the bottom."""
+    multiple = getattr(network, "multiple", 1)
+    return multiple, multiple * (2 if getattr(network, "norm", "") == "instance" else 1)
 
 
 def why_not_exact(network: nn.Module, edge: int, shape: tuple[int, int, int]) -> str:

@@ -3,7 +3,13 @@
 What was asked and found stays with the version: as tags, as `gate.json` (every attempt, the last one last) and on its
 model card, all in the folder `registered/` of its run.
 
-SIMULATED
+How often it errs, simulated (60 % of patients enhance, volumes made up have long tails; 2,000 samples each): a network
+that is worth as much as the champion gets past it in 1.0, 2.1 and 2.8 % of samples of 10, 28 and 45 test patients; one
+that is truly better by 0.18 of contrast concordance in 13, 48 and 68 %. What keeps the others out is mostly the volume
+made up, of which the few patients who do not enhance say little. One that is better in the score and worse by just a
+margin passes in 0.3, 0.8 and 1.8 % (MAE) and 5.0, 2.7 and 3.5 % (volume). A classifier as good as the champion passes
+in 2.0 to 2.4 % of samples of 28 to 300 patients, one with an AUC of 0.88 against 0.78 in 18, 31, 66 and 97 % of
+samples of 28, 45, 100 and 300.
 """
 
 from __future__ import annotations
@@ -17,12 +23,13 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from lab.report.gate_table import Verdict
+from lab.report.model_figures import interval_tags
 from lab.synthesis.paired import SCORES
 from lab.track import gate_history, runs
 from lab.track.gate_classifier import judge_classifier
 from lab.track.gate_network import judge_network
 from lab.track.gate_settings import GateSettings
-from lab.track.model_card import keep_card, keep_figures, require_scores
+from lab.track.model_card import figures_of, keep_card
 from lab.track.registry import CHAMPION, CLASSIFIER, Promotion, kind_of, promote, run_with_model, version_of
 from lab.track.store import connect
 
@@ -65,24 +72,23 @@ def promote_through_gate(
         raise ValueError("--force needs --alias champion and a reason in words: what it overrides is the gate alone")
     chosen = settings or GateSettings()
     check(chosen)
+    figures = figures_of(run_with_model(run))
     held: dict[str, Any] = {"verdict": None, "forced": False}
 
     def admit(source: Run, version: ModelVersion) -> str:
         folder = FOLDER.format(name=name, version=version.version)
-        keep_figures(source, version, folder)
         current = version_of(name, CHAMPION)
         if alias == CHAMPION and current != str(version.version):
             verdict = judge(source, name, current, chosen)
             forced = force is not None and not verdict.passed
             keep_verdict(source, version, folder, verdict, chosen, reason=force if forced and force else "")
             held.update(verdict=verdict, forced=forced)
-        keep_card(source, connect().get_model_version(name, version.version), folder)
+        keep_card(source, connect().get_model_version(name, version.version), folder, figures)
         if held["verdict"] is not None and not held["verdict"].passed and not held["forced"]:
             raise GateRefused(name, str(version.version), held["verdict"])
         return "forced" if held["forced"] else "gate"
 
-    require_scores(run_with_model(run))
-    done = promote(run, name, alias, admit=admit, reason=force or "")
+    done = promote(run, name, alias, admit=admit, reason=force or "", tags=interval_tags(figures))
     return Outcome(promotion=done, verdict=held["verdict"], forced=held["forced"])
 
 

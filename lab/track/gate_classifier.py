@@ -13,6 +13,7 @@ from lab.classify.methods import VOLUME
 from lab.report.gate_table import Check, Verdict
 from lab.synthesis.paired import compare_means
 from lab.track import runs
+from lab.track.gate_patients import holds
 from lab.track.gate_settings import GateSettings
 
 PATIENTS, FACTS, KNOWN = "tables/patients.csv", "classifier.json", "patients.csv"
@@ -54,7 +55,7 @@ def held_out(run: Run, name: str, method: str | None = None) -> pd.DataFrame:
     `method` is by default the one that the study judges. Raises ValueError where there is none.
     """
     study = study_of(run)
-    if not runs.has_file(study, PATIENTS):
+    if not holds(study, PATIENTS):
         raise ValueError(f"{name} (run {run.info.run_id}) was never scored on held-out patients: no {PATIENTS}")
     chosen = method or json.loads(runs.read_text(study, FACTS))["main"]
     table = runs.read_table(study, PATIENTS)

@@ -13,7 +13,7 @@ from lab.report.names import name_of
 from lab.report.tables import RIVALS
 from lab.synthesis.paired import Paired, compare_means, compare_scores
 from lab.track import runs
-from lab.track.gate_patients import RIVALS_TESTED, TESTED, Tested, common_patients
+from lab.track.gate_patients import RIVALS_TESTED, TESTED, Tested, common_patients, holds
 from lab.track.gate_settings import GateSettings
 
 Table: TypeAlias = pd.DataFrame
@@ -42,7 +42,7 @@ def judge_network(candidate: Run, champion: Run | None, champion_name: str, sett
 
 def tested(run: Run, name: str) -> Tested:
     """What a run left of its test. Raises ValueError where there is nothing."""
-    if not runs.has_file(run.info.run_id, TESTED):
+    if not holds(run.info.run_id, TESTED):
         raise ValueError(f"{name} (run {run.info.run_id}) was never scored on test patients")
     return Tested(
         name=name,
@@ -55,7 +55,7 @@ def tested(run: Run, name: str) -> Tested:
 def read_rivals(candidate: Run, patients: Table, least: int) -> dict[str, Table]:
     """The trivial rivals' tables on the candidate's test cases. Raises ValueError where they are missing."""
     parent, name = candidate.data.tags.get(runs.PARENT), RIVALS_TESTED
-    if parent is None or not runs.has_file(parent, name):
+    if parent is None or not holds(parent, name):
         raise ValueError(f"the study of run {candidate.info.run_id} holds no {name}: let the study come to its end")
     table = runs.read_table(parent, name)
     cases, count = set(patients["case_id"]), patients["patient_id"].nunique()

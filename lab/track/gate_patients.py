@@ -6,6 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
+from mlflow.exceptions import MlflowException
+
+from lab.track import runs
+from lab.track.store import store_trouble
 
 TESTED, RIVALS_TESTED = "test_patients.csv", "rivals/test_patients.csv"
 """Tables of a trial's and of a study's run."""
@@ -13,6 +17,16 @@ LEARNED = ("train", "val")
 """Parts of the split that a network has seen: it was trained on the one, stopped and chosen on the other."""
 TRUTH = ("near_voxels", "true_gain_sum", "true_gain_squares", "ml_rule")
 """Columns that are the true scan's own: equal for one scan prepared in one way, whatever network is judged."""
+
+
+def holds(run_id: str, file: str) -> bool:
+    """Whether a run is there and has this artifact."""
+    try:
+        return runs.has_file(run_id, file)
+    except MlflowException as error:
+        if store_trouble(error):
+            raise
+        return False
 
 
 @dataclass(frozen=True, kw_only=True)

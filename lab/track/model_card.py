@@ -14,12 +14,12 @@ from mlflow.exceptions import MlflowException
 
 from lab.report.gate_table import Verdict
 from lab.report.model_card import ModelCard, model_card, shortened
-from lab.report.model_figures import EVERYBODY, classifier_figures, evaluation_rows, interval_tags, network_figures
+from lab.report.model_figures import EVERYBODY, classifier_figures, evaluation_rows, network_figures
 from lab.report.model_limits import classifier_limits, network_limits
 from lab.track import runs
 from lab.track.gate_classifier import FACTS as CLASSIFIER_FACTS
 from lab.track.gate_classifier import held_out, study_of
-from lab.track.gate_patients import TESTED
+from lab.track.gate_patients import TESTED, holds
 from lab.track.record import FACTS
 from lab.track.registry import CLASSIFIER, kind_of, location, model_contract
 from lab.track.store import connect, store_trouble
@@ -41,21 +41,19 @@ SHOWN = (
 COMMIT = "mlflow.source.git.commit"
 
 
-def require_scores(source: Run) -> None:
-    """Raises ValueError for a run that was never scored on test patients."""
+def figures_of(source: Run) -> pd.DataFrame:
+    """Figures by group of patients: group, figure, truth, value, low, high, n.
+
+    Raises ValueError for a run that was never scored on test patients.
+    """
     if kind_of(source) == CLASSIFIER:
         held_out(source, "it")
-    elif not runs.has_file(source.info.run_id, TESTED):
+        return classifier_figures(*of_main(source, "performance", "subgroups"))
+    if not holds(source.info.run_id, TESTED):
         raise ValueError(
             f"run {source.info.run_id} ({source.info.run_name}) was never scored on test patients (no {TESTED}); run "
             "its study to the end"
         )
-
-
-def figures_of(source: Run) -> pd.DataFrame:
-    """Figures by group of patients: group, figure, truth, value, low, high, n."""
-    if kind_of(source) == CLASSIFIER:
-        return classifier_figures(*of_main(source, "performance", "subgroups"))
     return network_figures(runs.read_table(source.info.run_id, TESTED))
 
 
@@ -66,17 +64,13 @@ def of_main(source: Run, *names: str) -> list[pd.DataFrame]:
     return [table[table["method"] == main].reset_index(drop=True) for table in tables]
 
 
-def keep_figures(source: Run, version: ModelVersion, folder: str) -> None:
-    """Figures with intervals as `figures.csv` in the version's folder on its run, those of all patients as tags."""
-    figures = figures_of(source)
+def keep_card(source: Run, version: ModelVersion, folder: str, figures: pd.DataFrame) -> str:
+    """Write card and figures to the version's folder on its run, the card into its description too; returns its text.
+
+    `figures` are those of `figures_of`.
+    """
     runs.log_table(source.info.run_id, figures, f"{folder}/{FIGURES}")
-    for key, value in interval_tags(figures).items():
-        connect().set_model_version_tag(version.name, version.version, key, value)
-
-
-def keep_card(source: Run, version: ModelVersion, folder: str) -> str:
-    """Write the card to the version's folder on its run and into its description; returns its text."""
-    text = model_card(read_card(source, version, folder))
+    text = model_card(read_card(source, version, folder, figures))
     place = f"{folder}/{CARD}"
     runs.log_text(source.info.run_id, text, place)
     rest = f"artifact {place} of run {source.info.run_id}"
@@ -85,11 +79,10 @@ def keep_card(source: Run, version: ModelVersion, folder: str) -> str:
     return text
 
 
-def read_card(source: Run, version: ModelVersion, folder: str) -> ModelCard:
+def read_card(source: Run, version: ModelVersion, folder: str, figures: pd.DataFrame) -> ModelCard:
     """All that the card says. Raises ValueError where the model or its figures are gone."""
     run_id, kind, tags = source.info.run_id, kind_of(source), version.tags
-    contract, figures = model_contract(source), runs.read_table(run_id, f"{folder}/{FIGURES}")
-    facts = study_facts(source)
+    contract, facts = model_contract(source), study_facts(source)
     attempts: list[dict[str, Any]] = []
     if runs.has_file(run_id, f"{folder}/{GATE}"):
         attempts = json.loads(runs.read_text(run_id, f"{folder}/{GATE}"))
@@ -115,7 +108,7 @@ def read_card(source: Run, version: ModelVersion, folder: str) -> ModelCard:
         tested_on=tested_on(kind, figures, facts),
         limits=limits,
         verdict=Verdict.read(last) if last else None,
-        held={"when": last["when"], "who": last["who"]} if last else {},
+        held={"when": last["when"], "who": last["who"], "times": str(len(attempts))} if last else {},
         forced={key: tags[f"forced_{key}"] for key in ("reason", "by", "when")} if tags.get("forced") == "yes" else {},
         software=requirements(source),
     )
@@ -126,7 +119,7 @@ def study_facts(source: Run) -> dict[str, Any]:
     if kind_of(source) == CLASSIFIER:
         return dict(json.loads(runs.read_text(study_of(source), CLASSIFIER_FACTS)))
     parent = source.data.tags.get(runs.PARENT)
-    if parent is None or not runs.has_file(parent, FACTS):
+    if parent is None or not holds(parent, FACTS):
         return {}
     return dict(json.loads(runs.read_text(parent, FACTS)))
 
@@ -136,6 +129,8 @@ def about(source: Run, facts: dict[str, Any]) -> dict[str, str]:
     known = source.data.params | {key: source.data.tags[key] for key in ("label", "seed") if key in source.data.tags}
     dirty = " with uncommitted changes" if source.data.tags.get("git_dirty") == "True" else ""
     found = {name: str(known[name]) for name in SHOWN if name in known}
+    if "train.seed" in found:
+        found.pop("seed", None)
     study = facts.get("study") or facts.get("experiment")
     found |= {"study": f"{study} ({facts.get('question', '')})"} if study else {}
     return found | {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,14 +57,22 @@ class Promotion:
 
 
 def promote(
-    run: str, name: str, alias: str = "challenger", *, admit: Admit | None = None, reason: str = ""
+    run: str,
+    name: str,
+    alias: str = "challenger",
+    *,
+    admit: Admit | None = None,
+    reason: str = "",
+    tags: Mapping[str, str] | None = None,
 ) -> Promotion:
     """Register the model of a run (once) under `name` and give it the alias, which comes last.
 
     `run` is the id of a trial's or a study's run, or a study's name: of a study the best is taken. `admit` is called
     with run and version before the alias moves; it raises where it must not, and otherwise says how the version got
     there ("gate", "forced"), for the history; `reason` goes with that. Without it no gate is held, and the history says
-    so. Raises ValueError for a run without a model of ours, an unknown alias, and a champion that learned from phantoms
+    so. `tags` go on a version that is new.
+
+    Raises ValueError for a run without a model of ours, an unknown alias, and a champion that learned from phantoms
     where the name does not say so.
     """
     if alias not in ALIASES:
@@ -77,7 +85,7 @@ def promote(
     if alias == CHAMPION:
         refuse_phantom(name, contract["phantom"] or source.data.tags.get("phantom") == "True", source.info.run_id)
     with FileLock(RUNS / "registry.lock"):  # two calls at once see one champion
-        version = register(source, name, contract)
+        version = register(source, name, contract, tags or {})
         before = version_of(name, alias)
         again = before == str(version.version)
         how = admit(source, version) if admit is not None else "without gate"
@@ -139,7 +147,15 @@ def run_with_model(run: str) -> Run:
         found = client.get_run(find_study(run))
     if MODEL not in found.data.tags and runs.has_file(found.info.run_id, FACTS):
         facts = json.loads(runs.read_text(found.info.run_id, FACTS))
-        found = client.get_run(facts["runs"][str(facts["best"])][0])
+        best = facts["runs"][str(facts["best"])][0]
+        try:
+            found = client.get_run(best)
+        except MlflowException as error:
+            if store_trouble(error):
+                raise
+            raise ValueError(
+                f"the best run of study {run}, {best}, was deleted for good; run the study again"
+            ) from None
     told = f"run {run} ({found.info.run_name})"
     if found.info.lifecycle_stage == "deleted":
         raise ValueError(f"{told} was deleted; mlflow.MlflowClient().restore_run brings it back")
@@ -192,11 +208,11 @@ def location(source: Run) -> str:
         raise ValueError(f"the model {uri} of run {source.info.run_id} was deleted; train it again") from None
 
 
-def register(source: Run, name: str, contract: dict[str, Any]) -> ModelVersion:
+def register(source: Run, name: str, contract: dict[str, Any], more: Mapping[str, str]) -> ModelVersion:
     """The version of a run's model under a name, created on first use with what it came from as tags.
 
-    Those are the run's cohort, commit, preparation and figures. Raises ValueError where the name serves the other kind
-    of model.
+    Those are the run's cohort, commit, preparation and figures, and `more`. Raises ValueError where the name serves
+    the other kind of model.
     """
     client, kind, place = connect(), kind_of(source), location(source)
     try:
@@ -211,7 +227,7 @@ def register(source: Run, name: str, contract: dict[str, Any]) -> ModelVersion:
         if one.source == place or one.run_id == source.info.run_id:
             return one
     own = source.data.tags
-    tags: dict[str, str] = {key: own[key] for key in KEPT if key in own} | {"kind": kind}
+    tags: dict[str, str] = {key: own[key] for key in KEPT if key in own} | {"kind": kind} | dict(more)
     tags |= {"phantom": str(bool(contract["phantom"]))} if contract["phantom"] else {}
     tags |= {"commit": own["mlflow.source.git.commit"]} if "mlflow.source.git.commit" in own else {}
     tags |= {"preparation": json.dumps({key: value for key, value in contract.items() if key != "model"})}

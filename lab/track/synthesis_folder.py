@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
 from importlib.metadata import version
@@ -61,6 +62,7 @@ def write_patient(
         "contract": made.contract.as_dict(),
         "inputs": hashes(subject, made.contract),
         "key": _key(subject, networks, how),
+        "how": asdict(how),
         "arithmetic": arithmetic.name,
         "ways": [{"kind": way.kind, "tile": way.edge, "reason": way.reason} for way in made.ways],
         "largest_sd_of_tiles": made.seam,
@@ -83,13 +85,13 @@ def write_patient(
     return report
 
 
-def told(report: Mapping[str, Any]) -> str:
-    """A patient in a line, and one for each warning."""
+def told(report: Mapping[str, Any], known: Collection[str] = ()) -> str:
+    """A patient in a line, and one for each warning that is not `known` already."""
     enhancement = report["enhancement"]
     text = f"{report['case_id']}: {enhancement['ml']:.2f} ml drawn as enhancing ({enhancement['region']})"
     spread = report["uncertainty"].get("median_in_brain")
     text += "" if spread is None else f", median uncertainty {spread:.3g} of a T1 that spans {report['t1_span']:.3g}"
-    return text + "".join(f"\n  warning: {warning}" for warning in report["warnings"])
+    return text + "".join(f"\n  warning: {warning}" for warning in report["warnings"] if warning not in known)
 
 
 def finished(subject: Subject, networks: Networks, folder: Path, how: How) -> dict[str, Any] | None:
@@ -106,7 +108,7 @@ def _key(subject: Subject, networks: Networks, how: How) -> str:
     """Equal for equal images, weights, settings and version."""
     images = [entry["sha256"] for entry in hashes(subject, networks.contract).values()]
     weights = [entry["weights_sha256"] for entry in networks.about]
-    settings = [how.__dict__, networks.contract.as_dict(), subject.skull_stripped, networks.patches]
+    settings = [asdict(how), networks.contract.as_dict(), subject.skull_stripped, networks.patches]
     return fingerprint([images, weights, settings, version("gadfree")], length=32)
 
 

@@ -91,12 +91,14 @@ def synthesize_folder(
     networks = _open(model, arithmetic, say)
     reports: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
+    warned = {PHANTOM_WARNING}  # each is told once
     for number, subject in enumerate(subjects, start=1):
         case_id = subject.case_id
         try:
             done = finished(subject, networks, place / case_id, how)
             reports[case_id] = done or write_patient(subject, networks, place / case_id, how, arithmetic, _quiet)
-            say(f"[{number}/{len(subjects)}] {told(reports[case_id])}{' (there already)' if done else ''}")
+            say(f"[{number}/{len(subjects)}] {told(reports[case_id], warned)}{' (there already)' if done else ''}")
+            warned.update(reports[case_id]["warnings"])
         except ValueError as error:
             left_out[case_id] = " ".join(str(error).split())
             say(f"[{number}/{len(subjects)}] {case_id}: left out, {left_out[case_id]}")

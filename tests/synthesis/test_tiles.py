@@ -106,6 +106,7 @@ def test_the_way_that_is_asked_for():
     assert (patches.kind, patches.edge) == ("blended", 20)
     assert "trained on patches" in patches.reason
     assert choose_way(net, (16, 16, 16), CPU, trained_on=20) == Way(kind="whole")
+    assert choose_way(network(1, norm="instance"), shape, CPU, edge=1).edge == 8  # two voxels at the bottom
     with pytest.raises(ValueError, match="--tile 0"):
         choose_way(net, shape, CPU, edge=0)
 

@@ -10,10 +10,15 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pytest
 from scipy.special import expit
 
+from lab.report.gate_table import Verdict
 from lab.synthesis.enhancement import SUMS, gain_sums
-from lab.track import runs
+from lab.track import gate_history, runs
+from lab.track.gate import GateRefused, Outcome, promote_through_gate
+from lab.track.gate_settings import GateSettings
+from lab.track.registry import version_of
 from lab.track.store import connect, experiment_id
 
 EXPERIMENT = "gated"
@@ -70,24 +75,37 @@ def network_run(
     rivals: tuple[float, float] = (0.0, 0.25),
 ) -> str:
     """Run id of a trial of a study of its own; `rivals` are the skills of copied T1 and linear regression."""
-    parent = runs.find_or_create(EXPERIMENT, f"study of {name}", identity={"slot": f"study of {name}"})
-    run_id = runs.find_or_create(EXPERIMENT, name, identity={"slot": name}, parent=parent)
     tags = {"cohort_digest": digest, "phantom": phantom, "label": name, "seed": 0, "state": "finished"}
-    runs.log_settings(run_id, {"model.id": 0, "loss.name": "L1_brain"}, tags)
+    files, beside = {}, {}
     if table is not None:
         cases = [int(case.rpartition("-")[2]) for case in table["case_id"]]
-        runs.log_table(run_id, table, "test_patients.csv")
-        runs.log_table(run_id, split_of(cases) if split is None else split, "split.csv")
         others = zip(("copy T1", "linear regression"), rivals)
         trivial = [
             patients(cases, skill, noise=90 + i, mae=0.12, made_up=0.1).assign(trial=rival)
             for i, (rival, skill) in enumerate(others)
         ]
-        runs.log_table(parent, pd.concat(trivial), "rivals/test_patients.csv")
+        files = {"test_patients.csv": table, "split.csv": split_of(cases) if split is None else split}
+        beside = {"rivals/test_patients.csv": pd.concat(trivial)}
+    parent = finished_run(f"study of {name}", {}, beside)
+    run_id = finished_run(name, {**tags, runs.PARENT: parent}, files)
+    if table is not None:
         connect().log_metric(run_id, "test/mae_brain", float(table["mae_brain"].mean()))
     package(run_id, {"artifacts/network.json": contract(digest, phantom)})
-    for one in (run_id, parent):
-        runs.end(one, "FINISHED")
+    return run_id
+
+
+def finished_run(name: str, tags: dict[str, Any], files: dict[str, Any]) -> str:
+    """Run id of a finished run with these tags and artifacts: tables, or what JSON can hold."""
+    client = connect()
+    own = {key: str(value) for key, value in tags.items()} | {"mlflow.source.git.commit": "c" * 40}
+    run_id = client.create_run(experiment_id(EXPERIMENT), tags=own, run_name=name).info.run_id
+    with tempfile.TemporaryDirectory() as scratch:
+        for file, content in files.items():
+            path = Path(scratch) / file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content.to_csv(index=False) if isinstance(content, pd.DataFrame) else json.dumps(content))
+        client.log_artifacts(run_id, scratch)
+    client.set_terminated(run_id)
     return run_id
 
 
@@ -109,7 +127,6 @@ def classifier_run(
 
     `sharpness` stretches its probabilities, `flip` labels are turned, `size` is that of the tumours.
     """
-    study = runs.find_or_create(EXPERIMENT, name, identity={"slot": name, "role": "study"})
     numbers = np.arange(first, first + count)
     labels = numbers % 2
     labels[:flip] = 1 - labels[:flip]
@@ -135,16 +152,17 @@ def classifier_run(
         columns=["method", "by", "group", "n", "events", "auc", "low", "high", "note"],
     )
     known = pd.DataFrame({"case_id": [f"c{i}" for i in numbers], "patient_id": [f"p{i:03d}" for i in numbers]})
-    runs.log_table(study, known.assign(tumour_ml=size * (10.0 + numbers)), "patients.csv")
-    for file, table in (("patients", everybody), ("performance", performance), ("subgroups", subgroups)):
-        runs.log_table(study, table, f"tables/{file}.csv")
     facts = {"main": "radiomics", "experiment": "classifier", "question": "Does it?", "patients": count, "folds": 5}
     facts |= {"events": int(labels.sum()), "event": event, "repeats": 4, "label_rule": "by hand", "warnings": []}
-    runs.log_text(study, json.dumps(facts), "classifier.json")
-    tags = {"kind": "classifier", "event": event, "phantom": False, "cohort_digest": digest, "state": "finished"}
-    runs.log_settings(study, {}, tags)
+    files = {"patients.csv": known.assign(tumour_ml=size * (10.0 + numbers)), "classifier.json": facts}
+    files |= {
+        "tables/patients.csv": everybody,
+        "tables/performance.csv": performance,
+        "tables/subgroups.csv": subgroups,
+    }
+    tags = {"kind": "classifier", "event": event, "phantom": False, "cohort_digest": digest, "role": "study"}
+    study = finished_run(name, tags, files)
     package(study, {"artifacts/classifier/contract.json": contract(digest, False)})
-    runs.end(study, "FINISHED")
     return study
 
 
@@ -173,3 +191,40 @@ def package(run_id: str, files: dict[str, dict[str, Any]]) -> str:
     client.finalize_logged_model(model.model_id, "READY")
     client.set_tag(run_id, "model_uri", f"models:/{model.model_id}")
     return f"models:/{model.model_id}"
+
+
+QUICK = GateSettings(resamples=500)
+
+
+def through(run: str, name: str, alias: str = "champion", **options: Any) -> Outcome:
+    """Promote with few draws."""
+    return promote_through_gate(run, name, alias, settings=QUICK, **options)
+
+
+def refused(run: str, name: str) -> Verdict:
+    """What the gate says of a run that it refuses; whoever is champion stays so."""
+    before = version_of(name, "champion") if name in known() else None
+    with pytest.raises(GateRefused) as caught:
+        through(run, name)
+    assert version_of(name, "champion") == before
+    return caught.value.verdict
+
+
+def known() -> set[str]:
+    """Names of all registered models."""
+    return {one.name for one in connect().search_registered_models()}
+
+
+def tags(name: str, version: str = "1") -> dict[str, str]:
+    """Of a version."""
+    return connect().get_model_version(name, version).tags
+
+
+def states(name: str) -> list[str]:
+    """Of the events of a name."""
+    return [event.state for event in gate_history.history(name)]
+
+
+def failed(verdict: Verdict) -> list[tuple[str, str]]:
+    """Figure and opponent of each test that failed."""
+    return [(check.figure, check.against) for check in verdict.checks if not check.passed]

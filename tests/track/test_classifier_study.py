@@ -6,6 +6,7 @@ import dataclasses
 import json
 
 import mlflow
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -247,3 +248,47 @@ def test_the_other_arm_is_a_rival_on_its_test_patients(cohort, dataset, no_drawi
         synthetic_scores(plan.parent, strangers)
     with pytest.raises(ValueError, match="neither a study of networks nor one of its trials"):
         synthetic_scores(classifier_study.run(SETTINGS), dataset)
+
+
+def test_patients_who_cannot_be_used_are_left_out_and_the_rest_goes_on(cohort, dataset, tmp_path):
+    (tree,) = (RUNS / "phantom").iterdir()
+    copy = tmp_path / "SUBJECTS"
+    for source in sorted(path.parent for path in tree.rglob("T1.nii.gz")):
+        (copy / source.name).mkdir(parents=True)
+        for file in source.iterdir():
+            (copy / source.name / file.name).symlink_to(file)
+
+    def redraw(case, draw):
+        path = copy / case / "MASK.nii.gz"
+        scan = nib.load(path)
+        values, affine = np.zeros(scan.shape, np.uint8), scan.affine.copy()
+        draw(values, affine)
+        path.unlink()
+        nib.save(nib.Nifti1Image(values, affine), path)
+
+    def one_voxel(values, affine):
+        values[tuple(size // 2 for size in values.shape)] = 1
+
+    def corner(values, affine):
+        values[:4, :4, :4] = 1
+
+    def elsewhere(values, affine):
+        values[5:9, 5:9, 5:9] = 1
+        affine[:3, 3] += 500
+
+    redraw("EGD-0001", one_voxel)
+    redraw("EGD-0002", corner)
+    redraw("EGD-0004", elsewhere)
+    (copy / "EGD-0005" / "MASK.nii.gz").unlink()
+    (copy / "EGD-0008" / "T2.nii.gz").unlink()
+    data = dataclasses.replace(SETTINGS.data, path=copy, spacing_mm=None)
+    material = gather(dataclasses.replace(SETTINGS, data=data, phantom=RadiomicsConfig().phantom))
+    left_out = material.dataset.left_out
+    assert "1 voxel, 27 are needed" in left_out["EGD-0001"]
+    assert "no tumour is left inside the brain" in left_out["EGD-0002"]
+    assert "lies on another grid than T1" in left_out["EGD-0004"]
+    assert left_out["EGD-0005"] == "tumour mask missing"
+    assert left_out["EGD-0008"].startswith("T2 missing")
+    faulty = {"EGD-0001", "EGD-0002", "EGD-0004", "EGD-0005", "EGD-0008"}
+    assert set(material.dataset.table.index) == set(dataset.table.index) - faulty
+    assert {case for split in material.splits for case in split.test} == set(material.dataset.table.index)

@@ -7,22 +7,23 @@ import json
 import shutil
 from pathlib import Path
 
+import mlflow
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow.pyfunc import PythonModel
 from torch import Tensor, nn
 
 from lab.config import ModelConfig
-from lab.data.contract import Contract
+from lab.data.contract import Contract, one_patient
 from lab.data.layouts import find_subjects
 from lab.synthesis.models import build
 from lab.track import synthesis_folder, synthesis_models
 from lab.track.package import log_network
 from lab.track.registry import promote
 from lab.track.runs import find_or_create, log_settings
-from lab.track.store import connect
 from lab.track.synthesis_case import How
 from lab.track.synthesis_folder import ENHANCEMENT, PICTURE, REPORT, SYNTHESIS, UNCERTAINTY
 from lab.track.synthesize import synthesize, synthesize_folder
@@ -53,7 +54,7 @@ class Rule(nn.Module):
         self.more = nn.Parameter(torch.tensor(more))
 
     def forward(self, x: Tensor) -> Tensor:
-        return x[:, :1] + self.more * (x[:, 2:3] > 0.45)
+        return x[:, :1] + self.more * (x[:, 2:3] > 0.8)
 
 
 def head(seed: int = 0) -> dict[str, np.ndarray]:
@@ -103,6 +104,12 @@ def rule(monkeypatch):
     return known
 
 
+@pytest.fixture
+def no_picture(monkeypatch):
+    """Drawing takes most of a small patient's time."""
+    monkeypatch.setattr(synthesis_folder, "_picture", lambda path, *_: path.write_bytes(b"blank"))
+
+
 @pytest.mark.parametrize(("axes", "ending"), [("RAS", ".nii.gz"), ("LPS", ".nii.gz"), ("PIR", ".nii")])
 def test_the_truth_on_the_t1s_own_grid(axes, ending, rule, tmp_path):
     images, mask = split(stored(tmp_path / "scans", axes, ending))
@@ -143,10 +150,10 @@ def test_the_report_says_what_it_comes_of(rule, tmp_path):
     assert set(report["inputs"]) == {"T1", "T2", "FLAIR", "MASK"}
     assert report["warnings"] == []
     assert set(report["seconds"]) == {"prepare", "network", "rest", "total"}
-    assert report["versions"]["torch"] == torch.__version__.partition("+")[0] or report["versions"]["torch"]
+    assert report["versions"]["numpy"] == np.__version__
 
 
-def test_how_a_scan_is_stored_changes_nothing(rule, tmp_path):
+def test_how_a_scan_is_stored_changes_nothing(rule, tmp_path, no_picture):
     voxels = []
     for axes, ending in (("RAS", ".nii"), ("LPS", ".nii.gz"), ("SAL", ".nii.gz")):
         images, mask = split(stored(tmp_path / axes, axes, ending))
@@ -168,7 +175,7 @@ def test_without_a_mask_the_brain_is_searched(rule, tmp_path):
     assert UNCERTAINTY not in report["files"]
 
 
-def test_an_ensemble_is_its_mean_and_tells_where_it_disagrees(rule, tmp_path):
+def test_an_ensemble_is_its_mean_and_tells_where_it_disagrees(rule, tmp_path, no_picture):
     images, mask = split(stored(tmp_path / "scans"))
     report = synthesize(["rule:0.2", "rule:0.6"], images, mask=mask, out=tmp_path / "out", how=How(looks=1), say=quiet)
     ball, t1 = (nib.load(path).get_fdata() for path in (mask, images["T1"]))
@@ -182,7 +189,7 @@ def test_an_ensemble_is_its_mean_and_tells_where_it_disagrees(rule, tmp_path):
     assert report["models"][0]["weights_sha256"] != report["models"][1]["weights_sha256"]
 
 
-def test_phantom_models_are_loud(rule, tmp_path):
+def test_phantom_models_are_loud(rule, tmp_path, no_picture):
     rule["phantom"] = True
     images, mask = split(stored(tmp_path / "scans"))
     told = []
@@ -275,7 +282,7 @@ def brats(folder: Path, number: int, without: str = "") -> None:
             path.with_name(f"{case}-{names[name]}.nii.gz").unlink()
 
 
-def test_a_folder_of_patients_goes_on_where_it_ended(rule, tmp_path):
+def test_a_folder_of_patients_goes_on_where_it_ended(rule, tmp_path, no_picture):
     for number in range(3):
         brats(tmp_path / "scans", number, without="FLAIR" if number == 1 else "")
     told: list[str] = []
@@ -347,12 +354,9 @@ def test_a_registered_model_is_known_by_name_version_and_run(model, tmp_path):
     direct = synthesize(uri, images, mask=mask, out=tmp_path / "direct", say=quiet)
     assert direct["models"][0]["run_id"] == run_id
     assert direct["models"][0]["weights_sha256"] == about["weights_sha256"]
-    assert (tmp_path / "direct" / UNCERTAINTY).read_bytes()
     voxels = [nib.load(tmp_path / name / SYNTHESIS).get_fdata() for name in ("out", "direct")]
     np.testing.assert_array_equal(*voxels)
     contract = Contract.read(KNOWN)
-    from lab.data.contract import one_patient
-
     case = contract.open(one_patient("one", images, mask, like=contract))
     with torch.no_grad():
         image = network(torch.from_numpy(case.image[:3].astype(np.float32))[None])[0, 0].numpy()
@@ -360,7 +364,7 @@ def test_a_registered_model_is_known_by_name_version_and_run(model, tmp_path):
     np.testing.assert_allclose(np.sort(voxels[0][voxels[0] != 0]), np.sort(drawn), rtol=1e-4)
 
 
-def test_exact_tiles_change_no_voxel(model, tmp_path):
+def test_exact_tiles_change_no_voxel(model, tmp_path, no_picture):
     images, mask = split(stored(tmp_path / "scans"))
     for name, tile in (("whole", None), ("tiled", 24)):
         report = synthesize(model[0], images, mask=mask, out=tmp_path / name, how=How(looks=1, tile=tile), say=quiet)
@@ -388,8 +392,6 @@ def test_a_network_of_patches_is_used_in_patches(tmp_path):
 
 def test_models_that_are_none_of_ours_are_refused(tmp_path):
     images, mask = split(stored(tmp_path / "scans"))
-    import mlflow
-    from mlflow.pyfunc import PythonModel
 
     class Foreign(PythonModel):
         """Somebody's model."""
@@ -411,7 +413,8 @@ def test_models_that_are_none_of_ours_are_refused(tmp_path):
         assert not (tmp_path / "out").exists()
 
 
-def test_a_phantom_patient_through_the_command(tiny_phantom, tiny_cohort, tmp_path, capsys):
+@pytest.mark.slow
+def test_a_phantom_patient_through_the_command(tiny_phantom, tiny_cohort, tmp_path, capsys, no_picture):
     contract = Contract.of(tiny_cohort, ("T1", "T2", "FLAIR"), "T1GD").as_dict()
     uri, _, _ = logged("phantom", **contract)
     subject = find_subjects(tiny_phantom)[0]
@@ -436,10 +439,12 @@ def test_a_phantom_patient_through_the_command(tiny_phantom, tiny_cohort, tmp_pa
         with pytest.raises(ValueError, match="name either --data, or"):
             dataclasses.replace(command, **wrong).run()
     dataclasses.replace(command, t1=None, t2=None, flair=None, mask=None, data=tiny_phantom, looks=1).run()
-    assert "12 patients synthesised" in capsys.readouterr().out
-    assert connect() is not None
+    said = capsys.readouterr().out
+    assert "12 patients synthesised" in said
+    assert said.count("PHANTOM:") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the real cases are not in {REAL.parent}")
 def test_a_real_patient_in_native_orientation(rule, tmp_path):
     """The network is a rule; the scans are real, stored LPS at 1 mm."""

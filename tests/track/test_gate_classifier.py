@@ -1,0 +1,63 @@
+"""The gate for classifiers, on constructed held-out scores whose answer is known."""
+
+from __future__ import annotations
+
+import pytest
+from gated import classifier_run, failed, network_run, patients, refused, tags, through
+
+from lab.track.registry import roll_back
+
+
+@pytest.fixture(scope="module")
+def fair():
+    return classifier_run("fair", 120, 0.8, noise=1)
+
+
+def test_the_first_classifier_must_beat_chance_and_volume(fair):
+    done = through(fair, "will-it")
+    assert [(check.figure, check.against) for check in done.verdict.checks] == [
+        ("AUC", "chance"),
+        ("AUC", "tumour volume"),
+        ("Brier score", "tumour volume"),
+    ]
+    assert tags("will-it")["kind"] == "classifier"
+    chance = classifier_run("chance", 120, 0.0, noise=2, volume=-0.5)
+    assert ("AUC", "chance") in failed(refused(chance, "chance"))
+    large = classifier_run("large", 120, 0.8, noise=3, volume=0.8)
+    assert ("AUC", "tumour volume") in failed(refused(large, "large"))
+
+
+def test_a_classifier_must_beat_the_champion_and_stay_calibrated(fair):
+    through(fair, "rank")
+    twin = classifier_run("twin classifier", 120, 0.8, noise=4)
+    assert ("AUC", "champion, version 1") in failed(refused(twin, "rank"))
+    extreme = classifier_run("extreme", 120, 1.5, noise=5, sharpness=0.02)  # ranks well, says one half of everybody
+    assert failed(refused(extreme, "rank")) == [
+        ("Brier score", "champion, version 1"),
+    ]
+    strong = classifier_run("strong", 120, 1.9, noise=6)
+    done = through(strong, "rank")
+    assert done.promotion.before == "1"
+    assert "Compared on 120 held-out patients of both." in done.verdict.notes
+    assert roll_back("rank").version == "1"
+
+
+@pytest.mark.slow
+def test_classifiers_of_other_patients_labels_or_events_are_not_compared(fair):
+    through(fair, "apart")
+    for name, changes, message in (
+        ("elsewhere", {"first": 500}, "no held-out patients in common"),
+        ("turned", {"flip": 3}, "label 3 of 120 patients differently, such as p000"),
+        ("grade", {"event": "grade IV"}, "predicts 'grade IV', version 1 'enhancing'"),
+        ("namesake", {"digest": "e" * 32, "size": 3.0}, "tumours of different size, such as p000"),
+    ):
+        assert message in refused(classifier_run(name, 120, 1.9, noise=6, **changes), "apart").trouble
+    again = classifier_run("regridded", 120, 1.9, noise=6, digest="e" * 32, size=1.1)
+    assert through(again, "apart").verdict.passed
+
+
+def test_a_name_serves_one_kind_of_model(fair):
+    through(fair, "one-kind")
+    network = network_run("of another kind", patients(range(12), 0.6))
+    with pytest.raises(ValueError, match=r"'one-kind' serves classifiers, and run .* is a network"):
+        through(network, "one-kind", "challenger")

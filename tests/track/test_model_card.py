@@ -1,0 +1,105 @@
+"""The model card says what the store holds, and says phantom, force and refusal where they belong."""
+
+from __future__ import annotations
+
+import pytest
+from gated import classifier_run, network_run, patients
+
+from lab.report.model_card import shortened
+from lab.track import runs
+from lab.track.gate import GateRefused, promote_through_gate
+from lab.track.gate_settings import GateSettings
+from lab.track.store import connect
+
+QUICK = GateSettings(resamples=300)
+HEADINGS = (
+    "Intended use", "Out of scope", "Training data", "Evaluation", "Limits measured", "Gate", "Licence", "Versions",
+    "How to load it",
+)  # fmt: skip
+
+
+def card(run: str, name: str, version: str = "1") -> str:
+    text = runs.read_text(run, f"registered/{name}-version-{version}/model_card.md")
+    described = connect().get_model_version(name, version).description
+    assert text.startswith(described.partition("\n\n*Shortened")[0])
+    assert len(described) < 5000
+    return text
+
+
+@pytest.fixture(scope="module")
+def network():
+    table = patients(range(30), 0.6, noise=1)
+    table["vendor"] = ["GE"] * 26 + ["Philips"] * 4
+    run = network_run("carded", table)
+    promote_through_gate(run, "carded", "champion", settings=QUICK)
+    return run
+
+
+def test_the_card_of_a_network_has_all_its_parts(network):
+    text = card(network, "carded")
+    assert text.startswith("# Model card: carded, version 1\n")
+    assert "**For research only, not for diagnosis.**" in text
+    assert [line.removeprefix("## ") for line in text.splitlines() if line.startswith("## ")] == list(HEADINGS)
+    assert "phantom" not in text.lower()
+    assert "FORCED" not in text
+    for part in (
+        f"run: {network} (carded)",
+        "- digest: " + "d" * 32,
+        "- patients in test: 30",
+        "- grid: 80 x 96 x 80 voxels of 2 mm, RAS",
+        "against no champion yet: **passed**",
+        "| contrast concordance | linear regression |",
+        "torch==2.13.0, mlflow==3.17.2",
+        "models:/carded/1",
+        "Apache License 2.0",
+    ):
+        assert part in text, part
+
+
+def test_its_figures_are_those_of_the_patients_by_group(network):
+    text = card(network, "carded")
+    table = runs.read_table(network, "test_patients.csv")
+    made_up = table["hallucinated_ml_expert"]
+    assert f"| all patients | MAE, brain | {table['mae_brain'].mean():.3f} (" in text
+    for group, count in (("enhancing", 18), ("not enhancing", 12), ("GE", 26)):
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {group} | MAE, brain |")]
+        assert row.endswith(f"| {count} |")
+    assert "| Philips | fewer than 5 patients or too few of a kind: no figures | - | 4 |" in text
+    assert f"makes up {made_up.mean():.1f} ml on average, {made_up.max():.1f} ml in the worst" in text
+
+
+def test_phantom_and_force_come_first():
+    run = network_run("dummy", patients(range(30), 0.2), phantom=True)
+    with pytest.raises(GateRefused):
+        promote_through_gate(run, "dummy-phantom", "champion", settings=QUICK)
+    assert "**refused**" in card(run, "dummy-phantom")
+    promote_through_gate(run, "dummy-phantom", "champion", settings=QUICK, force="for a demonstration")
+    lines = [line for line in card(run, "dummy-phantom").splitlines() if line]
+    assert "The gate was held 2 times for this version" in card(run, "dummy-phantom")
+    assert lines[0] == "# Model card: dummy-phantom, version 1 (phantom)"
+    assert lines[1].startswith("> **PHANTOM.** This model learned from simulated patients")
+    assert lines[2].startswith("> **FORCED.** The gate refused this version;")
+    assert lines[2].endswith(": for a demonstration")
+    assert "FORCED" in connect().get_model_version("dummy-phantom", "1").description
+
+
+def test_a_challenger_has_a_card_without_a_gate():
+    run = classifier_run("carded classifier", 40, 1.0)
+    promote_through_gate(run, "probably", settings=QUICK)
+    text = card(run, "probably")
+    assert "tell that a tumour is enhancing" in text
+    assert "| all patients | auc | 0.80 (" in text.replace("AUC", "auc")
+    assert "| GE | AUC | 0.80 (0.70 to 0.90) | 30 |" in text
+    assert "| Siemens | fewer than 5 patients or too few of a kind: no figures | - | 6 |" in text
+    assert "4 x 5-fold cross-validation" in text
+    assert "No gate was held for this version" in text
+    assert "python -m lab classify --model models:/probably/1" in text
+
+
+def test_a_long_card_is_cut_at_a_paragraph_and_says_so():
+    text = "\n\n".join(f"paragraph {number} " + "x" * 50 for number in range(20))
+    short = shortened(text, 500, "artifact a of run b")
+    assert len(short) <= 500
+    assert short.endswith("\n\n*Shortened; the whole card: artifact a of run b.*\n")
+    assert short.partition("\n\n*Short")[0] in text
+    assert shortened("brief", 500, "") == "brief"
