@@ -14,6 +14,7 @@ import tyro
 from lab.config import DataConfig
 from lab.track.command import explain
 from lab.track.promote_command import Promote
+from lab.track.synthesize_command import Synthesize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,7 +158,7 @@ def _tell(done: int, total: int, line: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; a mistake of the user is one line on stderr and exit code 2."""
     commands: dict[str, Callable[..., Any]] = {"prepare": Prepare, "phantom": Phantom, "report": Report}
-    commands |= {"promote": Promote, "classify": Classify}
+    commands |= {"promote": Promote, "synthesize": Synthesize, "classify": Classify}
     command = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m lab", args=arguments)
     return explain(command.run, unit="case")
 

@@ -177,7 +177,8 @@ def drawn(cohort: Cohort, case_id: str, config: Config) -> Any:
 
 def contract(config: Config, cohort: Cohort) -> dict[str, Any]:
     """How images are prepared for a network of this study; travels with its weights."""
-    return Contract.of(cohort, config.data.inputs, config.data.target).as_dict()
+    kept = Contract.of(cohort, config.data.inputs, config.data.target).as_dict()
+    return kept | {"patch_mm": config.train.patch_mm}
 
 
 def as_json(config: Config) -> str:
