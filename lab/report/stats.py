@@ -21,6 +21,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import wilcoxon
 
+from lab.classify.assess_compare import holm
 from lab.report.effects import EFFECT_METRICS, rank_biserial
 from lab.report.tables import lower_is_better
 
@@ -115,17 +116,6 @@ def asked(tests: pd.DataFrame, metric: str) -> pd.DataFrame:
             "better": (ranks < 0) == lower_is_better(metric),
         }
     ).reset_index(drop=True)
-
-
-def holm(p: npt.ArrayLike) -> Floats:
-    """Holm's step-down adjusted p-values of one family; NaN stays NaN and does not count."""
-    p = np.asarray(p, dtype=np.float64)
-    adjusted = np.full(p.shape, np.nan)
-    known = np.flatnonzero(~np.isnan(p))
-    order = known[np.argsort(p[known], kind="stable")]
-    factors = np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1)
-    return adjusted
 
 
 def _family(a: Hashable, b: Hashable, against: Sequence[Hashable] | None) -> int:
