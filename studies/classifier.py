@@ -1,4 +1,4 @@
-"""Can T1, T2 and FLAIR tell whether the tumour enhances, and better than its size, the patient's age or one sequence?
+"""Can T1, T2 and FLAIR tell whether the tumour enhances, better than its size, age or one sequence alone?
 
     python studies/classifier.py                       100 phantom patients, a few minutes on 2 cores
     python studies/classifier.py --data PATH           EGD, BraTS, a CSV of paths or a prepared cohort
@@ -23,7 +23,7 @@ import tyro
 from lab.config import RadiomicsConfig
 from lab.track.command import explain
 
-QUESTION = "Can T1, T2 and FLAIR tell tumours that are {event} from the others, better than size, age or one sequence?"
+QUESTION = "Can T1, T2 and FLAIR tell whether the tumour enhances, better than its size, age or one sequence alone?"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -33,7 +33,7 @@ def main(arguments: list[str] | None = None) -> int:
     def work() -> None:
         from lab.track.classifier_study import run  # after --help has answered: scikit-learn and mlflow take seconds
 
-        run(settings)
+        run(settings, QUESTION)
 
     return explain(work, unit="split")
 

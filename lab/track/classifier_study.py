@@ -30,23 +30,25 @@ NAME = "classifier"
 QUESTION = "Can T1, T2 and FLAIR tell tumours that are {event} from the others, better than size, age or one sequence?"
 
 
-def run(settings: RadiomicsConfig) -> str:
-    """Run or continue the study; returns the id of its run.
+def run(settings: RadiomicsConfig, question: str = QUESTION) -> str:
+    """Run or continue the study; returns the id of its run. `question` is what it asks where the label is enhancement.
 
     What was finished stays, split by split. Raises ValueError or an OSError where data or settings do not allow it.
     """
     started = time.monotonic()
     with clear_errors():
         material = gather(settings)
-        arm, _ = nested_arm(material)
+        arm, _ = nested_arm(material, question)
         with runs.ending(arm.parent):
             write_classifier_report(arm.parent, seconds=time.monotonic() - started)
     return arm.parent
 
 
-def nested_arm(material: Material) -> tuple[Arm, pd.DataFrame]:
+def nested_arm(material: Material, question: str = QUESTION) -> tuple[Arm, pd.DataFrame]:
     """The study's own part, without its report: the run with all tables on it, and the predictions of every method."""
-    arm = open_arm(material, NAME, QUESTION.format(event=material.dataset.event), source="studies/classifier.py")
+    event = material.dataset.event
+    asked = (question if event == "enhancing" else QUESTION).format(event=event)
+    arm = open_arm(material, NAME, asked, source="studies/classifier.py")
     with runs.ending(arm.parent), arm.alone():
         methods = methods_of(arm)
         print(f"{len(methods)} methods on {len(arm.splits)} splits: {', '.join(methods)}", flush=True)
