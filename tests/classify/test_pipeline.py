@@ -89,7 +89,7 @@ def test_the_stability_filter_counts_cases_of_training_only():
 
 def test_no_stable_feature_is_an_error():
     data = make_dataset(perturbed=True)
-    with pytest.raises(ValueError, match="lower --classifier.stability"):
+    with pytest.raises(ValueError, match=r"lower --classifier.stability"):
         StabilityFilter(data.perturbed, 1.1).fit(data.features)
 
 
