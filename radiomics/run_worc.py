@@ -1,6 +1,6 @@
 """How well does WORC tell enhancing tumours from the others by T1, T2 and FLAIR, on the splits of our own classifier?
 
-    python radiomics/run_worc.py --quick               100 phantom patients, some minutes on 2 cores
+    python radiomics/run_worc.py --quick               100 phantom patients, 6 minutes on 2 cores
     python radiomics/run_worc.py --data PATH --quick   EGD, BraTS, a CSV of paths or a prepared cohort
     python radiomics/run_worc.py --data PATH           WORC's full search
     python radiomics/run_worc.py --label grade         grade IV against II and III, as in the paper

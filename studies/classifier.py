@@ -1,6 +1,6 @@
 """Can T1, T2 and FLAIR tell whether the tumour enhances, better than its size, age or one sequence alone?
 
-    python studies/classifier.py                       100 phantom patients, a few minutes on 2 cores
+    python studies/classifier.py                       100 phantom patients, 6 minutes on 2 cores
     python studies/classifier.py --data PATH           EGD, BraTS, a CSV of paths or a prepared cohort
     python studies/classifier.py --label grade         grade IV against II and III, as in the paper
 
