@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 HEADS = ("test", "against", "model", "other", "difference (95 % interval)", "asked for", "n", "")
 
@@ -56,6 +56,47 @@ class Check:
             f"{self.figure} against {self.against}: {self.model:.3f} and {self.other:.3f}, difference {self.interval} "
             f"in {self.n} patients, must be {self.asked}{why}"
         )
+
+
+class Compared(Protocol):
+    """A figure of two models on the same patients, whatever test compared it."""
+
+    @property
+    def first(self) -> float:
+        """The model's."""
+
+    @property
+    def second(self) -> float:
+        """The other's."""
+
+    @property
+    def difference(self) -> float:
+        """first - second."""
+
+    @property
+    def low(self) -> float:
+        """Of the difference's interval."""
+
+    @property
+    def high(self) -> float:
+        """Of the difference's interval."""
+
+
+def check(figure: str, against: str, found: Compared, *, limit: float, above: bool, n: int, note: str = "") -> Check:
+    """A comparison on `n` patients as a test."""
+    return Check(
+        figure=figure,
+        against=against,
+        model=found.first,
+        other=found.second,
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
+        limit=limit,
+        above=above,
+        n=n,
+        note=note,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from mlflow.entities import Run
 
 from lab.classify.auc import delong_interval, delong_test
 from lab.classify.methods import VOLUME
-from lab.report.gate_table import Check, Verdict
+from lab.report.gate_table import Check, Verdict, check
 from lab.synthesis.paired import compare_means
 from lab.track import runs
 from lab.track.gate_patients import holds
@@ -131,37 +131,15 @@ def above_chance(ours: pd.DataFrame) -> Check:
 def better(ours: pd.DataFrame, theirs: pd.DataFrame, against: str) -> Check:
     """DeLong's test: whether the AUC is better, its interval clear of zero."""
     found = delong_test(ours["label"], ours["score"], theirs["score"])
-    return Check(
-        figure="AUC",
-        against=against,
-        model=found.first,
-        other=found.second,
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-        limit=0.0,
-        above=True,
-        n=len(ours),
-        note="DeLong's variance is 0: no test" if np.isnan(found.p) else "",
-    )
+    note = "DeLong's variance is 0: no test" if np.isnan(found.p) else ""
+    return check("AUC", against, found, limit=0.0, above=True, n=len(ours), note=note)
 
 
 def no_worse(ours: pd.DataFrame, theirs: pd.DataFrame, against: str, settings: GateSettings) -> Check:
     """Whether the Brier score is not worse by more than its margin. Raises ValueError for scores outside [0, 1]."""
     first, second = squares(ours, against), squares(theirs, against)
     found = compare_means(first, second, "square", resamples=settings.resamples, seed=settings.seed)
-    return Check(
-        figure="Brier score",
-        against=against,
-        model=found.first,
-        other=found.second,
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-        limit=settings.brier_margin,
-        above=False,
-        n=found.n,
-    )
+    return check("Brier score", against, found, limit=settings.brier_margin, above=False, n=found.n)
 
 
 def squares(table: pd.DataFrame, against: str) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from typing import TypeAlias
 import pandas as pd
 from mlflow.entities import Run
 
-from lab.report.gate_table import Check, Verdict
+from lab.report.gate_table import Check, Verdict, check
 from lab.report.names import name_of
 from lab.report.tables import RIVALS
 from lab.synthesis.paired import Paired, compare_means, compare_scores
@@ -72,7 +72,7 @@ def read_rivals(candidate: Run, patients: Table, least: int) -> dict[str, Table]
 def better(ours: Table, theirs: Table, against: str, settings: GateSettings) -> Check:
     """Whether the score is better, its interval clear of zero."""
     found = compare_scores(ours, theirs, settings.score, resamples=settings.resamples, seed=settings.seed)
-    return check(name_of(settings.score).title, against, found, limit=0.0, above=True)
+    return check(name_of(settings.score).title, against, found, limit=0.0, above=True, n=found.n)
 
 
 def no_worse(ours: Table, theirs: Table, against: str, settings: GateSettings) -> list[Check]:
@@ -81,7 +81,8 @@ def no_worse(ours: Table, theirs: Table, against: str, settings: GateSettings) -
     def mean(column: str, first: Table = ours, second: Table = theirs) -> Paired:
         return compare_means(first, second, column, resamples=settings.resamples, seed=settings.seed)
 
-    error = check("MAE, brain", against, mean("mae_brain"), limit=settings.mae_margin, above=False)
+    brain = mean("mae_brain")
+    error = check("MAE, brain", against, brain, limit=settings.mae_margin, above=False, n=brain.n)
     return [error, made_up(ours, theirs, against, mean, settings.hallucinated_margin_ml)]
 
 
@@ -94,27 +95,11 @@ def made_up(ours: Table, theirs: Table, against: str, mean: Callable[..., Paired
     column = f"hallucinated_ml_{truth}"
     silent = ours.loc[ours[column].notna(), "patient_id"].nunique()
     if silent >= LEAST_SILENT:
-        return check(f"hallucinated ml ({truth})", against, mean(column), limit=margin, above=False)
+        found = mean(column)
+        return check(f"hallucinated ml ({truth})", against, found, limit=margin, above=False, n=found.n)
     outside = [
         table.assign(outside_ml=table["ml_predicted"] - table[f"overlap_ml_{truth}"]) for table in (ours, theirs)
     ]
     note = f"in all patients, since only {silent} do not enhance"
     found = mean("outside_ml", *outside)
-    return check(f"ml drawn outside of it ({truth})", against, found, limit=margin, above=False, note=note)
-
-
-def check(figure: str, against: str, found: Paired, *, limit: float, above: bool, note: str = "") -> Check:
-    """A comparison as a test."""
-    return Check(
-        figure=figure,
-        against=against,
-        model=found.first,
-        other=found.second,
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-        limit=limit,
-        above=above,
-        n=found.n,
-        note=note,
-    )
+    return check(f"ml drawn outside of it ({truth})", against, found, limit=margin, above=False, n=found.n, note=note)
