@@ -130,7 +130,7 @@ def _train_one(experiment: Experiment, inputs: Inputs, split: Split, watch: Call
     seed = int(np.random.SeedSequence([settings.seed, split.repeat, split.fold]).generate_state(1)[0])
     job = experiment.job(inputs, task="split", seed=seed, splits=str(inputs.splits(stem(split), [split])))
     record = _run(place, job, seed=seed, workers=1, timeout_s=settings.timeout_s, watch=watch)
-    record = _ours(record, inputs, experiment.columns) | {"seconds": round(time.monotonic() - began, 1)}
+    record = _ours(record, inputs, experiment.columns) | {"seconds": round(time.monotonic() - began, 3)}
     wrong = check_record(record, split.test)
     if wrong:
         raise place.failure(f"({split.name}) {wrong}")
@@ -189,7 +189,7 @@ def _run_network(experiment: Experiment, inputs: Inputs, say: Say) -> list[Recor
     )
     watch = _life_signs(place, len(experiment.splits), say)
     found = _run(place, job, seed=settings.seed, workers=settings.workers, timeout_s=settings.timeout_s, watch=watch)
-    seconds = round((time.monotonic() - began) / len(experiment.splits), 1)
+    seconds = round((time.monotonic() - began) / len(experiment.splits), 3)
     records = [_ours(record, inputs, experiment.columns) | {"seconds": seconds} for record in found]
     wrong = [check_record(record, split.test) for split, record in zip(experiment.splits, records)]
     if len(records) != len(experiment.splits) or any(wrong):
