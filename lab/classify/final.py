@@ -10,11 +10,12 @@ import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from lab.classify.dataset import Dataset
-from lab.classify.fitted import Facts, Final, file_sha256, known
+from lab.classify.fitted import Facts, Final, known
 from lab.classify.inner import Found, InnerFolds, NestedSettings, Tuner, calibrate, search, unfitted
 from lab.classify.novelty import fit_novelty
 from lab.classify.pipeline import frame, pruned
 from lab.classify.platt import Line
+from lab.data.storage import file_sha256
 
 __all__ = ["Final", "fit_final"]
 

@@ -30,7 +30,7 @@ from lab.classify.novelty import FAR, Novelty
 from lab.classify.pipeline import score
 from lab.classify.platt import Line
 from lab.classify.space import Params
-from lab.data.storage import write_atomically
+from lab.data.storage import file_sha256, write_atomically
 
 MODEL, FACTS = "model.skops", "final.json"
 TRUSTED = (
@@ -189,11 +189,6 @@ class Final:
 def known(pipeline: Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
     """The features that a pruned pipeline reads, in their own units, harmonised and without gaps."""
     return pipeline[: [name for name, _ in pipeline.steps].index("scale")].transform(cases)
-
-
-def file_sha256(path: Path) -> str:
-    """Digest of a file."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _software() -> dict[str, str]:

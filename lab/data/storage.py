@@ -35,6 +35,11 @@ def write_atomically(path: Path, content: bytes) -> None:
         raise
 
 
+def file_sha256(path: Path) -> str:
+    """Digest of a file."""
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+
+
 def content_digest(image: np.ndarray, mask: np.ndarray) -> str:
     """SHA-256 over the voxels (shapes and types included), independent of when and where the file was written."""
     digest = hashlib.sha256()

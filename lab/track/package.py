@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tempfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,11 +18,30 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lab.config import ModelConfig
+from lab.data.storage import file_sha256
 from lab.synthesis.models import build
 from lab.track.store import connect
 
 LOADER = Path(__file__).with_name("package_loader.py")
 REQUIREMENTS = ("torch", "numpy", "safetensors", "mlflow", "nibabel", "pandas", "tyro")
+WEIGHTS, SETTINGS, CALIBRATION = "weights.safetensors", "network.json", "calibration.json"
+"""Files in a logged model's folder `artifacts`; the last one comes with `attach_calibration`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Package:
+    """What a logged model holds."""
+
+    network: nn.Module
+    """On the CPU, ready to run."""
+    known: dict[str, Any]
+    """`model`, the network's settings, and the contract that it was logged with."""
+    weights_sha256: str
+    """Of the weight file."""
+    package_sha256: str
+    """Of settings, which name the weights' hash, and calibration."""
+    calibration: dict[str, Any]
+    """What was measured on its own patients, see `lab.track.calibrate`; empty where nothing was."""
 
 
 def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: dict[str, Any]) -> str:
@@ -42,9 +62,10 @@ def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: d
     for left in client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'"):
         client.delete_logged_model(left.model_id)  # of a trial that was killed just then
     with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
-        weights, settings = Path(scratch) / "weights.safetensors", Path(scratch) / "network.json"
+        weights, settings = Path(scratch) / WEIGHTS, Path(scratch) / SETTINGS
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, weights)
-        settings.write_text(json.dumps({"model": asdict(model), **contract}, indent=2))
+        record = {"model": asdict(model), **contract, "weights_sha256": file_sha256(weights)}
+        settings.write_text(json.dumps(record, indent=2))
         info = mlflow.pyfunc.log_model(
             name="network",
             python_model=str(LOADER),
@@ -57,24 +78,57 @@ def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: d
     return info.model_uri
 
 
-def load_network(model_uri: str) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a logged model, on the CPU, and the contract it was logged with."""
+def attach_calibration(model_uri: str, calibration: dict[str, Any]) -> None:
+    """Add what was measured on a model's own patients to a logged model (`models:/m-...`), in place of what was there.
+
+    Raises ValueError for a model that is not a logged one.
+    """
+    model_id = model_uri.removeprefix("models:/")
+    if not model_id.startswith("m-"):
+        raise ValueError(f"{model_uri} is no logged model such as models:/m-0123")
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / CALIBRATION
+        file.write_text(json.dumps(calibration, indent=2))
+        connect().log_model_artifact(model_id, str(file), "artifacts")
+
+
+def load_package(model_uri: str) -> Package:
+    """The package of a logged or registered model. Raises ValueError where its weights are not those of its study."""
     connect()
-    folder = Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts"
-    return read_network(folder / "weights.safetensors", folder / "network.json")
+    return read_package(Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts")
 
 
-def read_network(weights: Path, settings: Path) -> tuple[nn.Module, dict[str, Any]]:
-    """A network from its two files."""
-    contract = json.loads(Path(settings).read_text())
-    model = contract["model"]
+def load_network(model_uri: str) -> tuple[nn.Module, dict[str, Any]]:
+    """The network of a logged model, on the CPU, and the contract it was logged with; raises as `load_package`."""
+    package = load_package(model_uri)
+    return package.network, package.known
+
+
+def read_package(folder: Path) -> Package:
+    """From a logged model's folder `artifacts`; raises as `load_package`."""
+    weights, settings, calibration = (folder / name for name in (WEIGHTS, SETTINGS, CALIBRATION))
+    known = json.loads(settings.read_text())
+    digest = file_sha256(weights)
+    if digest != known["weights_sha256"]:
+        raise ValueError(
+            f"{weights}: the weights were changed after the network was logged (SHA-256 {digest[:12]}, and "
+            f"{SETTINGS} asks for {known['weights_sha256'][:12]}); fetch the model again, or train it again"
+        )
+    model = known["model"]
     network = build(
         model["id"],
-        in_channels=len(contract["inputs"]),
+        in_channels=len(known["inputs"]),
         width=model["width"],
         depth=model["depth"],
         norm=model["norm"],
         dropout=model["dropout"],
     )
     network.load_state_dict(load_file(weights))
-    return network.eval(), contract
+    measured = calibration.read_bytes() if calibration.is_file() else b""
+    return Package(
+        network=network.eval(),
+        known=known,
+        weights_sha256=digest,
+        package_sha256=hashlib.sha256(settings.read_bytes() + measured).hexdigest(),
+        calibration=json.loads(measured) if measured else {},
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import mlflow
@@ -9,7 +10,7 @@ import numpy as np
 import torch
 from mlflow.pyfunc import PythonModel
 
-from lab.track.package import read_network
+from lab.track.package import read_package
 
 
 class Synthesis(PythonModel):
@@ -17,8 +18,7 @@ class Synthesis(PythonModel):
 
     def load_context(self, context: Any) -> None:
         """Read the weights."""
-        artifacts = context.artifacts
-        self.network, self.contract = read_network(artifacts["weights"], artifacts["settings"])
+        self.network = read_package(Path(context.artifacts["settings"]).parent).network
 
     def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
         """The synthetic images."""

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from mlflow.exceptions import MlflowException
 from safetensors import SafetensorError
-from safetensors.torch import save
 from torch import nn
 
 from lab.data.contract import Contract
 from lab.synthesis.arithmetic import Arithmetic
-from lab.track.package import load_network
+from lab.track.package import Package, load_package
 from lab.track.registry import described
 from lab.track.store import connect, store_trouble
 
@@ -30,9 +28,11 @@ class Networks:
     networks: tuple[nn.Module, ...]
     contract: Contract
     about: tuple[dict[str, Any], ...]
-    """For each network: model, name, version, run_id, weights_sha256, cohort_digest, network (its settings)."""
+    """For each network: model, name, version, run_id, weights_sha256, package_sha256, cohort_digest, network (settings)."""
     patches: tuple[int | None, ...]
     """Edge in voxels of the patches that each was trained on; None for whole volumes."""
+    calibrations: tuple[dict[str, Any], ...] = ()
+    """What was measured of each on its own patients, see `lab.track.calibrate`; empty where nothing was."""
 
     @property
     def phantom(self) -> bool:
@@ -55,8 +55,16 @@ def open_networks(uris: Sequence[str], arithmetic: Arithmetic) -> Networks:
     """
     if not uris:
         raise ValueError("no model is named")
-    loaded = [_load(uri) for uri in uris]
-    contracts = [contract for _, contract, _, _ in loaded]
+    return placed([_load(uri) for uri in uris], arithmetic)
+
+
+def placed(packages: Sequence[tuple[Package, dict[str, Any]]], arithmetic: Arithmetic) -> Networks:
+    """Packages and what is known of each, `about["model"]` at least, as networks ready to run.
+
+    Raises ValueError where they were trained on images prepared differently.
+    """
+    uris = [about["model"] for _, about in packages]
+    contracts = [Contract.read(package.known) for package, _ in packages]
     for uri, contract in zip(uris[1:], contracts[1:]):
         like = replace(contracts[0], cohort_digest=contract.cohort_digest, phantom=contract.phantom)
         if contract != like:
@@ -64,16 +72,17 @@ def open_networks(uris: Sequence[str], arithmetic: Arithmetic) -> Networks:
                 f"{uri} expects other images than {uris[0]} ({_difference(contract, like)}); they make no ensemble"
             )
     return Networks(
-        networks=tuple(arithmetic.place(network) for network, _, _, _ in loaded),
+        networks=tuple(arithmetic.place(package.network) for package, _ in packages),
         contract=replace(contracts[0], phantom=any(contract.phantom for contract in contracts)),
-        about=tuple(about for _, _, about, _ in loaded),
-        patches=tuple(patch for _, _, _, patch in loaded),
+        about=tuple(about | _known(package) for package, about in packages),
+        patches=tuple(_patch_edge(package) for package, _ in packages),
+        calibrations=tuple(package.calibration for package, _ in packages),
     )
 
 
-def _load(uri: str) -> tuple[nn.Module, Contract, dict[str, Any], int | None]:
+def _load(uri: str) -> tuple[Package, dict[str, Any]]:
     try:
-        network, known = load_network(uri)
+        package = load_package(uri)
     except MlflowException as error:
         if store_trouble(error):
             raise
@@ -81,19 +90,22 @@ def _load(uri: str) -> tuple[nn.Module, Contract, dict[str, Any], int | None]:
     except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         said = str(error).strip().splitlines() or [type(error).__name__]
         raise ValueError(f"{uri} is no network of this lab ({said[0]}); name one that a study has logged") from None
-    if "model" not in known:
-        raise ValueError(f"{uri} does not say which network it is; name one that a study has logged")
-    contract = Contract.read(known)
     about: dict[str, Any] = {"model": uri, **described(uri)}
     run_id = about.get("run_id") or _run_of(uri)
     about |= {"run_id": run_id} if run_id else {}
-    about |= {
-        "weights_sha256": hashlib.sha256(save(network.cpu().state_dict())).hexdigest(),
-        "network": known["model"],
+    return package, about
+
+
+def _known(package: Package) -> dict[str, Any]:
+    """What a package says of itself."""
+    contract = Contract.read(package.known)
+    return {
+        "weights_sha256": package.weights_sha256,
+        "package_sha256": package.package_sha256,
+        "network": package.known["model"],
         "cohort_digest": contract.cohort_digest,
         "phantom": contract.phantom,
     }
-    return network, contract, about, _patch_edge(known, run_id, contract.spacing_mm)
 
 
 def _run_of(uri: str) -> str | None:
@@ -106,15 +118,10 @@ def _run_of(uri: str) -> str | None:
         return None
 
 
-def _patch_edge(known: dict[str, Any], run_id: str | None, spacing_mm: float) -> int | None:
-    """Edge of the training patches by the package or, where that is silent, by the run's parameters."""
-    text = known.get("patch_mm")
-    if text is None and run_id:
-        try:
-            text = connect().get_run(run_id).data.params.get("train.patch_mm")
-        except MlflowException:
-            text = None
-    return None if text in (None, "None") else max(1, round(float(text) / spacing_mm))
+def _patch_edge(package: Package) -> int | None:
+    """Edge in voxels of the training patches."""
+    edge_mm = package.known.get("patch_mm")
+    return None if edge_mm is None else max(1, round(float(edge_mm) / float(package.known["spacing_mm"])))
 
 
 def _difference(one: Contract, other: Contract) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import mlflow
@@ -12,8 +13,9 @@ from safetensors.torch import load_file
 from small import ran, settings
 
 from lab.config import ModelConfig
+from lab.data.storage import file_sha256
 from lab.synthesis.models import build
-from lab.track.package import load_network, log_network
+from lab.track.package import WEIGHTS, attach_calibration, load_network, load_package, log_network, read_package
 from lab.track.runs import children, find_or_create
 from lab.track.store import connect
 
@@ -86,3 +88,25 @@ def test_logging_it_says_nothing(capfd):
 def test_the_run_points_at_its_model(run):
     found = connect().search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
     assert [f"models:/{model.model_id}" for model in found] == [run.data.tags["model_uri"]]
+
+
+def test_weights_that_were_changed_are_refused(folder, tmp_path):
+    """One bit of one weight: safetensors alone would load it."""
+    kept = shutil.copytree(folder / "artifacts", tmp_path / "artifacts")
+    assert read_package(kept).weights_sha256 == file_sha256(kept / WEIGHTS)
+    content = bytearray((kept / WEIGHTS).read_bytes())
+    content[-1] ^= 1
+    (kept / WEIGHTS).write_bytes(content)
+    load_file(kept / WEIGHTS)
+    with pytest.raises(ValueError, match=r"weights\.safetensors: the weights were changed .* fetch the model again"):
+        read_package(kept)
+
+
+def test_what_was_measured_of_it_comes_with_it(run):
+    uri = run.data.tags["model_uri"]
+    assert load_package(uri).calibration == {}
+    for calibration in ({"a": 1}, {"a": 2}):
+        attach_calibration(uri, calibration)
+        assert load_package(uri).calibration == calibration
+    with pytest.raises(ValueError, match="no logged model"):
+        attach_calibration("models:/sct1@champion", {})

@@ -21,7 +21,7 @@ from lab.data.contract import Contract, one_patient
 from lab.data.layouts import find_subjects
 from lab.synthesis.models import build
 from lab.track import synthesis_folder, synthesis_models
-from lab.track.package import log_network
+from lab.track.package import Package, log_network
 from lab.track.registry import promote
 from lab.track.runs import find_or_create, log_settings
 from lab.track.synthesis_case import How
@@ -98,9 +98,10 @@ def rule(monkeypatch):
     def load(uri: str):
         kind, _, more = uri.partition(":")
         assert kind == "rule"
-        return Rule(float(more)), {"model": MODEL, **known}
+        record = {"model": MODEL, **known}
+        return Package(network=Rule(float(more)), known=record, weights_sha256=uri, package_sha256=uri, calibration={})
 
-    monkeypatch.setattr(synthesis_models, "load_network", load)
+    monkeypatch.setattr(synthesis_models, "load_package", load)
     return known
 
 
@@ -314,13 +315,13 @@ def test_a_folder_of_patients_goes_on_where_it_ended(rule, tmp_path, no_picture)
 
 def test_models_that_were_trained_on_other_images_make_no_ensemble(rule, tmp_path, monkeypatch):
     images, mask = split(stored(tmp_path / "scans"))
-    load = synthesis_models.load_network
+    load = synthesis_models.load_package
 
     def other(uri: str):
-        network, known = load(uri)
-        return network, known | ({"spacing_mm": 2.0} if uri.endswith("6") else {})
+        package = load(uri)
+        return dataclasses.replace(package, known=package.known | ({"spacing_mm": 2.0} if uri.endswith("6") else {}))
 
-    monkeypatch.setattr(synthesis_models, "load_network", other)
+    monkeypatch.setattr(synthesis_models, "load_package", other)
     with pytest.raises(ValueError, match=r"spacing_mm: 2.0 and 4.0"):
         synthesize(["rule:0.5", "rule:0.6"], images, mask=mask, out=tmp_path / "out", say=quiet)
 
