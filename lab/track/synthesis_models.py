@@ -28,7 +28,7 @@ class Networks:
     networks: tuple[nn.Module, ...]
     contract: Contract
     about: tuple[dict[str, Any], ...]
-    """For each network: model, name, version, run_id, weights_sha256, package_sha256, cohort_digest, network (settings)."""
+    """For each network: model, name, version, run_id, hashes, cohort_digest, network (its settings)."""
     patches: tuple[int | None, ...]
     """Edge in voxels of the patches that each was trained on; None for whole volumes."""
     calibrations: tuple[dict[str, Any], ...] = ()
