@@ -106,18 +106,26 @@ class Contract:
 
         Raises ValueError with the reason why the patient cannot be used.
         """
+        _check_identity(subject)
         return prepare_case(subject, self.recipe(brain_mask))
 
     def open(self, subject: Subject, brain_mask: str | None = None) -> PreparedCase:
         """As `prepare`, with the way back to the T1's own grid, and without the need of a tumour mask."""
+        _check_identity(subject)
         return open_case(subject, self.recipe(brain_mask), mask_needed=False)
 
 
 def one_patient(case_id: str, images: dict[str, Path], mask: Path | None, *, like: Contract) -> Subject:
-    """A patient given by paths; skull-stripped or not as the patients were that the model learned from."""
+    """A patient given by paths; skull-stripped or not as the patients were that the model learned from.
+
+    An image is a NIfTI file or a folder with one DICOM series. Raises FileNotFoundError, and ValueError where a mask is
+    a folder.
+    """
     for path in (*images.values(), *([mask] if mask is not None else [])):
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} does not exist, or is no file")
+        if not path.exists():
+            raise FileNotFoundError(f"{path} does not exist")
+    if mask is not None and mask.is_dir():
+        raise ValueError(f"{mask} is a folder; the mask must be a NIfTI file on the T1's grid")
     named = {canonical(name): path for name, path in images.items()}
     return Subject(
         case_id=case_id,
@@ -126,3 +134,12 @@ def one_patient(case_id: str, images: dict[str, Path], mask: Path | None, *, lik
         mask=mask,
         skull_stripped=like.layout not in NOT_STRIPPED,
     )
+
+
+def _check_identity(subject: Subject) -> None:
+    """Raises ValueError where DICOM series are of different patients."""
+    folders = {name: path for name, path in subject.images.items() if path.is_dir()}
+    if folders:
+        from lab.data.dicom import check_one_patient
+
+        check_one_patient(folders)

@@ -25,6 +25,8 @@ GEOMETRY = (
 """Fields of a header that say where voxels lie. No other is copied: some hold names."""
 RAS = np.array([[0, 1], [1, 1], [2, 1]])
 HEADER_BYTES = 540
+SCANNER = 1
+"""NIfTI's code for coordinates of the scanner."""
 
 
 def image_on_scan(case: PreparedCase, values: np.ndarray) -> np.ndarray:
@@ -122,10 +124,11 @@ def _apply(matrix: np.ndarray, volume: np.ndarray, axis: int) -> np.ndarray:
 
 
 def write_like(path: Path, data: np.ndarray, scan: Path, *, purpose: str, note: str) -> None:
-    """Write a RAS volume on the grid of a NIfTI file, in the orientation in which that one is stored.
+    """Write a RAS volume on the grid of a NIfTI file or a DICOM series, in the orientation in which that is stored.
 
-    Affine, voxel size and their codes are the file's own to the bit. `purpose` becomes the header's intent (15 letters)
-    and `note` its description (79); nothing else is taken over. Raises ValueError where the shapes do not fit.
+    Affine, voxel size and their codes are the file's own to the bit (for DICOM see `read_header`). `purpose` becomes
+    the header's intent (15 letters) and `note` its description (79); nothing else is taken over. Raises ValueError
+    where the shapes do not fit.
     """
     header = read_header(scan)
     orientation = nib.io_orientation(header.get_best_affine())
@@ -143,7 +146,22 @@ def write_like(path: Path, data: np.ndarray, scan: Path, *, purpose: str, note: 
 
 
 def read_header(path: Path) -> nib.Nifti1Header:
-    """The header of a NIfTI-1 or -2 file, compressed or not, whatever its name ends in; without its extensions."""
+    """The header of a NIfTI-1 or -2 file, compressed or not, whatever its name ends in; without its extensions.
+
+    For a folder with a DICOM series, one made from its geometry and nothing else: voxels in the order of the pixels, as
+    ITK and SimpleITK give them (column, row, slice in ascending order along the normal: LPS for an axial series, where
+    dcm2niix turns the rows round and stores LAS; world coordinates are the same).
+    """
+    if path.is_dir():
+        from lab.data.dicom import open_series
+
+        series = open_series(path)
+        header = nib.Nifti1Header()
+        header.set_data_shape(series.shape)
+        header.set_qform(series.affine, code=SCANNER)
+        header.set_sform(series.affine, code=SCANNER)
+        header.set_xyzt_units("mm")
+        return header
     with open(path, "rb") as file:
         compressed = file.read(2) == b"\x1f\x8b"
     with gzip.open(path) if compressed else open(path, "rb") as file:

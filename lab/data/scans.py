@@ -1,4 +1,4 @@
-"""Reading, checking and writing one NIfTI file.
+"""Reading, checking and writing one scan: a NIfTI file, or, to read, a folder with one DICOM series.
 
 A file is read and inflated in one go, so that its checksum is verified to the last byte (a stream stops before it);
 nibabel understands the header. Arrays come back in RAS order as views, without a copy.
@@ -19,7 +19,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 
-from lab.data.storage import write_atomically
+from lab.data.storage import file_sha256, write_atomically
 
 
 @dataclass(frozen=True)
@@ -44,15 +44,21 @@ class Scan:
 
 
 def read_image(path: Path) -> Scan:
-    """Intensities as float32.
+    """Intensities of a NIfTI file, or of the DICOM series in a folder, as float32.
 
-    Raises ValueError where the file is missing, truncated or no NIfTI, not one 3D volume, not finite or constant.
+    Raises ValueError where the file is missing, truncated or no NIfTI, not one 3D volume, not finite or constant, and
+    where a folder is no single, whole MR series (see `lab.data.dicom`).
     """
-    volume, affine, slope, intercept = _read(path)
-    with np.errstate(over="ignore"):
-        data = volume.astype(np.float32, copy=False)
-        if (slope, intercept) != (1, 0):
-            data = data * np.float32(slope) + np.float32(intercept)
+    if Path(path).is_dir():
+        from lab.data.dicom import read_volume  # pydicom takes a moment, and most patients come as NIfTI
+
+        data, affine = read_volume(path)
+    else:
+        volume, affine, slope, intercept = _read(path)
+        with np.errstate(over="ignore"):
+            data = volume.astype(np.float32, copy=False)
+            if (slope, intercept) != (1, 0):
+                data = data * np.float32(slope) + np.float32(intercept)
     if not np.isfinite(data.sum(dtype=np.float64)):
         raise ValueError(f"{path}: {np.count_nonzero(~np.isfinite(data))} voxels are NaN or infinite")
     low, high = float(data.min()), float(data.max())
@@ -76,6 +82,11 @@ def read_labels(path: Path) -> Scan:
 
 def read_spacing(path: Path) -> tuple[float, float, float]:
     """Voxel size in millimetres from the header alone. Raises ValueError where the header cannot be read."""
+    if Path(path).is_dir():
+        from lab.data.dicom import open_series
+
+        x, y, z = nib.affines.voxel_sizes(open_series(path).affine)
+        return float(x), float(y), float(z)
     try:
         image: Any = nib.load(path)
     except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError) as error:
@@ -164,10 +175,24 @@ def _to_ras(path: Path, data: np.ndarray, affine: np.ndarray) -> Scan:
     return Scan(reoriented, affine @ nib.orientations.inv_ornt_aff(orientation, data.shape))
 
 
+def scan_sha256(path: Path) -> str:
+    """Digest of a file, or of the DICOM series in a folder, whatever its files' names and order. Raises OSError,
+    ValueError."""
+    if not Path(path).is_dir():
+        return file_sha256(path)
+    from lab.data.dicom import series_sha256
+
+    return series_sha256(path)
+
+
 def source_state(path: Path) -> list[int] | None:
-    """Size and time of change, to notice that a source file is another one; `None` where it is missing."""
+    """Size and time of change, to notice that a source is another one; `None` where it is missing.
+
+    For a folder with a DICOM series, those of its files together.
+    """
     try:
-        status = os.stat(path)
+        files = [file for file in Path(path).rglob("*") if file.is_file()] if Path(path).is_dir() else [path]
+        states = [os.stat(file) for file in files]
     except OSError:
         return None
-    return [status.st_size, status.st_mtime_ns]
+    return [sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)]

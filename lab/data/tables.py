@@ -106,12 +106,20 @@ COLUMNS: dict[str, Callable[[Any], Any]] = {
 }
 
 
+def _is_scan(folder: Path, column: str, cell: str | None) -> bool:
+    """Whether a cell of a column names a NIfTI file, or a folder where the column is a sequence's."""
+    text = (cell or "").strip()
+    sequence = column.strip().upper().startswith(("T1", "T2", "FLAIR"))
+    return text.endswith(SUFFIXES) or bool(text and sequence and (folder / text).is_dir())
+
+
 def read_rows(path: Path) -> Iterator[tuple[dict[str, Path], dict[str, Any]]]:
     """Rows of a CSV of scans: paths by column name, and what is known of the patient.
 
     Columns, in any order and case: `case_id`; `patient_id` (else the case id); those of `COLUMNS` (`skull_stripped` is
     yes where it is missing); every other column whose cells end in .nii or .nii.gz is a sequence, `MASK` the tumour
-    mask. Paths are relative to the CSV's folder. Raises ValueError naming the row.
+    mask; a column T1..., T2... or FLAIR may also name folders, each with one DICOM series. Paths are relative to the
+    CSV's folder. Raises ValueError naming the row.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -126,9 +134,12 @@ def read_rows(path: Path) -> Iterator[tuple[dict[str, Path], dict[str, Any]]]:
     if "case_id" not in columns:
         raise ValueError(f"{path}: no column case_id (found {', '.join(columns)})")
     others = [name for key, name in columns.items() if key not in {"case_id", "patient_id", *COLUMNS}]
-    sequences = [name for name in others if any((row[name] or "").strip().endswith(SUFFIXES) for row in table)]
+    sequences = [name for name in others if any(_is_scan(path.parent, name, row[name]) for row in table)]
     if not sequences:
-        raise ValueError(f"{path}: no column holds paths of .nii or .nii.gz files (columns: {', '.join(columns)})")
+        raise ValueError(
+            f"{path}: no column holds paths of .nii or .nii.gz files, or of folders with a DICOM series (columns: "
+            f"{', '.join(columns)})"
+        )
     for number, row in enumerate(table, start=2):
         case_id = (row[columns["case_id"]] or "").strip()
         if not case_id:

@@ -103,8 +103,10 @@ def test_broken_files_say_why(tmp_path):
             read_image(tmp_path / name)
     with pytest.raises(ValueError, match="file not found"):
         read_image(tmp_path / "nowhere.nii.gz")
-    with pytest.raises(ValueError, match="cannot be read"):
+    with pytest.raises(ValueError, match="no DICOM image in this folder"):
         read_image(tmp_path)
+    with pytest.raises(ValueError, match="cannot be read"):
+        read_labels(tmp_path)
     with pytest.raises(ValueError, match="no readable NIfTI header"):
         read_spacing(tmp_path / "text.nii")
 

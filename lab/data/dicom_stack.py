@@ -1,0 +1,165 @@
+"""Slices in space: is it one stack, evenly spaced, and where does each voxel lie."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+SAME_MM, EVEN, TURNED = 0.01, 0.05, 1e-3
+"""Slices closer than the first lie at one place; distances may differ by the second, of the usual one, and direction
+cosines by the third: scanners round them."""
+VOLUMES = (
+    "EchoTime", "EffectiveEchoTime", "EchoNumbers", "InversionTime", "TemporalPositionIdentifier",
+    "TemporalPositionIndex", "DiffusionBValue", "TriggerTime", "ComplexImageComponent", "ContrastBolusAgent",
+    "ImageType", "FrameType", "AcquisitionNumber", "AcquisitionTime", "StackID",
+)  # fmt: skip
+"""What tells the volumes of one series apart."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """One image plane of a series."""
+
+    path: Path
+    frame: int | None
+    """Index in a multi-frame file."""
+    header: Dataset
+    """That of the file, without pixels."""
+    plane: Dataset
+    """What holds for this plane: the file's header, or the frame's part of it."""
+    position: np.ndarray
+    """(3,) centre of the first voxel in millimetres, LPS."""
+    orientation: np.ndarray
+    """(2, 3) unit vectors along a row and down a column, LPS."""
+    spacing_mm: tuple[float, float]
+    """Between rows, and between columns."""
+    size: tuple[int, int]
+    """Rows and columns."""
+    slope: float
+    intercept: float
+
+    @property
+    def place(self) -> str:
+        """File, and frame if there are several."""
+        return self.path.name if self.frame is None else f"{self.path.name}, frame {self.frame + 1}"
+
+
+def in_order(folder: Path, slices: Sequence[Slice]) -> list[Slice]:
+    """Ascending along the normal. Raises ValueError where they are no single, complete, upright stack."""
+    _check_alike(folder, slices)
+    if len(slices) < 2:
+        raise ValueError(f"{folder}: a single slice is not a volume; a series with all its slices is needed")
+    normal = np.cross(*slices[0].orientation)
+    ordered = sorted(slices, key=lambda part: (float(part.position @ normal), part.path.name, part.frame or 0))
+    steps = np.diff([float(part.position @ normal) for part in ordered])
+    _check_distances(folder, ordered, steps)
+    _check_upright(folder, ordered, normal)
+    return ordered
+
+
+def stack_affine(slices: Sequence[Slice]) -> np.ndarray:
+    """(4, 4) from (column, row, slice) to RAS millimetres, with the precision of a NIfTI header (float32)."""
+    first, last = slices[0], slices[-1]
+    affine = np.eye(4)
+    affine[:3, 0] = first.orientation[0] * first.spacing_mm[1]
+    affine[:3, 1] = first.orientation[1] * first.spacing_mm[0]
+    affine[:3, 2] = (last.position - first.position) / (len(slices) - 1)
+    affine[:3, 3] = first.position
+    return (np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine).astype(np.float32).astype(float)
+
+
+def named(error: Exception) -> str:
+    """The attribute that an error of pydicom is about."""
+    found = re.search(r"attribute '(\w+)'", str(error))
+    return found[1] if found else f"an attribute of its geometry ({error})"
+
+
+def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:
+    """One size, voxel size and orientation."""
+    first = slices[0]
+    for part in slices:
+        row, column = part.orientation
+        odd = max(abs(row @ row - 1), abs(column @ column - 1), abs(row @ column))
+        if not np.isfinite([*part.position, odd]).all() or odd > 2 * TURNED or min(part.spacing_mm) <= 0:
+            raise ValueError(
+                f"{part.path}: the geometry makes no sense (ImageOrientationPatient "
+                f"{_list(part.orientation.ravel())}, ImagePositionPatient {_list(part.position)}, PixelSpacing "
+                f"{_list(part.spacing_mm)})"
+            )
+    turned = [part for part in slices if np.abs(part.orientation - first.orientation).max() > TURNED]
+    if turned:
+        raise ValueError(
+            f"{folder}: slices of different orientation ({first.place}: {_list(first.orientation.ravel())}; "
+            f"{turned[0].place}: {_list(turned[0].orientation.ravel())}), as in a localiser or several stacks; keep "
+            "the slices of one orientation"
+        )
+    for what, values in (
+        ("rows x columns", [f"{part.size[0]} x {part.size[1]}" for part in slices]),
+        ("mm between voxels", [f"{part.spacing_mm[0]:.5g} x {part.spacing_mm[1]:.5g}" for part in slices]),
+    ):
+        counts = Counter(values)
+        if len(counts) > 1:
+            listed = ", ".join(f"{value} in {count}" for value, count in counts.most_common(4))
+            raise ValueError(f"{folder}: slices of different size ({what}: {listed}); keep those of one volume")
+
+
+def _check_distances(folder: Path, ordered: Sequence[Slice], steps: np.ndarray) -> None:
+    """Neither two slices at one place nor a gap."""
+    doubled = int((steps < SAME_MM).sum())
+    if doubled:
+        at = int(np.argmax(steps < SAME_MM))
+        differ = _differing(ordered[at], ordered[at + 1])
+        why = f"they differ in {differ}: several echoes or volumes; keep one" if differ else "keep one of the two"
+        raise ValueError(
+            f"{folder}: {len(ordered)} slices lie at {len(ordered) - doubled} positions ({ordered[at].place} and "
+            f"{ordered[at + 1].place} at the same one); {why}"
+        )
+    usual = float(np.median(steps))
+    uneven = np.flatnonzero(np.abs(steps - usual) > EVEN * usual + SAME_MM)
+    if uneven.size:
+        at = int(uneven[0])
+        missing = round(float(steps[at]) / usual) - 1
+        what = f"{missing} slice{'s' * (missing > 1)} missing" if missing > 0 else "unevenly spaced slices"
+        raise ValueError(
+            f"{folder}: {what} between {ordered[at].place} and {ordered[at + 1].place} ({steps[at]:.4g} mm apart, "
+            f"others {usual:.4g} mm); export the whole series again"
+        )
+
+
+def _check_upright(folder: Path, ordered: Sequence[Slice], normal: np.ndarray) -> None:
+    """Each slice straight above the one before."""
+    positions = np.array([part.position for part in ordered])
+    shifts = positions - positions[0]
+    aside = np.linalg.norm(shifts - np.outer(shifts @ normal, normal), axis=1)
+    allowed = 0.1 * min(ordered[0].spacing_mm)
+    if aside.max() > allowed:
+        worst = ordered[int(aside.argmax())]
+        raise ValueError(
+            f"{folder}: slices are shifted sideways, {worst.place} by {aside.max():.3g} mm ({allowed:.2g} mm at most); "
+            "a stack whose slices lie straight above each other is needed"
+        )
+
+
+def _differing(one: Slice, other: Slice) -> str:
+    """Attributes that tell two slices at one position apart, with their values."""
+    found = []
+    for name in VOLUMES:
+        values = [_text(part.plane.get(name, part.header.get(name))) for part in (one, other)]
+        if values[0] != values[1]:
+            found.append(f"{name} ({values[0]} and {values[1]})")
+    return ", ".join(found[:3])
+
+
+def _text(value: Any) -> str:
+    return "none" if value in (None, "") else str(value)
+
+
+def _list(values: Any) -> str:
+    return "\\".join(f"{float(value):.5g}" for value in values)
