@@ -12,7 +12,9 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from lab.config import DataConfig
+from lab.track.calibrate_command import Calibrate
 from lab.track.command import explain
+from lab.track.export_command import Export
 from lab.track.promote_command import Promote
 from lab.track.synthesize_command import Synthesize
 
@@ -158,7 +160,8 @@ def _tell(done: int, total: int, line: str) -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; a mistake of the user is one line on stderr and exit code 2."""
     commands: dict[str, Callable[..., Any]] = {"prepare": Prepare, "phantom": Phantom, "report": Report}
-    commands |= {"promote": Promote, "synthesize": Synthesize, "classify": Classify}
+    commands |= {"promote": Promote, "calibrate": Calibrate, "synthesize": Synthesize, "classify": Classify}
+    commands |= {"export": Export}
     command = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m lab", args=arguments)
     return explain(command.run, unit="case")
 

@@ -71,6 +71,10 @@ class ModelCard:
     """Rows of the table of figures, the first one its heads."""
     tested_on: str
     """Who was tested, in a sentence or two."""
+    trust: Sequence[str] = ()
+    """What is known of its uncertainty, in sentences; empty for a classifier, whose figures hold it."""
+    coverage: Sequence[Sequence[str]] = ()
+    """Rows of the table of what intervals hold, the first one its heads."""
     limits: Sequence[str]
     verdict: Verdict | None
     """What the gate found at last; None where none was held."""
@@ -95,6 +99,7 @@ def model_card(card: ModelCard) -> str:
     parts += ["## Training data", _pairs(card.data)]
     parts += ["Images are prepared so, for training and for new patients:", _pairs(card.preparation)]
     parts += ["## Evaluation", card.tested_on, _table(card.evaluation)]
+    parts += ["## Uncertainty", _list(card.trust), _table(card.coverage)] if card.trust else []
     parts += ["## Limits measured", _list(card.limits)]
     parts += ["## Gate", _gate(card)]
     parts += ["## Licence", LICENCE]

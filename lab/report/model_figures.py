@@ -8,8 +8,10 @@ from lab.report.names import name_of
 from lab.synthesis.paired import compare_means
 from lab.synthesis.pooled import pooled
 
-GROUPS = {"vendor": "{}", "field_strength_t": "{:g} T", "grade": "grade {:g}"}
-"""Columns that make groups, and how their values are written."""
+GROUPS = {"vendor": "{}", "field_strength_t": "{:g} T", "grade": "grade {:g}", "sex": "sex {}", "age": "age {}"}
+"""Columns that make groups, and how their values are written; ages in `AGES`."""
+AGES = {"under 45": 45, "45 to 64": 65, "65 and over": float("inf")}
+"""Name of each range of years and where the next begins."""
 MEANS = ("mae_brain", "ssim_brain", "mae_tumour")
 POOLED = (
     "contrast_concordance",
@@ -98,7 +100,9 @@ def groups(patients: pd.DataFrame) -> dict[str, pd.DataFrame]:
     found = {EVERYBODY: patients, "enhancing": patients[enhancing], "not enhancing": patients[~enhancing]}
     for column, text in GROUPS.items():
         if column in patients:
-            for value, part in patients.dropna(subset=[column]).groupby(column):
+            known = patients.dropna(subset=[column])
+            values = _age_ranges(known[column]) if column == "age" else known[column]
+            for value, part in known.groupby(values, observed=True):
                 found[text.format(value)] = part
     return {name: part for name, part in found.items() if len(part)}
 
@@ -117,6 +121,10 @@ def as_cell(figure: str, value: float, low: float, high: float) -> str:
     name = name_of(figure)
     known = low == low and high == high
     return name.text(value) + (f" ({name.text(low)} to {name.text(high)})" if known else "")
+
+
+def _age_ranges(years: pd.Series) -> pd.Series:
+    return pd.cut(years.astype(float), [-1, *AGES.values()], right=False, labels=list(AGES))
 
 
 def _mean(part: pd.DataFrame, column: str, resamples: int, seed: int) -> dict[str, object]:

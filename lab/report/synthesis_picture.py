@@ -22,9 +22,10 @@ from lab.report.slices import SYNTHETIC_COLOUR, TUMOUR_COLOUR
 
 Volume = NDArray[Any]
 WARNING_COLOUR = "#D55E00"
+PHANTOM = "PHANTOM-trained model: this image means nothing for a patient"
 PLANES = ("axial", "coronal", "sagittal")
-EDGE, GAP, LEFT, TOP, BOTTOM = 1.75, 0.06, 0.3, 0.95, 0.36
-"""Inches: a panel, between panels, and the margins."""
+EDGE, GAP, LEFT, TOP, BOTTOM, LINE = 1.75, 0.06, 0.3, 0.95, 0.36, 0.25
+"""Inches: a panel, between panels, the margins, and a line of words."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,8 @@ class Drawn:
     """Name of a sequence -> image in [-1, 1]; T1 among them."""
     synthesis: Volume
     spread: Volume | None
-    """Standard deviation of the synthesis; None where there was a single look."""
+    """How sure it is, in the synthesis' own units; None where that is not known."""
+    spread_name: str = "SD of looks"
     enhancement: Volume
     brain: Volume
     tumour: Volume
@@ -54,46 +56,48 @@ def crossing(patient: Drawn) -> tuple[int, int, int]:
     return x, y, z
 
 
-def synthesis_picture(patient: Drawn, *, model: str, said: str, phantom: bool) -> Figure:
+def synthesis_picture(patient: Drawn, *, model: str, said: str, phantom: bool, warning: str = "") -> Figure:
     """A row for each plane, a column for each input, the synthesis, its enhancement and its uncertainty.
 
-    `said` is a line below the head. Axial and coronal planes have the patient's right on the left, sagittal ones the
-    front on the left.
+    `said` is a line below the head, `warning` one above that. Axial and coronal planes have the patient's right on the
+    left, sagittal ones the front on the left.
     """
     columns = [*patient.inputs, f"SYNTHETIC {patient.target}", "drawn enhancement"]
-    columns += ["uncertainty (SD)"] if patient.spread is not None else []
+    columns += [patient.spread_name] if patient.spread is not None else []
     width = 2 * LEFT + len(columns) * (EDGE + GAP)
-    height = TOP + len(PLANES) * (EDGE + GAP) + BOTTOM
+    warning = "; ".join(filter(None, (PHANTOM if phantom else "", warning)))
+    top = TOP + LINE * bool(warning)
+    height = top + len(PLANES) * (EDGE + GAP) + BOTTOM
     figure = new_figure(width, height, by_hand=True)
-    _head(figure, patient, model, said, phantom)
+    _head(figure, patient, model, said, warning)
     axes = panel(figure, 0, 0, width, height)  # one for all panels, in inches: eighteen take most of a second
     axes.set_axis_off()
     view = _View(patient)
     for row, plane in enumerate(PLANES):
         for column, title in enumerate(columns):
-            left, top = LEFT + column * (EDGE + GAP), height - TOP - row * (EDGE + GAP)
+            left, upper = LEFT + column * (EDGE + GAP), height - top - row * (EDGE + GAP)
             if row == 0:
                 colour = WARNING_COLOUR if column >= len(patient.inputs) else INK
-                axes.text(left + EDGE / 2, top + 0.06, title, ha="center", fontsize=TEXT, color=colour)
-            view.show(axes, column, plane, (left, top))
-        middle = height - TOP - row * (EDGE + GAP) - EDGE / 2
+                axes.text(left + EDGE / 2, upper + 0.06, title, ha="center", fontsize=TEXT, color=colour)
+            view.show(axes, column, plane, (left, upper))
+        middle = height - top - row * (EDGE + GAP) - EDGE / 2
         axes.text(LEFT - 0.06, middle, plane, rotation=90, ha="right", va="center", fontsize=TEXT, color=INK)
     axes.set(xlim=(0, width), ylim=(0, height), aspect="equal")
     note = "outlines: blue what is drawn as enhancing, white the tumour mask"
     if patient.spread is not None:
-        note += f"; uncertainty from 0 (black) to {view.limit:.2g} (bright) on a scale from -1 to 1"
+        note += f"; {patient.spread_name} from 0 (black) to {view.limit:.2g} (bright) on a scale from -1 to 1"
     figure.text(0.5, 0.14 / height, note, ha="center", fontsize=SMALL, color=FAINT)
     return figure
 
 
-def _head(figure: Figure, patient: Drawn, model: str, said: str, phantom: bool) -> None:
+def _head(figure: Figure, patient: Drawn, model: str, said: str, warning: str) -> None:
     height = figure.get_size_inches()[1]
     title = f"SYNTHETIC {patient.target} of {patient.case_id}: drawn by {model}, not acquired, not for diagnosis"
-    if phantom:
-        said = f"PHANTOM-trained model: this image means nothing for a patient. {said}"
+    below = 0.58 + LINE * bool(warning)
     for text, at, style in (
         (title, 0.3, {"fontsize": HEAD, "fontweight": "bold", "color": WARNING_COLOUR}),
-        (said, 0.58, {"fontsize": TEXT, "color": WARNING_COLOUR if phantom else FAINT}),
+        (warning, 0.58, {"fontsize": TEXT, "color": WARNING_COLOUR}),
+        (said, below, {"fontsize": TEXT, "color": FAINT}),
     ):
         figure.text(0.5, 1 - at / height, text, ha="center", **style)
 

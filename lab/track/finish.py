@@ -14,11 +14,13 @@ from mlflow.entities import Run
 
 from lab.config import flatten, override
 from lab.data.batches import CaseStore
+from lab.data.cohort import PARTS
 from lab.report.trial_note import trial_note
 from lab.synthesis.arithmetic import Arithmetic, choose, use_threads
 from lab.synthesis.evaluate import evaluate, evaluate_inside, means
 from lab.track import runs
-from lab.track.groups import Group, all_rows, averaged, groups, objective_of, series_name, spread
+from lab.track.calibrate_run import calibrate_study_run
+from lab.track.groups import ABOUT, Group, all_rows, averaged, fold_of, groups, objective_of, series_name, spread
 from lab.track.networks import linear_weights, predictor, rivals, store, trial_settings
 from lab.track.pictures import draw_slices
 from lab.track.plan import Plan, varied
@@ -57,6 +59,7 @@ def finish(plan: Plan, started: float) -> None:
     mark_best(plan, best)
     annotate(plan, made, best, tables["test"])
     keep(plan, patients, made, rows, weights)
+    runs.log_table(plan.parent, calibrate_best(plan, best, arithmetic), "tables/coverage.csv")
     runs.log_table(plan.parent, true_scans(plan), "tables/true_scans.csv")
     reference = tables["val"].groupby("trial", sort=False)["mae_brain"].mean().to_dict()
     runs.log_text(plan.parent, json.dumps(facts(plan, made, best, reference), indent=2), FACTS)
@@ -177,7 +180,7 @@ def test_trial(plan: Plan, run: Run, arithmetic: Arithmetic) -> None:
     smallest = smallest_patch(plan)
     edges = [None] if smallest is None else [None, smallest]
     table, *inside = evaluate_inside(predict, store(plan, run, arithmetic), edges)
-    runs.log_table(run.info.run_id, table, TESTED)
+    runs.log_table(run.info.run_id, with_groups(table, plan.cohort.index), TESTED)
     for same_voxels in inside:
         runs.log_table(run.info.run_id, same_voxels, SAME_VOXELS)
         edge = patch_edge(trial_settings(plan.config, run).train, plan.cohort.spacing_mm)
@@ -186,6 +189,24 @@ def test_trial(plan: Plan, run: Run, arithmetic: Arithmetic) -> None:
     if not runs.logged_steps(run.info.run_id, "test/mae_image"):  # killed right here: do not log twice
         runs.log_metrics(run.info.run_id, means(table, "test"))
     connect().set_tag(run.info.run_id, "tested", "yes")
+
+
+def calibrate_best(plan: Plan, best: Group, arithmetic: Arithmetic) -> pd.DataFrame:
+    """Measure what is needed to use the best network on new patients; returns what its intervals hold on test cases."""
+    print(f"Calibrating {best.label}: intervals, the probability of enhancement, what a strange scan is", flush=True)
+    tables = []
+    for run in best.runs:
+        fold = fold_of(run)
+        parts = {part: plan.cases(part, fold) for part in PARTS}
+        table = calibrate_study_run(run, plan.cohort, parts, arithmetic)
+        tables.append(table.assign(fold=fold + 1, seed=int(run.data.params["train.seed"])))
+    return pd.concat(tables, ignore_index=True)
+
+
+def with_groups(table: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
+    """A table of cases with what the cohort knows of each: scanner, grade, age, for the model card's groups."""
+    known = [name for name in ABOUT if name in index and index[name].notna().any()]
+    return table.join(index[known], on="case_id")
 
 
 def inside_table(run: Run, name: str) -> pd.DataFrame | None:

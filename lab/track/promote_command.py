@@ -49,8 +49,10 @@ class Promote:
 
     def _promote(self, run: str) -> None:
         from lab.report.gate_table import as_text
+        from lab.track.calibrate_run import calibrate_before_promotion
         from lab.track.gate import GateRefused, promote_through_gate
 
+        calibrate_before_promotion(run)
         try:
             found = promote_through_gate(run, self.name, self.alias, force=self.force, settings=self.gate)
         except GateRefused as refused:

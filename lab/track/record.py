@@ -35,7 +35,7 @@ class Record:
     patients: pd.DataFrame
     trials: pd.DataFrame
     tables: dict[str, pd.DataFrame]
-    """`search`, `importances`, `spread`, `own_patch`, `same_voxels`, `true_scans`: empty where there are none."""
+    """`search`, `importances`, `spread`, `own_patch`, `same_voxels`, `true_scans`, `coverage`; empty for none."""
     slices: dict[str, bytes]
     histories: dict[Hashable, pd.DataFrame]
 
@@ -99,7 +99,7 @@ def read_record(parent: str) -> Record:
     drawn = set(runs.files(parent, "figures"))
     slices = {why: runs.read_bytes(parent, name) for why in SLICES if (name := f"figures/slices_{why}.png") in drawn}
     histories = {int(trial): runs.history(ids[0], CURVES) for trial, ids in facts["runs"].items()}
-    names = ("search", "importances", "spread", "own_patch", "same_voxels", "true_scans")
+    names = ("search", "importances", "spread", "own_patch", "same_voxels", "true_scans", "coverage")
     return Record(
         parent=parent,
         facts=facts,

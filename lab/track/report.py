@@ -12,6 +12,7 @@ import textwrap
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from lab.report.boxes import box_plots
@@ -29,11 +30,14 @@ from lab.report.page import report_page
 from lab.report.pairs import pairs_table
 from lab.report.patches import patch_tables
 from lab.report.published import Comparison, comparable
+from lab.report.reliability_figure import reliability_figure
 from lab.report.scorecard import scorecard, scorecard_markdown, scorecard_text
 from lab.report.search import search_figure
 from lab.report.spread import spread_table
 from lab.report.stats import paired_tests
 from lab.report.tables import PaperTable, as_csv, as_markdown, is_rival, paper_table, plural, summarise
+from lab.synthesis.conformal import LEVEL
+from lab.synthesis.interval_coverage import coverage_summary
 from lab.track import runs
 from lab.track.record import SLICES, Record, read_record
 from lab.track.searched import shown_settings
@@ -55,7 +59,7 @@ def write_report(parent: str, *, seconds: float | None = None, out: Path | None 
     words = findings(record.patients, tests, phantom=phantom, best=best, card=card)
     words[1:1] = about_search(record)
     last = len(words) - phantom  # that nothing of a phantom can be carried over stays the last word
-    words[last:last] = about_the_paper(record.patients, facts["study"])
+    words[last:last] = [*about_the_paper(record.patients, facts["study"]), *about_intervals(record)]
     figures = number_figures(record, tests, compared, card)
     pictures: dict[str, Figure | bytes] = {SLICES[why]: image for why, image in record.slices.items()}
     page = report_page(
@@ -181,7 +185,25 @@ def number_figures(
     drawn["learning_curves"] = ("Learning curves", curves)
     cost = cost_against_quality(trials, patients, phantom=phantom, floor=record.floor)
     drawn["cost"] = ("Cost against quality", cost)
+    if not record.tables["coverage"].empty:
+        summary = pd.DataFrame(coverage_summary(record.tables["coverage"]))
+        figure = reliability_figure(summary, looks=int(summary["looks"].max()), phantom=phantom)
+        drawn["reliability"] = (f"Voxel intervals of {record.names[str(best)]}, test patients", figure)
     return drawn
+
+
+def about_intervals(record: Record) -> list[str]:
+    """What the best network's intervals hold, as a point of the findings."""
+    table = record.tables["coverage"]
+    if table.empty:
+        return []
+    table = table[(table["looks"] == table["looks"].max()) & np.isclose(table["level"], LEVEL)]
+    found = {row["region"]: row for row in coverage_summary(table)}
+    text = f"The {LEVEL:.0%} voxel intervals of {record.names[str(record.facts['best'])]} hold "
+    text += f"{found['everywhere']['value']:.0%} of the brain's voxels"
+    if "enhancing" in found:
+        text += f" and {found['enhancing']['value']:.0%} of those that truly enhance"
+    return [f"{text} (test patients; made by conformal calibration on validation patients)."]
 
 
 def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,12 +16,16 @@ from lab.data.cohort import BRAIN, TUMOUR
 from lab.data.contract import Contract
 from lab.data.coverage import check_whole
 from lab.data.layouts import Subject, canonical
+from lab.data.likeness import measure
+from lab.data.scans import scan_sha256
+from lab.data.strangers import Judgement, Likeness
 from lab.synthesis.arithmetic import Arithmetic
-from lab.synthesis.enhancement import TOLERANCE_MM, near
+from lab.synthesis.enhancement import TOLERANCE_MM, enhancement_level, near
 from lab.synthesis.tiles import Way, choose_way, run
 from lab.synthesis.train import NO_MEMORY
 from lab.synthesis.uncertainty import Looked, look
 from lab.track.synthesis_models import PHANTOM_WARNING, Networks
+from lab.track.trust import Trust, trust
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +38,12 @@ class How:
     """Edge of tiles in voxels; by default the whole volume, and tiles only where memory is short."""
     brain_mask: str | None = None
     """`nonzero` or `mni152`; by default as the layout says."""
+    calibration: str | None = None
+    """A file of `python -m lab calibrate`, for an ensemble; a single network's is in its package."""
+    strangers: Literal["refuse", "warn"] = "refuse"
+    """What is done with scans that are certainly not like those of training."""
+    export: Literal["dicom"] | None = None
+    """`dicom` writes the synthesis as a DICOM series too, where the T1 is one; see `lab.data.dicom_export`."""
     device: str = "auto"
     precision: str = "auto"
 
@@ -48,6 +59,13 @@ class Synthesis:
     """float32 in [-1, 1]; -1 outside the brain."""
     spread: np.ndarray | None
     """Standard deviation of the image; None of a single look by a single network."""
+    half_width: np.ndarray | None
+    """Half of each voxel's 90 % interval, 0 outside the brain; None where the networks were not calibrated for it."""
+    probability: float | None
+    """That the tumour enhances; None without a mask or a calibration."""
+    trust: Trust
+    likeness: Judgement | None
+    """How the scans compare with those of training; None where these are not known."""
     enhancement: np.ndarray
     """Where the image enhances by the paper's rule; bool."""
     region: str
@@ -67,37 +85,50 @@ class Synthesis:
 def synthesise_patient(subject: Subject, networks: Networks, how: How, arithmetic: Arithmetic) -> Synthesis:
     """Prepare a patient as the contract says and draw the image. Raises ValueError where the scans do not fit."""
     started = time.monotonic()
+    trusted = trust(networks, how.looks, None if how.calibration is None else Path(how.calibration))
     case, warnings = opened(subject, networks.contract, how.brain_mask)
+    likeness = compared(case, networks.contract, trusted.likeness, how.strangers)
+    warnings = [*(likeness.reasons if likeness is not None else ()), *warnings]
     prepared = time.monotonic()
-    looked, ways, seam = drawn(case, networks, how, arithmetic)
+    looked, ways, seam = drawn(case.image, case.masks, networks, arithmetic, looks=how.looks, tile=how.tile)
     image = looked.image[0, 0].cpu().numpy()
+    spread = None if looked.spread is None else looked.spread[0, 0].cpu().numpy()
     ended = time.monotonic()
     enhancement, region = enhancing(case, networks.contract, image)
+    doubts = [trusted.doubt] if trusted.doubt and (case.masks & TUMOUR).any() else []
+    widths, probability = trusting(case, networks.contract, image, spread, trusted)
     return Synthesis(
         subject=subject,
         case=case,
         contract=networks.contract,
         image=image,
-        spread=None if looked.spread is None else looked.spread[0, 0].cpu().numpy(),
+        spread=spread,
+        half_width=widths,
+        probability=probability,
+        trust=trusted,
+        likeness=likeness,
         enhancement=enhancement,
         region=region,
         ways=ways,
         seam=seam,
-        warnings=[*([PHANTOM_WARNING] if networks.phantom else []), *warnings, *of_ways(ways, seam)],
+        warnings=[
+            *([PHANTOM_WARNING] if networks.phantom else []),
+            *warnings,
+            *of_ways(ways, seam),
+            *trusted.warnings,
+            *doubts,
+        ],
         seconds={"prepare": prepared - started, "network": ended - prepared},
     )
 
 
 def hashes(subject: Subject, contract: Contract) -> dict[str, dict[str, str]]:
-    """Path and SHA-256 of each file that decides the outcome. Raises ValueError where one cannot be read."""
+    """Path and SHA-256 of each file, or DICOM series, that decides the outcome. Raises ValueError if unreadable."""
     names = [canonical(name) for name in contract.channels]
     chosen = {name: subject.images[name] for name in names if name in subject.images}
     chosen |= {} if subject.mask is None else {"MASK": subject.mask}
     try:
-        return {
-            name: {"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-            for name, path in chosen.items()
-        }
+        return {name: {"path": str(path), "sha256": scan_sha256(path)} for name, path in chosen.items()}
     except OSError as error:
         raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
@@ -125,17 +156,52 @@ def opened(subject: Subject, contract: Contract, brain_mask: str | None = None) 
     return case, [warning for warning in warnings if warning]
 
 
+def compared(case: PreparedCase, contract: Contract, likeness: Likeness | None, strangers: str) -> Judgement | None:
+    """How prepared scans compare with those of training. Raises ValueError where they are refused."""
+    if likeness is None:
+        return None
+    names = tuple(canonical(name) for name in contract.channels)
+    found = likeness.judge(measure(case.image, case.masks, names, contract.spacing_mm))
+    if found.level == "refused" and strangers == "refuse":
+        raise ValueError(f"{'; '.join(found.reasons)} (--strangers warn draws it all the same)")
+    return found
+
+
+def trusting(
+    case: PreparedCase, contract: Contract, image: np.ndarray, spread: np.ndarray | None, trusted: Trust
+) -> tuple[np.ndarray | None, float | None]:
+    """Half the width of each voxel's interval (X, Y, Z) and the probability that a known tumour enhances."""
+    brain, tumour = (case.masks & BRAIN) > 0, (case.masks & TUMOUR) > 0
+    region = near(tumour, brain, contract.spacing_mm)
+    widths = trusted.intervals.half_width(spread, region) * brain if trusted.intervals is not None else None
+    if not region.any():
+        return widths, None
+    names = [canonical(name) for name in contract.channels]
+    gains = (image - case.image[names.index(REFERENCE)].astype(np.float32))[region]
+    least = float(contract.preparation["enhancing_ml"])
+    return widths, trusted.probability_of(enhancement_level(gains, contract.spacing_mm, least))
+
+
 def drawn(
-    case: PreparedCase, networks: Networks, how: How, arithmetic: Arithmetic
+    image: np.ndarray,
+    masks: np.ndarray,
+    networks: Networks,
+    arithmetic: Arithmetic,
+    *,
+    looks: int,
+    tile: int | None = None,
 ) -> tuple[Looked, list[Way], float | None]:
-    """Image and spread on the prepared grid, how each network went through it, and the largest SD between tiles."""
+    """Image and spread on the prepared grid, how each network went through it, and the largest SD between tiles.
+
+    `image` (C, X, Y, Z) has the channels of `Contract.channels`, `masks` (X, Y, Z) are bit flags.
+    """
     contract = networks.contract
     names = [canonical(name) for name in contract.channels]
-    picked = np.stack([case.image[names.index(canonical(name))] for name in contract.inputs])
+    picked = np.stack([image[names.index(canonical(name))] for name in contract.inputs])
     inputs = torch.from_numpy(picked.astype(np.float32))[None].to(arithmetic.device)
-    brain = torch.from_numpy((case.masks & BRAIN) > 0)[None, None].to(arithmetic.device)
+    brain = torch.from_numpy((masks & BRAIN) > 0)[None, None].to(arithmetic.device)
     ways = [
-        choose_way(network, contract.shape, arithmetic, edge=how.tile, trained_on=patch)
+        choose_way(network, contract.shape, arithmetic, edge=tile, trained_on=patch)
         for network, patch in zip(networks.networks, networks.patches)
     ]
     seams: list[float] = []
@@ -149,7 +215,7 @@ def drawn(
         return network_of
 
     try:
-        looked = look([through(*pair) for pair in zip(networks.networks, ways)], inputs, brain, how.looks)
+        looked = look([through(*pair) for pair in zip(networks.networks, ways)], inputs, brain, looks)
     except (MemoryError, RuntimeError) as error:
         text = str(error) or "no memory"
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in text for said in NO_MEMORY):

@@ -22,17 +22,19 @@ from lab.data.cohort import BRAIN, TUMOUR
 from lab.data.folders import whole_folder
 from lab.data.layouts import Subject
 from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan, write_like
-from lab.data.storage import write_atomically
+from lab.data.storage import file_sha256, write_atomically
 from lab.synthesis.arithmetic import Arithmetic, peak_memory_mb, reset_peak_memory
+from lab.synthesis.conformal import LEVEL
 from lab.synthesis.enhancement import is_enhancing, millilitres
 from lab.track.synthesis_case import How, Synthesis, hashes, synthesise_patient
 from lab.track.synthesis_models import Networks
 
 SYNTHESIS, UNCERTAINTY, ENHANCEMENT = "synthetic_t1gd.nii.gz", "uncertainty.nii.gz", "enhancement.nii.gz"
-PICTURE, REPORT = "synthesis.png", "report.json"
+INTERVAL = f"interval_{100 * LEVEL:.0f}.nii.gz"
+PICTURE, REPORT, DICOM = "synthesis.png", "report.json", "dicom"
 WHAT = "SYNTHETIC image, drawn by a neural network from scans without contrast agent. Research only, not for diagnosis."
 MEASURED = ("tumour_ml", "brain_ml", "brain_outside_ml")
-SOFTWARE = ("gadfree", "torch", "numpy", "scipy", "nibabel", "mlflow", "monai")
+SOFTWARE = ("gadfree", "torch", "numpy", "scipy", "nibabel", "pydicom", "mlflow", "monai")
 
 
 def write_patient(
@@ -56,6 +58,7 @@ def write_patient(
         "warnings": made.warnings,
         "enhancement": _enhancement(made, voxels),
         "uncertainty": _uncertainty(made, how, networks),
+        "likeness": None if made.likeness is None else made.likeness.as_dict(),
         "t1_span": round(2 * made.case.scale, 6),
         "measured": {name: made.case.measured[name] for name in MEASURED},
         "models": list(networks.about),
@@ -66,7 +69,7 @@ def write_patient(
         "arithmetic": arithmetic.name,
         "ways": [{"kind": way.kind, "tile": way.edge, "reason": way.reason} for way in made.ways],
         "largest_sd_of_tiles": made.seam,
-        "files": [*volumes, PICTURE],
+        "files": [*volumes, PICTURE, *([DICOM] if how.export == "dicom" else [])],
         "versions": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
@@ -74,6 +77,8 @@ def write_patient(
         with ThreadPoolExecutor() as pool:  # files are compressed while the picture is drawn
             writing = [pool.submit(write, folder / name) for name, write in volumes.items()]
             _picture(folder / PICTURE, made, networks, report)
+            if how.export == "dicom":
+                report["dicom"] = _export(folder / DICOM, made, networks, str(report["key"]))
             for write in writing:
                 write.result()
         total = time.monotonic() - started
@@ -89,8 +94,13 @@ def told(report: Mapping[str, Any], known: Collection[str] = ()) -> str:
     """A patient in a line, and one for each warning that is not `known` already."""
     enhancement = report["enhancement"]
     text = f"{report['case_id']}: {enhancement['ml']:.2f} ml drawn as enhancing ({enhancement['region']})"
-    spread = report["uncertainty"].get("median_in_brain")
-    text += "" if spread is None else f", median uncertainty {spread:.3g} of a T1 that spans {report['t1_span']:.3g}"
+    chance = enhancement.get("probability")
+    text += "" if chance is None else f", probability that the tumour enhances {chance:.2f}"
+    found, span = report["uncertainty"], f"of a T1 that spans {report['t1_span']:.3g}"
+    if "median_half_width_in_brain" in found:
+        text += f", {LEVEL:.0%} intervals of +-{found['median_half_width_in_brain']:.3g} in the brain (median), {span}"
+    elif "median_in_brain" in found:
+        text += f", median SD over looks {found['median_in_brain']:.3g}, {span}"
     return text + "".join(f"\n  warning: {warning}" for warning in report["warnings"] if warning not in known)
 
 
@@ -99,7 +109,7 @@ def finished(subject: Subject, networks: Networks, folder: Path, how: How) -> di
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         same = report["key"] == _key(subject, networks, how)
-        return report if same and all((folder / name).is_file() for name in report["files"]) else None
+        return report if same and all((folder / name).exists() for name in report["files"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -107,8 +117,9 @@ def finished(subject: Subject, networks: Networks, folder: Path, how: How) -> di
 def _key(subject: Subject, networks: Networks, how: How) -> str:
     """Equal for equal images, weights, settings and version."""
     images = [entry["sha256"] for entry in hashes(subject, networks.contract).values()]
-    weights = [entry["weights_sha256"] for entry in networks.about]
+    weights = [entry["package_sha256"] for entry in networks.about]
     settings = [asdict(how), networks.contract.as_dict(), subject.skull_stripped, networks.patches]
+    settings += [] if how.calibration is None else [file_sha256(Path(how.calibration))]
     return fingerprint([images, weights, settings, version("gadfree")], length=32)
 
 
@@ -118,6 +129,8 @@ def _volumes(made: Synthesis, networks: Networks) -> tuple[dict[str, Callable[[P
     volumes = {SYNTHESIS: (image_on_scan(made.case, made.image), f"SYNTHETIC {made.contract.target}")}
     if made.spread is not None:
         volumes[UNCERTAINTY] = (spread_on_scan(made.case, made.spread), "SD of SYNTHETIC")
+    if made.half_width is not None:
+        volumes[INTERVAL] = (spread_on_scan(made.case, made.half_width), f"half of {LEVEL:.0%} interval of SYNTHETIC")
     volumes[ENHANCEMENT] = (marked, "SYNTHETIC mask")
     source = f"{'PHANTOM-trained: no meaning, ' * networks.phantom}{networks.name}"
     write = partial(write_like, scan=made.subject.images[REFERENCE], purpose="SYNTHETIC")
@@ -126,6 +139,21 @@ def _volumes(made: Synthesis, networks: Networks) -> tuple[dict[str, Callable[[P
         for name, (volume, about) in volumes.items()
     }
     return writers, int(np.count_nonzero(marked))
+
+
+def _export(folder: Path, made: Synthesis, networks: Networks, key: str) -> dict[str, Any]:
+    """The synthesis as a DICOM series in the T1's study; its UID, class and number of files."""
+    from lab.data.dicom_export import Made, write_series
+
+    about = Made(
+        target=made.contract.target,
+        model=networks.name,
+        software=f"gadfree {version('gadfree')}",
+        weights=", ".join(entry["weights_sha256"] for entry in networks.about),
+        key=key,
+        phantom=networks.phantom,
+    )
+    return write_series(folder, image_on_scan(made.case, made.image), made.subject.images, about)
 
 
 def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:
@@ -138,6 +166,12 @@ def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:
         "threshold": how["enhancement_threshold"],
         "region": made.region,
     }
+    if made.probability is not None:
+        kept = ("patients", "events", "by", "test")
+        about = {name: made.trust.probability[name] for name in kept if name in made.trust.probability}
+        found |= {"probability": round(made.probability, 4), "probability_from": about}
+    elif "missing" in made.trust.probability:
+        found |= {"probability": None, "probability_missing": made.trust.probability["missing"]}
     known = made.case.measured["tumour_ml"] > 0
     return found | ({"enhances": is_enhancing(prepared_ml, float(how["enhancing_ml"]))} if known else {})
 
@@ -145,9 +179,12 @@ def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:
 def _uncertainty(made: Synthesis, how: How, networks: Networks) -> dict[str, Any]:
     """From how many looks it comes, and how large it is, in intensities of the T1."""
     found: dict[str, Any] = {"looks": how.looks, "networks": len(networks.networks), "unit": "intensity of the T1"}
+    scale, flags = made.case.scale, made.case.masks
+    if made.half_width is not None:
+        half = float(np.median(made.half_width[(flags & BRAIN) > 0])) * scale
+        found |= {"interval": LEVEL, "median_half_width_in_brain": half, "coverage_on_test": list(made.trust.coverage)}
     if made.spread is None:
         return found
-    scale, flags = made.case.scale, made.case.masks
     inside, tumour = (made.spread[(flags & part) > 0] for part in (BRAIN, TUMOUR))
     found |= {"median_in_brain": float(np.median(inside)) * scale, "largest": float(inside.max()) * scale}
     return found | ({"median_in_tumour": float(np.median(tumour)) * scale} if tumour.size else {})
@@ -161,11 +198,16 @@ def _picture(path: Path, made: Synthesis, networks: Networks, report: Mapping[st
         case_id=made.subject.case_id,
         inputs={name: made.channel(name) for name in made.contract.channels},
         synthesis=made.image,
-        spread=made.spread,
+        spread=made.spread if made.half_width is None else made.half_width,
+        spread_name="SD of looks" if made.half_width is None else f"half of {LEVEL:.0%} interval",
         enhancement=made.enhancement,
         brain=(made.case.masks & BRAIN) > 0,
         tumour=(made.case.masks & TUMOUR) > 0,
         target=made.contract.target,
     )
     said = f"{report['enhancement']['ml']:.2f} ml drawn as enhancing {made.region}"
-    save(synthesis_picture(patient, model=networks.name, said=said, phantom=networks.phantom), path)
+    if made.probability is not None:
+        said += f"; probability that the tumour enhances {made.probability:.2f}"
+    unlike = made.likeness is not None and made.likeness.level in ("unlike", "refused")
+    warning = "UNLIKE the scans that the model learned from, see report.json" if unlike else ""
+    save(synthesis_picture(patient, model=networks.name, said=said, phantom=networks.phantom, warning=warning), path)

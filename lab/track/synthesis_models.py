@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from mlflow.exceptions import MlflowException
-from safetensors import SafetensorError
 from torch import nn
 
 from lab.data.contract import Contract
 from lab.synthesis.arithmetic import Arithmetic
-from lab.track.package import Package, load_package
+from lab.track.package import Package
 from lab.track.registry import described
+from lab.track.seal import check_seal, fitting, load_package
 from lab.track.store import connect, store_trouble
 
 PHANTOM_WARNING = (
@@ -51,7 +51,9 @@ class Networks:
 def open_networks(uris: Sequence[str], arithmetic: Arithmetic) -> Networks:
     """Load models such as `models:/sct1@champion`.
 
-    Raises ValueError where one is not there or none of ours, or where they were trained on images prepared differently.
+    Raises ValueError where one is not there or none of ours, where a registered one was changed since, where images
+    cannot be prepared for it, and where they were trained on images prepared differently; OSError where the store of
+    models cannot be reached.
     """
     if not uris:
         raise ValueError("no model is named")
@@ -61,10 +63,10 @@ def open_networks(uris: Sequence[str], arithmetic: Arithmetic) -> Networks:
 def placed(packages: Sequence[tuple[Package, dict[str, Any]]], arithmetic: Arithmetic) -> Networks:
     """Packages and what is known of each, `about["model"]` at least, as networks ready to run.
 
-    Raises ValueError where they were trained on images prepared differently.
+    Raises ValueError where images cannot be prepared for one, or they were trained on images prepared differently.
     """
     uris = [about["model"] for _, about in packages]
-    contracts = [Contract.read(package.known) for package, _ in packages]
+    contracts = [Contract.read(fitting(package, uri).known) for (package, _), uri in zip(packages, uris)]
     for uri, contract in zip(uris[1:], contracts[1:]):
         like = replace(contracts[0], cohort_digest=contract.cohort_digest, phantom=contract.phantom)
         if contract != like:
@@ -82,15 +84,16 @@ def placed(packages: Sequence[tuple[Package, dict[str, Any]]], arithmetic: Arith
 
 def _load(uri: str) -> tuple[Package, dict[str, Any]]:
     try:
-        package = load_package(uri)
+        known = described(uri)  # first: an alias may move while its model is read
+        package = load_package(f"models:/{known['name']}/{known['version']}" if known else uri)
+        if known:
+            check_seal(package, known["name"], known["version"])
     except MlflowException as error:
+        said = str(error).splitlines()[0]
         if store_trouble(error):
-            raise
-        raise ValueError(f"{uri}: there is no such model ({str(error).splitlines()[0]})") from None
-    except (FileNotFoundError, NotADirectoryError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise ValueError(f"{uri} is no network of this lab ({said[0]}); name one that a study has logged") from None
-    about: dict[str, Any] = {"model": uri, **described(uri)}
+            raise OSError(f"{uri}: the store of models cannot be read now ({said})") from error
+        raise ValueError(f"{uri}: there is no such model ({said})") from None
+    about: dict[str, Any] = {"model": uri, **known}
     run_id = about.get("run_id") or _run_of(uri)
     about |= {"run_id": run_id} if run_id else {}
     return package, about

@@ -3,8 +3,10 @@
 Each patient's folder is written whole or not at all and holds
 
     synthetic_t1gd.nii.gz   float32 in the T1's intensities, on its grid and affine, in its stored orientation
+    interval_90.nii.gz      half of each voxel's 90 % interval, in the same intensities, by conformal calibration
     uncertainty.nii.gz      standard deviation over looks and networks, in the same intensities (not of a single look)
     enhancement.nii.gz      1 where synthesis - T1 exceeds the paper's threshold, in the tumour and 3 mm round it
+    dicom/                  with `How(export="dicom")`: the synthesis as a derived series in the T1's study
     synthesis.png           three planes to look at
     report.json             model, contract, input hashes, millilitres, warnings, seconds
 """
@@ -18,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from lab.data.cases import REFERENCE
 from lab.data.contract import one_patient
 from lab.data.folders import check_ours
 from lab.data.layouts import canonical, find_subjects
@@ -51,11 +54,13 @@ def synthesize(
 ) -> dict[str, Any]:
     """One patient, `{"T1": path, "T2": path, "FLAIR": path}`, into the folder `out`; returns what report.json holds.
 
+    A path is that of a NIfTI file or of a folder with one DICOM series; both give the same voxels.
     Several models make an ensemble. Raises ValueError or an OSError with the reason where the model is none of ours or
     the images do not fit it; nothing is written then.
     """
     how, place = how or How(), Path(out)
     check_ours(place, REPORT)
+    _check_export(how, [images])
     arithmetic = choose(how.device, how.precision)
     networks = _open(model, arithmetic, say)
     contract = networks.contract
@@ -87,6 +92,7 @@ def synthesize_folder(
     """
     how, place = how or How(), Path(out)
     subjects = find_subjects(Path(data), layout)
+    _check_export(how, [subject.images for subject in subjects])
     arithmetic = choose(how.device, how.precision)
     networks = _open(model, arithmetic, say)
     reports: dict[str, dict[str, Any]] = {}
@@ -95,6 +101,7 @@ def synthesize_folder(
     for number, subject in enumerate(subjects, start=1):
         case_id = subject.case_id
         try:
+            _check_export(how, [subject.images])
             done = finished(subject, networks, place / case_id, how)
             reports[case_id] = done or write_patient(subject, networks, place / case_id, how, arithmetic, _quiet)
             say(f"[{number}/{len(subjects)}] {told(reports[case_id], warned)}{' (there already)' if done else ''}")
@@ -111,6 +118,22 @@ def synthesize_folder(
     for name, table in tables.items():
         write_atomically(place / f"{name}.csv", table.to_csv(index=False).encode())
     return Synthesised(reports=reports, folders={case: place / case for case in reports}, left_out=left_out)
+
+
+def _check_export(how: How, patients: Sequence[Mapping[str, Path | str]]) -> None:
+    """Raises ValueError where DICOM series are wanted and no patient's T1 is one."""
+    if how.export != "dicom":
+        return
+    from lab.data.dicom_export import check_source
+
+    refused = []
+    for images in patients:
+        try:
+            check_source(next((path for name, path in images.items() if canonical(name) == REFERENCE), None))
+            return
+        except ValueError as error:
+            refused.append(error)
+    raise refused[0]
 
 
 def _quiet(_: str) -> None:
@@ -130,6 +153,7 @@ def _row(report: dict[str, Any]) -> dict[str, Any]:
         "case_id": report["case_id"],
         "synthetic": True,
         "enhancement_ml": drawn["ml"],
+        "probability": drawn.get("probability"),
         "region": drawn["region"],
         "tumour_ml": measured["tumour_ml"],
         "uncertainty": report["uncertainty"].get("median_in_brain"),

@@ -16,11 +16,11 @@ class Synthesize:
     out: Path
     """Folder for the images, a picture and report.json; with --data a folder for each patient in it."""
     t1: Path | None = None
-    """T1 of one patient; the synthesis lies on its grid."""
+    """T1 of one patient, a NIfTI file or a folder with one DICOM series; the synthesis lies on its grid."""
     t2: Path | None = None
-    """T2 of one patient."""
+    """T2 of one patient, likewise."""
     flair: Path | None = None
-    """FLAIR of one patient."""
+    """FLAIR of one patient, likewise."""
     mask: Path | None = None
     """Tumour mask of one patient, where there is one: enhancement is then looked for in and round it."""
     data: Path | None = None
@@ -35,6 +35,13 @@ class Synthesize:
     the network's time. The image itself is that of the plain look."""
     tile: int | None = None
     """Edge of tiles in voxels; by default the whole volume, and tiles only where memory is short."""
+    calibration: Path | None = None
+    """A file of `python -m lab calibrate --out`, for an ensemble; a single network's is in its package."""
+    strangers: Literal["refuse", "warn"] = "refuse"
+    """What to do with scans that are certainly not like those of training (swapped, not stripped, half missing)."""
+    export: Literal["dicom"] | None = None
+    """`dicom` also writes a derived series into the T1's study, folder `dicom`: secondary capture images that say
+    SYNTHETIC. The T1 must be a DICOM series."""
     device: str = "auto"
     """`auto` takes a GPU where there is one."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
@@ -54,6 +61,9 @@ class Synthesize:
             looks=self.looks,
             tile=self.tile,
             brain_mask=self.brain_mask,
+            calibration=None if self.calibration is None else str(self.calibration),
+            strangers=self.strangers,
+            export=self.export,
             device=self.device,
             precision=self.precision,
         )

@@ -74,7 +74,7 @@ def test_it_is_drawn_whatever_there_is_not(lacking):
     changes |= {"brain": {"brain": nothing, "tumour": nothing, "enhancement": nothing}}
     figure = synthesis_picture(patient(**changes[lacking]), model="m", said="", phantom=False)
     assert png(figure)[:4] == b"\x89PNG"
-    assert ("uncertainty (SD)" in texts(figure)) == (lacking != "spread")
+    assert ("SD of looks" in texts(figure)) == (lacking != "spread")
 
 
 def test_the_outline_is_where_it_enhances():

@@ -1,0 +1,237 @@
+"""What a network's own patients say of how far it can be trusted; kept in its package as `calibration.json`.
+
+    intervals     from validation patients: how wide a voxel's interval must be (lab.synthesis.conformal)
+    coverage      on test patients: what these intervals turned out to hold
+    probability   from validation patients: that a tumour enhances, by how much enhancement is drawn (Platt's line)
+    likeness      of training patients: what their scans have in common (lab.data.strangers)
+    strangers     on test patients: how often a clean scan is taken for a strange one, and a planted fault is seen
+
+Nothing is fitted on a test patient. The networks of an ensemble are measured together, on patients whom none learned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from lab.classify.auc import delong_interval
+from lab.classify.platt import platt
+from lab.data.cases import REFERENCE
+from lab.data.cohort import BRAIN, Cohort
+from lab.data.likeness import measure
+from lab.data.planted import cases_of, score_faults
+from lab.data.strangers import Likeness
+from lab.data.strangers_fit import fit_likeness
+from lab.synthesis.arithmetic import Arithmetic
+from lab.synthesis.conformal import (
+    Curve,
+    curve_of,
+    fit_intervals,
+    ratios,
+    regions_of,
+    scale_of,
+)
+from lab.synthesis.enhancement import enhancement_level, near
+from lab.synthesis.interval_coverage import Held, coverage_summary, coverage_table
+from lab.track.synthesis_case import drawn
+from lab.track.synthesis_models import Networks
+
+SINGLE = 1
+"""Looks of a patient of whom there is no spread: intervals are then equally wide everywhere."""
+FLOOR_CASES, LIKENESS_CASES, FAULT_CASES = 5, 300, 10
+"""So many training cases at most say what a usual spread is, and how scans look; faults are planted in so many."""
+LEAST_FLOOR = 1e-3
+"""Of a network that never changes its mind, in normalised units."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibrated:
+    """What was measured."""
+
+    record: dict[str, Any]
+    """What `calibration.json` holds."""
+    coverage: pd.DataFrame
+    """Of each test case: case_id, patient_id, looks, level, region, share (inside), half_width (mean, normalised)."""
+    strangers: pd.DataFrame
+    """Of no fault and of each planted one: `lab.data.planted.score_faults`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """A case of the cohort as the networks drew it; arrays (X, Y, Z)."""
+
+    case_id: str
+    patient_id: str
+    image: np.ndarray
+    spread: np.ndarray | None
+    truth: np.ndarray
+    t1: np.ndarray
+    flags: np.ndarray
+
+
+def calibrate(
+    networks: Networks,
+    cohort: Cohort,
+    parts: Mapping[str, Sequence[str]],
+    arithmetic: Arithmetic,
+    *,
+    looks: int = 4,
+    seed: int = 0,
+) -> Calibrated:
+    """Measure networks on the cases of a cohort, `parts` being case ids of `train`, `val` and `test` (may be empty).
+
+    Raises ValueError where the cohort is not prepared as the networks ask for, or without validation cases.
+    """
+    check_fits(networks, cohort)
+    floor = usual_spread(networks, cohort, parts["train"], arithmetic, looks)
+    val: dict[int, list[Curve]] = {SINGLE: [], looks: []}
+    test: dict[int, list[Held]] = {SINGLE: [], looks: []}
+    levels: dict[str, list[tuple[str, float]]] = {"val": [], "test": []}
+    for part in ("val", "test"):
+        for seen in drawn_cases(networks, cohort, parts[part], arithmetic, looks):
+            regions = regions_of(seen.flags, cohort.spacing_mm)
+            for count, spread in {SINGLE: None, looks: seen.spread}.items():
+                own = floor if spread is not None else 1.0
+                curve = curve_of(seen.patient_id, ratios(seen.image, seen.truth, spread, own), regions)
+                if part == "val":
+                    val[count].append(curve)
+                else:
+                    scale = scale_of(spread, own, seen.image.shape)
+                    means = {name: float(scale[inside].mean()) for name, inside in regions.items() if inside.any()}
+                    test[count].append(Held(case_id=seen.case_id, curve=curve, scales=means))
+            levels[part].append((seen.case_id, level_of(seen, networks, cohort.spacing_mm)))
+    intervals = {count: fit_intervals(curves, floor if count > 1 else 1.0) for count, curves in val.items()}
+    coverage = coverage_table(test, intervals)
+    likeness, strangers = likeness_of(networks, cohort, parts, seed)
+    return Calibrated(
+        record={
+            "weights_sha256": [entry["weights_sha256"] for entry in networks.about],
+            "cohort_digest": cohort.digest,
+            "patients": {part: patients_of(cohort, cases) for part, cases in parts.items()},
+            "intervals": {str(count): entry.as_dict() for count, entry in intervals.items()},
+            "coverage": coverage_summary(coverage),
+            "probability": probability(cohort, levels),
+            "likeness": likeness.as_dict(),
+            "strangers": plain(strangers),
+        },
+        coverage=coverage,
+        strangers=strangers,
+    )
+
+
+def check_fits(networks: Networks, cohort: Cohort) -> None:
+    """Raises ValueError where a cohort is not prepared as the networks' own was."""
+    contract = networks.contract
+    settings = cohort.manifest["settings"]
+    own = (contract.spacing_mm, contract.shape, contract.preparation)
+    if own != (cohort.spacing_mm, cohort.shape, dict(settings)):
+        differ = [name for name in contract.preparation if contract.preparation[name] != settings.get(name)]
+        what = ", ".join(differ) or "the grid"
+        raise ValueError(f"{cohort.path}: was prepared otherwise than the model asks for ({what})")
+
+
+def usual_spread(networks: Networks, cohort: Cohort, cases: Sequence[str], arithmetic: Arithmetic, looks: int) -> float:
+    """Median spread over the brains of a few training cases: fitted on others than those that the intervals are."""
+    chosen = evenly(cases, FLOOR_CASES)
+    found = [
+        float(np.median(seen.spread[(seen.flags & BRAIN) > 0]))
+        for seen in drawn_cases(networks, cohort, chosen, arithmetic, looks)
+        if seen.spread is not None
+    ]
+    return max(float(np.median(found)) if found else LEAST_FLOOR, LEAST_FLOOR)
+
+
+def drawn_cases(
+    networks: Networks, cohort: Cohort, cases: Sequence[str], arithmetic: Arithmetic, looks: int
+) -> Iterator[Seen]:
+    """Cases of the cohort, one after the other, as `python -m lab synthesize` would draw them."""
+    contract = networks.contract
+    channels = [cohort.channel(name) for name in contract.channels]
+    for case_id in cases:
+        image, mask = cohort.load(case_id)
+        flags = np.array(mask)
+        inputs = np.stack([image[channel] for channel in channels])
+        with torch.no_grad():
+            looked, _, _ = drawn(inputs, flags, networks, arithmetic, looks=looks)
+        yield Seen(
+            case_id=case_id,
+            patient_id=str(cohort.index.loc[case_id, "patient_id"]),
+            image=looked.image[0, 0].cpu().numpy(),
+            spread=None if looked.spread is None else looked.spread[0, 0].cpu().numpy(),
+            truth=np.asarray(image[cohort.channel(contract.target)], np.float32),
+            t1=np.asarray(image[cohort.channel(REFERENCE)], np.float32),
+            flags=flags,
+        )
+
+
+def level_of(seen: Seen, networks: Networks, spacing_mm: float) -> float:
+    """How much enhancement is drawn: the level that the least enhancing volume reaches near the tumour."""
+    region = near((seen.flags & 2) > 0, (seen.flags & BRAIN) > 0, spacing_mm)
+    least = float(networks.contract.preparation["enhancing_ml"])
+    return enhancement_level((seen.image - seen.t1)[region], spacing_mm, least)
+
+
+def probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, Any]:
+    """Platt's line from the level drawn to the probability that the tumour enhances, and how good it is on test cases.
+
+    `missing` says why there is none.
+    """
+    labels, scores = ({part: [] for part in levels} for _ in range(2))  # type: tuple[Any, Any]
+    for part, cases in levels.items():
+        for case_id, level in cases:
+            labels[part].append(int(cohort.index.loc[case_id, "enhancing"]))
+            scores[part].append(level)
+    own, events = len(labels["val"]), int(sum(labels["val"]))
+    counts = {"patients": own, "events": events, "by": str(cohort.index["enhancing_by"].iloc[0])}
+    if events in (0, own):
+        return {**counts, "missing": f"all {own} validation scans {'enhance' if events else 'do not enhance'}"}
+    line = platt(np.array(labels["val"]), np.array(scores["val"]))
+    found: dict[str, Any] = {"slope": line.slope, "intercept": line.intercept, **counts, "prevalence": events / own}
+    truth, values = np.array(labels["test"]), line.probabilities(np.array(scores["test"]))
+    if truth.size:
+        found["test"] = {
+            "n": int(truth.size),
+            "events": int(truth.sum()),
+            "brier": float(np.mean((values - truth) ** 2)),
+        }
+        found["test"]["brier_prevalence"] = float(np.mean((events / own - truth) ** 2))
+        if 0 < truth.sum() < truth.size:
+            area = delong_interval(truth, values)
+            found["test"] |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
+    return found
+
+
+def likeness_of(
+    networks: Networks, cohort: Cohort, parts: Mapping[str, Sequence[str]], seed: int
+) -> tuple[Likeness, pd.DataFrame]:
+    """What the training scans have in common, and how well strange ones are told from the test patients' own."""
+    channels, target = networks.contract.channels, networks.contract.target
+    train = evenly(parts["train"], LIKENESS_CASES)
+    scans = cases_of(cohort, train, channels, target)
+    rows = [measure(scan.image, scan.masks, scan.channels, scan.spacing_mm) for scan in scans]
+    likeness = fit_likeness(rows, [str(cohort.index.loc[case, "patient_id"]) for case in train])
+    test = cases_of(cohort, parts["test"], channels, target)
+    return likeness, score_faults(test, likeness, np.random.default_rng(seed), planted_on=FAULT_CASES)
+
+
+def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows of a table as values that JSON can hold; None for what does not exist."""
+    rows = table.to_dict("records")
+    return [{str(name): None if value != value else value for name, value in row.items()} for row in rows]
+
+
+def patients_of(cohort: Cohort, cases: Sequence[str]) -> int:
+    """How many patients some cases are of."""
+    return int(cohort.index.loc[list(cases), "patient_id"].nunique())
+
+
+def evenly(cases: Sequence[str], count: int) -> list[str]:
+    """At most `count` of the cases, spread over their list."""
+    if len(cases) <= count:
+        return list(cases)
+    return [cases[int(place)] for place in np.linspace(0, len(cases) - 1, count)]

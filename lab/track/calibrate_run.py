@@ -1,0 +1,193 @@
+"""Networks of studies are measured on their own patients, and what was found is left with the model and its run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from lab.data.cohort import PARTS, Cohort, is_cohort, open_cohort
+from lab.data.storage import write_atomically
+from lab.report.figures import save
+from lab.report.reliability_figure import reliability_figure
+from lab.synthesis.arithmetic import Arithmetic, choose
+from lab.synthesis.conformal import LEVEL
+from lab.track import runs
+from lab.track.calibrate import Calibrated, calibrate
+from lab.track.package import attach_calibration
+from lab.track.registry import NETWORK, kind_of, run_with_model
+from lab.track.store import connect, store_trouble
+from lab.track.synthesis_models import open_networks
+
+FOLDER = "calibration"
+COVERAGE, STRANGERS, PICTURE = f"{FOLDER}/coverage.csv", f"{FOLDER}/strangers.csv", f"{FOLDER}/reliability.png"
+SUMMARY = f"{FOLDER}/coverage_summary.csv"
+DONE = "calibrated"
+"""Tag of a run that has been measured: with how many looks."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What was measured, and of what."""
+
+    calibrated: Calibrated
+    phantom: bool
+    looks: int
+
+
+def calibrate_models(
+    uris: Sequence[str], arithmetic: Arithmetic, *, cohort: Path | None = None, looks: int = 4
+) -> Measured:
+    """Measure a network, or those of an ensemble together, on the patients of their runs' splits.
+
+    A patient whom one of them learned from is no validation or test patient. A single logged network takes what was
+    found with it, and so does its run. Raises ValueError where the cohort is not on this machine any more, is another
+    one, or no validation patient is left.
+    """
+    networks = open_networks(uris, arithmetic)
+    sources = [
+        _run_of(str(entry["run_id"]) if "run_id" in entry else "", str(entry["model"])) for entry in networks.about
+    ]
+    own = cohort_of(sources[0], cohort)
+    for entry in networks.about:
+        if entry["cohort_digest"] != own.digest:
+            raise ValueError(
+                f"{entry['model']} learned from a cohort with digest {entry['cohort_digest']}, and {own.path} has "
+                f"{own.digest}; give the cohort that it learned from with --cohort"
+            )
+    parts = common_parts([runs.read_table(run.info.run_id, "split.csv") for run in sources])
+    found = calibrate(networks, own, parts, arithmetic, looks=looks)
+    measured = Measured(calibrated=found, phantom=networks.phantom, looks=looks)
+    if len(sources) == 1:
+        keep(sources[0], measured)
+    return measured
+
+
+def calibrate_before_promotion(run: str, say: Callable[[str], None] = print) -> None:
+    """Measure a network that is about to be registered and was not measured by its study: only its best one is.
+
+    `run` is as in `lab.track.registry.promote`. Where its cohort is not there any more, that is told and nothing done.
+    """
+    source = run_with_model(run)
+    if kind_of(source) != NETWORK or DONE in source.data.tags:
+        return
+    say("Calibrating it on its own validation patients: only the best network of a study is calibrated by that")
+    try:
+        say("\n".join(summary_lines(calibrate_models([source.data.tags["model_uri"]], choose("auto", "auto")))))
+    except ValueError as error:
+        say(f"It is registered without calibration: {error}")
+
+
+def calibrate_study_run(
+    run: Run, cohort: Cohort, parts: Mapping[str, Sequence[str]], arithmetic: Arithmetic, *, looks: int = 4
+) -> pd.DataFrame:
+    """The network of a run that has just been tested, unless it is measured already; returns its coverage table."""
+    if run.data.tags.get(DONE) != str(looks):
+        networks = open_networks([run.data.tags["model_uri"]], arithmetic)
+        found = calibrate(networks, cohort, parts, arithmetic, looks=looks)
+        keep(run, Measured(calibrated=found, phantom=networks.phantom, looks=looks))
+    return runs.read_table(run.info.run_id, COVERAGE)
+
+
+def keep(run: Run, measured: Measured) -> None:
+    """Leave a network's calibration in its package, and tables, picture and figures on its run."""
+    run_id, found = run.info.run_id, measured.calibrated
+    attach_calibration(run.data.tags["model_uri"], found.record)
+    runs.log_table(run_id, found.coverage, COVERAGE)
+    runs.log_table(run_id, pd.DataFrame(found.record["coverage"]), SUMMARY)
+    if not found.strangers.empty:
+        runs.log_table(run_id, found.strangers, STRANGERS)
+    if found.record["coverage"]:
+        draw(run_id, pd.DataFrame(found.record["coverage"]), measured)
+    figures = {
+        f"coverage/{row['region']}": float(row["value"])
+        for row in found.record["coverage"]
+        if row["looks"] == measured.looks and row["level"] == LEVEL and row["value"] is not None
+    }
+    if figures and not runs.logged_steps(run_id, next(iter(figures))):
+        runs.log_metrics(run_id, figures)
+    connect().set_tag(run_id, DONE, str(measured.looks))
+
+
+def draw(run_id: str, summary: pd.DataFrame, measured: Measured) -> None:
+    """The reliability plot, as an artifact."""
+    figure = reliability_figure(summary, looks=measured.looks, phantom=measured.phantom)
+    runs.log_file(run_id, PICTURE, lambda path: save(figure, path))
+
+
+def write(measured: Measured, file: Path) -> None:
+    """The calibration as a file for `python -m lab synthesize --calibration`, and the picture beside it."""
+    write_atomically(file, (json.dumps(measured.calibrated.record, indent=2) + "\n").encode())
+    summary = pd.DataFrame(measured.calibrated.record["coverage"])
+    if not summary.empty:
+        save(reliability_figure(summary, looks=measured.looks, phantom=measured.phantom), file.with_suffix(".png"))
+
+
+def common_parts(splits: Sequence[pd.DataFrame]) -> dict[str, list[str]]:
+    """Case ids of each part, for networks with these splits: who is in one of the trainings is in no other part.
+
+    Raises ValueError where no validation case is left.
+    """
+    where = [dict(zip(split["case_id"].astype(str), split["split"])) for split in splits]
+    cases = [case for case in where[0] if all(case in other for other in where)]
+    found: dict[str, list[str]] = {part: [] for part in PARTS}
+    for case in cases:
+        own = {one[case] for one in where}
+        part = "train" if "train" in own else "val" if "val" in own else "test"
+        found[part].append(case)
+    if not found["val"]:
+        raise ValueError(
+            f"{len(splits)} networks have no validation patient in common whom none of them was trained on; "
+            "networks of one split with other seeds (--repeats) do"
+        )
+    return found
+
+
+def cohort_of(run: Run, path: Path | None = None) -> Cohort:
+    """The cohort that a run was trained on. Raises ValueError where it is not there any more."""
+    known = run.inputs.dataset_inputs if run.inputs is not None else []
+    places = [Path(entry.dataset.source) for entry in known] if path is None else [path]
+    for place in places:
+        if is_cohort(place):
+            return open_cohort(place)
+    where = str(places[0]) if places else "nowhere"
+    raise ValueError(
+        f"the cohort that run {run.info.run_id} learned from is not at {where}; say with --cohort where it is now"
+    )
+
+
+def summary_lines(measured: Measured) -> list[str]:
+    """What a user is told."""
+    record = measured.calibrated.record
+    counts = record["patients"]
+    lines = [f"Fitted on {counts['val']} validation patients, tried on {counts['test']} test patients"]
+    for row in record["coverage"]:
+        if row["looks"] == measured.looks and row["level"] == LEVEL:
+            low, high = row["low"], row["high"]
+            span = "" if low is None else f" ({low:.0%} to {high:.0%})"
+            lines.append(f"  {LEVEL:.0%} intervals hold {row['value']:.0%}{span} of the voxels: {row['region']}")
+    chance = record["probability"]
+    if "missing" in chance:
+        lines.append(f"No probability that a tumour enhances: {chance['missing']}")
+    elif "auc" in chance.get("test", {}):
+        test = chance["test"]
+        lines.append(
+            f"Probability that a tumour enhances: AUC {test['auc']:.2f} ({test['auc_low']:.2f} to "
+            f"{test['auc_high']:.2f}), Brier score {test['brier']:.2f} (of the prevalence alone: "
+            f"{test['brier_prevalence']:.2f})"
+        )
+    return lines
+
+
+def _run_of(run_id: str, uri: str) -> Run:
+    try:
+        return connect().get_run(run_id)
+    except MlflowException as error:
+        if store_trouble(error):
+            raise
+        raise ValueError(f"{uri}: the run that trained it is not in this store, so nor is its split") from None
