@@ -200,7 +200,7 @@ def probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]
             "brier": float(np.mean((values - truth) ** 2)),
         }
         found["test"]["brier_prevalence"] = float(np.mean((events / own - truth) ** 2))
-        if 0 < truth.sum() < truth.size:
+        if min(truth.sum(), truth.size - truth.sum()) >= 2:  # else there is no interval
             area = delong_interval(truth, values)
             found["test"] |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
     return found

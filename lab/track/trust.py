@@ -33,7 +33,7 @@ class Trust:
     def doubt(self) -> str:
         """What is to be said beside a probability that did no better than guessing on test patients, else ""."""
         test = self.probability.get("test", {})
-        if test.get("auc_low", 1.0) > 0.5:
+        if not test.get("auc_low", 1.0) <= 0.5:
             return ""
         return (
             "the probability that the tumour enhances is not told apart from guessing: on "

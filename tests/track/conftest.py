@@ -39,6 +39,14 @@ def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     shutil.rmtree(RUNS, ignore_errors=True)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def no_faults_planted() -> Iterator[None]:
+    """Planting two dozen faults takes longer than a small study; tests/data and test_calibrate.py do it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lab.track.calibrate.FAULT_CASES", 0)
+        yield
+
+
 @pytest.fixture
 def runs_folder(fresh_databases: Path, tmp_path: Path) -> Path:
     """An empty store for processes that are started with `LAB_RUNS`."""
