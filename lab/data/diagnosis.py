@@ -6,69 +6,23 @@ that is ordinary the other way up was turned. Others are told by what is strange
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import combinations
+from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Protocol
 
 from lab.data.likeness_kinds import KINDS, aspect_of, said
+from lab.data.nonsense import Finding, finding
 
-MANY = 0.5
-"""Share of the aspects beyond which the patient comes from elsewhere altogether."""
+MANY = 4
+"""Kinds of aspects (brain, histograms, layers, grain, relations, dots) that are strange together in another cohort."""
 FAR = 3.0
 """SDs from the training patients' mean at which a measure is told as evidence."""
 BRIGHT = 2.0
 """SDs from the mean at which a T1's brightest structures may be enhancing vessels."""
 GROWN = 0.5
 """SDs above the mean volume from which on what is dark and has a bright rim is bone rather than air."""
-BRAIN_ML = (600.0, 2300.0)
-"""Volumes outside which a mask does not hold one whole brain, a newborn's apart."""
-LENGTH_TO_WIDTH = (0.8, 1.8)
-"""Proportions that no whole brain leaves."""
-SAME = 0.97
-"""Rank correlation of two sequences that are the same scan; 0.9 of training patients forbids to say so."""
-NOISE_GRAIN, NOISE_WHITE = 0.43, 0.95
-"""White noise alone: voxels jump by 0.5 of the width, and as much from the next as from the one after it."""
-SOUND = 0.9
-"""Share of these that training patients must stay below for a patient to be refused for noise."""
 MOST = 4
 """Findings that are told."""
-
-SUSPECTS = {
-    "swapped": "check which file was given for which sequence",
-    "turned": "check the header's orientation",
-    "same scan": "give each sequence its own scan",
-    "nothing but noise": "look at the scan: it shows no anatomy, or hardly any",
-    "unmeasurable": "look at the scans",
-    "no brain": "check the brain mask: it must hold one whole brain and nothing else",
-    "skull": "is skull or scalp left in the brain mask? Strip the skull, or correct the mask",
-    "part missing": "is part of the brain missing, cut off by the field of view or by the brain mask?",
-    "part dark": "has part of the brain no signal, or does the brain mask reach into air?",
-    "small brain": "a child's brain, or wrong voxel sizes in the header? The model has seen no such brain",
-    "large brain": "skull in the brain mask, or wrong voxel sizes in the header? The model has seen no such brain",
-    "noise": "a low signal-to-noise ratio hides faint detail, and the model has seen no such noise",
-    "blurred": "the scan is smoother than those that the model learned from: moved, filtered or interpolated?",
-    "thick slices": "thick slices that were interpolated? The model learned from finer ones in this direction",
-    "contrast agent": "was it taken after contrast agent was given? A T1 without is needed",
-    "other contrast": "is it the sequence that it is said to be, and no other variant of it?",
-    "shading": "one side is brighter than the other: correct the bias field (N4)",
-    "other cohort": "other scanners, another registration or another skull-stripping than in training? "
-    "What the model draws here has not been tested",
-    "strange": "look at the scans; what the model draws here has not been tested",
-}
-"""What may be wrong -> what to do about it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Finding:
-    """One thing that is strange about a patient."""
-
-    suspect: str
-    """A key of `SUSPECTS`."""
-    text: str
-    certain: bool = False
-    """No model may see such a patient."""
 
 
 class Reference(Protocol):
@@ -80,43 +34,6 @@ class Reference(Protocol):
 
     def range_of(self, name: str) -> tuple[float, float] | None:
         """Lowest and highest value of a measure; None of one that the training patients do not have."""
-
-
-def certain(
-    sequences: Sequence[str], values: Mapping[str, float], range_of: Callable[[str], tuple[float, float] | None]
-) -> list[Finding]:
-    """What is wrong for sure, whoever the training patients were."""
-    findings = []
-    for name, limits in (("volume", BRAIN_ML), ("length_to_width", LENGTH_TO_WIDTH)):
-        found = float(values.get(name, float("nan")))
-        shown = KINDS[name].shown(found)
-        if not limits[0] <= float(shown) <= limits[1] and found == found:
-            expected = f"{limits[0]:g} to {limits[1]:g} are possible"
-            findings.append(_finding("no brain", f"{said(name, found)} ({expected})"))
-    for a, b in map(sorted, combinations(sequences, 2)):
-        name = f"correlation:{a}:{b}"
-        known = range_of(name)
-        if values.get(name, 0.0) > SAME and known is not None and known[1] < 0.9:
-            text = f"{a} and {b} are nearly the same image (their ranks correlate {values[name]:+.3f})"
-            findings.append(_finding("same scan", text))
-    for sequence in sequences:
-        if _is_noise(sequence, values, range_of):
-            findings.append(_finding("nothing but noise", f"{sequence} is noise nearly everywhere"))
-    return findings
-
-
-def _is_noise(
-    sequence: str, values: Mapping[str, float], range_of: Callable[[str], tuple[float, float] | None]
-) -> bool:
-    """Whether a sequence is about as rough as white noise and the training patients' are not."""
-    limits = {f"grain_{axis}:{sequence}": NOISE_GRAIN for axis in "xyz"} | {f"white:{sequence}": NOISE_WHITE}
-    for name, limit in limits.items():
-        known = range_of(name)
-        if known is None or not float(KINDS[name.split(":")[0]].shown(values.get(name, float("-inf")))) > limit:
-            return False
-        if float(KINDS[name.split(":")[0]].shown(known[1])) > SOUND * limit:
-            return False
-    return True
 
 
 def explain(
@@ -144,13 +61,14 @@ def explain(
     findings = [*tried, *(_of_dark(deviations, values, strange, like) or _of_brain(deviations, values, strange, like))]
     for sequence in like.sequences:
         findings += _of_sequence(sequence, deviations, values, strange, like)
-    findings += _of_relations({finding.suspect for finding in findings}, deviations, values, strange, like)
+    findings += _of_relations({one.suspect for one in findings}, deviations, values, strange, like)
     if not findings:
         strongest = sorted(deviations, key=lambda name: -abs(deviations[name]))
-        findings = [_finding("strange", _evidence(strongest[:2], values, like))]
-    if len(strange) > MANY * len(aspects):
+        findings = [finding("strange", _evidence(strongest[:2], values, like))]
+    kinds = {"brain" if aspect in ("size", "shape") else aspect.split()[0] for aspect in strange}
+    if len(kinds) >= MANY:
         text = f"{len(strange)} of {len(aspects)} aspects are unlike those of the training patients"
-        findings.insert(0, _finding("other cohort", text))
+        findings.insert(0 if len(kinds) > MANY else min(len(findings), MOST - 1), finding("other cohort", text))
     return findings[:MOST]
 
 
@@ -171,7 +89,8 @@ def _tried(
         names = test.split(" and ") if test.endswith(" swapped") else []
         if names:
             a, b = names[0], names[1].removesuffix(" swapped")
-            text = f"{_evidence([_telling(a, b, deviations)], values, like)}: exchanged, {a} and {b} are {{}} the training patients'"
+            evidence = _evidence([_telling(a, b, deviations)], values, like)
+            text = f"{evidence}: exchanged, {a} and {b} are {{}} the training patients'"
             suspect = "swapped"
         elif test in ("upside down", "back to front"):
             text = f"the head seems to lie {test}: turned, it is {{}} the training patients'"
@@ -179,7 +98,7 @@ def _tried(
         else:
             continue
         sure = test in mended_by
-        return [_finding(suspect, text.format("like" if sure else "more like"), sure=sure and suspect == "swapped")]
+        return [finding(suspect, text.format("like" if sure else "more like"), sure=sure and suspect == "swapped")]
     return []
 
 
@@ -201,10 +120,12 @@ def _of_dark(
         return []
     if not any(aspect.startswith("relations") for aspect in strange):
         return []
-    bright = max(value for name, value in deviations.items() if name.startswith("rim:")) > FAR / 2
+    bright = max((value for name, value in deviations.items() if name.startswith("rim:")), default=0.0) > FAR / 2
     named = sorted(dark, key=lambda name: dark[name])[:2]
     return [
-        _finding("skull" if bright and deviations["volume"] > GROWN else "part dark", _evidence(named, values, like))
+        finding(
+            "skull" if bright and deviations.get("volume", 0.0) > GROWN else "part dark", _evidence(named, values, like)
+        )
     ]
 
 
@@ -216,12 +137,12 @@ def _of_brain(
         return []
     formed = strange.get("shape", 0.0) > 0.5 * strange.get("size", 0.0)
     suspect = "part missing"
-    if deviations["volume"] > FAR:
+    if deviations.get("volume", 0.0) > FAR:
         suspect = "skull" if formed else "large brain"
-    elif deviations["volume"] < -FAR / 2 and not formed:
+    elif deviations.get("volume", 0.0) < -FAR / 2 and not formed:
         suspect = "small brain"
     first = ("shape",) if formed else ("size",)
-    return [_finding(suspect, _evidence(_strongest(deviations, first, strange), values, like))]
+    return [finding(suspect, _evidence(_strongest(deviations, first, strange), values, like))]
 
 
 def _of_sequence(
@@ -237,18 +158,18 @@ def _of_sequence(
         suspect = _of_grain(sequence, deviations)
         if suspect:
             named = _strongest(deviations, (f"grain {sequence}",), strange)
-            found.append(_finding(suspect, _evidence(named, values, like)))
+            found.append(finding(suspect, _evidence(named, values, like)))
     aspects = (f"histogram {sequence}", f"layers {sequence}", f"dots {sequence}")
     if set(aspects) & set(strange):
         named = _strongest(deviations, aspects, strange)
         related = any(aspect.startswith("relations") and sequence in aspect for aspect in strange)
-        bright = max(deviations.get(f"{kind}:{sequence}", 0.0) for kind in ("highest", "high_tail", "vessels"))
+        bright = max(deviations.get(f"{kind}:{sequence}", 0.0) for kind in ("highest", "high_tail", "vessels", "dots"))
         suspect = "other contrast"
         if any(name.startswith("to_") for name in named):
             suspect = "shading"
         elif sequence == "T1" and bright > BRIGHT and not related and f"layers {sequence}" not in strange:
             suspect = "contrast agent"
-        found.append(_finding(suspect, _evidence(named, values, like)))
+        found.append(finding(suspect, _evidence(named, values, like)))
     return found
 
 
@@ -276,7 +197,7 @@ def _of_relations(
     pairs = [aspect for aspect in strange if aspect.startswith("relations")]
     if not pairs or known & {"swapped", "other contrast", "noise", "skull", "part dark", "shading"}:
         return []
-    return [_finding("other contrast", _evidence(_strongest(deviations, pairs, strange), values, like))]
+    return [finding("other contrast", _evidence(_strongest(deviations, pairs, strange), values, like))]
 
 
 def _strongest(deviations: Mapping[str, float], aspects: Sequence[str], strange: Mapping[str, float]) -> list[str]:
@@ -295,12 +216,3 @@ def _evidence(names: Sequence[str], values: Mapping[str, float], like: Reference
         low, high = map(shown, limits)
         told.append(f"{said(name, values[name])} (training patients: {low if low == high else f'{low} to {high}'})")
     return ", ".join(told)
-
-
-def _finding(suspect: str, text: str, sure: bool | None = None) -> Finding:
-    advice = SUSPECTS[suspect]
-    return Finding(
-        suspect=suspect,
-        text=f"{text}; {advice}" if advice[0].islower() and "?" not in advice else f"{text}: {advice}",
-        certain=suspect in ("no brain", "same scan", "nothing but noise") if sure is None else sure,
-    )

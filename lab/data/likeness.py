@@ -23,8 +23,8 @@ GRID_MM = 4.0
 """Voxels are averaged to about this edge for everything but the grain."""
 RIM_MM, NEXT_MM, CLOSING_MM = 6.0, 14.0, 16.0
 """Depth of the rim and of the layer under it; radius of the ball that fills notches of the brain."""
-FINE_MM, SURROUND_MM, DOTS = 2.0, 10.0, 0.003
-"""Edge of the voxels for fine structures, of the cube round them, and the share of voxels that stand out most."""
+FINE_MM, SURROUND_MM, DOTS = 2.0, (10.0, 18.0), 0.0005
+"""Edge of the voxels for fine structures, of cubes round them, and the share of voxels that stand out most."""
 EXTREME = 0.1
 """Share of a sequence's voxels that count as its darkest, or brightest."""
 SAMPLE = 60_000
@@ -52,16 +52,16 @@ def measure(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spa
         return found
     box = bounding_box(brain)
     brain = brain[box]
-    volumes = [np.asarray(image[channel][box], np.float32) for channel in picked]
-    factor = max(1, round(GRID_MM / spacing_mm))
-    edge = factor * spacing_mm
-    parts = _block_means(brain.astype(np.float32), factor)
+    volumes = [np.multiply(image[channel][box], brain, dtype=np.float32) for channel in picked]
+    finer = max(1, round(FINE_MM / spacing_mm))
+    coarser = max(1, round(GRID_MM / spacing_mm / finer))
+    edge = finer * coarser * spacing_mm
+    fine_parts, *fine = (_block_means(volume, finer) for volume in (brain.astype(np.float32), *volumes))
+    parts = _block_means(fine_parts, coarser)
     inside = parts >= 0.5
     if np.count_nonzero(inside) < LEAST_VOXELS:
         return found
-    values = {
-        name: (_block_means(volume * brain, factor)[inside] / parts[inside]) for name, volume in zip(names, volumes)
-    }
+    values = {name: _block_means(volume, coarser)[inside] / parts[inside] for name, volume in zip(names, fine)}
     found |= _brain(brain, inside, edge, spacing_mm)
     scaled = {}
     for name in names:
@@ -75,7 +75,7 @@ def measure(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spa
     found |= _relations({name: level[~regions["rim"]] for name, level in scaled.items()})
     if len(scaled) == len(names):
         found["dark_everywhere"] = float(np.mean(np.all([level < -1.5 for level in scaled.values()], axis=0)))
-    found |= _vessels(volumes, brain, names, spacing_mm)
+    found |= _vessels(fine, fine_parts, names, finer * spacing_mm)
     found |= _grain(volumes, brain, names)
     return {name: value if np.isfinite(value) else float("nan") for name, value in found.items()}
 
@@ -149,27 +149,30 @@ def _mirror_gap(inside: np.ndarray, edge: float) -> float:
     return float(away[inside[::-1]].max()) + edge
 
 
-def _vessels(volumes: list[np.ndarray], brain: np.ndarray, names: list[str], spacing_mm: float) -> dict[str, float]:
-    """How far fine structures stand out from what is round them, brighter ones over darker ones.
+def _vessels(volumes: list[np.ndarray], parts: np.ndarray, names: list[str], edge: float) -> dict[str, float]:
+    """How far fine structures stand out from what is round them: brighter ones over darker ones, and over the spread.
 
-    Flow makes vessels dark; contrast agent makes them bright.
+    Flow makes vessels dark; contrast agent makes them bright. Voxels are `edge` mm, `parts` the brain's share of each.
     """
-    factor = max(1, round(FINE_MM / spacing_mm))
-    edge = factor * spacing_mm
-    size = max(3, 2 * round(SURROUND_MM / edge / 2) + 1)
-    parts = _block_means(brain.astype(np.float32), factor)
     inside = parts >= 0.5
-    weight = np.maximum(ndimage.uniform_filter(inside.astype(np.float32), size), 1e-6)
-    inner = inside & (weight > 0.999)
-    if np.count_nonzero(inner) < LEAST_VOXELS:
-        return {}
     found = {}
+    sizes = [max(3, 2 * round(surround / edge / 2) + 1) for surround in SURROUND_MM]
+    weights = [np.maximum(ndimage.uniform_filter(inside.astype(np.float32), size), 1e-6) for size in sizes]
+    inner = [inside & (weight > 0.999) for weight in weights]
+    if min(map(np.count_nonzero, inner)) < LEAST_VOXELS:
+        return {}
     for volume, name in zip(volumes, names):
-        values = np.where(inside, _block_means(volume * brain, factor) / np.maximum(parts, 0.5), 0)
-        standing = (values - ndimage.uniform_filter(values, size) / weight)[inner]
-        low, high = np.quantile(standing, [DOTS, 1 - DOTS])
+        values = np.where(inside, volume / np.maximum(parts, 0.5), 0)
+        near, far = (
+            (values - ndimage.uniform_filter(values, size) / weight)[where]
+            for size, weight, where in zip(sizes, weights, inner)
+        )
+        low, high = np.quantile(near, [DOTS, 1 - DOTS])
+        first, third, highest = np.quantile(far, [0.25, 0.75, 1 - DOTS])
         if low < 0 < high:
             found[f"vessels:{name}"] = float(np.log(-high / low))
+        if first < third < highest:
+            found[f"dots:{name}"] = float(np.log(highest / (third - first))) if highest > 0 else float("nan")
     return found
 
 
@@ -239,7 +242,7 @@ def _relations(scaled: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def _grain(volumes: list[np.ndarray], brain: np.ndarray, names: list[str]) -> dict[str, float]:
-    """How much each sequence jumps from voxel to voxel along each axis, against the width of its histogram.
+    """How much each sequence jumps from voxel to voxel along each axis, against its spread.
 
     Second differences at a sample of voxels well inside the brain; their median leaves edges of tissue out. White
     noise differs as much from the next voxel as from the one after it, anatomy less.

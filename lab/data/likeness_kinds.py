@@ -54,7 +54,7 @@ KINDS: dict[str, Kind] = {
     "box_share": _of("shape", "the brain fills {value} of its box", 0.01, _share),
     "solidity": _of("shape", "the brain fills {value} of its outline", 0.01, _share),
     "mirrored": _of("shape", "left and right halves agree in {value} of their volume", 0.01, _share),
-    "mirror_gap": _of("shape", "one half lacks what the other has, {value} mm deep", 0.1, _factor),
+    "mirror_gap": _of("shape", "one half lacks what the other has, {value} mm deep", 0.2, _factor),
     "flattest": _of("shape", "the brain's outermost slice has {value} of its largest section", 0.02, _share),
     "tilt": _of(
         "shape", "the brain's lower part lies {value} of its length further forward than the upper", 0.01, _share
@@ -71,6 +71,7 @@ KINDS: dict[str, Kind] = {
     "high_tail": _of("histogram {a}", "{a}: the bright tail reaches {value} spreads up", 0.05, _factor),
     "highest": _of("histogram {a}", "{a}: the brightest voxels lie {value} spreads up", 0.08, _factor),
     "vessels": _of("dots {a}", "{a}: fine bright structures are {value} times as marked as dark ones", 0.05, _factor),
+    "dots": _of("dots {a}", "{a}: the brightest fine structures stand out {value} times as far as most", 0.08, _factor),
     "rim": _of("layers {a}", "{a}: the brain's rim lies {value} spreads from the inside", 0.1, _signed),
     "under_rim": _of("layers {a}", "{a}: the layer under the rim lies {value} spreads from the inside", 0.07, _signed),
     "centre": _of("layers {a}", "{a}: the brain's middle lies {value} spreads from the rest", 0.1, _signed),

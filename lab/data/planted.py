@@ -51,7 +51,7 @@ class Fault:
     plant: Plant
     """The case with the fault; None where a case does not have what it needs."""
     suspects: tuple[str, ...]
-    """What a user ought to be told of: any of these keys of `lab.data.diagnosis.SUSPECTS`."""
+    """What a user ought to be told of: any of these keys of `lab.data.nonsense.SUSPECTS`."""
 
 
 FAULTS: dict[str, Fault] = {

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from lab.data.diagnosis import Finding, certain, explain
+from lab.data.diagnosis import explain
 from lab.data.likeness_kinds import aspect_of
+from lab.data.nonsense import Finding, certain, finding
 
 LEAST_PATIENTS = 10
 """Training patients below which nobody is called unlike; what is certain is refused all the same."""
@@ -41,7 +42,7 @@ class Judgement:
     reasons: tuple[str, ...]
     """Sentences for the user, the weightiest first; none where the patient is alike."""
     suspects: tuple[str, ...]
-    """What each reason suspects: a key of `lab.data.diagnosis.SUSPECTS`."""
+    """What each reason suspects: a key of `lab.data.nonsense.SUSPECTS`."""
     tests: dict[str, float]
     """Scores of the tests beyond their limits, the strangest first."""
 
@@ -126,7 +127,7 @@ class Likeness:
                 f"the model learned from {self.patients} patients, too few to tell whether this one is like them "
                 f"({LEAST_PATIENTS} are needed)"
             )
-            return _untold("unjudged", [Finding(suspect="too few", text=text)])
+            return _untold("unjudged", [finding("too few", text)])
         row = np.array([[values[name] for name in self.names]], np.float64)
         scores = {name: float(score[0]) for name, score in self.scores(row).items()}
         distance = max(scores.values())
@@ -135,13 +136,13 @@ class Likeness:
         if beyond:
             sound = [name for name, trial in self.trials.items() if name in beyond and self._mends(trial, row)]
             findings = explain(self.deviations(row[0]), dict(zip(self.names, row[0])), beyond, sound, self)
-        sure = any(finding.certain for finding in findings)
+        sure = any(one.certain for one in findings)
         return Judgement(
             level="refused" if sure else "unlike" if beyond else "alike",
             distance=distance,
             percentile=float(np.searchsorted(self.distances, distance, side="left") / len(self.distances)),
-            reasons=tuple(finding.text for finding in findings),
-            suspects=tuple(finding.suspect for finding in findings),
+            reasons=tuple(one.text for one in findings),
+            suspects=tuple(one.suspect for one in findings),
             tests=beyond,
         )
 
@@ -218,9 +219,9 @@ def _unmeasurable(gaps: Sequence[str], count: int) -> Finding:
     where = ", ".join(dict.fromkeys(aspect_of(name) for name in gaps))
     text = (
         f"{len(gaps)} of {count} measures cannot be taken ({where}): a sequence has the same value nearly everywhere, "
-        "or hardly any brain is there; look at the scans"
+        "or hardly any brain is there"
     )
-    return Finding(suspect="unmeasurable", text=text, certain=True)
+    return finding("unmeasurable", text, sure=True)
 
 
 def _untold(level: str, findings: Sequence[Finding]) -> Judgement:
@@ -229,7 +230,7 @@ def _untold(level: str, findings: Sequence[Finding]) -> Judgement:
         level=level,
         distance=float("nan"),
         percentile=float("nan"),
-        reasons=tuple(finding.text for finding in findings),
-        suspects=tuple(finding.suspect for finding in findings),
+        reasons=tuple(one.text for one in findings),
+        suspects=tuple(one.suspect for one in findings),
         tests={},
     )

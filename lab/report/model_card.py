@@ -40,7 +40,7 @@ LICENCE = (
 LOADING = {
     "network": (
         "python -m lab synthesize --model {uri} --t1 T1.nii.gz --t2 T2.nii.gz --flair FLAIR.nii.gz --out DIR",
-        "mlflow.pyfunc.load_model({uri!r})  # takes (B, C, X, Y, Z) in [-1, 1], prepared as above",
+        "mlflow models serve -m {uri} --env-manager local  # patients by path or as arrays",
     ),
     "classifier": (
         "python -m lab classify --model {uri} --t1 T1.nii.gz --t2 T2.nii.gz --flair FLAIR.nii.gz --mask MASK.nii.gz",

@@ -21,6 +21,7 @@ from lab.track import runs
 from lab.track.calibrate import Calibrated, calibrate
 from lab.track.package import attach_calibration
 from lab.track.registry import NETWORK, kind_of, run_with_model
+from lab.track.seal import seal_versions
 from lab.track.store import connect, store_trouble
 from lab.track.synthesis_models import open_networks
 
@@ -98,6 +99,7 @@ def keep(run: Run, measured: Measured) -> None:
     """Leave a network's calibration in its package, and tables, picture and figures on its run."""
     run_id, found = run.info.run_id, measured.calibrated
     attach_calibration(run.data.tags["model_uri"], found.record)
+    seal_versions(run.data.tags["model_uri"])
     runs.log_table(run_id, found.coverage, COVERAGE)
     runs.log_table(run_id, pd.DataFrame(found.record["coverage"]), SUMMARY)
     if not found.strangers.empty:

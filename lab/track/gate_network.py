@@ -13,7 +13,8 @@ from lab.report.names import name_of
 from lab.report.tables import RIVALS
 from lab.synthesis.paired import Paired, compare_means, compare_scores
 from lab.track import runs
-from lab.track.gate_patients import RIVALS_TESTED, TESTED, Tested, common_patients, holds
+from lab.track.gate_folds import read_tested
+from lab.track.gate_patients import RIVALS_TESTED, common_patients, holds
 from lab.track.gate_settings import GateSettings
 
 Table: TypeAlias = pd.DataFrame
@@ -25,31 +26,19 @@ def judge_network(candidate: Run, champion: Run | None, champion_name: str, sett
     """Hold the tests. What cannot be compared is the verdict's `trouble`."""
     against = champion_name if champion is not None else "no champion yet"
     try:
-        own = tested(candidate, "the candidate")
+        own = read_tested(candidate, "the candidate")
         rivals = read_rivals(candidate, own.patients, settings.least_patients)
         checks = [better(own.patients, table, name, settings) for name, table in rivals.items()]
         if champion is None:
             best = max(reversed(rivals), key=lambda name: next(c.other for c in checks if c.against == name))
             checks += no_worse(own.patients, rivals[best], f"{best}, the better rival", settings)
-            return Verdict(against=against, checks=tuple(checks))
-        ours, theirs, notes = common_patients(own, tested(champion, champion_name), least=settings.least_patients)
+            return Verdict(against=against, checks=tuple(checks), notes=own.notes)
+        ours, theirs, notes = common_patients(own, read_tested(champion, champion_name), least=settings.least_patients)
         name = f"champion, {champion_name}"
         checks = [better(ours, theirs, name, settings), *no_worse(ours, theirs, name, settings), *checks]
         return Verdict(against=against, checks=tuple(checks), notes=tuple(notes))
     except ValueError as error:
         return Verdict(against=against, trouble=str(error))
-
-
-def tested(run: Run, name: str) -> Tested:
-    """What a run left of its test. Raises ValueError where there is nothing."""
-    if not holds(run.info.run_id, TESTED):
-        raise ValueError(f"{name} (run {run.info.run_id}) was never scored on test patients")
-    return Tested(
-        name=name,
-        patients=runs.read_table(run.info.run_id, TESTED),
-        split=runs.read_table(run.info.run_id, "split.csv"),
-        digest=run.data.tags.get("cohort_digest", "unknown"),
-    )
 
 
 def read_rivals(candidate: Run, patients: Table, least: int) -> dict[str, Table]:

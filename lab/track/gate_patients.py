@@ -38,9 +38,11 @@ class Tested:
     patients: pd.DataFrame
     """Columns of `lab.synthesis.evaluate.evaluate`, a row a case."""
     split: pd.DataFrame
-    """Columns patient_id and split."""
+    """Columns patient_id and split; of several folds together everybody with a row in `patients` is a test patient."""
     digest: str
     """Of the cohort."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the tables."""
 
     @property
     def learned(self) -> set[str]:
@@ -53,7 +55,7 @@ def common_patients(candidate: Tested, other: Tested, *, least: int) -> tuple[pd
 
     Raises ValueError where fewer than `least` patients are left, and where the tables do not judge the same scans.
     """
-    notes = []
+    notes = [*candidate.notes, *other.notes]
     for one, beside in ((candidate, other), (other, candidate)):
         seen = set(one.patients["patient_id"].astype(str)) & beside.learned
         if seen:

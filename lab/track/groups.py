@@ -13,7 +13,9 @@ from lab.track import runs
 from lab.track.plan import Plan
 
 KEYS = ("trial", "label", "model", "loss", "seed", "fold")
-KNOWN = (*KEYS, "case_id", "patient_id", "enhancing")
+ABOUT = ("grade", "age", "sex", "idh", "codeletion", "vendor", "field_strength_t")
+"""Columns of a cohort's index that make groups of patients, where they are known."""
+KNOWN = (*KEYS, "case_id", "patient_id", "enhancing", *ABOUT)
 """Columns of a table of patients that are not figures."""
 
 

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
-import mlflow
 import pandas as pd
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
@@ -16,10 +14,14 @@ from lab.report.gate_table import Verdict
 from lab.report.model_card import ModelCard, model_card, shortened
 from lab.report.model_figures import EVERYBODY, classifier_figures, evaluation_rows, network_figures
 from lab.report.model_limits import classifier_limits, network_limits
+from lab.report.model_trust import trust_lines, trust_table
 from lab.track import runs
+from lab.track.fetched import fetched
 from lab.track.gate_classifier import FACTS as CLASSIFIER_FACTS
 from lab.track.gate_classifier import held_out, study_of
+from lab.track.gate_folds import read_tested
 from lab.track.gate_patients import TESTED, holds
+from lab.track.package import CALIBRATION
 from lab.track.record import FACTS
 from lab.track.registry import CLASSIFIER, kind_of, location, model_contract
 from lab.track.store import connect, store_trouble
@@ -54,7 +56,7 @@ def figures_of(source: Run) -> pd.DataFrame:
             f"run {source.info.run_id} ({source.info.run_name}) was never scored on test patients (no {TESTED}); run "
             "its study to the end"
         )
-    return network_figures(runs.read_table(source.info.run_id, TESTED))
+    return network_figures(read_tested(source, "it").patients)
 
 
 def of_main(source: Run, *names: str) -> list[pd.DataFrame]:
@@ -88,11 +90,14 @@ def read_card(source: Run, version: ModelVersion, folder: str, figures: pd.DataF
         attempts = json.loads(runs.read_text(run_id, f"{folder}/{GATE}"))
     last = attempts[-1] if attempts else None
     split = tested_split(source)
-    limits = (
-        classifier_limits(facts, figures)
-        if kind == CLASSIFIER
-        else network_limits(runs.read_table(run_id, TESTED), figures)
-    )
+    known: dict[str, Any] = {}
+    if kind == CLASSIFIER:
+        limits, folds = classifier_limits(facts, figures), ""
+    else:
+        calibration = calibration_of(source)
+        known = {"trust": trust_lines(calibration), "coverage": trust_table(calibration)}
+        own = read_tested(source, "it")
+        limits, folds = network_limits(own.patients, figures), " ".join(own.notes)
     return ModelCard(
         name=version.name,
         version=str(version.version),
@@ -105,13 +110,25 @@ def read_card(source: Run, version: ModelVersion, folder: str, figures: pd.DataF
         data=training_data(contract, facts, split),
         preparation=preparation(contract),
         evaluation=evaluation_rows(figures),
-        tested_on=tested_on(kind, figures, facts),
+        tested_on=tested_on(kind, figures, facts, folds),
         limits=limits,
         verdict=Verdict.read(last) if last else None,
         held={"when": last["when"], "who": last["who"], "times": str(len(attempts))} if last else {},
         forced={key: tags[f"forced_{key}"] for key in ("reason", "by", "when")} if tags.get("forced") == "yes" else {},
         software=requirements(source),
+        **known,
     )
+
+
+def calibration_of(source: Run) -> dict[str, Any]:
+    """What was measured of a network on its own patients; empty where nothing was."""
+    try:
+        with fetched(f"{location(source)}/artifacts/{CALIBRATION}") as path:
+            return dict(json.loads(path.read_text()))
+    except (MlflowException, OSError) as error:
+        if isinstance(error, MlflowException) and store_trouble(error):
+            raise
+        return {}
 
 
 def study_facts(source: Run) -> dict[str, Any]:
@@ -174,18 +191,21 @@ def preparation(contract: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def tested_on(kind: str, figures: pd.DataFrame, facts: dict[str, Any]) -> str:
-    """Who was tested."""
+def tested_on(kind: str, figures: pd.DataFrame, facts: dict[str, Any], folds: str) -> str:
+    """Who was tested; `folds` says by which networks, where there were several."""
     everybody = figures.loc[figures["group"] == EVERYBODY, "n"].max()
     if kind == CLASSIFIER:
-        folds, repeats = facts.get("folds") or 0, facts.get("repeats") or 1
-        how = f"{repeats} x {folds}-fold cross-validation" if folds else "one split"
+        count, repeats = facts.get("folds") or 0, facts.get("repeats") or 1
+        how = f"{repeats} x {count}-fold cross-validation" if count else "one split"
         return (
             f"{int(everybody)} patients, each judged by classifiers that had not seen it ({how}); the final one "
             "learned from all of them. 95 % intervals. No other hospital's patients were tested."
         )
+    choices = "read once, after all choices were made"
+    if folds:
+        choices = "of whom each was trained or validated on in the other folds"
     return (
-        f"{int(everybody)} test patients, read once, after all choices were made. 95 % bootstrap intervals over "
+        f"{int(everybody)} test patients, {choices}. {folds}{' ' if folds else ''}95 % bootstrap intervals over "
         "patients. No other hospital's patients were tested."
     )
 
@@ -193,9 +213,10 @@ def tested_on(kind: str, figures: pd.DataFrame, facts: dict[str, Any]) -> str:
 def requirements(source: Run) -> list[str]:
     """Pinned packages of the model."""
     try:
-        path = mlflow.artifacts.download_artifacts(artifact_uri=f"{location(source)}/requirements.txt")
+        with fetched(f"{location(source)}/requirements.txt") as path:
+            lines = path.read_text().splitlines()
     except (MlflowException, OSError) as error:
         if isinstance(error, MlflowException) and store_trouble(error):
             raise
         return []
-    return [line.strip() for line in Path(path).read_text().splitlines() if line.strip()]
+    return [line.strip() for line in lines if line.strip()]

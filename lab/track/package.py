@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
+import warnings
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,18 +13,23 @@ from typing import Any
 
 import mlflow
 import numpy as np
-from mlflow.models import ModelSignature
-from mlflow.types import Schema, TensorSpec
 from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lab.config import ModelConfig
 from lab.data.storage import file_sha256
 from lab.synthesis.models import build
+from lab.track.fetched import fetched
 from lab.track.store import connect
 
+NAME = "gadfree"
+"""Of the distribution that `lab` comes in."""
 LOADER = Path(__file__).with_name("package_loader.py")
-REQUIREMENTS = ("torch", "numpy", "safetensors", "mlflow", "nibabel", "pandas", "tyro")
+REQUIREMENTS = (
+    "torch", "monai", "numpy", "scipy", "pandas", "nibabel", "nilearn", "pydicom", "safetensors", "mlflow", "optuna",
+    "scikit-learn", "matplotlib", "SQLAlchemy", "PyYAML", "filelock", "psutil", "tyro",
+)  # fmt: skip
+"""What the code in a logged model imports, at once or late."""
 WEIGHTS, SETTINGS, CALIBRATION = "weights.safetensors", "network.json", "calibration.json"
 """Files in a logged model's folder `artifacts`; the last one comes with `attach_calibration`."""
 
@@ -48,15 +54,10 @@ def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: d
     """Log a network to a run; returns the model's URI.
 
     `contract` is what a caller must know to prepare an image for it: inputs, target, voxel size, clip and so on. The
-    packaged model takes (B, C, X, Y, Z) float32 in [-1, 1] and gives (B, 1, X, Y, Z).
+    logged model takes a list of patients and gives one of answers, see `lab.track.serve`.
     """
-    channels = len(contract["inputs"])
-    edges = (2, 2, 2**model.depth + 1)  # written as JSON: as few voxels as leave the deepest level more than one
-    example = np.zeros((1, channels, *edges), np.float32)
-    signature = ModelSignature(
-        inputs=Schema([TensorSpec(np.dtype(np.float32), (-1, channels, -1, -1, -1))]),
-        outputs=Schema([TensorSpec(np.dtype(np.float32), (-1, 1, -1, -1, -1))]),
-    )
+    # MLflow tries the example, and a patient takes minutes: as few voxels as leave the deepest level more than one
+    example = np.zeros((len(contract["inputs"]), 2, 2, 2**model.depth + 1))
     client = connect()
     experiment = client.get_run(run_id).info.experiment_id
     for left in client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'"):
@@ -66,16 +67,30 @@ def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: d
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, weights)
         record = {"model": asdict(model), **contract, "weights_sha256": file_sha256(weights)}
         settings.write_text(json.dumps(record, indent=2))
-        info = mlflow.pyfunc.log_model(
-            name="network",
-            python_model=str(LOADER),
-            artifacts={"weights": str(weights), "settings": str(settings)},
-            code_paths=[str(LOADER.parents[1])],
-            signature=signature,
-            input_example=example,
-            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
-        )
+        code = (LOADER.parents[1], write_distribution(Path(scratch)))
+        with warnings.catch_warnings(record=True):  # of types that it does not check, as the loader says
+            info = mlflow.pyfunc.log_model(
+                name="network",
+                python_model=str(LOADER),
+                artifacts={"weights": str(weights), "settings": str(settings)},
+                code_paths=[str(path) for path in code],
+                input_example=[{"prepared": example.tolist()}],
+                pip_requirements=pinned(REQUIREMENTS),
+            )
     return info.model_uri
+
+
+def pinned(names: tuple[str, ...]) -> list[str]:
+    """Requirements in the versions that are installed."""
+    return [f"{name}=={version(name).partition('+')[0]}" for name in names]
+
+
+def write_distribution(folder: Path) -> Path:
+    """What tells our version where only the code travels: `importlib.metadata` looks beside it."""
+    place = folder / f"{NAME}-{version(NAME)}.dist-info"
+    place.mkdir()
+    (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {NAME}\nVersion: {version(NAME)}\n")
+    return place
 
 
 def attach_calibration(model_uri: str, calibration: dict[str, Any]) -> None:
@@ -94,8 +109,8 @@ def attach_calibration(model_uri: str, calibration: dict[str, Any]) -> None:
 
 def load_package(model_uri: str) -> Package:
     """The package of a logged or registered model. Raises ValueError where its weights are not those of its study."""
-    connect()
-    return read_package(Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts")
+    with fetched(model_uri) as folder:
+        return read_package(folder / "artifacts")
 
 
 def load_network(model_uri: str) -> tuple[nn.Module, dict[str, Any]]:
@@ -108,6 +123,8 @@ def read_package(folder: Path) -> Package:
     """From a logged model's folder `artifacts`; raises as `load_package`."""
     weights, settings, calibration = (folder / name for name in (WEIGHTS, SETTINGS, CALIBRATION))
     known = json.loads(settings.read_text())
+    if "weights_sha256" not in known:
+        raise ValueError(f"{settings}: was logged by an older version, which kept no hash of weights; train it again")
     digest = file_sha256(weights)
     if digest != known["weights_sha256"]:
         raise ValueError(

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import mlflow
-import numpy as np
-import torch
 from mlflow.pyfunc import PythonModel
 
-from lab.track.package import read_package
+from lab.track.serve import Service
 
+with warnings.catch_warnings(record=True):  # MLflow remarks that it does not check what a patient holds: we do
 
-class Synthesis(PythonModel):
-    """(B, C, X, Y, Z) float32 in [-1, 1], prepared as the contract says -> (B, 1, X, Y, Z)."""
+    class Synthesis(PythonModel):
+        """Patients in, synthetic images out: see lab.track.serve and lab.track.serve_request."""
 
-    def load_context(self, context: Any) -> None:
-        """Read the weights."""
-        self.network = read_package(Path(context.artifacts["settings"]).parent).network
+        def load_context(self, context: Any) -> None:
+            """Read the weights."""
+            self.service = Service(Path(context.artifacts["settings"]).parent)
 
-    def predict(self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None) -> np.ndarray:
-        """The synthetic images."""
-        with torch.no_grad():
-            return self.network(torch.from_numpy(np.ascontiguousarray(model_input, np.float32))).numpy()
+        def predict(  # type: ignore[override]
+            self, context: Any, model_input: list[dict[str, Any]]
+        ) -> list[dict[str, Any]]:
+            """An answer for each patient."""
+            return self.service.answer(model_input)
 
 
 mlflow.models.set_model(Synthesis())

@@ -11,19 +11,21 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import mlflow
 from filelock import FileLock
 from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from lab.track import gate_history, runs
+from lab.track.fetched import fetched
 from lab.track.gate_history import CHAMPION
 from lab.track.record import FACTS, find_study
 from lab.track.store import RUNS, connect, store_trouble
+
+if TYPE_CHECKING:
+    from lab.track.package import Package
 
 ALIASES = ("challenger", CHAMPION)
 PHANTOM = "phantom"
@@ -136,7 +138,7 @@ def refuse_phantom(name: str, phantom: bool, run: str) -> None:
 
 
 def run_with_model(run: str) -> Run:
-    """The run itself, or, of a study, that of its best network.
+    """The run itself, or, of a study, that of its best network: with its first seed, on its first fold.
 
     Raises ValueError where there is no model, or the run was deleted or has not come to its end.
     """
@@ -181,8 +183,8 @@ def model_contract(source: Run) -> dict[str, Any]:
     told = f"the model {uri} of run {source.info.run_id}"
     place = location(source)
     try:
-        path = mlflow.artifacts.download_artifacts(artifact_uri=f"{place}/{file}")
-        known: dict[str, Any] = json.loads(Path(path).read_text())
+        with fetched(f"{place}/{file}") as path:
+            known: dict[str, Any] = json.loads(path.read_text())
     except (MlflowException, OSError) as error:
         if isinstance(error, MlflowException) and store_trouble(error):
             raise
@@ -211,10 +213,12 @@ def location(source: Run) -> str:
 def register(source: Run, name: str, contract: dict[str, Any], more: Mapping[str, str]) -> ModelVersion:
     """The version of a run's model under a name, created on first use with what it came from as tags.
 
-    Those are the run's cohort, commit, preparation and figures, and `more`. Raises ValueError where the name serves
-    the other kind of model.
+    Those are the run's cohort, commit, preparation and figures, the hash of a network's package, and `more`. Raises
+    ValueError where the name serves the other kind of model, where the network's package is damaged or images cannot be
+    prepared for it, and where it was changed after it was registered.
     """
     client, kind, place = connect(), kind_of(source), location(source)
+    package = read_whole(place) if kind == NETWORK else None  # before there is a name
     try:
         client.get_registered_model(name)
     except MlflowException:
@@ -225,16 +229,39 @@ def register(source: Run, name: str, contract: dict[str, Any], more: Mapping[str
         raise ValueError(f"{name!r} serves {kinds.pop()}s, and run {source.info.run_id} is a {kind}: take another name")
     for one in there:
         if one.source == place or one.run_id == source.info.run_id:
-            return one
+            return one if package is None else sealed(one, package)
     own = source.data.tags
     tags: dict[str, str] = {key: own[key] for key in KEPT if key in own} | {"kind": kind} | dict(more)
     tags |= {"phantom": str(bool(contract["phantom"]))} if contract["phantom"] else {}
     tags |= {"commit": own["mlflow.source.git.commit"]} if "mlflow.source.git.commit" in own else {}
     tags |= {"preparation": json.dumps({key: value for key, value in contract.items() if key != "model"})}
     tags |= {key: f"{value:.6g}" for key, value in source.data.metrics.items() if key.startswith(FIGURES)}
+    tags |= {} if package is None else {"package_sha256": package.package_sha256}
     uri = own[MODEL]
     model_id = uri.removeprefix("models:/") if uri.startswith("models:/m-") else None
     return client.create_model_version(name, source=place, run_id=source.info.run_id, model_id=model_id, tags=tags)
+
+
+def read_whole(place: str) -> Package:
+    """A network's package. Raises ValueError where it is damaged, gone, or images cannot be prepared for it."""
+    from lab.track.seal import load_package  # torch is for networks alone
+
+    try:
+        return load_package(place)
+    except MlflowException as error:
+        if store_trouble(error):
+            raise
+        raise ValueError(f"{place}: the files of the model are gone ({str(error).splitlines()[0]})") from None
+
+
+def sealed(version: ModelVersion, package: Package) -> ModelVersion:
+    """A network's version, with the hash of its package where it had none. Raises ValueError where that differs."""
+    from lab.track.seal import SEAL, check_seal
+
+    check_seal(package, version.name, str(version.version))
+    if SEAL not in version.tags:
+        connect().set_model_version_tag(version.name, version.version, SEAL, package.package_sha256)
+    return version
 
 
 def version_of(name: str, alias: str) -> str | None:
@@ -245,16 +272,28 @@ def version_of(name: str, alias: str) -> str | None:
 
 
 def described(model_uri: str) -> dict[str, str]:
-    """Name, version and run of a registered model, `models:/name@alias` or `models:/name/version`; else nothing."""
+    """Name, version and run of a registered model; of another one nothing.
+
+    It is asked for as `models:/name@alias`, `models:/name/version` or `models:/name/latest`.
+    """
     place = model_uri.removeprefix("models:/")
     name, _, alias = place.partition("@")
     try:
         if alias:
             found = connect().get_model_version_by_alias(name, alias)
-        elif place.count("/") == 1:
-            found = connect().get_model_version(*place.split("/"))
+        elif place.count("/") == 1 and model_uri != place:
+            name, _, number = place.partition("/")
+            found = connect().get_model_version(name, newest(name) if number == "latest" else number)
         else:
             return {}
-    except MlflowException:
+    except MlflowException as error:
+        if store_trouble(error):
+            raise
         return {}
     return {"name": str(found.name), "version": str(found.version), "run_id": str(found.run_id)}
+
+
+def newest(name: str) -> str:
+    """The highest version of a name, "0" where there is none."""
+    found = connect().search_model_versions(f"name = '{name}'", max_results=10_000)
+    return str(max((int(one.version) for one in found), default=0))

@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import SQLAlchemyError
+
+from lab.track.relocate import DATABASE, settle
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = Path(os.environ.get("LAB_RUNS") or ROOT / "mlruns").expanduser().absolute()
@@ -60,7 +63,7 @@ def clear_errors() -> Iterator[None]:
 
 @functools.cache
 def connect() -> MlflowClient:
-    """A client of the tracking store, which is created on first use.
+    """A client of the tracking store, which is created on first use, and follows its folder where that was moved.
 
     A fresh SQLite database does not survive several processes creating its tables at once, hence the lock.
     """
@@ -69,12 +72,21 @@ def connect() -> MlflowClient:
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints a traceback and raises as well
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RUNS / 'mlflow.db'}?timeout={WAIT_S}"
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RUNS / DATABASE}?timeout={WAIT_S}"
     mlflow.set_tracking_uri(uri)
     with FileLock(RUNS / "create.lock"):
         client = MlflowClient(tracking_uri=uri)
         client.search_experiments(max_results=1)
+        moved = settle(RUNS, WAIT_S) if is_own(uri) else None
+    if moved:
+        print(moved, file=sys.stderr, flush=True)
     return client
+
+
+def is_own(uri: str) -> bool:
+    """Whether a tracking URI is that of the database in `RUNS`, whoever has set it."""
+    own, place = RUNS / DATABASE, Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    return uri.startswith("sqlite:///") and own.exists() and place.exists() and place.samefile(own)
 
 
 def find_experiment(name: str) -> str | None:

@@ -14,9 +14,9 @@ import torch
 from lab.data.cases import REFERENCE, PreparedCase
 from lab.data.cohort import BRAIN, TUMOUR
 from lab.data.contract import Contract
-from lab.data.coverage import check_whole
 from lab.data.layouts import Subject, canonical
 from lab.data.likeness import measure
+from lab.data.opened import open_patient
 from lab.data.scans import scan_sha256
 from lab.data.strangers import Judgement, Likeness
 from lab.synthesis.arithmetic import Arithmetic
@@ -86,7 +86,7 @@ def synthesise_patient(subject: Subject, networks: Networks, how: How, arithmeti
     """Prepare a patient as the contract says and draw the image. Raises ValueError where the scans do not fit."""
     started = time.monotonic()
     trusted = trust(networks, how.looks, None if how.calibration is None else Path(how.calibration))
-    case, warnings = opened(subject, networks.contract, how.brain_mask)
+    case, warnings = open_patient(subject, networks.contract, how.brain_mask)
     likeness = compared(case, networks.contract, trusted.likeness, how.strangers)
     warnings = [*(likeness.reasons if likeness is not None else ()), *warnings]
     prepared = time.monotonic()
@@ -131,29 +131,6 @@ def hashes(subject: Subject, contract: Contract) -> dict[str, dict[str, str]]:
         return {name: {"path": str(path), "sha256": scan_sha256(path)} for name, path in chosen.items()}
     except OSError as error:
         raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
-
-
-def opened(subject: Subject, contract: Contract, brain_mask: str | None = None) -> tuple[PreparedCase, list[str]]:
-    """A patient prepared as the contract says, and what is to be warned of. Raises ValueError where nothing fits."""
-    seen: dict[str, str] = {}
-    for name, entry in hashes(subject, contract).items():
-        if entry["sha256"] in seen:
-            raise ValueError(f"{name} and {seen[entry['sha256']]} are the same image ({entry['path']})")
-        seen[entry["sha256"]] = name
-    case = contract.open(subject, brain_mask)
-    warnings = [check_whole(case.brain)]
-    lost, whole = case.measured["brain_outside_ml"], case.measured["brain_ml"]
-    if lost > 0:
-        warnings.append(f"{lost:.1f} of {whole:.0f} ml of the brain lie outside the model's field of view: not drawn")
-    finest = min(case.t1.spacing_mm)
-    if max(case.window.ratio) > 1.05:
-        warnings.append(
-            f"the model works on voxels of {contract.spacing_mm:g} mm, the T1 has {finest:.2g} mm: finer detail is not "
-            "synthesised"
-        )
-    if subject.mask is None:
-        warnings.append("without a tumour mask the whole brain is searched for enhancement, and vessels count too")
-    return case, [warning for warning in warnings if warning]
 
 
 def compared(case: PreparedCase, contract: Contract, likeness: Likeness | None, strangers: str) -> Judgement | None:

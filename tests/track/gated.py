@@ -1,7 +1,9 @@
-"""Runs as studies leave them, made in a moment: tables of patients with known skill and packages without a network."""
+"""Runs as studies leave them, made in a moment: patients with known skill, packages of an untrained network."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import tempfile
 from collections.abc import Sequence
@@ -11,10 +13,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import save
 from scipy.special import expit
 
 from lab.report.gate_table import Verdict
 from lab.synthesis.enhancement import SUMS, gain_sums
+from lab.synthesis.models import build
 from lab.track import gate_history, runs
 from lab.track.gate import GateRefused, Outcome, promote_through_gate
 from lab.track.gate_settings import GateSettings
@@ -23,6 +27,7 @@ from lab.track.store import connect, experiment_id
 
 EXPERIMENT = "gated"
 VOXEL_ML = 0.1
+MODEL = {"id": 0, "width": 2, "depth": 1, "norm": "batch", "dropout": 0.5}
 
 
 def patients(
@@ -79,19 +84,65 @@ def network_run(
     files, beside = {}, {}
     if table is not None:
         cases = [int(case.rpartition("-")[2]) for case in table["case_id"]]
-        others = zip(("copy T1", "linear regression"), rivals)
-        trivial = [
-            patients(cases, skill, noise=90 + i, mae=0.12, made_up=0.1).assign(trial=rival)
-            for i, (rival, skill) in enumerate(others)
-        ]
         files = {"test_patients.csv": table, "split.csv": split_of(cases) if split is None else split}
-        beside = {"rivals/test_patients.csv": pd.concat(trivial)}
+        beside = {"rivals/test_patients.csv": trivial(cases, rivals)}
     parent = finished_run(f"study of {name}", {}, beside)
     run_id = finished_run(name, {**tags, runs.PARENT: parent}, files)
     if table is not None:
         connect().log_metric(run_id, "test/mae_brain", float(table["mae_brain"].mean()))
-    package(run_id, {"artifacts/network.json": contract(digest, phantom)})
+    package(run_id, network_files({"patch_mm": None, **contract(digest, phantom)}))
     return run_id
+
+
+def trivial(cases: Sequence[int], skills: tuple[float, float] = (0.0, 0.25)) -> pd.DataFrame:
+    """The rivals' table."""
+    tables = [
+        patients(cases, skill, noise=90 + i, mae=0.12, made_up=0.1).assign(trial=rival)
+        for i, (rival, skill) in enumerate(zip(("copy T1", "linear regression"), skills))
+    ]
+    return pd.concat(tables)
+
+
+def folded_runs(
+    name: str, count: int, skill: float, *, folds: int = 3, seeds: int = 1, noise: int = 0, tested: int | None = None
+) -> list[str]:
+    """Run ids of a cross-validated network, by fold and seed; every `folds`-th of `count` patients is in one fold.
+
+    Who is not tested in a fold is trained on, but for every seventh, on whom it is validated. Of `tested` folds only
+    there are runs. A seed draws better by 0.1 than the one before it.
+    """
+    dealt = [[i for i in range(count) if i % folds == fold] for fold in range(folds)]
+    splits = [
+        split_of(
+            test, [i for i in range(count) if i not in test and i % 7], [i for i in range(0, count, 7) if i not in test]
+        )
+        for test in dealt
+    ]
+    numbered = pd.concat([split.assign(fold=fold) for fold, split in enumerate(splits, start=1)])
+    parent = finished_run(
+        f"study of {name}", {}, {"rivals/test_patients.csv": trivial(range(count)), "split.csv": numbered}
+    )
+    found = []
+    for fold, (test, split) in enumerate(zip(dealt[:tested], splits), start=1):
+        for seed in range(seeds):
+            table = patients(test, skill + 0.1 * seed, noise=noise + 1000 * seed)
+            tags = {"cohort_digest": "d" * 32, "phantom": False, "label": name, "seed": seed, "state": "finished"}
+            files = {"test_patients.csv": table.assign(vendor="GE"), "split.csv": split}
+            found.append(finished_run(f"{name} {fold}", {**tags, "fold": fold, runs.PARENT: parent}, files))
+            package(found[-1], network_files({"patch_mm": None, **contract("d" * 32, False)}))
+    return found
+
+
+@functools.cache
+def weights() -> bytes:
+    """Those of a network of two filters."""
+    return save(build(MODEL["id"], width=2, depth=1, norm="batch", dropout=0.5, seed=0).state_dict())
+
+
+def network_files(known: dict[str, Any]) -> dict[str, Any]:
+    """The files of a network's package."""
+    settings = {"model": MODEL, **known, "weights_sha256": hashlib.sha256(weights()).hexdigest()}
+    return {"artifacts/network.json": settings, "artifacts/weights.safetensors": weights()}
 
 
 def finished_run(name: str, tags: dict[str, Any], files: dict[str, Any]) -> str:
@@ -174,8 +225,8 @@ def contract(digest: str, phantom: bool) -> dict[str, Any]:
     return known | {"cohort_digest": digest, "phantom": phantom}
 
 
-def package(run_id: str, files: dict[str, dict[str, Any]]) -> str:
-    """A logged model of these JSON files, named on the run; returns its URI."""
+def package(run_id: str, files: dict[str, Any]) -> str:
+    """A logged model of these files, bytes or what JSON can hold, named on the run; returns its URI."""
     client = connect()
     tags = client.get_run(run_id).data.tags
     if "model_uri" in tags:
@@ -185,7 +236,7 @@ def package(run_id: str, files: dict[str, dict[str, Any]]) -> str:
         for name, content in files.items():
             path = Path(scratch) / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(content))
+            path.write_bytes(content if isinstance(content, bytes) else json.dumps(content).encode())
         (Path(scratch) / "requirements.txt").write_text("torch==2.13.0\nmlflow==3.17.2\n")
         client.log_model_artifacts(model.model_id, scratch)
     client.finalize_logged_model(model.model_id, "READY")

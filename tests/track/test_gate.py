@@ -83,6 +83,34 @@ def test_a_first_network_is_refused_by_the_test_that_it_fails(changes, against):
     assert connect().get_model_version(name, "1").aliases == []
 
 
+def test_each_trivial_rival_must_be_beaten():
+    """A copy of the T1 that is as good as the network, beside a linear regression that is not."""
+    run = network_run("copied", patients(ALL, 0.6, noise=5), rivals=(0.6, 0.25))
+    verdict = refused(run, "copied")
+    assert failed(verdict) == [("contrast concordance", "copy T1")]
+    assert verdict.checks[-1].against == "copy T1, the better rival"
+
+
+def test_rivals_that_were_never_scored_are_missed():
+    run = network_run("rivalless", patients(ALL, 0.6, noise=5))
+    client = connect()
+    parent = client.get_run(run).data.tags[runs.PARENT]
+    table = runs.read_table(parent, "rivals/test_patients.csv")
+    runs.log_table(parent, table[table["trial"] != "copy T1"], "rivals/test_patients.csv")
+    assert "lacks 'copy T1' for some of the candidate's test cases" in refused(run, "rivalless").trouble
+    client.delete_tag(run, runs.PARENT)
+    assert "let the study come to its end" in refused(run, "rivalless").trouble
+
+
+def test_a_little_more_made_up_volume_is_allowed():
+    """0.24 ml more than the better rival on average: the default margin allows it, one of 0.1 ml does not."""
+    run = network_run("made up", patients(ALL, 0.6, noise=5, made_up=0.35))
+    strict = GateSettings(resamples=500, hallucinated_margin_ml=0.1)
+    with pytest.raises(GateRefused, match=r"hallucinated ml .* must be below \+0\.1"):
+        promote_through_gate(run, "made-up", "champion", settings=strict)
+    assert through(run, "made-up").verdict.passed
+
+
 def test_a_margin_is_what_may_be_lost(great):
     """The MAE is worse by 0.003 than the better rival's 0.120: the default margin allows it, one of 0.002 does not."""
     run = network_run("margin", patients(ALL, 0.6, noise=5, mae=0.123))
@@ -146,6 +174,20 @@ def test_without_common_patients_there_is_no_comparison(good):
     assert "have no test patients in common that neither has learned from, and at least 10" in verdict.trouble
     assert not verdict.checks
     assert "have no test patients in common" in tags("strangers", "2")["gate_failed"]
+
+
+def test_too_few_common_patients_are_refused(good):
+    champion = network_run("few common", patients(range(21, 30), 0.3, noise=8))
+    promote(champion, "few-common", "champion")
+    verdict = refused(good, "few-common")
+    assert "have 9 test patients in common that neither has learned from, and at least 10" in verdict.trouble
+
+
+def test_another_cohort_of_the_same_scans_may_be_compared(good):
+    """The digest differs, as where one patient was added; the scans that are common are the same."""
+    champion = network_run("grown", patients(range(5, 40), 0.3, noise=8), digest="e" * 32)
+    promote(champion, "grown", "champion")
+    assert through(good, "grown").verdict.checks[0].n == 25
 
 
 def test_equal_names_of_other_patients_are_noticed(good):

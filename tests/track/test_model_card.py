@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from gated import classifier_run, network_run, patients
 
 from lab.report.model_card import shortened
 from lab.track import runs
+from lab.track.finish import with_groups
 from lab.track.gate import GateRefused, promote_through_gate
 from lab.track.gate_settings import GateSettings
+from lab.track.groups import ABOUT
 from lab.track.store import connect
 
 QUICK = GateSettings(resamples=300)
@@ -66,6 +69,34 @@ def test_its_figures_are_those_of_the_patients_by_group(network):
         assert row.endswith(f"| {count} |")
     assert "| Philips | fewer than 5 patients or too few of a kind: no figures | - | 4 |" in text
     assert f"makes up {made_up.mean():.1f} ml on average, {made_up.max():.1f} ml in the worst" in text
+
+
+def test_groups_are_made_of_what_the_cohort_knows():
+    table = patients(range(30), 0.6, noise=1)
+    number = np.arange(30)
+    table["grade"] = np.where(number < 12, 4, np.where(number < 20, 2, np.nan))
+    table["field_strength_t"] = np.where(number < 20, 3.0, 1.5)
+    table["age"] = 30 + 1.5 * number
+    table["sex"] = ["F", "M"] * 15
+    run = network_run("grouped", table)
+    promote_through_gate(run, "grouped", settings=QUICK)
+    text = card(run, "grouped")
+    ages = (("under 45", 10), ("45 to 64", 14), ("65 and over", 6))
+    groups = [("grade 4", 12), ("grade 2", 8), ("3 T", 20), ("1.5 T", 10), ("sex F", 15), ("sex M", 15)]
+    for group, count in (*groups, *((f"age {name}", count) for name, count in ages)):
+        (row,) = [line for line in text.splitlines() if line.startswith(f"| {group} | MAE, brain |")]
+        assert row.endswith(f"| {count} |")
+    assert "are not known" not in text
+
+
+def test_a_table_of_a_cohort_that_knows_nothing_says_so(tiny_cohort):
+    table = patients(range(2), 0.6).assign(case_id=list(tiny_cohort.index.index[:2]))
+    index = tiny_cohort.index
+    known = with_groups(table, index)
+    assert list(known.columns[len(table.columns) :]) == [name for name in ABOUT if index[name].notna().any()]
+    assert known["vendor"].tolist() == index["vendor"].head(2).tolist()
+    empty = with_groups(table, index.assign(**dict.fromkeys(ABOUT, None)))
+    assert list(empty.columns) == list(table.columns)
 
 
 def test_phantom_and_force_come_first():

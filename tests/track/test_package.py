@@ -9,6 +9,7 @@ import mlflow
 import numpy as np
 import pytest
 import torch
+from patients import logged
 from safetensors.torch import load_file
 from small import ran, settings
 
@@ -47,9 +48,12 @@ def test_it_loads_without_pickle_and_gives_the_same_voxels(run, tiny_cohort, mon
     with torch.no_grad():
         expected = network(torch.from_numpy(inputs)).numpy()
     loaded = mlflow.pyfunc.load_model(run.data.tags["model_uri"])
-    np.testing.assert_array_equal(loaded.predict(inputs), expected)
-    other = inputs[:, :, :13, :12, :11]  # any size is taken
-    assert loaded.predict(np.ascontiguousarray(other)).shape == (1, 1, 13, 12, 11)
+    (answer,) = loaded.predict([{"prepared": inputs[0]}])
+    np.testing.assert_array_equal(np.array(answer["volumes"]["synthetic"], np.float32), expected[0, 0])
+    (other,) = loaded.predict([{"prepared": inputs[0, :, :13, :12, :11]}])  # any size is taken
+    assert np.array(other["volumes"]["synthetic"]).shape == (13, 12, 11)
+    assert answer["phantom"] is True
+    assert "PHANTOM" in answer["warnings"][0]
 
 
 def test_there_is_no_pickle_and_the_weights_are_safetensors(folder):
@@ -63,12 +67,13 @@ def test_there_is_no_pickle_and_the_weights_are_safetensors(folder):
 def test_signature_and_example_are_there(folder):
     info = mlflow.models.get_model_info(str(folder))
     (inputs,), (outputs,) = info.signature.inputs.to_dict(), info.signature.outputs.to_dict()
-    assert inputs["tensor-spec"]["shape"] == (-1, 3, -1, -1, -1)
-    assert outputs["tensor-spec"]["shape"] == (-1, 1, -1, -1, -1)
+    assert inputs == outputs == {"type": "map", "values": {"type": "any"}, "required": True}  # patients, answers
     model = mlflow.models.Model.load(folder)
     example = model.load_input_example(str(folder))
-    assert np.asarray(example).shape[:2] == (1, 3)
-    assert mlflow.pyfunc.load_model(str(folder)).predict(example).shape == (1, 1, *np.asarray(example).shape[2:])
+    shape = np.asarray(example[0]["prepared"]).shape
+    assert shape[0] == 3
+    (answer,) = mlflow.pyfunc.load_model(str(folder)).predict(example)
+    assert np.asarray(answer["volumes"]["synthetic"]).shape == shape[1:]
     assert (folder / "input_example.json").stat().st_size < 20_000
 
 
@@ -102,8 +107,8 @@ def test_weights_that_were_changed_are_refused(folder, tmp_path):
         read_package(kept)
 
 
-def test_what_was_measured_of_it_comes_with_it(run):
-    uri = run.data.tags["model_uri"]
+def test_what_was_measured_of_it_comes_with_it():
+    uri = logged("package-measured")
     assert load_package(uri).calibration == {}
     for calibration in ({"a": 1}, {"a": 2}):
         attach_calibration(uri, calibration)

@@ -12,6 +12,7 @@ from lab.track import gate_history, runs
 from lab.track.command import explain
 from lab.track.promote_command import Promote
 from lab.track.registry import described, promote, run_with_model, version_of
+from lab.track.seal import load_package
 from lab.track.store import connect
 
 
@@ -158,6 +159,11 @@ def test_the_best_of_a_real_study_is_promoted(tiny_cohort, no_drawing, capsys):
     text = runs.read_text(best.info.run_id, "registered/sct1-version-1/model_card.md")
     assert "(phantom)" in text
     assert "- patients: 12" in text
+    table = runs.read_table(best.info.run_id, "test_patients.csv")
+    assert {"vendor", "field_strength_t", "grade", "age", "sex"} <= set(table)
+    assert f"| {table['vendor'].iloc[0]} | fewer than 5 patients" in text
+    assert "vendor" not in runs.read_table(plan.parent, "rivals/test_patients.csv")
+    assert version.tags["package_sha256"] == load_package(best.data.tags["model_uri"]).package_sha256
     assert json.loads(version.tags["preparation"]) == contract_of(best)
     assert command("--study", "promoted", "--name", "sct1-phantom", "--alias", "champion") == 2
     assert "at least 10 are needed" in capsys.readouterr().err

@@ -1,0 +1,44 @@
+"""A new patient's scans, prepared as a model's contract says, and what whoever sees the result must know of them."""
+
+from __future__ import annotations
+
+from lab.data.cases import PreparedCase
+from lab.data.contract import Contract
+from lab.data.coverage import check_whole
+from lab.data.layouts import Subject, canonical
+from lab.data.scans import scan_sha256
+
+SIZES_DIFFER = 1.05
+"""Ratio of voxel edges above which the model's grid is called coarser than the scan's."""
+
+
+def open_patient(subject: Subject, contract: Contract, brain_mask: str | None = None) -> tuple[PreparedCase, list[str]]:
+    """The prepared case and warnings. Raises ValueError where two scans are one, or nothing fits the contract."""
+    _check_different(subject, contract)
+    case = contract.open(subject, brain_mask)
+    warnings = [check_whole(case.brain)]
+    lost, whole = case.measured["brain_outside_ml"], case.measured["brain_ml"]
+    if lost > 0:
+        warnings.append(f"{lost:.1f} of {whole:.0f} ml of the brain lie outside the model's field of view: not drawn")
+    if max(case.window.ratio) > SIZES_DIFFER:
+        warnings.append(
+            f"the model works on voxels of {contract.spacing_mm:g} mm, the T1 has {min(case.t1.spacing_mm):.2g} mm: "
+            "finer detail is not synthesised"
+        )
+    if subject.mask is None:
+        warnings.append("without a tumour mask the whole brain is searched for enhancement, and vessels count too")
+    return case, [warning for warning in warnings if warning]
+
+
+def _check_different(subject: Subject, contract: Contract) -> None:
+    seen: dict[str, str] = {}
+    for name in (canonical(name) for name in contract.channels):
+        if name not in subject.images:
+            continue  # preparation says what is missing
+        try:
+            digest = scan_sha256(subject.images[name])
+        except OSError as error:
+            raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
+        if digest in seen:
+            raise ValueError(f"{name} and {seen[digest]} are the same image ({subject.images[name]})")
+        seen[digest] = name

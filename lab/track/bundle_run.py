@@ -1,0 +1,194 @@
+"""What a MONAI bundle of a network runs: it travels in it, with `lab.data` and `lab.synthesis` and nothing else.
+
+MONAI reads the configuration, makes the data set and infers; what decides about voxels is the lab's own: the frozen
+preparation, the arithmetic, and the way back to the T1's own grid. The image is that of `python -m lab synthesize`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from lab.data.cases import PreparedCase
+from lab.data.cohort import BRAIN, TUMOUR
+from lab.data.contract import one_patient
+from lab.data.contract_check import checked_contract
+from lab.data.folders import check_ours, whole_folder
+from lab.data.layouts import Subject, canonical
+from lab.data.likeness import measure
+from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan, write_like
+from lab.data.opened import open_patient
+from lab.data.storage import file_sha256, write_atomically
+from lab.data.strangers import Likeness
+from lab.synthesis.arithmetic import Arithmetic, choose
+from lab.synthesis.enhancement import near
+from lab.synthesis.models import BACKGROUND
+from lab.synthesis.uncertainty import look
+
+WEIGHTS, SETTINGS, CALIBRATION = "weights.safetensors", "network.json", "calibration.json"
+REPORT = "report.json"
+WHAT = "SYNTHETIC image, drawn by a neural network from scans without contrast agent. Research only, not for diagnosis."
+
+
+def known(folder: str) -> dict[str, Any]:
+    """What a bundle's folder `models` says of its network and how images are prepared for it."""
+    return json.loads((Path(folder) / SETTINGS).read_text(encoding="utf-8"))
+
+
+class Weighted(nn.Module):
+    """A network with the bundle's weights on a device: inputs (B, C, X, Y, Z) -> float32 images (B, 1, X, Y, Z)."""
+
+    def __init__(self, network: nn.Module, folder: str, device: torch.device, precision: str = "auto") -> None:
+        """`folder` is the bundle's `models`. Raises ValueError where its weights are not those that were exported."""
+        super().__init__()
+        weights = Path(folder) / WEIGHTS
+        if file_sha256(weights) != known(folder)["weights_sha256"]:
+            raise ValueError(f"{weights}: the weights were changed after the network was logged; export it again")
+        network.load_state_dict(load_file(weights))
+        self.arithmetic: Arithmetic = choose(str(device), precision)
+        self.network = self.arithmetic.place(network.eval())
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The images."""
+        return self.arithmetic.run(self.network, x)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patient:
+    """One patient, prepared."""
+
+    subject: Subject
+    case: PreparedCase
+    inputs: Tensor
+    """(1, C, X, Y, Z) float32 in [-1, 1]."""
+    brain: Tensor
+    """(1, 1, X, Y, Z) bool."""
+    warnings: tuple[str, ...]
+
+
+class Prepare:
+    """Paths of a patient's scans, by sequence in small letters, and `mask` -> `Patient`, as the contract says."""
+
+    def __init__(self, folder: str, brain_mask: str | None = None, strangers: str = "refuse") -> None:
+        """`strangers`: whether scans that are certainly unlike those of training are refused, or only warned of."""
+        self.contract = checked_contract(known(folder))
+        self.brain_mask, self.strangers = brain_mask, strangers
+        measured = Path(folder) / CALIBRATION
+        record = json.loads(measured.read_text(encoding="utf-8")) if measured.is_file() else {}
+        self.likeness = Likeness.read(record["likeness"]) if record.get("likeness") else None
+
+    def __call__(self, data: Mapping[str, Any]) -> Patient:
+        """Raises ValueError where the scans do not fit the network."""
+        paths = {canonical(name): Path(str(path)) for name, path in data.items() if path not in (None, "")}
+        mask = paths.pop("MASK", None)
+        contract = self.contract
+        names = [canonical(name) for name in contract.channels]
+        missing = [f"--{name.lower()}" for name in names if name not in paths]
+        if missing:
+            raise ValueError(f"{', '.join(missing)} missing: the network takes {', '.join(contract.channels)}")
+        subject = one_patient("patient", paths, mask, like=contract)
+        case, warnings = open_patient(subject, contract, self.brain_mask)
+        picked = [case.image[names.index(canonical(name))] for name in contract.inputs]
+        return Patient(
+            subject=subject,
+            case=case,
+            inputs=torch.from_numpy(np.stack(picked).astype(np.float32))[None],
+            brain=torch.from_numpy((case.masks & BRAIN) > 0)[None, None],
+            warnings=(*self._unlike(case, tuple(names)), *warnings),
+        )
+
+    def _unlike(self, case: PreparedCase, names: tuple[str, ...]) -> Sequence[str]:
+        if self.likeness is None:
+            return ("scans that are unlike those of training go unnoticed: the network was not calibrated",)
+        found = self.likeness.judge(measure(case.image, case.masks, names, self.contract.spacing_mm))
+        if found.level == "refused" and self.strangers == "refuse":
+            raise ValueError(f"{'; '.join(found.reasons)} (--strangers warn draws it all the same)")
+        return found.reasons
+
+
+class Synthesise:
+    """The bundle's evaluator: every patient of a data set through the network, and into a folder of files."""
+
+    def __init__(
+        self,
+        dataset: Sequence[Patient],
+        network: Weighted,
+        inferer: Callable[[Tensor, nn.Module], Tensor],
+        postprocessing: Callable[[dict[str, Any]], Any],
+        looks: int = 1,
+    ) -> None:
+        """More than one look (`lab.synthesis.uncertainty.LOOKS`) gives an uncertainty map; the image is the same."""
+        self.dataset, self.network, self.inferer = dataset, network, inferer
+        self.postprocessing, self.looks = postprocessing, looks
+
+    @torch.no_grad()
+    def run(self) -> None:
+        """All patients. Raises ValueError where one does not fit."""
+        device = self.network.arithmetic.device
+        for number in range(len(self.dataset)):
+            patient = self.dataset[number]
+            looked = look([self._drawn], patient.inputs.to(device), patient.brain.to(device), self.looks)
+            spread = None if looked.spread is None else looked.spread[0, 0].cpu().numpy()
+            self.postprocessing({"patient": patient, "image": looked.image[0, 0].cpu().numpy(), "spread": spread})
+
+    def _drawn(self, inputs: Tensor, brain: Tensor) -> Tensor:
+        return torch.where(brain, self.inferer(inputs, self.network), BACKGROUND)
+
+
+class Save:
+    """The image on the T1's grid in the T1's intensities, where it enhances, how uncertain it is, and a report."""
+
+    def __init__(self, folder: str, output_dir: str, about: Mapping[str, Any]) -> None:
+        """`about` is the bundle's metadata. Raises ValueError where `output_dir` holds files of someone else."""
+        self.contract = checked_contract(known(folder))
+        self.place, self.about = Path(output_dir), about
+        check_ours(self.place, REPORT)
+
+    def __call__(self, made: Mapping[str, Any]) -> Path:
+        """`patient`, `image` (X, Y, Z) in [-1, 1] and its `spread` or None -> the folder."""
+        patient, image, spread = made["patient"], made["image"], made["spread"]
+        case = patient.case
+        marked = mask_on_scan(case, self._enhancing(case, image))
+        volumes = {
+            "synthetic_t1gd": (image_on_scan(case, image), f"SYNTHETIC {self.contract.target}"),
+            "enhancement": (marked, "SYNTHETIC mask"),
+        }
+        if spread is not None:
+            volumes["uncertainty"] = (spread_on_scan(case, spread), "SD of SYNTHETIC")
+        warnings = [*self.about["warnings"], *patient.warnings]
+        report = {
+            "what": WHAT,
+            "synthetic": True,
+            "phantom": self.contract.phantom,
+            "warnings": warnings,
+            "enhancement_ml": round(np.count_nonzero(marked) * case.t1.voxel_ml, 4),
+            "model": self.about["model"],
+            "weights_sha256": self.about["weights_sha256"],
+            "inputs": {name: str(path) for name, path in patient.subject.images.items()},
+            "files": [f"{name}.nii.gz" for name in volumes],
+        }
+        source = f"{'PHANTOM-trained: no meaning, ' * self.contract.phantom}{self.about['name']}"
+        with whole_folder(self.place, mark=REPORT) as folder:
+            for name, (volume, about) in volumes.items():
+                note, scan = f"{about}, research only; {source}", patient.subject.images["T1"]
+                write_like(folder / f"{name}.nii.gz", volume, scan, purpose="SYNTHETIC", note=note)
+            write_atomically(folder / REPORT, (json.dumps(report, indent=2) + "\n").encode())
+        print(f"{report['enhancement_ml']:.2f} ml drawn as enhancing; written to {self.place}")
+        print("".join(f"  warning: {warning}\n" for warning in warnings) + WHAT)
+        return self.place
+
+    def _enhancing(self, case: PreparedCase, image: np.ndarray) -> np.ndarray:
+        """By the paper's rule, near the tumour where one is known, else in the brain."""
+        names = [canonical(name) for name in self.contract.channels]
+        brain, tumour = (case.masks & BRAIN) > 0, (case.masks & TUMOUR) > 0
+        gain = image - case.image[names.index("T1")].astype(np.float32)
+        region = near(tumour, brain, self.contract.spacing_mm) if tumour.any() else brain
+        return (gain > float(self.contract.preparation["enhancement_threshold"])) & region
