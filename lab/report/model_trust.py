@@ -49,6 +49,8 @@ def _probability(found: Mapping[str, Any]) -> str:
         f"({found['events']} enhance, by {found['by']})"
     )
     test = found.get("test", {})
+    if found.get("flat"):
+        text += ", whom the drawn level did not tell apart: it is nearly the same for everybody"
     if "auc" not in test:
         return f"{text}; on test scans it could not be judged."
     return (

@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from lab.classify.auc import delong_interval
-from lab.classify.platt import platt
+from lab.classify.platt import FLATTEST, platt
 from lab.data.cases import REFERENCE
 from lab.data.cohort import BRAIN, Cohort
 from lab.data.likeness import measure
@@ -192,6 +192,8 @@ def probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]
         return {**counts, "missing": f"all {own} validation scans {'enhance' if events else 'do not enhance'}"}
     line = platt(np.array(labels["val"]), np.array(scores["val"]))
     found: dict[str, Any] = {"slope": line.slope, "intercept": line.intercept, **counts, "prevalence": events / own}
+    spread = float(np.std(scores["val"])) or 1.0
+    found["flat"] = bool(line.slope * spread < 1.01 * FLATTEST)  # the drawn level did not rank them the right way
     truth, values = np.array(labels["test"]), line.probabilities(np.array(scores["test"]))
     if truth.size:
         found["test"] = {

@@ -31,14 +31,22 @@ class Trust:
 
     @property
     def doubt(self) -> str:
-        """What is to be said beside a probability that did no better than guessing on test patients, else ""."""
-        test = self.probability.get("test", {})
-        if not test.get("auc_low", 1.0) <= 0.5:
+        """What is to be said beside a probability that is not known to be better than guessing, else ""."""
+        known, test = self.probability, self.probability.get("test", {})
+        if "slope" not in known:
             return ""
-        return (
-            "the probability that the tumour enhances is not told apart from guessing: on "
-            f"{test['n']} test scans its AUC is {test['auc']:.2f} ({test['auc_low']:.2f} to {test['auc_high']:.2f})"
-        )
+        what = "the probability that the tumour enhances"
+        if known.get("flat"):
+            return (
+                f"{what} is nearly the same for everybody: by how much was drawn, the {known['patients']} validation "
+                "scans were not told apart"
+            )
+        if "auc" not in test:
+            return f"{what} could not be judged: among the test scans fewer than two enhance, or fewer than two do not"
+        if test["auc_low"] > 0.5:
+            return ""
+        span = f"{test['auc']:.2f} ({test['auc_low']:.2f} to {test['auc_high']:.2f})"
+        return f"{what} is not told apart from guessing: on {test['n']} test scans its AUC is {span}"
 
     def probability_of(self, level: float) -> float | None:
         """That a tumour enhances of which this level is drawn; None where that is not known."""

@@ -32,11 +32,12 @@ def record(*weights: str, patients: int = 20, **changes) -> dict:
         for looks in (1, 4)
         for level in (0.5, 0.9)
     ]
+    test = {"n": 8, "auc": 0.9, "auc_low": 0.7, "auc_high": 1.0}
     known = {
         "weights_sha256": list(weights),
         "intervals": {"1": intervals, "4": intervals},
         "coverage": rows,
-        "probability": {"slope": 4.0, "intercept": -2.0},
+        "probability": {"slope": 4.0, "intercept": -2.0, "patients": 20, "flat": False, "test": test},
         "likeness": None,
     }
     return known | changes
@@ -72,6 +73,23 @@ def test_other_looks_have_no_intervals():
 def test_few_patients_promise_nothing():
     found = trust(networks("a", calibrations=(record("a", patients=2),)), 4)
     assert any("2 validation patients, too few to promise that 90%" in warning for warning in found.warnings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({}, ""),
+        ({"flat": True}, "nearly the same for everybody: by how much was drawn, the 20 validation scans"),
+        ({"test": {"n": 8}}, "could not be judged"),
+        ({"test": {"n": 8, "auc": 0.6, "auc_low": 0.3, "auc_high": 0.8}}, "guessing: on 8 test scans its AUC is 0.60"),
+    ],
+)
+def test_a_probability_that_is_worth_little_is_doubted(changes, said):
+    own = record("a")
+    own["probability"] |= changes
+    doubt = trust(networks("a", calibrations=(own,)), 4).doubt
+    assert said in doubt
+    assert bool(said) == bool(doubt)
 
 
 def test_without_a_class_there_is_no_probability():
