@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file
+from scipy.special import expit
 from torch import Tensor, nn
 
 from lab.data.cases import PreparedCase
@@ -29,7 +30,8 @@ from lab.data.opened import open_patient
 from lab.data.storage import file_sha256, write_atomically
 from lab.data.strangers import Likeness
 from lab.synthesis.arithmetic import Arithmetic, choose
-from lab.synthesis.enhancement import near
+from lab.synthesis.conformal import LEVEL, Intervals
+from lab.synthesis.enhancement import enhancement_level, near
 from lab.synthesis.models import BACKGROUND
 from lab.synthesis.uncertainty import look
 
@@ -41,6 +43,12 @@ WHAT = "SYNTHETIC image, drawn by a neural network from scans without contrast a
 def known(folder: str) -> dict[str, Any]:
     """What a bundle's folder `models` says of its network and how images are prepared for it."""
     return json.loads((Path(folder) / SETTINGS).read_text(encoding="utf-8"))
+
+
+def calibrated(folder: str) -> dict[str, Any]:
+    """What was measured of the network on its own patients; empty where nothing was."""
+    file = Path(folder) / CALIBRATION
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
 
 
 class Weighted(nn.Module):
@@ -81,8 +89,7 @@ class Prepare:
         """`strangers`: whether scans that are certainly unlike those of training are refused, or only warned of."""
         self.contract = checked_contract(known(folder))
         self.brain_mask, self.strangers = brain_mask, strangers
-        measured = Path(folder) / CALIBRATION
-        record = json.loads(measured.read_text(encoding="utf-8")) if measured.is_file() else {}
+        record = calibrated(folder)
         self.likeness = Likeness.read(record["likeness"]) if record.get("likeness") else None
 
     def __call__(self, data: Mapping[str, Any]) -> Patient:
@@ -137,23 +144,24 @@ class Synthesise:
             patient = self.dataset[number]
             looked = look([self._drawn], patient.inputs.to(device), patient.brain.to(device), self.looks)
             spread = None if looked.spread is None else looked.spread[0, 0].cpu().numpy()
-            self.postprocessing({"patient": patient, "image": looked.image[0, 0].cpu().numpy(), "spread": spread})
+            image = looked.image[0, 0].cpu().numpy()
+            self.postprocessing({"patient": patient, "image": image, "spread": spread, "looks": self.looks})
 
     def _drawn(self, inputs: Tensor, brain: Tensor) -> Tensor:
         return torch.where(brain, self.inferer(inputs, self.network), BACKGROUND)
 
 
 class Save:
-    """The image on the T1's grid in the T1's intensities, where it enhances, how uncertain it is, and a report."""
+    """The image on the T1's grid in the T1's intensities, where it enhances, how sure it is, and a report."""
 
     def __init__(self, folder: str, output_dir: str, about: Mapping[str, Any]) -> None:
         """`about` is the bundle's metadata. Raises ValueError where `output_dir` holds files of someone else."""
-        self.contract = checked_contract(known(folder))
+        self.contract, self.calibration = checked_contract(known(folder)), calibrated(folder)
         self.place, self.about = Path(output_dir), about
         check_ours(self.place, REPORT)
 
     def __call__(self, made: Mapping[str, Any]) -> Path:
-        """`patient`, `image` (X, Y, Z) in [-1, 1] and its `spread` or None -> the folder."""
+        """`patient`, `image` (X, Y, Z) in [-1, 1], its `spread` or None and the number of `looks` -> the folder."""
         patient, image, spread = made["patient"], made["image"], made["spread"]
         case = patient.case
         marked = mask_on_scan(case, self._enhancing(case, image))
@@ -163,6 +171,9 @@ class Save:
         }
         if spread is not None:
             volumes["uncertainty"] = (spread_on_scan(case, spread), "SD of SYNTHETIC")
+        widths, probability = self._trusted(case, image, spread, made["looks"])
+        if widths is not None:
+            volumes[f"interval_{100 * LEVEL:.0f}"] = (spread_on_scan(case, widths), "half of interval of SYNTHETIC")
         warnings = [*self.about["warnings"], *patient.warnings]
         report = {
             "what": WHAT,
@@ -170,6 +181,7 @@ class Save:
             "phantom": self.contract.phantom,
             "warnings": warnings,
             "enhancement_ml": round(np.count_nonzero(marked) * case.t1.voxel_ml, 4),
+            "probability": probability,
             "model": self.about["model"],
             "weights_sha256": self.about["weights_sha256"],
             "inputs": {name: str(path) for name, path in patient.subject.images.items()},
@@ -184,6 +196,22 @@ class Save:
         print(f"{report['enhancement_ml']:.2f} ml drawn as enhancing; written to {self.place}")
         print("".join(f"  warning: {warning}\n" for warning in warnings) + WHAT)
         return self.place
+
+    def _trusted(
+        self, case: PreparedCase, image: np.ndarray, spread: np.ndarray | None, looks: int
+    ) -> tuple[np.ndarray | None, float | None]:
+        """Half of each voxel's interval and the probability that a known tumour enhances, where calibrated."""
+        intervals = self.calibration.get("intervals", {}).get(str(looks))
+        brain, tumour = (case.masks & BRAIN) > 0, (case.masks & TUMOUR) > 0
+        region = near(tumour, brain, self.contract.spacing_mm)
+        widths = None if intervals is None else Intervals.read(intervals).half_width(spread, region) * brain
+        line = self.calibration.get("probability", {})
+        if "slope" not in line or not region.any():
+            return widths, None
+        names = [canonical(name) for name in self.contract.channels]
+        gains = (image - case.image[names.index("T1")].astype(np.float32))[region]
+        level = enhancement_level(gains, self.contract.spacing_mm, float(self.contract.preparation["enhancing_ml"]))
+        return widths, round(float(expit(line["intercept"] + line["slope"] * level)), 4)
 
     def _enhancing(self, case: PreparedCase, image: np.ndarray) -> np.ndarray:
         """By the paper's rule, near the tumour where one is known, else in the brain."""

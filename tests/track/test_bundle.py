@@ -20,6 +20,7 @@ from patients import KNOWN, SEQUENCES, logged, named, stored
 from lab.__main__ import main
 from lab.track.bundle import MARK, export_bundle
 from lab.track.bundle_run import Prepare
+from lab.track.package import attach_calibration, load_package
 from lab.track.synthesis_case import How
 from lab.track.synthesize import synthesize
 
@@ -67,7 +68,7 @@ def elsewhere(tmp_path_factory) -> dict[str, str]:
     return {**kept, "PYTHONPATH": str(site), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
-def workflow(bundle: Path, **settings: str) -> ConfigWorkflow:
+def workflow(bundle: Path, **settings: str | int) -> ConfigWorkflow:
     """The bundle opened by MONAI in this process."""
     configs = bundle / "configs"
     opened = ConfigWorkflow(
@@ -181,6 +182,30 @@ def test_monai_runs_patches_as_synthesize_does(scans, tmp_path):
     ours = nib.load(drawn(uri, scans, tmp_path / "ours") / "synthetic_t1gd.nii.gz")
     np.testing.assert_array_equal(np.asarray(made.dataobj), np.asarray(ours.dataobj))
     np.testing.assert_array_equal(made.affine, ours.affine)
+
+
+def test_its_calibration_goes_with_it(scans, tmp_path):
+    """Intervals and the probability are those of `python -m lab synthesize`."""
+    uri = logged("bundled-calibrated")
+    factors = {"brain": {"0.9": 2.0}, "tumour": {"0.9": 3.0}}
+    record = {
+        "weights_sha256": [load_package(uri).weights_sha256],
+        "intervals": {"2": {"floor": 0.02, "factors": factors, "patients": 12}},
+        "coverage": [],
+        "probability": {"slope": 2.0, "intercept": -0.5, "patients": 12, "events": 6, "by": "expert label"},
+        "likeness": None,
+    }
+    attach_calibration(uri, record)
+    export_bundle(uri, tmp_path / "one")
+    images = {name.lower(): str(scans / f"{name}.nii.gz") for name in (*SEQUENCES, "mask")}
+    workflow(tmp_path / "one", **images, output_dir=str(tmp_path / "out"), looks=2).run()
+    expected = drawn(uri, scans, tmp_path / "ours", looks=2)
+    made, ours = (nib.load(place / "interval_90.nii.gz") for place in (tmp_path / "out", expected))
+    np.testing.assert_array_equal(np.asarray(made.dataobj), np.asarray(ours.dataobj))
+    assert np.asarray(made.dataobj).max() > 0
+    report, own = (json.loads((place / "report.json").read_text()) for place in (tmp_path / "out", expected))
+    assert report["probability"] == own["enhancement"]["probability"]
+    assert 0 < report["probability"] < 1
 
 
 def test_monai_finds_the_network_as_described(bundle):
