@@ -37,6 +37,10 @@ LICENCE = (
     "The code is under the Apache License 2.0. The weights were made from the data named above, whose terms of use go "
     "on to hold for them: read these before passing the model on."
 )
+LEAST_NEEDED = ("Versions", "Licence", "How to load it", "Out of scope", "Training data", "Intended use", "Gate")
+"""Sections that a short card goes without, the first ones first."""
+ALWAYS = ("| patients |", "| --- |", "| all patients |")
+"""Rows of the table of figures that stay."""
 LOADING = {
     "network": (
         "python -m lab synthesize --model {uri} --t1 T1.nii.gz --t2 T2.nii.gz --flair FLAIR.nii.gz --out DIR",
@@ -110,12 +114,28 @@ def model_card(card: ModelCard) -> str:
 
 
 def shortened(text: str, length: int, rest: str) -> str:
-    """The text where it fits, else its first whole paragraphs and where the `rest` is."""
+    """The text where it fits; else without groups of patients, then without the least needed sections, then cut.
+
+    What is gone is said, and where the `rest` is.
+    """
     if len(text) <= length:
         return text
-    ending = f"\n\n*Shortened; the whole card: {rest}.*\n"
-    kept = text[: length - len(ending)]
-    return kept[: kept.rfind("\n\n")] + ending
+    head, *sections = text.strip().split("\n\n## ")
+    kept = {section.partition("\n")[0]: section for section in sections}
+    gone = ["figures by group"] if "Evaluation" in kept else []
+    if gone:
+        rows = kept["Evaluation"].split("\n")
+        own = [row for row in rows if not row.startswith("|") or row.startswith(ALWAYS)]
+        kept["Evaluation"] = "\n".join(own)
+    for name in ("", *LEAST_NEEDED):
+        if kept.pop(name, None) is not None:
+            gone.append(f'"{name}"')
+        ending = f"\n\n*Shortened, without {', '.join(gone) or 'its end'}; the whole card: {rest}.*\n"
+        short = "\n\n## ".join([head, *kept.values()]) + ending
+        if len(short) <= length:
+            return short
+    short = short[: length - len(ending)]
+    return short[: short.rfind("\n\n")] + ending
 
 
 def listed(words: Sequence[str]) -> str:

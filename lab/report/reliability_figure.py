@@ -32,7 +32,7 @@ def reliability_figure(summary: pd.DataFrame, *, looks: int, phantom: bool, leve
         raise ValueError(f"no coverage was measured for {plural(looks, 'look')}")
     figure = new_figure(9.6, 5.6)
     axes, beside = figure.subplots(1, 2, width_ratios=(3.2, 1.25))
-    lowest = float(np.nanmin([table["value"].min(), table["level"].min()]))
+    lowest = float(np.nanmin(table[["value", "low", "level"]].to_numpy(float)))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
     shown = [region for region in REGIONS if (table["region"] == region).any()]
     for place, region in enumerate(shown):

@@ -52,6 +52,7 @@ class Synthesize:
         one = {name: path for name, path in (("T1", self.t1), ("T2", self.t2), ("FLAIR", self.flair)) if path}
         if (self.data is None) == (not one) or (self.data is not None and self.mask is not None):
             raise ValueError("name either --data, or the images of one patient: --t1 --t2 --flair, and --mask if known")
+        from lab.report.tables import plural
         from lab.track.store import clear_errors
         from lab.track.synthesis_case import How
         from lab.track.synthesis_folder import WHAT
@@ -73,5 +74,5 @@ class Synthesize:
             else:
                 done = synthesize_folder(self.model, self.data, out=self.out, layout=self.layout, how=how)
                 left = f", {len(done.left_out)} left out ({self.out / 'left_out.csv'})" if done.left_out else ""
-                print(f"{len(done.reports)} patients synthesised{left}")
+                print(f"{plural(len(done.reports), 'patient')} synthesised{left}")
         print(f"Written to {self.out}\n{WHAT}")
