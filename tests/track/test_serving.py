@@ -37,7 +37,7 @@ ALL = (*SEQUENCES, "mask")
 
 @pytest.fixture(scope="module")
 def uri() -> str:
-    return named(logged("served"), "sct1")
+    return named(logged("served"), "sct1-served")
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def test_paths_give_the_files_of_synthesize(service, allowed, drawn):
     assert answer["enhancement_ml"] == report["enhancement"]["ml"]
     assert "SYNTHETIC" in answer["what"]
     assert "not for diagnosis" in answer["what"]
-    assert answer["model"]["name"] == "sct1"
+    assert answer["model"]["name"] == "sct1-served"
     assert answer["model"]["version"] == "1"
     assert len(answer["model"]["run_id"]) == 32
     for same in ("enhancement", "measured", "contract"):
