@@ -1,6 +1,6 @@
 """How long does a new patient take at the paper's size, from files to files, against MONAI's sliding window?
 
-    python bench/synthesize.py [--model 1] [--width 64] [--looks 4] [--precision auto] [--repeats 3]
+    python bench/synthesize.py [--model 1] [--width 64] [--looks 2] [--precision auto] [--repeats 3]
 
 The patient is a phantom at 1 mm, the grid 160 x 192 x 160, the weights are drawn by chance: none of this changes the
 time. First the network alone: the whole volume at once, as `python -m lab synthesize` does where memory allows, against
@@ -67,7 +67,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=int, default=1)
     parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--looks", type=int, default=4)
+    parser.add_argument("--looks", type=int, default=2)
     parser.add_argument("--precision", default="auto")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--alone", action="store_true", help="leave the comparison with MONAI out")

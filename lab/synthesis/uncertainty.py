@@ -8,8 +8,8 @@ image is unstable, not how wrong it is: what all looks share is not seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -40,6 +40,8 @@ LOOKS = (
     Look(mirrored=True, shift=(-2, 2, 2)),
 )
 """In the order in which they are taken; the first is the plain one."""
+USUAL = 2
+"""Looks that are taken unless others are asked for: the paper's largest network then takes 75 s on 2 cores."""
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """Inputs (1, C, X, Y, Z) and brain (1, 1, X, Y, Z) -> image (1, 1, X, Y, Z)."""
@@ -52,10 +54,14 @@ class Looked:
     image: Tensor
     spread: Tensor | None
     """Standard deviation over looks and networks; None of a single look."""
+    earlier: dict[int, Tensor | None] = field(default_factory=dict)
+    """The spread after fewer looks, where that was asked for."""
 
 
-def look(networks: Sequence[Network], inputs: Tensor, brain: Tensor, looks: int = 4) -> Looked:
-    """The image and its spread over the first `looks` of `LOOKS` by each network.
+def look(
+    networks: Sequence[Network], inputs: Tensor, brain: Tensor, looks: int = USUAL, *, at: Collection[int] = ()
+) -> Looked:
+    """The image and its spread over the first `looks` of `LOOKS` by each network, and that after fewer of them, `at`.
 
     Only sums are kept, so that memory does not grow with the number of looks. Raises ValueError for a number of looks
     that there are not.
@@ -63,20 +69,26 @@ def look(networks: Sequence[Network], inputs: Tensor, brain: Tensor, looks: int 
     if not 1 <= looks <= len(LOOKS):
         raise ValueError(f"--looks {looks}: from 1 to {len(LOOKS)} are possible")
     image = torch.zeros_like(inputs[:, :1])
-    offset, total, squares = torch.zeros_like(image), torch.zeros_like(image), torch.zeros_like(image)
+    offset = torch.zeros_like(image)
+    sums = {count: (torch.zeros_like(image), torch.zeros_like(image)) for count in sorted({looks, *at})}
     for number, network in enumerate(networks):
         plain = network(inputs, brain).to(image.device)
         image += plain / len(networks)
         if number == 0:
             offset = plain  # sums of small differences: nothing is lost to rounding
-        for one in LOOKS[:looks]:
+        for place, one in enumerate(LOOKS[:looks]):
             seen = plain if one == Look() else _taken(network, one, inputs, brain, plain)
-            total += seen - offset
-            squares += (seen - offset) ** 2
-    count = len(networks) * looks
-    if count == 1:
-        return Looked(image, None)
-    return Looked(image, ((squares - total**2 / count).clamp(min=0) / (count - 1)).sqrt())
+            for count, (total, squares) in sums.items():
+                if place < count:
+                    total += seen - offset
+                    squares += (seen - offset) ** 2
+    spreads = {count: _deviation(*parts, len(networks) * count) for count, parts in sums.items()}
+    return Looked(image, spreads.pop(looks), spreads)
+
+
+def _deviation(total: Tensor, squares: Tensor, count: int) -> Tensor | None:
+    """Standard deviation of `count` values by their sum and squares; None of one."""
+    return None if count == 1 else ((squares - total**2 / count).clamp(min=0) / (count - 1)).sqrt()
 
 
 def _taken(network: Network, one: Look, inputs: Tensor, brain: Tensor, plain: Tensor) -> Tensor:

@@ -38,11 +38,12 @@ from lab.synthesis.conformal import (
 )
 from lab.synthesis.enhancement import enhancement_level, near
 from lab.synthesis.interval_coverage import Held, coverage_summary, coverage_table
+from lab.synthesis.uncertainty import USUAL
 from lab.track.synthesis_case import drawn
 from lab.track.synthesis_models import Networks
 
-SINGLE = 1
-"""Looks of a patient of whom there is no spread: intervals are then equally wide everywhere."""
+MOST = 4
+"""Looks for which intervals are made, besides one and the usual number."""
 FLOOR_CASES, LIKENESS_CASES, FAULT_CASES = 5, 300, 10
 """So many training cases at most say what a usual spread is, and how scans look; faults are planted in so many."""
 LEAST_FLOOR = 1e-3
@@ -68,7 +69,8 @@ class Seen:
     case_id: str
     patient_id: str
     image: np.ndarray
-    spread: np.ndarray | None
+    spreads: dict[int, np.ndarray | None]
+    """Number of looks -> spread; None of a single look by a single network."""
     truth: np.ndarray
     t1: np.ndarray
     flags: np.ndarray
@@ -80,32 +82,34 @@ def calibrate(
     parts: Mapping[str, Sequence[str]],
     arithmetic: Arithmetic,
     *,
-    looks: int = 4,
+    looks: int = MOST,
     seed: int = 0,
 ) -> Calibrated:
     """Measure networks on the cases of a cohort, `parts` being case ids of `train`, `val` and `test` (may be empty).
 
+    Intervals are made for one look, the usual number of them and `looks`.
     Raises ValueError where the cohort is not prepared as the networks ask for, or without validation cases.
     """
     check_fits(networks, cohort)
-    floor = usual_spread(networks, cohort, parts["train"], arithmetic, looks)
-    val: dict[int, list[Curve]] = {SINGLE: [], looks: []}
-    test: dict[int, list[Held]] = {SINGLE: [], looks: []}
+    counts = sorted({1, USUAL, looks})
+    floors = usual_spreads(networks, cohort, parts["train"], arithmetic, counts)
+    val: dict[int, list[Curve]] = {count: [] for count in counts}
+    test: dict[int, list[Held]] = {count: [] for count in counts}
     levels: dict[str, list[tuple[str, float]]] = {"val": [], "test": []}
     for part in ("val", "test"):
-        for seen in drawn_cases(networks, cohort, parts[part], arithmetic, looks):
+        for seen in drawn_cases(networks, cohort, parts[part], arithmetic, counts):
             regions = regions_of(seen.flags, cohort.spacing_mm)
-            for count, spread in {SINGLE: None, looks: seen.spread}.items():
-                own = floor if spread is not None else 1.0
-                curve = curve_of(seen.patient_id, ratios(seen.image, seen.truth, spread, own), regions)
+            for count, spread in seen.spreads.items():
+                needed = ratios(seen.image, seen.truth, spread, floors[count])
+                curve = curve_of(seen.patient_id, needed, regions)
                 if part == "val":
                     val[count].append(curve)
                 else:
-                    scale = scale_of(spread, own, seen.image.shape)
+                    scale = scale_of(spread, floors[count], seen.image.shape)
                     means = {name: float(scale[inside].mean()) for name, inside in regions.items() if inside.any()}
                     test[count].append(Held(case_id=seen.case_id, curve=curve, scales=means))
             levels[part].append((seen.case_id, level_of(seen, networks, cohort.spacing_mm)))
-    intervals = {count: fit_intervals(curves, floor if count > 1 else 1.0) for count, curves in val.items()}
+    intervals = {count: fit_intervals(curves, floors[count]) for count, curves in val.items()}
     coverage = coverage_table(test, intervals)
     likeness, strangers = likeness_of(networks, cohort, parts, seed)
     return Calibrated(
@@ -135,21 +139,24 @@ def check_fits(networks: Networks, cohort: Cohort) -> None:
         raise ValueError(f"{cohort.path}: was prepared otherwise than the model asks for ({what})")
 
 
-def usual_spread(networks: Networks, cohort: Cohort, cases: Sequence[str], arithmetic: Arithmetic, looks: int) -> float:
-    """Median spread over the brains of a few training cases: fitted on others than those that the intervals are."""
-    chosen = evenly(cases, FLOOR_CASES)
-    found = [
-        float(np.median(seen.spread[(seen.flags & BRAIN) > 0]))
-        for seen in drawn_cases(networks, cohort, chosen, arithmetic, looks)
-        if seen.spread is not None
-    ]
-    return max(float(np.median(found)) if found else LEAST_FLOOR, LEAST_FLOOR)
+def usual_spreads(
+    networks: Networks, cohort: Cohort, cases: Sequence[str], arithmetic: Arithmetic, counts: Sequence[int]
+) -> dict[int, float]:
+    """Number of looks -> median spread over the brains of a few training cases, whom intervals are not fitted on.
+
+    1 where there is no spread: intervals are then equally wide everywhere.
+    """
+    found: dict[int, list[float]] = {count: [] for count in counts}
+    for seen in drawn_cases(networks, cohort, evenly(cases, FLOOR_CASES), arithmetic, counts):
+        for count, spread in seen.spreads.items():
+            found[count].append(1.0 if spread is None else float(np.median(spread[(seen.flags & BRAIN) > 0])))
+    return {count: max(float(np.median(values or [1.0])), LEAST_FLOOR) for count, values in found.items()}
 
 
 def drawn_cases(
-    networks: Networks, cohort: Cohort, cases: Sequence[str], arithmetic: Arithmetic, looks: int
+    networks: Networks, cohort: Cohort, cases: Sequence[str], arithmetic: Arithmetic, counts: Sequence[int]
 ) -> Iterator[Seen]:
-    """Cases of the cohort, one after the other, as `python -m lab synthesize` would draw them."""
+    """Cases of the cohort, one after the other, as `python -m lab synthesize` would draw them with so many looks."""
     contract = networks.contract
     channels = [cohort.channel(name) for name in contract.channels]
     for case_id in cases:
@@ -157,12 +164,15 @@ def drawn_cases(
         flags = np.array(mask)
         inputs = np.stack([image[channel] for channel in channels])
         with torch.no_grad():
-            looked, _, _ = drawn(inputs, flags, networks, arithmetic, looks=looks)
+            looked, _, _ = drawn(inputs, flags, networks, arithmetic, looks=max(counts), at=counts)
+        spreads = {**looked.earlier, max(counts): looked.spread}
         yield Seen(
             case_id=case_id,
             patient_id=str(cohort.index.loc[case_id, "patient_id"]),
             image=looked.image[0, 0].cpu().numpy(),
-            spread=None if looked.spread is None else looked.spread[0, 0].cpu().numpy(),
+            spreads={
+                count: None if spread is None else spread[0, 0].cpu().numpy() for count, spread in spreads.items()
+            },
             truth=np.asarray(image[cohort.channel(contract.target)], np.float32),
             t1=np.asarray(image[cohort.channel(REFERENCE)], np.float32),
             flags=flags,

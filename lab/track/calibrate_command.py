@@ -18,7 +18,7 @@ class Calibrate:
     cohort: Path | None = None
     """The prepared cohort, where it is not any more where the study found it."""
     looks: int = 4
-    """Looks at each patient, as `python -m lab synthesize` will take (1 is always measured too)."""
+    """Looks at each patient that intervals are made for, besides 1 and 2."""
     out: Path | None = None
     """File for the calibration of an ensemble; a single network takes its own with it."""
     device: str = "auto"

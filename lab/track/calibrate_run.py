@@ -17,8 +17,9 @@ from lab.report.figures import save
 from lab.report.reliability_figure import reliability_figure
 from lab.synthesis.arithmetic import Arithmetic, choose
 from lab.synthesis.conformal import LEVEL
+from lab.synthesis.uncertainty import USUAL
 from lab.track import runs
-from lab.track.calibrate import Calibrated, calibrate
+from lab.track.calibrate import MOST, Calibrated, calibrate
 from lab.track.package import attach_calibration
 from lab.track.registry import NETWORK, kind_of, run_with_model
 from lab.track.seal import seal_versions
@@ -39,10 +40,11 @@ class Measured:
     calibrated: Calibrated
     phantom: bool
     looks: int
+    """The most that intervals were made for."""
 
 
 def calibrate_models(
-    uris: Sequence[str], arithmetic: Arithmetic, *, cohort: Path | None = None, looks: int = 4
+    uris: Sequence[str], arithmetic: Arithmetic, *, cohort: Path | None = None, looks: int = MOST
 ) -> Measured:
     """Measure a network, or those of an ensemble together, on the patients of their runs' splits.
 
@@ -85,7 +87,7 @@ def calibrate_before_promotion(run: str, say: Callable[[str], None] = print) -> 
 
 
 def calibrate_study_run(
-    run: Run, cohort: Cohort, parts: Mapping[str, Sequence[str]], arithmetic: Arithmetic, *, looks: int = 4
+    run: Run, cohort: Cohort, parts: Mapping[str, Sequence[str]], arithmetic: Arithmetic, *, looks: int = MOST
 ) -> pd.DataFrame:
     """The network of a run that has just been tested, unless it is measured already; returns its coverage table."""
     if run.data.tags.get(DONE) != str(looks):
@@ -109,7 +111,7 @@ def keep(run: Run, measured: Measured) -> None:
     figures = {
         f"coverage/{row['region']}": float(row["value"])
         for row in found.record["coverage"]
-        if row["looks"] == measured.looks and row["level"] == LEVEL and row["value"] is not None
+        if row["looks"] == USUAL and row["level"] == LEVEL and row["value"] is not None
     }
     if figures and not runs.logged_steps(run_id, next(iter(figures))):
         runs.log_metrics(run_id, figures)
@@ -118,7 +120,7 @@ def keep(run: Run, measured: Measured) -> None:
 
 def draw(run_id: str, summary: pd.DataFrame, measured: Measured) -> None:
     """The reliability plot, as an artifact."""
-    figure = reliability_figure(summary, looks=measured.looks, phantom=measured.phantom)
+    figure = reliability_figure(summary, looks=USUAL, phantom=measured.phantom)
     runs.log_file(run_id, PICTURE, lambda path: save(figure, path))
 
 
@@ -127,7 +129,7 @@ def write(measured: Measured, file: Path) -> None:
     write_atomically(file, (json.dumps(measured.calibrated.record, indent=2) + "\n").encode())
     summary = pd.DataFrame(measured.calibrated.record["coverage"])
     if not summary.empty:
-        save(reliability_figure(summary, looks=measured.looks, phantom=measured.phantom), file.with_suffix(".png"))
+        save(reliability_figure(summary, looks=USUAL, phantom=measured.phantom), file.with_suffix(".png"))
 
 
 def common_parts(splits: Sequence[pd.DataFrame]) -> dict[str, list[str]]:
@@ -169,7 +171,7 @@ def summary_lines(measured: Measured) -> list[str]:
     counts = record["patients"]
     lines = [f"Fitted on {counts['val']} validation patients, tried on {counts['test']} test patients"]
     for row in record["coverage"]:
-        if row["looks"] == measured.looks and row["level"] == LEVEL:
+        if row["looks"] == USUAL and row["level"] == LEVEL:
             low, high = row["low"], row["high"]
             span = "" if low is None else f" ({low:.0%} to {high:.0%})"
             lines.append(f"  {LEVEL:.0%} intervals hold {row['value']:.0%}{span} of the voxels: {row['region']}")

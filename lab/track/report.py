@@ -38,6 +38,7 @@ from lab.report.stats import paired_tests
 from lab.report.tables import PaperTable, as_csv, as_markdown, is_rival, paper_table, plural, summarise
 from lab.synthesis.conformal import LEVEL
 from lab.synthesis.interval_coverage import coverage_summary
+from lab.synthesis.uncertainty import USUAL
 from lab.track import runs
 from lab.track.record import SLICES, Record, read_record
 from lab.track.searched import shown_settings
@@ -187,9 +188,15 @@ def number_figures(
     drawn["cost"] = ("Cost against quality", cost)
     if not record.tables["coverage"].empty:
         summary = pd.DataFrame(coverage_summary(record.tables["coverage"]))
-        figure = reliability_figure(summary, looks=int(summary["looks"].max()), phantom=phantom)
+        figure = reliability_figure(summary, looks=shown_looks(summary), phantom=phantom)
         drawn["reliability"] = (f"Voxel intervals of {record.names[str(best)]}, test patients", figure)
     return drawn
+
+
+def shown_looks(table: pd.DataFrame) -> int:
+    """For how many looks intervals are shown: the usual number, where it was measured."""
+    measured = set(table["looks"])
+    return USUAL if USUAL in measured else int(max(measured))
 
 
 def about_intervals(record: Record) -> list[str]:
@@ -197,7 +204,7 @@ def about_intervals(record: Record) -> list[str]:
     table = record.tables["coverage"]
     if table.empty:
         return []
-    table = table[(table["looks"] == table["looks"].max()) & np.isclose(table["level"], LEVEL)]
+    table = table[(table["looks"] == shown_looks(table)) & np.isclose(table["level"], LEVEL)]
     found = {row["region"]: row for row in coverage_summary(table)}
     text = f"The {LEVEL:.0%} voxel intervals of {record.names[str(record.facts['best'])]} hold "
     text += f"{found['everywhere']['value']:.0%} of the brain's voxels"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,7 +23,7 @@ from lab.synthesis.arithmetic import Arithmetic
 from lab.synthesis.enhancement import TOLERANCE_MM, enhancement_level, near
 from lab.synthesis.tiles import Way, choose_way, run
 from lab.synthesis.train import NO_MEMORY
-from lab.synthesis.uncertainty import Looked, look
+from lab.synthesis.uncertainty import USUAL, Looked, look
 from lab.track.synthesis_models import PHANTOM_WARNING, Networks
 from lab.track.trust import Trust, trust
 
@@ -32,7 +32,7 @@ from lab.track.trust import Trust, trust
 class How:
     """How patients are synthesised; none of it changes what the model expects of an image."""
 
-    looks: int = 4
+    looks: int = USUAL
     """Test-time looks at each patient: plain, mirrored, moved by a voxel ...; 1 gives no uncertainty."""
     tile: int | None = None
     """Edge of tiles in voxels; by default the whole volume, and tiles only where memory is short."""
@@ -167,10 +167,11 @@ def drawn(
     *,
     looks: int,
     tile: int | None = None,
+    at: Collection[int] = (),
 ) -> tuple[Looked, list[Way], float | None]:
     """Image and spread on the prepared grid, how each network went through it, and the largest SD between tiles.
 
-    `image` (C, X, Y, Z) has the channels of `Contract.channels`, `masks` (X, Y, Z) are bit flags.
+    `image` (C, X, Y, Z) has the channels of `Contract.channels`, `masks` (X, Y, Z) are bit flags; `at` is as in `look`.
     """
     contract = networks.contract
     names = [canonical(name) for name in contract.channels]
@@ -192,7 +193,7 @@ def drawn(
         return network_of
 
     try:
-        looked = look([through(*pair) for pair in zip(networks.networks, ways)], inputs, brain, looks)
+        looked = look([through(*pair) for pair in zip(networks.networks, ways)], inputs, brain, looks, at=at)
     except (MemoryError, RuntimeError) as error:
         text = str(error) or "no memory"
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in text for said in NO_MEMORY):

@@ -76,7 +76,7 @@ def trust(networks: Networks, looks: int, file: Path | None = None) -> Trust:
     intervals = Intervals.read(known[str(looks)]) if str(looks) in known else None
     warnings = []
     if intervals is None:
-        warnings.append(f"no intervals: they were made for {' and '.join(known)} looks, not for {looks}")
+        warnings.append(f"no intervals: they were made for {', '.join(known)} looks, not for {looks}")
     elif not intervals.guaranteed:
         warnings.append(
             f"intervals rest on {intervals.patients} validation patients, too few to promise that {LEVEL:.0%} of the "

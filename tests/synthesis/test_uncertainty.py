@@ -86,3 +86,19 @@ def test_moved():
     torch.testing.assert_close(there[:, :, 2:, :-1], X[:, :, :-2, 1:])
     assert (there[:, :, :2] == -5).all()
     assert (there[:, :, :, -1:] == -5).all()
+
+
+def test_the_spread_after_fewer_looks_comes_along():
+    """What `look` gives with fewer of them, without looking again."""
+    inputs, brain = torch.rand(1, 2, 8, 8, 8), torch.ones(1, 1, 8, 8, 8, dtype=torch.bool)
+    ramp = torch.linspace(0, 1, 8)[:, None, None]
+    networks = [lambda image, mask, k=k: image[:, :1] * ramp * k for k in (1.0, 1.5)]
+    for some in (networks[:1], networks):
+        whole = look(some, inputs, brain, 4, at=(1, 2, 4))
+        assert set(whole.earlier) == {1, 2}
+        for count, spread in whole.earlier.items():
+            alone = look(some, inputs, brain, count).spread
+            assert (spread is None) == (alone is None) == (count == 1 and len(some) == 1)
+            if spread is not None and alone is not None:
+                torch.testing.assert_close(spread, alone)
+        torch.testing.assert_close(whole.spread, look(some, inputs, brain, 4).spread)

@@ -86,7 +86,7 @@ def test_the_best_network_of_a_study_is_measured(study, best, tiny_cohort):
         assert record["cohort_digest"] == tiny_cohort.digest
         counts = {part: len(study.cases(part)) for part in ("train", "val", "test")}
         assert record["patients"] == counts
-        assert set(record["intervals"]) == {"1", "4"}
+        assert set(record["intervals"]) == {"1", "2", "4"}
         clean, *faults = record["strangers"]
         assert clean["n"] == counts["test"]
         assert {row["n"] for row in faults} == {1}
@@ -133,7 +133,7 @@ def test_a_new_patient_has_intervals_a_probability_and_is_compared(best, patient
     assert half.shape == image.shape
     assert (half[sd > 0] > 0).all()
     assert half.max() > 0
-    floor, factors = (record["intervals"]["4"][name] for name in ("floor", "factors"))
+    floor, factors = (record["intervals"]["2"][name] for name in ("floor", "factors"))
     away = nib.load(patient.mask).get_fdata() == 0
     least = factors["brain"][f"{LEVEL:g}"] * floor * report["t1_span"] / 2
     assert half[away & (half > 0)].min() == pytest.approx(least, rel=0.5)
@@ -154,7 +154,7 @@ def test_a_single_look_has_intervals_too_and_three_have_none(best, patient, tmp_
     assert not (tmp_path / "one" / UNCERTAINTY).exists()
     report = drawn(uri, patient, tmp_path / "three", looks=3)
     assert not (tmp_path / "three" / INTERVAL).exists()
-    assert any("made for 1 and 4 looks" in warning for warning in report["warnings"])
+    assert any("made for 1, 2, 4 looks" in warning for warning in report["warnings"])
 
 
 @pytest.fixture

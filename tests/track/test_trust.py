@@ -66,7 +66,7 @@ def test_a_network_brings_its_own():
 def test_other_looks_have_no_intervals():
     found = trust(networks("a", calibrations=(record("a"),)), 3)
     assert found.intervals is None
-    assert any("made for 1 and 4 looks, not for 3" in warning for warning in found.warnings)
+    assert any("made for 1, 4 looks, not for 3" in warning for warning in found.warnings)
     assert found.probability_of(0.5) is not None  # by the plain look, whatever the others
 
 
