@@ -30,6 +30,7 @@ from lab.data.strangers_fit import fit_likeness
 from lab.synthesis.arithmetic import Arithmetic
 from lab.synthesis.conformal import (
     Curve,
+    choose_floor,
     curve_of,
     fit_intervals,
     ratios,
@@ -45,9 +46,7 @@ from lab.track.synthesis_models import Networks
 MOST = 4
 """Looks for which intervals are made, besides one and the usual number."""
 FLOOR_CASES, LIKENESS_CASES, FAULT_CASES = 5, 300, 10
-"""So many training cases at most say what a usual spread is, and how scans look; faults are planted in so many."""
-LEAST_FLOOR = 1e-3
-"""Of a network that never changes its mind, in normalised units."""
+"""So many training cases at most say what spreads are worth, and how scans look; faults are planted in so many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +91,7 @@ def calibrate(
     """
     check_fits(networks, cohort)
     counts = sorted({1, USUAL, looks})
-    floors = usual_spreads(networks, cohort, parts["train"], arithmetic, counts)
+    floors = floors_of(networks, cohort, parts["train"], arithmetic, counts)
     val: dict[int, list[Curve]] = {count: [] for count in counts}
     test: dict[int, list[Held]] = {count: [] for count in counts}
     levels: dict[str, list[tuple[str, float]]] = {"val": [], "test": []}
@@ -139,18 +138,21 @@ def check_fits(networks: Networks, cohort: Cohort) -> None:
         raise ValueError(f"{cohort.path}: was prepared otherwise than the model asks for ({what})")
 
 
-def usual_spreads(
+def floors_of(
     networks: Networks, cohort: Cohort, cases: Sequence[str], arithmetic: Arithmetic, counts: Sequence[int]
 ) -> dict[int, float]:
-    """Number of looks -> median spread over the brains of a few training cases, whom intervals are not fitted on.
+    """Number of looks -> what is added to the spread, chosen on a few training cases: intervals are fitted on others.
 
     1 where there is no spread: intervals are then equally wide everywhere.
     """
-    found: dict[int, list[float]] = {count: [] for count in counts}
+    found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {count: [] for count in counts}
     for seen in drawn_cases(networks, cohort, evenly(cases, FLOOR_CASES), arithmetic, counts):
+        brain = (seen.flags & BRAIN) > 0
+        errors = (seen.image - seen.truth)[brain].astype(np.float64)
         for count, spread in seen.spreads.items():
-            found[count].append(1.0 if spread is None else float(np.median(spread[(seen.flags & BRAIN) > 0])))
-    return {count: max(float(np.median(values or [1.0])), LEAST_FLOOR) for count, values in found.items()}
+            if spread is not None:
+                found[count].append((errors, spread[brain].astype(np.float64)))
+    return {count: choose_floor(pairs) if pairs else 1.0 for count, pairs in found.items()}
 
 
 def drawn_cases(

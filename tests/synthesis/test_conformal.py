@@ -12,6 +12,7 @@ from lab.synthesis.conformal import (
     LEVELS,
     Curve,
     Intervals,
+    choose_floor,
     curve_of,
     fit_intervals,
     ratios,
@@ -157,3 +158,13 @@ def test_the_table_of_coverage_and_its_means():
     doubled = {(entry["level"], entry["region"]): entry for entry in coverage_summary(other_seed)}
     assert doubled[0.9, "everywhere"]["value"] == pytest.approx(row["value"] - 0.05)
     assert coverage_summary(coverage_table({4: []}, {4: fitted})) == []
+
+
+def test_a_spread_that_says_nothing_is_drowned_and_one_that_does_is_not():
+    rng = np.random.default_rng(7)
+    spread = rng.exponential(0.1, 20_000)
+    told = choose_floor([(rng.standard_normal(20_000) * spread, spread)])
+    untold = choose_floor([(rng.standard_normal(20_000) * 0.1, spread)])
+    assert told < np.median(spread)
+    assert untold > 4 * np.median(spread)
+    assert choose_floor([(rng.standard_normal(100), np.zeros(100))]) > 0
