@@ -19,7 +19,7 @@ from scipy.special import expit
 from torch import Tensor, nn
 
 from lab.data.cases import PreparedCase
-from lab.data.cohort import BRAIN, TUMOUR
+from lab.data.cohort import BRAIN
 from lab.data.contract import one_patient
 from lab.data.contract_check import checked_contract
 from lab.data.folders import check_ours, whole_folder
@@ -31,8 +31,8 @@ from lab.data.storage import file_sha256, write_atomically
 from lab.data.strangers import Likeness
 from lab.synthesis.arithmetic import Arithmetic, choose
 from lab.synthesis.conformal import LEVEL, Intervals
-from lab.synthesis.enhancement import enhancement_level, near
 from lab.synthesis.models import BACKGROUND
+from lab.synthesis.new_patient import drawn_level, enhancing, half_widths
 from lab.synthesis.uncertainty import look
 
 WEIGHTS, SETTINGS, CALIBRATION = "weights.safetensors", "network.json", "calibration.json"
@@ -163,16 +163,24 @@ class Save:
     def __call__(self, made: Mapping[str, Any]) -> Path:
         """`patient`, `image` (X, Y, Z) in [-1, 1], its `spread` or None and the number of `looks` -> the folder."""
         patient, image, spread = made["patient"], made["image"], made["spread"]
-        case = patient.case
-        marked = mask_on_scan(case, self._enhancing(case, image))
+        case, how = patient.case, self.contract.preparation
+        t1 = case.image[[canonical(name) for name in self.contract.channels].index("T1")]
+        on: dict[str, Any] = {"t1": t1, "masks": case.masks, "spacing_mm": self.contract.spacing_mm}
+        enhances, _ = enhancing(image, **on, threshold=float(how["enhancement_threshold"]))
+        level = drawn_level(image, **on, enhancing_ml=float(how["enhancing_ml"]))
+        line = self.calibration.get("probability", {})
+        known = level is not None and "slope" in line
+        probability = round(float(expit(line["intercept"] + line["slope"] * level)), 4) if known else None
+        marked = mask_on_scan(case, enhances)
         volumes = {
             "synthetic_t1gd": (image_on_scan(case, image), f"SYNTHETIC {self.contract.target}"),
             "enhancement": (marked, "SYNTHETIC mask"),
         }
         if spread is not None:
             volumes["uncertainty"] = (spread_on_scan(case, spread), "SD of SYNTHETIC")
-        widths, probability = self._trusted(case, image, spread, made["looks"])
-        if widths is not None:
+        intervals = self.calibration.get("intervals", {}).get(str(made["looks"]))
+        if intervals is not None:
+            widths = half_widths(Intervals.read(intervals), spread, case.masks, spacing_mm=self.contract.spacing_mm)
             volumes[f"interval_{100 * LEVEL:.0f}"] = (spread_on_scan(case, widths), "half of interval of SYNTHETIC")
         warnings = [*self.about["warnings"], *patient.warnings]
         report = {
@@ -196,27 +204,3 @@ class Save:
         print(f"{report['enhancement_ml']:.2f} ml drawn as enhancing; written to {self.place}")
         print("".join(f"  warning: {warning}\n" for warning in warnings) + WHAT)
         return self.place
-
-    def _trusted(
-        self, case: PreparedCase, image: np.ndarray, spread: np.ndarray | None, looks: int
-    ) -> tuple[np.ndarray | None, float | None]:
-        """Half of each voxel's interval and the probability that a known tumour enhances, where calibrated."""
-        intervals = self.calibration.get("intervals", {}).get(str(looks))
-        brain, tumour = (case.masks & BRAIN) > 0, (case.masks & TUMOUR) > 0
-        region = near(tumour, brain, self.contract.spacing_mm)
-        widths = None if intervals is None else Intervals.read(intervals).half_width(spread, region) * brain
-        line = self.calibration.get("probability", {})
-        if "slope" not in line or not region.any():
-            return widths, None
-        names = [canonical(name) for name in self.contract.channels]
-        gains = (image - case.image[names.index("T1")].astype(np.float32))[region]
-        level = enhancement_level(gains, self.contract.spacing_mm, float(self.contract.preparation["enhancing_ml"]))
-        return widths, round(float(expit(line["intercept"] + line["slope"] * level)), 4)
-
-    def _enhancing(self, case: PreparedCase, image: np.ndarray) -> np.ndarray:
-        """By the paper's rule, near the tumour where one is known, else in the brain."""
-        names = [canonical(name) for name in self.contract.channels]
-        brain, tumour = (case.masks & BRAIN) > 0, (case.masks & TUMOUR) > 0
-        gain = image - case.image[names.index("T1")].astype(np.float32)
-        region = near(tumour, brain, self.contract.spacing_mm) if tumour.any() else brain
-        return (gain > float(self.contract.preparation["enhancement_threshold"])) & region

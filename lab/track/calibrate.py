@@ -37,8 +37,9 @@ from lab.synthesis.conformal import (
     regions_of,
     scale_of,
 )
-from lab.synthesis.enhancement import enhancement_level, near
+from lab.synthesis.enhancement import LOWEST_LEVEL
 from lab.synthesis.interval_coverage import Held, coverage_summary, coverage_table
+from lab.synthesis.new_patient import drawn_level
 from lab.synthesis.uncertainty import USUAL
 from lab.track.synthesis_case import drawn
 from lab.track.synthesis_models import Networks
@@ -90,6 +91,7 @@ def calibrate(
     Raises ValueError where the cohort is not prepared as the networks ask for, or without validation cases.
     """
     check_fits(networks, cohort)
+    least = float(networks.contract.preparation["enhancing_ml"])
     counts = sorted({1, USUAL, looks})
     floors = floors_of(networks, cohort, parts["train"], arithmetic, counts)
     val: dict[int, list[Curve]] = {count: [] for count in counts}
@@ -107,7 +109,8 @@ def calibrate(
                     scale = scale_of(spread, floors[count], seen.image.shape)
                     means = {name: float(scale[inside].mean()) for name, inside in regions.items() if inside.any()}
                     test[count].append(Held(case_id=seen.case_id, curve=curve, scales=means))
-            levels[part].append((seen.case_id, level_of(seen, networks, cohort.spacing_mm)))
+            level = drawn_level(seen.image, seen.t1, seen.flags, spacing_mm=cohort.spacing_mm, enhancing_ml=least)
+            levels[part].append((seen.case_id, LOWEST_LEVEL if level is None else level))
     intervals = {count: fit_intervals(curves, floors[count]) for count, curves in val.items()}
     coverage = coverage_table(test, intervals)
     likeness, strangers = likeness_of(networks, cohort, parts, seed)
@@ -179,13 +182,6 @@ def drawn_cases(
             t1=np.asarray(image[cohort.channel(REFERENCE)], np.float32),
             flags=flags,
         )
-
-
-def level_of(seen: Seen, networks: Networks, spacing_mm: float) -> float:
-    """How much enhancement is drawn: the level that the least enhancing volume reaches near the tumour."""
-    region = near((seen.flags & 2) > 0, (seen.flags & BRAIN) > 0, spacing_mm)
-    least = float(networks.contract.preparation["enhancing_ml"])
-    return enhancement_level((seen.image - seen.t1)[region], spacing_mm, least)
 
 
 def probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, Any]:

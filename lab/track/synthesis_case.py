@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from lab.data.cases import REFERENCE, PreparedCase
-from lab.data.cohort import BRAIN, TUMOUR
+from lab.data.cohort import BRAIN
 from lab.data.contract import Contract
 from lab.data.layouts import Subject, canonical
 from lab.data.likeness import measure
@@ -20,7 +20,7 @@ from lab.data.opened import open_patient
 from lab.data.scans import scan_sha256
 from lab.data.strangers import Judgement, Likeness
 from lab.synthesis.arithmetic import Arithmetic
-from lab.synthesis.enhancement import TOLERANCE_MM, enhancement_level, near
+from lab.synthesis.new_patient import drawn_level, enhancing, half_widths
 from lab.synthesis.tiles import Way, choose_way, run
 from lab.synthesis.train import NO_MEMORY
 from lab.synthesis.uncertainty import USUAL, Looked, look
@@ -94,9 +94,14 @@ def synthesise_patient(subject: Subject, networks: Networks, how: How, arithmeti
     image = looked.image[0, 0].cpu().numpy()
     spread = None if looked.spread is None else looked.spread[0, 0].cpu().numpy()
     ended = time.monotonic()
-    enhancement, region = enhancing(case, networks.contract, image)
-    doubts = [trusted.doubt] if trusted.doubt and (case.masks & TUMOUR).any() else []
-    widths, probability = trusting(case, networks.contract, image, spread, trusted)
+    contract, t1 = networks.contract, case.image[reference_of(networks.contract)]
+    spacing_mm, how_so = contract.spacing_mm, contract.preparation
+    threshold, least = float(how_so["enhancement_threshold"]), float(how_so["enhancing_ml"])
+    enhancement, region = enhancing(image, t1, case.masks, spacing_mm=spacing_mm, threshold=threshold)
+    level = drawn_level(image, t1, case.masks, spacing_mm=spacing_mm, enhancing_ml=least)
+    intervals = trusted.intervals
+    widths = None if intervals is None else half_widths(intervals, spread, case.masks, spacing_mm=spacing_mm)
+    doubts = [trusted.doubt] if trusted.doubt and level is not None else []
     return Synthesis(
         subject=subject,
         case=case,
@@ -104,7 +109,7 @@ def synthesise_patient(subject: Subject, networks: Networks, how: How, arithmeti
         image=image,
         spread=spread,
         half_width=widths,
-        probability=probability,
+        probability=None if level is None else trusted.probability_of(level),
         trust=trusted,
         likeness=likeness,
         enhancement=enhancement,
@@ -120,6 +125,11 @@ def synthesise_patient(subject: Subject, networks: Networks, how: How, arithmeti
         ],
         seconds={"prepare": prepared - started, "network": ended - prepared},
     )
+
+
+def reference_of(contract: Contract) -> int:
+    """The T1 among the channels of a prepared patient."""
+    return [canonical(name) for name in contract.channels].index(REFERENCE)
 
 
 def hashes(subject: Subject, contract: Contract) -> dict[str, dict[str, str]]:
@@ -142,21 +152,6 @@ def compared(case: PreparedCase, contract: Contract, likeness: Likeness | None, 
     if found.level == "refused" and strangers == "refuse":
         raise ValueError(f"{'; '.join(found.reasons)} (--strangers warn draws it all the same)")
     return found
-
-
-def trusting(
-    case: PreparedCase, contract: Contract, image: np.ndarray, spread: np.ndarray | None, trusted: Trust
-) -> tuple[np.ndarray | None, float | None]:
-    """Half the width of each voxel's interval (X, Y, Z) and the probability that a known tumour enhances."""
-    brain, tumour = (case.masks & BRAIN) > 0, (case.masks & TUMOUR) > 0
-    region = near(tumour, brain, contract.spacing_mm)
-    widths = trusted.intervals.half_width(spread, region) * brain if trusted.intervals is not None else None
-    if not region.any():
-        return widths, None
-    names = [canonical(name) for name in contract.channels]
-    gains = (image - case.image[names.index(REFERENCE)].astype(np.float32))[region]
-    least = float(contract.preparation["enhancing_ml"])
-    return widths, trusted.probability_of(enhancement_level(gains, contract.spacing_mm, least))
 
 
 def drawn(
@@ -209,14 +204,3 @@ def of_ways(ways: list[Way], seam: float | None) -> list[str]:
         return []
     why = f"drawn in overlapping tiles of {found[0].edge} voxels ({found[0].reason})"
     return [f"{why}: where they overlap they differ by an SD of {seam:.3f} at most, on a scale from -1 to 1"]
-
-
-def enhancing(case: PreparedCase, contract: Contract, image: np.ndarray) -> tuple[np.ndarray, str]:
-    """Where a synthesis (X, Y, Z) enhances by the paper's rule on the prepared grid, and in which region was looked."""
-    names = [canonical(name) for name in contract.channels]
-    brain, tumour = (case.masks & BRAIN) > 0, (case.masks & TUMOUR) > 0
-    gain = image - case.image[names.index(REFERENCE)].astype(np.float32)
-    known = tumour.any()
-    region = near(tumour, brain, contract.spacing_mm) if known else brain
-    where = f"in the tumour and {TOLERANCE_MM:g} mm round it" if known else "in the whole brain"
-    return (gain > float(contract.preparation["enhancement_threshold"])) & region, where

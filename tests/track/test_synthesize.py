@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from mlflow.pyfunc import PythonModel
+from patients import AFFINE, KNOWN, SHAPE, SPACING, volumes
 from torch import Tensor, nn
 
 from lab.config import ModelConfig
@@ -30,19 +31,7 @@ from lab.track.synthesize import synthesize, synthesize_folder
 from lab.track.synthesize_command import Synthesize
 
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2021-1mm" / "BraTS2021_01481"
-SHAPE, SPACING = (44, 52, 46), 4.0
-AFFINE = np.array([[4.0, 0, 0, -90], [0, 4.0, 0, -126], [0, 0, 4.0, -72], [0, 0, 0, 1]])
 FILES = [ENHANCEMENT, REPORT, PICTURE, SYNTHESIS, UNCERTAINTY]
-KNOWN = {
-    "inputs": ["T1", "T2", "FLAIR"],
-    "target": "T1GD",
-    "spacing_mm": SPACING,
-    "shape": [40, 48, 40],
-    "preparation": {"brain_mask": "auto", "clip_sigma": 4.0, "enhancement_threshold": 0.3, "enhancing_ml": 0.5},
-    "layout": "brats2023",
-    "cohort_digest": "c0" * 16,
-    "phantom": False,
-}
 MODEL = {"id": 0, "width": 2, "depth": 2, "norm": "batch", "dropout": 0.5}
 
 
@@ -58,17 +47,9 @@ class Rule(nn.Module):
 
 
 def head(seed: int = 0) -> dict[str, np.ndarray]:
-    """T1, T2, FLAIR and MASK in RAS: an ellipsoid with a bright ball in FLAIR, and that ball as the mask."""
-    rng = np.random.default_rng(seed)
-    grid = np.indices(SHAPE).astype(float)
-    brain = sum((axis - centre) ** 2 / edge**2 for axis, centre, edge in zip(grid, (22, 26, 22), (15, 19, 16))) <= 1
-    ball = sum((axis - centre) ** 2 for axis, centre in zip(grid, (16, 28, 24))) < 10
-    volumes = {
-        name: np.where(brain, 400 + 40 * np.sin(grid[0] / 4) + rng.normal(0, 12, SHAPE), 0).astype(np.float32)
-        for name in ("T1", "T2", "FLAIR")
-    }
-    volumes["FLAIR"][ball] += 400
-    return {**volumes, "MASK": ball.astype(np.uint8)}
+    """T1, T2, FLAIR and MASK in RAS, see `patients.volumes`."""
+    made = volumes(seed)
+    return {name.replace("mask", "MASK"): volume for name, volume in made.items()}
 
 
 def stored(folder: Path, axes: str = "RAS", ending: str = ".nii.gz", seed: int = 0) -> dict[str, Path]:
