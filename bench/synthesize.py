@@ -89,9 +89,7 @@ def main() -> None:
             whole.append(seconds_of(lambda: run(network, inputs, way=way, **given)[0]))
             sliding.append(seconds_of(lambda: synthesise(network, inputs, window=WINDOW, **given)))
         ours, theirs = (statistics.median(times[1:]) for times in (whole, sliding))
-        print(
-            f"network alone: {way.kind} {ours:.1f} s, MONAI's {theirs:.1f} s, ratio {theirs / ours:.1f}"
-        )
+        print(f"network alone: {way.kind} {ours:.1f} s, MONAI's {theirs:.1f} s, ratio {theirs / ours:.1f}")
 
     with tempfile.TemporaryDirectory() as scratch:
         tree = write_cohort(Path(scratch) / "tree", subjects=1, seed=0, spacing_mm=1.0, processes=1)
