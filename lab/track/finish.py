@@ -18,6 +18,7 @@ from lab.data.cohort import PARTS
 from lab.report.trial_note import trial_note
 from lab.synthesis.arithmetic import Arithmetic, choose, use_threads
 from lab.synthesis.evaluate import evaluate, evaluate_inside, means
+from lab.synthesis.interval_coverage import COLUMNS as COVERAGE_COLUMNS
 from lab.track import runs
 from lab.track.calibrate_run import calibrate_study_run
 from lab.track.groups import ABOUT, Group, all_rows, averaged, fold_of, groups, objective_of, series_name, spread
@@ -192,15 +193,22 @@ def test_trial(plan: Plan, run: Run, arithmetic: Arithmetic) -> None:
 
 
 def calibrate_best(plan: Plan, best: Group, arithmetic: Arithmetic) -> pd.DataFrame:
-    """Measure what is needed to use the best network on new patients; returns what its intervals hold on test cases."""
+    """Measure what is needed to use the best network on new patients; returns what its intervals hold on test cases.
+
+    Where that cannot be, it is said, and the study goes on to its report.
+    """
     print(f"Calibrating {best.label}: intervals, the probability of enhancement, what a strange scan is", flush=True)
     tables = []
     for run in best.runs:
         fold = fold_of(run)
         parts = {part: plan.cases(part, fold) for part in PARTS}
-        table = calibrate_study_run(run, plan.cohort, parts, arithmetic)
+        try:
+            table = calibrate_study_run(run, plan.cohort, parts, arithmetic)
+        except ValueError as error:
+            print(f"  {run.info.run_name} is left without: {error}", flush=True)
+            continue
         tables.append(table.assign(fold=fold + 1, seed=int(run.data.params["train.seed"])))
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COVERAGE_COLUMNS)
 
 
 def with_groups(table: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:

@@ -115,6 +115,17 @@ def test_a_study_that_goes_on_does_not_measure_twice(study, best, tiny_cohort, m
     assert again.parent == study.parent
 
 
+def test_a_study_comes_to_its_end_without(tiny_cohort, monkeypatch, capsys):
+    def no_memory(*_, **__):
+        raise ValueError("out of memory; use --tile 32")
+
+    monkeypatch.setattr("lab.track.calibrate_run.calibrate", no_memory)
+    plan, seen = ran("uncalibrated", settings(tiny_cohort, train__epochs=1), {"one": {"loss.name": "L1_brain"}})
+    assert seen.statuses == {"FINISHED"}
+    assert "is left without: out of memory" in capsys.readouterr().out
+    assert "Voxel intervals of" not in runs.read_text(plan.parent, "report.html")
+
+
 def test_one_that_is_promoted_is_measured_before(other):
     told: list[str] = []
     calibrate_before_promotion(other.info.run_id, told.append)
