@@ -40,6 +40,8 @@ class How:
     """`nonzero` or `mni152`; by default as the layout says."""
     calibration: str | None = None
     """A file of `python -m lab calibrate`, for an ensemble; a single network's is in its package."""
+    classifier: str | None = None
+    """A radiomics classifier whose probability stands beside the network's."""
     strangers: Literal["refuse", "warn"] = "refuse"
     """What is done with scans that are certainly not like those of training."""
     export: Literal["dicom"] | None = None

@@ -26,6 +26,7 @@ from lab.data.storage import file_sha256, write_atomically
 from lab.synthesis.arithmetic import Arithmetic, peak_memory_mb, reset_peak_memory
 from lab.synthesis.conformal import LEVEL
 from lab.synthesis.enhancement import is_enhancing, millilitres
+from lab.track.second_opinion import second_opinion
 from lab.track.synthesis_case import How, Synthesis, hashes, synthesise_patient
 from lab.track.synthesis_models import Networks
 
@@ -50,6 +51,7 @@ def write_patient(
     reset_peak_memory(arithmetic.device)
     made = synthesise_patient(subject, networks, how, arithmetic)
     volumes, voxels = _volumes(made, networks)
+    judged = None if how.classifier is None else second_opinion(how.classifier, subject, how.brain_mask)
     report = {
         "what": WHAT,
         "synthetic": True,
@@ -57,6 +59,7 @@ def write_patient(
         "case_id": subject.case_id,
         "warnings": made.warnings,
         "enhancement": _enhancement(made, voxels),
+        "classifier": judged,
         "uncertainty": _uncertainty(made, how, networks),
         "likeness": None if made.likeness is None else made.likeness.as_dict(),
         "t1_span": round(2 * made.case.scale, 6),
@@ -96,6 +99,12 @@ def told(report: Mapping[str, Any], known: Collection[str] = ()) -> str:
     text = f"{report['case_id']}: {enhancement['ml']:.2f} ml drawn as enhancing ({enhancement['region']})"
     chance = enhancement.get("probability")
     text += "" if chance is None else f", probability that the tumour enhances {chance:.2f}"
+    judged = report.get("classifier") or {}
+    if "probability" in judged:
+        text += f" (by the classifier {judged['probability']:.2f}, {judged['low']:.2f} to {judged['high']:.2f}"
+        text += ", far from what it has seen)" if judged["far"] else ")"
+    elif "missing" in judged:
+        text += f" (by the classifier: none, {judged['missing']})"
     found, span = report["uncertainty"], f"of a T1 that spans {report['t1_span']:.3g}"
     if "median_half_width_in_brain" in found:
         text += f", {LEVEL:.0%} intervals of +-{found['median_half_width_in_brain']:.3g} in the brain (median), {span}"

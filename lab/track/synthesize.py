@@ -14,7 +14,7 @@ Each patient's folder is written whole or not at all and holds
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from lab.data.folders import check_ours
 from lab.data.layouts import canonical, find_subjects
 from lab.data.storage import write_atomically
 from lab.synthesis.arithmetic import Arithmetic, choose
+from lab.track.second_opinion import pinned
 from lab.track.synthesis_case import How
 from lab.track.synthesis_folder import REPORT, finished, told, write_patient
 from lab.track.synthesis_models import PHANTOM_WARNING, Networks, open_networks
@@ -58,7 +59,7 @@ def synthesize(
     Several models make an ensemble. Raises ValueError or an OSError with the reason where the model is none of ours or
     the images do not fit it; nothing is written then.
     """
-    how, place = how or How(), Path(out)
+    how, place = _settled(how), Path(out)
     check_ours(place, REPORT)
     _check_export(how, [images])
     arithmetic = choose(how.device, how.precision)
@@ -90,7 +91,7 @@ def synthesize_folder(
     Who cannot be synthesised is left out, with the reason in `left_out.csv`; `patients.csv` has a row for each of the
     others. Raises as `synthesize`, and ValueError where nobody is left.
     """
-    how, place = how or How(), Path(out)
+    how, place = _settled(how), Path(out)
     subjects = find_subjects(Path(data), layout)
     _check_export(how, [subject.images for subject in subjects])
     arithmetic = choose(how.device, how.precision)
@@ -136,6 +137,11 @@ def _check_export(how: How, patients: Sequence[Mapping[str, Path | str]]) -> Non
     raise refused[0]
 
 
+def _settled(how: How | None) -> How:
+    how = how or How()
+    return how if how.classifier is None else replace(how, classifier=pinned(how.classifier))
+
+
 def _quiet(_: str) -> None:
     pass
 
@@ -154,6 +160,7 @@ def _row(report: dict[str, Any]) -> dict[str, Any]:
         "synthetic": True,
         "enhancement_ml": drawn["ml"],
         "probability": drawn.get("probability"),
+        "probability_by_classifier": (report.get("classifier") or {}).get("probability"),
         "region": drawn["region"],
         "tumour_ml": measured["tumour_ml"],
         "uncertainty": report["uncertainty"].get("median_in_brain"),

@@ -37,6 +37,8 @@ class Synthesize:
     """Edge of tiles in voxels; by default the whole volume, and tiles only where memory is short."""
     calibration: Path | None = None
     """A file of `python -m lab calibrate --out`, for an ensemble; a single network's is in its package."""
+    classifier: str | None = None
+    """A radiomics classifier, such as models:/will-it-enhance@challenger: what it says of the patient goes along."""
     strangers: Literal["refuse", "warn"] = "refuse"
     """What to do with scans that are certainly not like those of training (swapped, not stripped, half missing)."""
     export: Literal["dicom"] | None = None
@@ -63,6 +65,7 @@ class Synthesize:
             tile=self.tile,
             brain_mask=self.brain_mask,
             calibration=None if self.calibration is None else str(self.calibration),
+            classifier=self.classifier,
             strangers=self.strangers,
             export=self.export,
             device=self.device,

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from patients import logged
 
 from lab.__main__ import main
 from lab.classify.assemble import assemble
@@ -167,6 +168,31 @@ def test_a_new_patient_is_judged_as_in_training(model, cohort, dataset, tmp_path
     expected = final.predict(dataset.features.loc[[case]])
     np.testing.assert_allclose(found["probability"], expected["probability"], rtol=1e-9)
     assert json.loads((tmp_path / "model.json").read_text())["version"] == model.version
+
+
+def test_what_it_says_stands_beside_a_synthesis(model, cohort, dataset, tmp_path, capsys):
+    """The network has been logged for other scans; the classifier prepares the patient as its own contract says."""
+    case = str(dataset.table.index[4])
+    (folder,) = [path.parent for path in (RUNS / "phantom").rglob("T1.nii.gz") if case in path.parts]
+    uri = logged("second-opinion", layout="egd")
+    paths = [f"--{name}={folder / file}.nii.gz" for name, file in (("t1", "T1"), ("t2", "T2"), ("flair", "FLAIR"))]
+    champion = "models:/will-it-enhance-phantom@champion"
+    words = ["synthesize", "--model", uri, *paths, "--looks", "1", "--classifier", champion]
+    assert main([*words, f"--mask={folder / 'MASK'}.nii.gz", "--out", str(tmp_path / "with")]) == 0
+    final, _, _ = load_classifier(model.uri)
+    expected = float(final.predict(dataset.features.loc[[case]])["probability"].iloc[0])
+    assert f"(by the classifier {expected:.2f}, " in capsys.readouterr().out
+    found = json.loads((tmp_path / "with" / "report.json").read_text())["classifier"]
+    assert found["probability"] == pytest.approx(expected, abs=1e-4)
+    assert found["model"] == f"models:/will-it-enhance-phantom/{model.version}"
+    assert found["phantom"] is True
+    assert main([*words, "--out", str(tmp_path / "without")]) == 0
+    assert "(by the classifier: none, a classifier needs the tumour's mask)" in capsys.readouterr().out
+    assert main([*words[:-1], "models:/nobody@champion", "--out", str(tmp_path / "no")]) == 2
+    assert "--classifier models:/nobody@champion: there is no such model" in capsys.readouterr().err
+    assert main([*words[:-1], uri, f"--mask={folder / 'MASK'}.nii.gz", "--out", str(tmp_path / "no")]) == 2
+    assert "is not a classifier of this lab" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_a_folder_of_new_patients_leaves_nobody_out_in_silence(model, cohort, tmp_path, capsys):
