@@ -84,10 +84,12 @@ def calibrate(
     *,
     looks: int = MOST,
     seed: int = 0,
+    beside: Calibrated | None = None,
 ) -> Calibrated:
     """Measure networks on the cases of a cohort, `parts` being case ids of `train`, `val` and `test` (may be empty).
 
-    Intervals are made for one look, the usual number of them and `looks`.
+    Intervals are made for one look, the usual number of them and `looks`. What scans are like does not depend on the
+    network: with the same parts of the same cohort it is taken from `beside`, another network's calibration.
     Raises ValueError where the cohort is not prepared as the networks ask for, or without validation cases.
     """
     check_fits(networks, cohort)
@@ -113,7 +115,11 @@ def calibrate(
             levels[part].append((seen.case_id, LOWEST_LEVEL if level is None else level))
     intervals = {count: fit_intervals(curves, floors[count]) for count, curves in val.items()}
     coverage = coverage_table(test, intervals)
-    likeness, strangers = likeness_of(networks, cohort, parts, seed)
+    if beside is None:
+        found, strangers = likeness_of(networks, cohort, parts, seed)
+        likeness = found.as_dict()
+    else:
+        likeness, strangers = beside.record["likeness"], beside.strangers
     return Calibrated(
         record={
             "weights_sha256": [entry["weights_sha256"] for entry in networks.about],
@@ -122,7 +128,7 @@ def calibrate(
             "intervals": {str(count): entry.as_dict() for count, entry in intervals.items()},
             "coverage": coverage_summary(coverage),
             "probability": probability(cohort, levels),
-            "likeness": likeness.as_dict(),
+            "likeness": likeness,
             "strangers": plain(strangers),
         },
         coverage=coverage,

@@ -87,14 +87,21 @@ def calibrate_before_promotion(run: str, say: Callable[[str], None] = print) -> 
 
 
 def calibrate_study_run(
-    run: Run, cohort: Cohort, parts: Mapping[str, Sequence[str]], arithmetic: Arithmetic, *, looks: int = MOST
-) -> pd.DataFrame:
-    """The network of a run that has just been tested, unless it is measured already; returns its coverage table."""
-    if run.data.tags.get(DONE) != str(looks):
-        networks = open_networks([run.data.tags["model_uri"]], arithmetic)
-        found = calibrate(networks, cohort, parts, arithmetic, looks=looks)
-        keep(run, Measured(calibrated=found, phantom=networks.phantom, looks=looks))
-    return runs.read_table(run.info.run_id, COVERAGE)
+    run: Run,
+    cohort: Cohort,
+    parts: Mapping[str, Sequence[str]],
+    arithmetic: Arithmetic,
+    *,
+    looks: int = MOST,
+    beside: Calibrated | None = None,
+) -> Calibrated | None:
+    """Measure the network of a run that has just been tested; None where that was done already. See `calibrate`."""
+    if run.data.tags.get(DONE) == str(looks):
+        return None
+    networks = open_networks([run.data.tags["model_uri"]], arithmetic)
+    found = calibrate(networks, cohort, parts, arithmetic, looks=looks, beside=beside)
+    keep(run, Measured(calibrated=found, phantom=networks.phantom, looks=looks))
+    return found
 
 
 def keep(run: Run, measured: Measured) -> None:

@@ -20,7 +20,8 @@ from lab.synthesis.arithmetic import Arithmetic, choose, use_threads
 from lab.synthesis.evaluate import evaluate, evaluate_inside, means
 from lab.synthesis.interval_coverage import COLUMNS as COVERAGE_COLUMNS
 from lab.track import runs
-from lab.track.calibrate_run import calibrate_study_run
+from lab.track.calibrate import Calibrated
+from lab.track.calibrate_run import COVERAGE, calibrate_study_run
 from lab.track.groups import ABOUT, Group, all_rows, averaged, fold_of, groups, objective_of, series_name, spread
 from lab.track.networks import linear_weights, predictor, rivals, store, trial_settings
 from lab.track.pictures import draw_slices
@@ -199,14 +200,17 @@ def calibrate_best(plan: Plan, best: Group, arithmetic: Arithmetic) -> pd.DataFr
     """
     print(f"Calibrating {best.label}: intervals, the probability of enhancement, what a strange scan is", flush=True)
     tables = []
+    known: dict[int, Calibrated] = {}  # of a fold: seeds share their patients
     for run in best.runs:
         fold = fold_of(run)
         parts = {part: plan.cases(part, fold) for part in PARTS}
         try:
-            table = calibrate_study_run(run, plan.cohort, parts, arithmetic)
+            found = calibrate_study_run(run, plan.cohort, parts, arithmetic, beside=known.get(fold))
         except ValueError as error:
             print(f"  {run.info.run_name} is left without: {error}", flush=True)
             continue
+        known |= {} if found is None else {fold: found}
+        table = runs.read_table(run.info.run_id, COVERAGE)
         tables.append(table.assign(fold=fold + 1, seed=int(run.data.params["train.seed"])))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COVERAGE_COLUMNS)
 

@@ -187,8 +187,9 @@ def number_figures(
     cost = cost_against_quality(trials, patients, phantom=phantom, floor=record.floor)
     drawn["cost"] = ("Cost against quality", cost)
     if not record.tables["coverage"].empty:
-        summary = pd.DataFrame(coverage_summary(record.tables["coverage"]))
-        figure = reliability_figure(summary, looks=shown_looks(summary), phantom=phantom)
+        looks = shown_looks(record.tables["coverage"])
+        table = record.tables["coverage"][record.tables["coverage"]["looks"] == looks]
+        figure = reliability_figure(pd.DataFrame(coverage_summary(table)), looks=looks, phantom=phantom)
         drawn["reliability"] = (f"Voxel intervals of {record.names[str(best)]}, test patients", figure)
     return drawn
 

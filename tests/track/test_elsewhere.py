@@ -76,13 +76,13 @@ class Machine:
         small = ("--model.width", "2", "--model.depth", "2", "--train.epochs", "1", "--study.workers", "1")
         return self.call(script, "--losses", "L1_brain", "--data", str(cohort.path), "--train.device", "cpu", *small)
 
-    def draw(self, phantom: Path, out: str, model: str = f"models:/{NAME}@challenger") -> dict[str, np.ndarray]:
+    def draw(self, phantom: Path, out: str) -> dict[str, np.ndarray]:
         """The volumes of the first patient."""
         subject = find_subjects(phantom)[0]
         images = [part for name in ("T1", "T2", "FLAIR") for part in (f"--{name.lower()}", str(subject.images[name]))]
-        place = self.home / out
-        self.lab("synthesize", "--model", model, *images, "--mask", str(subject.mask), "--out", str(place))
-        return {name: np.asarray(nib.load(place / name).dataobj) for name in VOLUMES}
+        words = ("--mask", str(subject.mask), "--out", str(self.home / out))
+        self.lab("synthesize", "--model", f"models:/{NAME}@challenger", *images, *words)
+        return {name: np.asarray(nib.load(self.home / out / name).dataobj) for name in VOLUMES}
 
 
 def another(home: Path, **settings: str) -> Machine:
@@ -156,7 +156,6 @@ def test_over_a_server_another_machine_draws_the_same_voxels(server, tiny_cohort
     here.home.rename(tmp_path / "gone")
     there = another(tmp_path / "there", MLFLOW_TRACKING_URI=server)
     equal(drawn, there.draw(tiny_phantom, "out"))
-    equal(drawn, there.draw(tiny_phantom, "by-number", f"models:/{NAME}/1"))
     assert [path.name for path in there.scratch.glob("lab-model-*")] == []
     assert not list(there.scratch.rglob("*.safetensors"))
 
@@ -180,7 +179,6 @@ def test_a_store_that_was_copied_and_then_moved_goes_on(tiny_cohort, tiny_phanto
     shutil.copytree(here.runs, there.runs)
     assert f"is a copy of that in {here.runs}, which stays as it is" in there.lab("report", "losses")
     equal(drawn, there.draw(tiny_phantom, "out"))
-    assert "second-phantom version 1" in there.lab("promote", "--study", "losses", "--name", "second-phantom")
     trained = names(there.runs / "losses"), names(there.runs / "losses" / "models")
     assert "Study finished" in there.study(tiny_cohort)
     assert (names(there.runs / "losses"), names(there.runs / "losses" / "models")) == trained  # nothing anew
