@@ -114,7 +114,7 @@ def keep(run: Run, measured: Measured) -> None:
     if not found.strangers.empty:
         runs.log_table(run_id, found.strangers, STRANGERS)
     if found.record["coverage"]:
-        draw(run_id, pd.DataFrame(found.record["coverage"]), measured)
+        runs.log_file(run_id, PICTURE, lambda path: draw(measured, path))
     figures = {
         f"coverage/{row['region']}": float(row["value"])
         for row in found.record["coverage"]
@@ -125,18 +125,17 @@ def keep(run: Run, measured: Measured) -> None:
     connect().set_tag(run_id, DONE, str(measured.looks))
 
 
-def draw(run_id: str, summary: pd.DataFrame, measured: Measured) -> None:
-    """The reliability plot, as an artifact."""
-    figure = reliability_figure(summary, looks=USUAL, phantom=measured.phantom)
-    runs.log_file(run_id, PICTURE, lambda path: save(figure, path))
+def draw(measured: Measured, file: Path) -> None:
+    """The reliability plot, where there are test patients."""
+    summary = pd.DataFrame(measured.calibrated.record["coverage"])
+    save(reliability_figure(summary, looks=USUAL, phantom=measured.phantom), file)
 
 
 def write(measured: Measured, file: Path) -> None:
     """The calibration as a file for `python -m lab synthesize --calibration`, and the picture beside it."""
     write_atomically(file, (json.dumps(measured.calibrated.record, indent=2) + "\n").encode())
-    summary = pd.DataFrame(measured.calibrated.record["coverage"])
-    if not summary.empty:
-        save(reliability_figure(summary, looks=USUAL, phantom=measured.phantom), file.with_suffix(".png"))
+    if measured.calibrated.record["coverage"]:
+        draw(measured, file.with_suffix(".png"))
 
 
 def common_parts(splits: Sequence[pd.DataFrame]) -> dict[str, list[str]]:

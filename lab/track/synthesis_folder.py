@@ -51,6 +51,7 @@ def write_patient(
     reset_peak_memory(arithmetic.device)
     made = synthesise_patient(subject, networks, how, arithmetic)
     volumes, voxels = _volumes(made, networks)
+    inputs = hashes(subject, made.contract)
     judged = None if how.classifier is None else second_opinion(how.classifier, subject, how.brain_mask)
     report = {
         "what": WHAT,
@@ -66,8 +67,8 @@ def write_patient(
         "measured": {name: made.case.measured[name] for name in MEASURED},
         "models": list(networks.about),
         "contract": made.contract.as_dict(),
-        "inputs": hashes(subject, made.contract),
-        "key": _key(subject, networks, how),
+        "inputs": inputs,
+        "key": _key(inputs, subject, networks, how),
         "how": asdict(how),
         "arithmetic": arithmetic.name,
         "ways": [{"kind": way.kind, "tile": way.edge, "reason": way.reason} for way in made.ways],
@@ -117,15 +118,15 @@ def finished(subject: Subject, networks: Networks, folder: Path, how: How) -> di
     """The report of an earlier call where nothing has changed since."""
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
-        same = report["key"] == _key(subject, networks, how)
+        same = report["key"] == _key(hashes(subject, networks.contract), subject, networks, how)
         return report if same and all((folder / name).exists() for name in report["files"]) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
 
-def _key(subject: Subject, networks: Networks, how: How) -> str:
-    """Equal for equal images, weights, settings and version."""
-    images = [entry["sha256"] for entry in hashes(subject, networks.contract).values()]
+def _key(inputs: Mapping[str, Mapping[str, str]], subject: Subject, networks: Networks, how: How) -> str:
+    """Equal for equal images, the `hashes` of the subject, and for equal weights, settings and version."""
+    images = [entry["sha256"] for entry in inputs.values()]
     weights = [entry["package_sha256"] for entry in networks.about]
     settings = [asdict(how), networks.contract.as_dict(), subject.skull_stripped, networks.patches]
     settings += [] if how.calibration is None else [file_sha256(Path(how.calibration))]
