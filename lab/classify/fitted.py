@@ -27,6 +27,7 @@ from skops.io.exceptions import UnsupportedTypeException, UntrustedTypesFoundExc
 from lab.classify.cleaning import finite
 from lab.classify.intervals import LEVEL, z_of
 from lab.classify.novelty import FAR, Novelty
+from lab.classify.outer import UNKNOWN, Outer
 from lab.classify.pipeline import score
 from lab.classify.platt import Line
 from lab.classify.space import Params
@@ -60,7 +61,7 @@ class Facts:
     combat: str
     params: Params
     inner_auc: float
-    """Mean over inner folds, of the best of many trials: too high; the nested one is to be quoted."""
+    """Mean over inner folds, of the best of many trials: too high; quote `outer`."""
     threshold: float
     patients: int
     events: int
@@ -72,6 +73,20 @@ class Facts:
     spacing_mm: float | None
     """Of the voxels that the features were measured on."""
     covers: str = COVERS
+    outer: Outer | None = None
+    """How good such classifiers are on patients whom they did not learn from; None where that was not kept."""
+
+    @property
+    def caution(self) -> str:
+        """What must be said beside every answer, or ""."""
+        return UNKNOWN if self.outer is None else self.outer.doubt
+
+    def told(self) -> dict[str, Any]:
+        """What users are told of the model, as plain values: the outer AUC, and not the inner one."""
+        known = dataclasses.asdict(self)
+        outer = known.pop("outer") or {item.name: None for item in dataclasses.fields(Outer)}
+        known.pop("inner_auc")
+        return {**known, **outer, "prevalence": self.events / self.patients, "caution": self.caution}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,9 +102,10 @@ class Final:
     def predict(
         self, features: pd.DataFrame, *, parameters: Path | None = None, spacing_mm: float | None = None
     ) -> pd.DataFrame:
-        """A row a case: probability, low, high, positive, novelty, far, strangest; index as `features`.
+        """A row a case: probability, low, high, positive, novelty, far, strangest, caution; index as `features`.
 
-        `low` and `high` are as `facts.covers` says; `novelty` is the share of the training cases that are nearer to the
+        `positive` is None where the classifier was not shown to tell patients apart, and `caution` says so. `low` and
+        `high` are as `facts.covers` says; `novelty` is the share of the training cases that are nearer to the
         others than this case, `far` where it is above 0.975; `strangest` names features beyond 3 SDs and those that are
         missing. Raises ValueError for a feature without column, and where the file of settings or the spacing that the
         features were measured with, if given, are not those of training.
@@ -111,10 +127,13 @@ class Final:
                 "probability": expit(logits),
                 "low": expit(logits - reach),
                 "high": expit(logits + reach),
-                "positive": expit(logits) >= self.facts.threshold,
+                "positive": pd.Series([None] * len(cases), cases.index, dtype=object)
+                if self.facts.caution
+                else expit(logits) >= self.facts.threshold,
                 "novelty": percentiles,
                 "far": percentiles > FAR,
                 "strangest": strange,
+                "caution": self.facts.caution,
             },
             index=features.index,
         )
@@ -172,9 +191,10 @@ class Final:
         content = _open_model(data, path)
         try:
             facts = {**record["facts"], "features": tuple(record["facts"]["features"])}
+            facts["outer"] = Outer.read(facts.get("outer"))
             lines = [Line(**line) for line in record["refit_lines"]]
             if len(lines) != len(content["refits"]):
-                raise ValueError(f"{path}: {len(content['refits'])} refits, but {FACTS} has {len(lines)} lines")
+                raise ValueError(f"{MODEL} has {len(content['refits'])} refits, and {FACTS} {len(lines)} lines")
             return cls(
                 pipeline=content["pipeline"],
                 line=Line(**record["line"]),
@@ -182,8 +202,8 @@ class Final:
                 novelty=Novelty(features=tuple(record["novelty_features"]), **content["novelty"]),
                 facts=Facts(**facts),
             )
-        except (KeyError, TypeError, AttributeError) as error:
-            raise ValueError(f"{folder}: not a classifier of this program ({error})") from None
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{folder / FACTS}: not that of a classifier of this program ({error})") from None
 
 
 def known(pipeline: Pipeline, cases: pd.DataFrame) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 from lab.classify.assess import Assessment
 from lab.classify.assess_sample import detectable, half_width
 from lab.classify.methods import SYNTHETIC, WORC
+from lab.classify.outer import CHANCE
 from lab.report.published import PUBLISHED_DATASET
 from lab.report.tables import plural
 from lab.report.verdict import p_text
@@ -112,7 +113,7 @@ def _worc(assessment: Assessment, alpha: float) -> list[str]:
     if WORC not in rows.index or assessment.main == WORC:
         return []
     worc, test = rows.loc[WORC], _test(assessment, WORC)
-    text = f"WORC has an AUC of {_interval(worc, 'auc')}"
+    text = f"WORC has an AUC of {_interval(worc, 'auc')}{_no_better(worc)}"
     if np.isfinite(worc["auc_splits"]):
         text += f", over splits {_interval(worc, 'auc_splits')}"
     return [f"{text}; {_verdict(test, alpha, 'WORC')}."]
@@ -125,7 +126,7 @@ def _synthetic(assessment: Assessment, alpha: float) -> list[str]:
             test = _test(assessment, str(row["method"]))
             points.append(
                 f"The other arm, {row['method']}, has an AUC of {_interval(row, 'auc')} on its "
-                f"{plural(int(row['patients']), 'test patient')}; {_verdict(test, alpha, 'it')}."
+                f"{plural(int(row['patients']), 'test patient')}{_no_better(row)}; {_verdict(test, alpha, 'it')}."
             )
     return points
 
@@ -217,6 +218,10 @@ def _published(row: pd.Series, dataset: str) -> str:
         f"The paper's WORC model has a mean AUC of {PUBLISHED_AUC} on {PUBLISHED_DATASET} (grade IV against the rest). "
         f"Here it is {row['auc']:.2f} on {whose}: the two stand side by side for orientation, and no test is made."
     )
+
+
+def _no_better(row: pd.Series) -> str:
+    return ", not shown to be better than chance" if row["auc_low"] <= CHANCE else ""
 
 
 def _interval(row: pd.Series, name: str) -> str:

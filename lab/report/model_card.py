@@ -84,6 +84,8 @@ class ModelCard:
     """What the gate found at last; None where none was held."""
     held: Mapping[str, str] = field(default_factory=dict)
     """When and by whom the gate was held last, and how many times."""
+    caution: str = ""
+    """Of a classifier that was not shown to tell patients apart."""
     forced: Mapping[str, str] = field(default_factory=dict)
     """reason, by, when; empty where it was not forced."""
     software: Sequence[str]
@@ -97,6 +99,7 @@ def model_card(card: ModelCard) -> str:
     parts = [f"# Model card: {card.name}, version {card.version}{' (phantom)' if card.phantom else ''}"]
     parts += [PHANTOM] if card.phantom else []
     parts += [_forced(card)] if card.forced else []
+    parts += [f"> **NO VERDICT.** {card.caution[0].upper()}{card.caution[1:]}."] if card.caution else []
     parts += [NOT_FOR_DIAGNOSIS]
     parts += ["## Intended use", PURPOSE[card.kind].format(**words), _pairs(card.about)]
     parts += ["## Out of scope", _list(OUT_OF_SCOPE)]

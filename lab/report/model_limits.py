@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from lab.classify.outer import UNKNOWN, doubt
 from lab.report.model_figures import EVERYBODY, as_cell
 from lab.report.tables import plural
 
@@ -50,6 +51,15 @@ def network_limits(patients: pd.DataFrame, figures: pd.DataFrame) -> list[str]:
     if not by_group:
         lines.append("Figures by vendor, field strength or grade are not known: the test table does not hold these.")
     return lines
+
+
+def classifier_caution(figures: pd.DataFrame) -> str:
+    """What must be said before all else of a classifier that was not shown to tell patients apart, or ""."""
+    known = figures[(figures["group"] == EVERYBODY) & (figures["figure"] == "auc")]
+    if known.empty:
+        return UNKNOWN
+    row = known.iloc[0]
+    return doubt(float(row["value"]), float(row["low"]), float(row["high"]), int(row["n"]))
 
 
 def classifier_limits(facts: dict[str, Any], figures: pd.DataFrame) -> list[str]:

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from lab.classify.assemble import feature_settings
-from lab.classify.assess import assess
+from lab.classify.assess import Assessment, assess
 from lab.classify.assess_importance import summarise_importances
 from lab.classify.feature_maps import maps_of_top
 from lab.classify.methods import OURS, WORC
@@ -45,8 +45,8 @@ def keep(
     *,
     main: str = OURS,
     warnings: Sequence[str] = (),
-) -> None:
-    """Judge all predictions and leave tables and facts on the experiment's run.
+) -> Assessment:
+    """Judge all predictions and leave tables and facts on the experiment's run; returns the tables of the judgement.
 
     `tables` are those that only some experiments have (see `OWN`), `warnings` what a reader must know first.
     """
@@ -65,6 +65,7 @@ def keep(
         known = {name: value for name, value in known.items() if name not in OURS_ALONE}
     runs.log_text(arm.parent, json.dumps(known, indent=2, default=str), FACTS)
     log_figures(arm.parent, found.performance, main)
+    return found
 
 
 def draw_features(arm: Arm, importances: pd.DataFrame) -> None:

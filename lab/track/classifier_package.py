@@ -29,6 +29,7 @@ OUTPUTS = {
     "novelty": "double",
     "far": "boolean",
     "strangest": "string",
+    "caution": "string",
 }
 
 

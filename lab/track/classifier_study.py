@@ -13,6 +13,7 @@ from lab.classify.fitted import Final
 from lab.classify.learning import summarise_learning
 from lab.classify.methods import OURS
 from lab.classify.nested import NestedSettings, SplitResult
+from lab.classify.outer import Outer
 from lab.classify.pipeline import frame
 from lab.classify.results import suspicion
 from lab.classify.rivals import rival_datasets, rivals_left_out
@@ -58,10 +59,10 @@ def nested_arm(material: Material, question: str = QUESTION) -> tuple[Arm, pd.Da
         tables = {"importances": importances(ours), "settings": settings_table(ours)}
         if len(ours) > 1:
             tables["learning"] = learning(ours)
-        if not arm.settings.classifier.shuffle_labels:
-            keep_final(arm)
         suspected = suspicion(ours)
-        keep(arm, predictions, tables, warnings=[suspected] if suspected else [])
+        found = keep(arm, predictions, tables, warnings=[suspected] if suspected else [])
+        if not arm.settings.classifier.shuffle_labels:
+            keep_final(arm, Outer.of(found.performance.iloc[0].to_dict()))
         draw_features(arm, tables["importances"])
     return arm, predictions
 
@@ -112,15 +113,23 @@ def learning(ours: Sequence[SplitResult]) -> pd.DataFrame:
     return summarise_learning(curve)
 
 
-def keep_final(arm: Arm) -> None:
-    """The classifier for new patients as a run of its own, with its search and the model; tagged on the study's too."""
+def keep_final(arm: Arm, outer: Outer | None) -> None:
+    """The classifier for new patients as a run of its own, with its search and the model; tagged on the study's too.
+
+    `outer` is how good such classifiers are on held-out patients; it goes into the model.
+    """
     folder = arm.folder / "final"
     try:
         final = Final.load(folder)
     except (OSError, ValueError):
         print("  searching for and fitting the classifier for new patients on all of them", flush=True)
         final = make_final(arm, folder)
+    if final.facts.outer != outer:
+        final = dataclasses.replace(final, facts=dataclasses.replace(final.facts, outer=outer))
+        final.save(folder)
     facts, dataset = final.facts, arm.dataset
+    if facts.caution:
+        print(f"  the classifier for new patients gives no verdict: {facts.caution}", flush=True)
     identity = {"study_key": arm.identity, "role": "final"}
     run_id = runs.find_or_create(arm.name, "final, on everybody", identity=identity, parent=arm.parent)
     if connect().get_run(run_id).data.tags.get("state") != "finished":
@@ -135,5 +144,8 @@ def keep_final(arm: Arm) -> None:
         runs.log_settings(run_id, facts.params, tags)
         runs.log_settings(arm.parent, {}, tags)
         if not runs.logged_steps(run_id, "val/auc"):
-            runs.log_metrics(run_id, {"val/auc": facts.inner_auc, "val/threshold": facts.threshold})
+            figures = {"val/auc": facts.inner_auc, "val/threshold": facts.threshold}
+            if outer is not None:
+                figures |= {"test/auc": outer.auc, "test/auc_low": outer.auc_low, "test/auc_high": outer.auc_high}
+            runs.log_metrics(run_id, figures)
     runs.end(run_id, "FINISHED", state="finished")

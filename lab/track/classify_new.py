@@ -30,7 +30,7 @@ class Judged:
     """What came of a list of patients."""
 
     table: pd.DataFrame
-    """case_id, probability, low, high, positive, novelty, far, strangest."""
+    """case_id, probability, low, high, positive, novelty, far, strangest, caution."""
     left_out: dict[str, str]
     """Case id -> why there is no probability."""
     facts: dict[str, Any]
@@ -50,9 +50,11 @@ def classify(
     reason. Raises ValueError where the model is none of ours or was changed.
     """
     final, contract, parameters = load_classifier(model_uri)
-    about = {"model": model_uri, **described(model_uri), **final.facts.__dict__, "contract": contract.as_dict()}
+    about = {"model": model_uri, **described(model_uri), **final.facts.told(), "contract": contract.as_dict()}
     if contract.phantom:
         say("This classifier learned from phantoms: what it says of patients means nothing.")
+    if final.facts.caution:
+        say(f"No verdict: {final.facts.caution}.")
     extractor = load_extractor(parameters)
     rows: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
@@ -62,7 +64,7 @@ def classify(
         except ValueError as error:
             left_out[subject.case_id] = " ".join(str(error).split())
             say(f"  {subject.case_id}: left out, {left_out[subject.case_id]}")
-    columns = ["probability", "low", "high", "positive", "novelty", "far", "strangest"]
+    columns = ["probability", "low", "high", "positive", "novelty", "far", "strangest", "caution"]
     table = pd.DataFrame(columns=["case_id", *columns])
     if rows:
         features = pd.DataFrame.from_dict(rows, orient="index").rename_axis("case_id")
@@ -97,7 +99,9 @@ def measure(
 
 def told(row: Any, event: str) -> str:
     """One patient in a line: "EGD-0001: enhancing with probability 0.83 (0.61 to 0.94), ...; far from ..."."""
-    decision = f"{'above' if row.positive else 'below'} the threshold"
+    decision = "no verdict: not shown to tell patients apart"
+    if not row.caution:
+        decision = f"{'above' if row.positive else 'below'} the threshold"
     text = (
         f"{row.case_id}: {event} with probability {row.probability:.2f} ({row.low:.2f} to {row.high:.2f}), {decision}"
     )

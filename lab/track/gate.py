@@ -24,6 +24,7 @@ from mlflow.exceptions import MlflowException
 
 from lab.report.gate_table import Verdict
 from lab.report.model_figures import interval_tags
+from lab.report.model_limits import classifier_caution
 from lab.synthesis.paired import SCORES
 from lab.track import gate_history, runs
 from lab.track.gate_classifier import judge_classifier
@@ -58,6 +59,8 @@ class Outcome:
     verdict: Verdict | None
     """What the gate found; None where none was held, for a challenger or whoever is champion already."""
     forced: bool
+    caution: str
+    """Of a classifier that was not shown to tell patients apart, else ""."""
 
 
 def promote_through_gate(
@@ -72,7 +75,9 @@ def promote_through_gate(
         raise ValueError("--force needs --alias champion and a reason in words: what it overrides is the gate alone")
     chosen = settings or GateSettings()
     check(chosen)
-    figures = figures_of(run_with_model(run))
+    chosen_run = run_with_model(run)
+    figures = figures_of(chosen_run)
+    caution = classifier_caution(figures) if kind_of(chosen_run) == CLASSIFIER else ""
     held: dict[str, Any] = {"verdict": None, "forced": False}
 
     def admit(source: Run, version: ModelVersion) -> str:
@@ -88,8 +93,9 @@ def promote_through_gate(
             raise GateRefused(name, str(version.version), held["verdict"])
         return "forced" if held["forced"] else "gate"
 
-    done = promote(run, name, alias, admit=admit, reason=force or "", tags=interval_tags(figures))
-    return Outcome(promotion=done, verdict=held["verdict"], forced=held["forced"])
+    tags = interval_tags(figures) | ({"caution": caution} if caution else {})
+    done = promote(run, name, alias, admit=admit, reason=force or "", tags=tags)
+    return Outcome(promotion=done, verdict=held["verdict"], forced=held["forced"], caution=caution)
 
 
 def check(settings: GateSettings) -> None:

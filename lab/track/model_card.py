@@ -13,7 +13,7 @@ from mlflow.exceptions import MlflowException
 from lab.report.gate_table import Verdict
 from lab.report.model_card import ModelCard, model_card, shortened
 from lab.report.model_figures import EVERYBODY, classifier_figures, evaluation_rows, network_figures
-from lab.report.model_limits import classifier_limits, network_limits
+from lab.report.model_limits import classifier_caution, classifier_limits, network_limits
 from lab.report.model_trust import trust_lines, trust_table
 from lab.track import runs
 from lab.track.fetched import fetched
@@ -93,6 +93,7 @@ def read_card(source: Run, version: ModelVersion, folder: str, figures: pd.DataF
     known: dict[str, Any] = {}
     if kind == CLASSIFIER:
         limits, folds = classifier_limits(facts, figures), ""
+        known = {"caution": classifier_caution(figures)}
     else:
         calibration = calibration_of(source)
         known = {"trust": trust_lines(calibration), "coverage": trust_table(calibration)}

@@ -60,6 +60,8 @@ class Promote:
             raise
         if found.verdict is not None:
             print(as_text(found.verdict))
+        if found.caution:
+            print(f"It gives no verdict on a patient: {found.caution}")
         done = found.promotion
         if done.before == done.version:
             print(f"{done.name} version {done.version} of run {done.run_id} is {done.alias} already: {done.uri}")

@@ -17,7 +17,7 @@ def pinned(uri: str) -> str:
 
 
 def second_opinion(uri: str, subject: Subject, brain_mask: str | None) -> dict[str, Any]:
-    """Probability with its interval, and how far the patient is from the classifier's own training patients.
+    """Probability with its interval, how far the patient is from the classifier's own training patients, and its AUC.
 
     `missing` says why there is none. Raises ValueError where the model is no classifier.
     """
@@ -30,5 +30,8 @@ def second_opinion(uri: str, subject: Subject, brain_mask: str | None) -> dict[s
     if judged.table.empty:
         return {**about, "missing": next(iter(judged.left_out.values()))}
     row = judged.table.iloc[0]
-    found = {name: round(float(row[name]), 4) for name in ("probability", "low", "high", "novelty")}
-    return {**about, **found, "positive": bool(row["positive"]), "far": bool(row["far"]), "strangest": row["strangest"]}
+    found: dict[str, Any] = {name: round(float(row[name]), 4) for name in ("probability", "low", "high", "novelty")}
+    names = ("auc", "auc_low", "auc_high", "auc_patients", "caution")
+    found |= {"positive": None if row["caution"] else bool(row["positive"])}
+    found |= {"far": bool(row["far"]), "strangest": row["strangest"]}
+    return {**about, **found, **{name: judged.facts[name] for name in names}}

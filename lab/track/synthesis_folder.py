@@ -58,7 +58,7 @@ def write_patient(
         "synthetic": True,
         "phantom": networks.phantom,
         "case_id": subject.case_id,
-        "warnings": made.warnings,
+        "warnings": [*made.warnings, *_doubted(judged)],
         "enhancement": _enhancement(made, voxels),
         "classifier": judged,
         "uncertainty": _uncertainty(made, how, networks),
@@ -103,7 +103,10 @@ def told(report: Mapping[str, Any], known: Collection[str] = ()) -> str:
     judged = report.get("classifier") or {}
     if "probability" in judged:
         text += f" (by the classifier {judged['probability']:.2f}, {judged['low']:.2f} to {judged['high']:.2f}"
-        text += ", far from what it has seen)" if judged["far"] else ")"
+        text += ", far from what it has seen" * judged["far"] + ", not shown to tell patients apart" * bool(
+            judged["caution"]
+        )
+        text += ")"
     elif "missing" in judged:
         text += f" (by the classifier: none, {judged['missing']})"
     found, span = report["uncertainty"], f"of a T1 that spans {report['t1_span']:.3g}"
@@ -112,6 +115,12 @@ def told(report: Mapping[str, Any], known: Collection[str] = ()) -> str:
     elif "median_in_brain" in found:
         text += f", median SD over looks {found['median_in_brain']:.3g}, {span}"
     return text + "".join(f"\n  warning: {warning}" for warning in report["warnings"] if warning not in known)
+
+
+def _doubted(judged: Mapping[str, Any] | None) -> list[str]:
+    """What is to be warned of where a classifier that stands beside the network was not shown to be worth anything."""
+    caution = (judged or {}).get("caution")
+    return [f"the classifier's probability is no verdict: {caution}"] if caution else []
 
 
 def finished(subject: Subject, networks: Networks, folder: Path, how: How) -> dict[str, Any] | None:

@@ -173,10 +173,12 @@ def classifier_run(
     event: str = "enhancing",
     flip: int = 0,
     size: float = 1.0,
+    area: tuple[float, float, float] = (0.8, 0.8, 0.8),
 ) -> str:
     """Run id of a classifier study; `strength` and `volume` are how well it and the tumour's volume tell the classes.
 
-    `sharpness` stretches its probabilities, `flip` labels are turned, `size` is that of the tumours.
+    `sharpness` stretches its probabilities, `flip` labels are turned, `size` is that of the tumours, `area` the AUC
+    that its table says, with the ends of its interval.
     """
     numbers = np.arange(first, first + count)
     labels = numbers % 2
@@ -195,6 +197,7 @@ def classifier_run(
         {"method": ["radiomics", "tumour volume"], "patients": count}
         | {key: [0.8, 0.6] for fig in ("auc", "brier", "slope") for key in (fig, f"{fig}_low", f"{fig}_high")}
     )
+    performance.loc[0, ["auc", "auc_low", "auc_high"]] = area
     subgroups = pd.DataFrame(
         [
             ("radiomics", "vendor", "GE", 30, 15, 0.8, 0.7, 0.9, ""),

@@ -152,7 +152,7 @@ def test_a_phantom_classifier_is_no_champion_for_patients(parent, model):
     assert version.tags["cohort_digest"] == connect().get_run(parent).data.tags["cohort_digest"]
 
 
-def test_a_new_patient_is_judged_as_in_training(model, cohort, dataset, tmp_path, capsys):
+def test_a_new_patient_is_judged_as_in_training(parent, model, cohort, dataset, tmp_path, capsys):
     """From files, without the scan with contrast agent, it gets the probability of its own row of features."""
     tree = RUNS / "phantom"
     case = str(dataset.table.index[4])
@@ -167,7 +167,17 @@ def test_a_new_patient_is_judged_as_in_training(model, cohort, dataset, tmp_path
     final, _, _ = load_classifier(model.uri)
     expected = final.predict(dataset.features.loc[[case]])
     np.testing.assert_allclose(found["probability"], expected["probability"], rtol=1e-9)
-    assert json.loads((tmp_path / "model.json").read_text())["version"] == model.version
+    told = json.loads((tmp_path / "model.json").read_text())
+    assert told["version"] == model.version
+    row = runs.read_table(parent, "tables/performance.csv").set_index("method").loc[OURS]
+    assert [told[name] for name in ("auc", "auc_low", "auc_high")] == pytest.approx(
+        [row["auc"], row["auc_low"], row["auc_high"]]
+    )
+    assert told["auc_patients"] == row["patients"]
+    shown = row["auc_low"] > 0.5
+    assert ("no verdict" in said) == (not shown)
+    assert found["positive"].isna().all() == (not shown)
+    assert found["caution"].isna().all() == shown
 
 
 def test_what_it_says_stands_beside_a_synthesis(model, cohort, dataset, tmp_path, capsys):

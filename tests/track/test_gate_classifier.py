@@ -5,7 +5,10 @@ from __future__ import annotations
 import pytest
 from gated import classifier_run, failed, network_run, patients, refused, tags, through
 
+from lab.__main__ import main
+from lab.track import runs
 from lab.track.registry import roll_back
+from lab.track.store import connect
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +57,20 @@ def test_classifiers_of_other_patients_labels_or_events_are_not_compared(fair):
         assert message in refused(classifier_run(name, 120, 1.9, noise=6, **changes), "apart").trouble
     again = classifier_run("regridded", 120, 1.9, noise=6, digest="e" * 32, size=1.1)
     assert through(again, "apart").verdict.passed
+
+
+def test_one_that_was_not_shown_to_tell_patients_apart_says_so_on_card_and_version(capsys):
+    weak = classifier_run("weak", 60, 0.0, noise=2, area=(0.30, 0.12, 0.58))
+    said = "this model was not shown to tell patients apart: on 60 patients whom it had not learned from its AUC is"
+    assert main(["promote", "--run", weak, "--name", "weak"]) == 0
+    assert f"It gives no verdict on a patient: {said}" in capsys.readouterr().out
+    assert tags("weak")["caution"] == f"{said} 0.30 (95 % interval 0.12 to 0.58)"
+    card = runs.read_text(weak, "registered/weak-version-1/model_card.md")
+    assert "> **NO VERDICT.** This model was not shown to tell patients apart" in card
+    assert "NO VERDICT" in connect().get_model_version("weak", "1").description
+    fair = classifier_run("fair", 120, 0.8, noise=1)
+    assert through(fair, "fair").caution == ""
+    assert "NO VERDICT" not in runs.read_text(fair, "registered/fair-version-1/model_card.md")
 
 
 def test_a_name_serves_one_kind_of_model(fair):
