@@ -35,6 +35,7 @@ from lab.data.batches import CaseStore
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort, open_cohort
 from lab.data.phantom import write_cohort
 from lab.data.prepare import prepare
+from lab.data.storage import judged
 from lab.synthesis.evaluate import evaluate
 from lab.synthesis.midline import midline_slab
 
@@ -157,7 +158,8 @@ def artefacts(image: np.ndarray, truth: np.ndarray, brain: np.ndarray, noise: fl
 
 
 def by_hand(cohort: Cohort, case: str, image: np.ndarray) -> dict[str, float]:
-    volumes, flags = cohort.load(case)
+    volumes, mask = cohort.load(case)
+    flags = judged(mask)
     t1, truth = (volumes[cohort.channel(name)].astype(np.float32) for name in ("T1", "T1GD"))
     brain = (flags & BRAIN) > 0
     noise = noise_of(truth, brain)

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
+from lab.data.storage import judged
 
 FLAGS = {"brain": BRAIN, "tumour": TUMOUR, "enhancement": ENHANCEMENT, "expert": EXPERT}
 FLIPS = ("both", "random", "none")
@@ -98,11 +99,12 @@ class CaseStore:
         return len(self.case_ids)
 
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
-        """A case's channels (C + 1, X, Y, Z) float16 and flags (1, X, Y, Z) uint8 from its file."""
+        """A case's channels (C + 1, X, Y, Z) float16 and flags (1, X, Y, Z) uint8, where there is a target."""
         image, mask = self.cohort.load(self.case_ids[index])
+        mask = judged(mask)
         window = patch_window(mask, self.patch)
         picked = np.stack([image[channel][window] for channel in self.channels])
-        return torch.from_numpy(picked), torch.from_numpy(np.array(mask[window]))[None]
+        return torch.from_numpy(picked), torch.from_numpy(np.ascontiguousarray(mask[window]))[None]
 
     def batch(self, indices: Sequence[int], flips: Sequence[bool] | None = None) -> Batch:
         """The cases at `indices`, each flipped left-right where `flips` says so."""

@@ -16,40 +16,43 @@ LEAST_TISSUE = 0.85
 DARK = 0.1
 
 
-def brain_mask(scans: dict[str, Scan], method: str) -> np.ndarray:
-    """(X, Y, Z) bool mask on the scans' grid. `scans` hold the same grid and one is called T1.
+def brain_mask(t1: Scan, method: str) -> np.ndarray:
+    """(X, Y, Z) bool mask on the T1's grid. The T1 alone decides, since it is the one sequence that everybody has.
 
-    `nonzero`: voxels that are not 0 in *every* sequence; values may be negative (ringing). Where the field of view of
-    one sequence ends early, its missing part would otherwise count as tissue of value 0 and, by difference, enhance.
-    `mni152`: the same inside the atlas' brain. Both: holes filled, largest piece kept.
+    Were the scan with contrast agent or an optional sequence to shape the brain, a new patient without it would be
+    prepared unlike the patients that a model learned from. `nonzero`: voxels that are not 0; values may be negative
+    (ringing). `mni152`: the same inside the atlas' brain. Both: holes filled, largest piece kept.
 
-    Raises ValueError where the sequences share too little, or `method` does not suit the scans.
+    Raises ValueError where `method` does not suit the scan.
     """
-    first = next(iter(scans.values()))
-    measured = np.ones(first.data.shape, bool, order="F")
-    anywhere = np.zeros_like(measured)
-    for scan in scans.values():
-        here = scan.data != 0
-        measured &= here
-        anywhere |= here
+    measured = t1.data != 0
     if method == "mni152":
-        atlas = _atlas_on(first)
-        _check_signal(scans["T1"], atlas)
+        atlas = _atlas_on(t1)
+        _check_signal(t1, atlas)
         measured &= atlas
-        anywhere = atlas
-    if not measured.any():
-        raise ValueError("no voxel holds signal in every sequence")
-    covered = np.count_nonzero(measured) / np.count_nonzero(anywhere)
-    if covered < LEAST_COVERAGE:
-        raise ValueError(f"only {covered:.0%} of the brain is seen in every sequence (field of view too small)")
     brain = largest_solid(measured)
-    volume = np.count_nonzero(brain) * first.voxel_ml
+    volume = np.count_nonzero(brain) * t1.voxel_ml
     if method == "nonzero" and volume > LARGEST_BRAIN_ML:
         raise ValueError(
             f"{volume:.0f} ml are not 0, more than any brain holds: the scan is not skull-stripped "
             "(scans in MNI152 space can use --brain-mask mni152)"
         )
     return brain
+
+
+def scanned_part(scan: Scan, brain: np.ndarray, method: str) -> np.ndarray:
+    """The part (X, Y, Z) of the brain that lies inside a sequence's field of view; `brain` itself where all of it does.
+
+    Beyond its field of view a file holds 0, which must not count as tissue; holes are filled as in the brain. Raises
+    ValueError where the T1 and the sequence share too little.
+    """
+    here = scan.data != 0
+    part = largest_solid(here) & brain if (brain & ~here).any() else brain
+    whole = brain | here if method == "nonzero" else brain
+    share = np.count_nonzero(part) / np.count_nonzero(whole)
+    if share < LEAST_COVERAGE:
+        raise ValueError(f"only {share:.0%} of the brain is seen in it and in the T1 (field of view too small)")
+    return part
 
 
 def largest_solid(mask: np.ndarray) -> np.ndarray:

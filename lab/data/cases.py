@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from lab.config import DataConfig
-from lab.data.brain import brain_mask
+from lab.data.brain import brain_mask, scanned_part
 from lab.data.geometry import Window, bounding_box, window_round
 from lab.data.layouts import Subject, canonical
 from lab.data.scans import Scan, describe_grid, read_image, read_labels, same_grid
-from lab.data.storage import BRAIN, ENHANCEMENT, EXPERT, TUMOUR
+from lab.data.storage import BRAIN, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
 
 REFERENCE = "T1"
 """Enhancement is the target minus this sequence."""
@@ -48,9 +48,10 @@ def channels(settings: DataConfig) -> tuple[str, ...]:
 def prepare_case(subject: Subject, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
     """Image (C, X, Y, Z) float16 in [-1, 1], mask (X, Y, Z) uint8 bit flags, and what is measured on them.
 
-    Voxels outside the brain are exactly -1. Each channel has mean 0 and standard deviation `1 / clip_sigma` over the
-    brain before the cut. Label volumes are counted on the scan's own voxels, so they do not change with the grid.
-    Raises ValueError with the reason why the subject cannot be used.
+    Voxels outside the brain are exactly -1, as are those of the brain that a sequence does not reach. Each channel has
+    mean 0 and standard deviation `1 / clip_sigma` over the rest before the cut, and depends on the T1 and its own file
+    alone. Label volumes are counted on the scan's own voxels, so they do not change with the grid. Raises ValueError
+    with the reason why the subject cannot be used.
     """
     case = open_case(subject, recipe)
     return case.image, case.masks, case.measured
@@ -84,7 +85,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     method = recipe.brain_mask
     if method == "auto":
         method = "nonzero" if subject.skull_stripped else "mni152"
-    brain = brain_mask(scans, method)
+    brain = brain_mask(first, method)
     window = window_round(bounding_box(brain), first.spacing_mm, recipe.shape, recipe.spacing_mm)
     inside, masks = _masks(window, brain, labels, subject)
     image = np.full((len(recipe.channels), *recipe.shape), -1, np.float16)
@@ -93,11 +94,18 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     for channel, name in zip(image, recipe.channels):
         scan = scans.pop(canonical(name)) if canonical(name) != REFERENCE else scans[REFERENCE]
         try:
-            values = _brain_mean(window, scan.data, brain, weights, inside)
-            channel[inside], *scaling = _normalise(values, recipe.clip_sigma)
+            part = scanned_part(scan, brain, method)
+            share, seen = weights, inside
+            if part is not brain:
+                share = window.apply(part)
+                seen = inside & (share >= 0.5)
+            values = _brain_mean(window, scan.data, part, share, seen)
+            channel[seen], *scaling = _normalise(values, recipe.clip_sigma)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         scales[canonical(name)] = scaling
+        if canonical(name) == canonical(recipe.target):
+            masks[inside & ~seen] |= NO_TARGET
     names = [canonical(name) for name in recipe.channels]
     if canonical(recipe.target) in names:  # else a new patient's case, without contrast agent
         contrast = image[names.index(canonical(recipe.target))].astype(np.float32) - image[names.index(REFERENCE)]

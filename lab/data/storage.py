@@ -15,10 +15,16 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-BRAIN, TUMOUR, ENHANCEMENT, EXPERT = 1, 2, 4, 8
-"""Bit flags of a prepared mask: brain, tumour, enhancement by the paper's rule, enhancing label drawn by experts."""
+BRAIN, TUMOUR, ENHANCEMENT, EXPERT, NO_TARGET = 1, 2, 4, 8, 16
+"""Bit flags of a prepared mask: brain, tumour, enhancement by the paper's rule, enhancing label drawn by experts, and
+brain that the scan to be synthesised does not reach."""
 
 DTYPES: dict[str, np.dtype[Any]] = {"F16": np.dtype("<f2"), "U8": np.dtype("u1")}
+
+
+def judged(mask: np.ndarray) -> np.ndarray:
+    """Bit flags (X, Y, Z) with those cleared where there is no target: nothing is trained on or scored there."""
+    return np.where(mask & NO_TARGET, np.uint8(0), mask)
 
 
 def write_atomically(path: Path, content: bytes) -> None:

@@ -13,7 +13,7 @@ from lab.data.layouts import Subject
 from lab.data.scans import source_state
 from lab.data.storage import content_digest, read_record, write_atomically, write_case
 
-VERSION = 1
+VERSION = 2
 """Raise it when the same settings and files give another prepared case."""
 
 Record = dict[str, Any]

@@ -16,6 +16,7 @@ from matplotlib.colors import LinearSegmentedColormap
 from numpy.typing import NDArray
 
 from lab.data.cohort import BRAIN, EXPERT, TUMOUR, Cohort
+from lab.data.storage import judged
 from lab.report.figures import INK, TEXT
 from lab.synthesis.enhancement import near
 
@@ -61,6 +62,7 @@ def patient_from(
 ) -> Patient:
     """A case of a prepared cohort as something to draw. Raises what `Cohort.load` and `Cohort.channel` raise."""
     image, mask = cohort.load(case_id)
+    mask = judged(mask)
 
     def channel(sequence: str) -> Volume:
         return np.asarray(image[cohort.channel(sequence)], np.float32)

@@ -16,6 +16,7 @@ from lab.config import DataConfig
 from lab.data.batches import Batch, CaseStore, patch_window, unpack_masks
 from lab.data.cohort import BRAIN
 from lab.data.geometry import Box
+from lab.data.storage import judged
 from lab.synthesis.artefacts import checkerboard, sharpness
 from lab.synthesis.enhancement import DEFINITIONS, SUMS, scorecard
 from lab.synthesis.floor import floor, noise_sd
@@ -99,7 +100,7 @@ def _case(cases: CaseStore, case_id: str) -> Case:
     cohort = cases.cohort
     settings = cohort.manifest.get("settings", {})
     image, mask = cohort.load(case_id)
-    flags = np.array(mask)
+    flags = judged(mask)
     brain = (flags & BRAIN) != 0
     truth = np.asarray(image[cases.channels[-1]], np.float32)
     return Case(

@@ -25,6 +25,7 @@ from lab.data.cases import REFERENCE
 from lab.data.cohort import BRAIN, Cohort
 from lab.data.likeness import measure
 from lab.data.planted import cases_of, score_faults
+from lab.data.storage import judged
 from lab.data.strangers import Likeness
 from lab.data.strangers_fit import fit_likeness
 from lab.synthesis.arithmetic import Arithmetic
@@ -101,7 +102,7 @@ def calibrate(
     levels: dict[str, list[tuple[str, float]]] = {"val": [], "test": []}
     for part in ("val", "test"):
         for seen in drawn_cases(networks, cohort, parts[part], arithmetic, counts):
-            regions = regions_of(seen.flags, cohort.spacing_mm)
+            regions = regions_of(judged(seen.flags), cohort.spacing_mm)
             for count, spread in seen.spreads.items():
                 needed = ratios(seen.image, seen.truth, spread, floors[count])
                 curve = curve_of(seen.patient_id, needed, regions)
@@ -156,7 +157,7 @@ def floors_of(
     """
     found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {count: [] for count in counts}
     for seen in drawn_cases(networks, cohort, evenly(cases, FLOOR_CASES), arithmetic, counts):
-        brain = (seen.flags & BRAIN) > 0
+        brain = (judged(seen.flags) & BRAIN) > 0
         errors = (seen.image - seen.truth)[brain].astype(np.float64)
         for count, spread in seen.spreads.items():
             if spread is not None:

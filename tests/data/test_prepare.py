@@ -61,10 +61,10 @@ WRONG = {
     ),
     "half a label": (lambda v, f: save(f["MASK"], v["MASK"] / 2.0), "holds the value"),
     "flat brain": (lambda v, f: save(f["T2"], (v["T1"] != 0) * 1.0), "T2: the brain has the same value everywhere"),
-    "nothing in common": (lambda v, f: save(f["T2"], (v["T1"] == 0) * v["T2"].max()), "no voxel holds signal"),
+    "nothing in common": (lambda v, f: save(f["T2"], (v["T1"] == 0) * v["T2"].max()), "T2: only 18% of the brain"),
     "small field of view": (
         lambda v, f: save(f["T2"], np.where(np.arange(46) < 22, 0, v["T2"])),
-        "of the brain is seen in every sequence",
+        "of the brain is seen in it and in the T1",
     ),
     "not skull-stripped": (
         lambda v, f: [save(f[name], v[name] + 9) for name in ("T1", "T2", "FLAIR", "T1GD")],
