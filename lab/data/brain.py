@@ -25,7 +25,7 @@ def brain_mask(t1: Scan, method: str) -> np.ndarray:
 
     Raises ValueError where `method` does not suit the scan.
     """
-    measured = t1.data != 0
+    measured = t1.data != t1.background
     if method == "mni152":
         atlas = _atlas_on(t1)
         _check_signal(t1, atlas)
@@ -46,7 +46,7 @@ def scanned_part(scan: Scan, brain: np.ndarray, method: str) -> np.ndarray:
     Beyond its field of view a file holds 0, which must not count as tissue; holes are filled as in the brain. Raises
     ValueError where the T1 and the sequence share too little.
     """
-    here = scan.data != 0
+    here = scan.data != scan.background
     part = largest_solid(here) & brain if (brain & ~here).any() else brain
     whole = brain | here if method == "nonzero" else brain
     share = np.count_nonzero(part) / np.count_nonzero(whole)
@@ -111,7 +111,7 @@ def _check_signal(t1: Scan, atlas: np.ndarray) -> None:
     Comparing intensities with the template does not work here: the correlation of real, registered tumour patients
     ranges from 0.0 to 0.4, which is where misplaced ones lie as well.
     """
-    values = t1.data[atlas]
+    values = t1.data[atlas] - np.float32(t1.background)
     tissue = float(np.mean(values > DARK * np.percentile(values[::50], 98)))
     if tissue < LEAST_TISSUE:
         raise ValueError(

@@ -73,11 +73,13 @@ class PreparedCase:
     """Intensity of `t1` that became 0."""
     scale: float
     """What 1 on the prepared grid is worth in intensities of `t1`."""
+    notes: tuple[str, ...]
+    """What was put right in the scans or looks wrong with them, in words."""
 
 
 def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> PreparedCase:
     """As `prepare_case`, with the way back; a patient without a mask is taken where none is needed."""
-    scans, labels = _read(subject, recipe, mask_needed)
+    scans, labels, notes = _read(subject, recipe, mask_needed)
     counts = _count(labels)
     if subject.mask is not None:
         _check_labels(subject, counts)
@@ -111,20 +113,25 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
         contrast = image[names.index(canonical(recipe.target))].astype(np.float32) - image[names.index(REFERENCE)]
         masks[(contrast > recipe.enhancement_threshold) & inside] |= ENHANCEMENT
     mean, scale = scales[REFERENCE]
+    measured = _measure(subject, recipe, first.voxel_ml, brain, window, counts, masks)
     return PreparedCase(
         image=image,
         masks=masks,
-        measured=_measure(subject, recipe, first.voxel_ml, brain, window, counts, masks),
+        measured={**measured, "remarks": "; ".join(notes)},
         window=window,
         t1=first,
         brain=brain,
         mean=mean,
         scale=scale,
+        notes=tuple(notes),
     )
 
 
-def _read(subject: Subject, recipe: Recipe, mask_needed: bool) -> tuple[dict[str, Scan], np.ndarray]:
-    """The recipe's sequences by canonical name and the label map (X, Y, Z), all 0 without a mask, on one grid."""
+def _read(subject: Subject, recipe: Recipe, mask_needed: bool) -> tuple[dict[str, Scan], np.ndarray, list[str]]:
+    """The recipe's sequences by canonical name and the label map (X, Y, Z), all 0 without a mask, on one grid.
+
+    And what was put right on reading.
+    """
     missing = [name for name in recipe.channels if canonical(name) not in subject.images]
     if missing:
         raise ValueError(f"{', '.join(missing)} missing (found {', '.join(sorted(subject.images)) or 'no sequence'})")
@@ -133,10 +140,12 @@ def _read(subject: Subject, recipe: Recipe, mask_needed: bool) -> tuple[dict[str
     scans = {canonical(name): read_image(subject.images[canonical(name)]) for name in recipe.channels}
     first = scans[REFERENCE]
     mask = None if subject.mask is None else read_labels(subject.mask)
+    notes = []
     for name, scan in {**scans, **({} if mask is None else {"tumour mask": mask})}.items():
+        notes += [f"{name}: {note}" for note in scan.notes]
         if not same_grid(first, scan):
             raise ValueError(f"{name} lies on another grid than T1: {describe_grid(scan)}; T1: {describe_grid(first)}")
-    return scans, np.zeros_like(first.data, np.uint8) if mask is None else mask.data
+    return scans, np.zeros_like(first.data, np.uint8) if mask is None else mask.data, notes
 
 
 def _check_labels(subject: Subject, counts: np.ndarray) -> None:

@@ -43,6 +43,7 @@ COLUMNS = {
     "codeletion": "Int64",
     "vendor": "string",
     "field_strength_t": "Float64",
+    "remarks": "string",
     "sha256": "string",
 }
 """Columns of `index.csv`; an empty cell is unknown."""
@@ -184,7 +185,7 @@ def read_index(path: Path) -> pd.DataFrame:
     """`index.csv` with all subjects, used and left out. Raises ValueError where it is missing or damaged."""
     try:
         table = pd.read_csv(path, dtype=COLUMNS, keep_default_na=False, na_values=[""], encoding="utf-8")
-        return table[list(COLUMNS)]
+        return table.assign(**dict.fromkeys({"remarks"} - set(table), ""))[list(COLUMNS)]  # 0.3 had none
     except FileNotFoundError:
         raise ValueError(f"{path} is missing; run prepare again") from None
     except (ValueError, KeyError) as error:

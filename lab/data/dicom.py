@@ -6,7 +6,9 @@ DICOM counts millimetres to the left, back and top (LPS), NIfTI to the right, fr
 from __future__ import annotations
 
 import hashlib
+import math
 import struct
+import zlib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -19,19 +21,24 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
     LegacyConvertedEnhancedMRImageStorage,
     MediaStorageDirectoryStorage,
     MRImageStorage,
 )
 
 from lab.data.dicom_stack import Slice, in_order, named, stack_affine
+from lab.data.nifti import MOST_VOXELS
+from lab.data.stored import LARGEST, open_regular, regular_sha256
 
 MR_IMAGES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 SUFFIXES = (".dcm", ".ima", ".dicom")
 """Endings of files that claim to be DICOM."""
 DAMAGED = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
-           OverflowError, RecursionError, struct.error)  # fmt: skip
+           OverflowError, RecursionError, struct.error, zlib.error)  # fmt: skip
 """What pydicom raises on bytes that make no sense."""
 
 
@@ -68,7 +75,10 @@ def _open(folder: Path, states: tuple[tuple[Path, int, int], ...]) -> Series:
     images = _images(folder, [path for path, _, _ in states])
     _check_kind(folder, images)
     slices = in_order(folder, [part for path, header in images.items() for part in _parts(path, header)])
-    return Series(folder=folder, slices=tuple(slices), affine=stack_affine(slices))
+    series = Series(folder=folder, slices=tuple(slices), affine=stack_affine(slices))
+    if math.prod(series.shape) > MOST_VOXELS:
+        raise ValueError(f"{folder}: {' x '.join(map(str, series.shape))} voxels; at most {MOST_VOXELS} are read")
+    return series
 
 
 def read_volume(folder: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -94,13 +104,14 @@ def read_volume(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 def series_sha256(folder: Path) -> str:
     """Digest of the series' files, whatever their names and order. Raises ValueError as `open_series`."""
     paths = {part.path for part in open_series(folder).slices}
-    digests = sorted(hashlib.sha256(path.read_bytes()).digest() for path in paths)
+    digests = sorted(bytes.fromhex(regular_sha256(path)) for path in paths)
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def check_one_patient(folders: Mapping[str, Path]) -> None:
     """Raises ValueError where series are of different patients by their Patient ID; names are told nowhere."""
     found = {name: open_series(path).slices[0].header.get("PatientID") for name, path in folders.items()}
+    found = {name: patient for name, patient in found.items() if patient}  # taken out by who made it anonymous
     first = next(iter(found), "")
     for name, patient in found.items():
         if patient != found[first]:
@@ -115,7 +126,7 @@ def _images(folder: Path, files: list[Path]) -> dict[Path, Dataset]:
     images: dict[Path, Dataset] = {}
     for path in files:
         try:
-            header = pydicom.dcmread(path, stop_before_pixels=True)
+            header = _dataset(path, stop_before_pixels=True)
             kind = header.get("SOPClassUID", header.file_meta.get("MediaStorageSOPClassUID"))
         except InvalidDicomError:
             if path.suffix.lower() in SUFFIXES:
@@ -137,6 +148,48 @@ def _images(folder: Path, files: list[Path]) -> dict[Path, Dataset]:
     return images
 
 
+def _dataset(path: Path, *, stop_before_pixels: bool) -> Dataset:
+    """A file's attributes. Raises InvalidDicomError where it is no DICOM file, ValueError where it is too large, and
+    one of `DAMAGED`.
+
+    A file without the preamble of 132 bytes, as old archives and PACS exports hold them, counts where it begins with an
+    attribute of group 2 or 8 and says of which class it is.
+    """
+    with open_regular(path) as file:
+        start = file.read(132)
+        file.seek(0)
+        if start[128:] == b"DICM":
+            _check_inflated(path)
+            return pydicom.dcmread(file, stop_before_pixels=stop_before_pixels)
+        if start[:2] not in (b"\2\0", b"\x08\0") or start[3:4] != b"\0":
+            raise InvalidDicomError
+        try:
+            bare = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, force=True)
+            kind = bare.get("SOPClassUID")
+        except DAMAGED:
+            raise InvalidDicomError from None
+    if not kind:
+        raise InvalidDicomError
+    if "TransferSyntaxUID" not in bare.file_meta:
+        implicit, _ = bare.original_encoding
+        bare.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return bare
+
+
+def _check_inflated(path: Path) -> None:
+    """Raises ValueError where a deflated file would not end: pydicom inflates it whole, header and pixels."""
+    meta = pydicom.filereader.read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with open_regular(path) as file:
+        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+        while chunk := file.read(2**14):
+            size += len(inflater.decompress(chunk))
+            if size > LARGEST:
+                raise ValueError(f"it inflates to more than {LARGEST >> 20} MiB")
+
+
 def _check_kind(folder: Path, images: Mapping[Path, Dataset]) -> None:
     """That it is one series of MR images with grey values."""
     counts = Counter((str(header.SeriesInstanceUID), _described(header)) for header in images.values())
@@ -153,9 +206,17 @@ def _check_kind(folder: Path, images: Mapping[Path, Dataset]) -> None:
         for word, what in (("LOCALIZER", "a localiser"), ("MOSAIC", "a mosaic of slices")):
             if word in types:
                 raise ValueError(f"{path}: {what} (ImageType {'/'.join(types)}); name the folder of an anatomical scan")
-        grey = str(header.get("PhotometricInterpretation", "")), int(header.get("SamplesPerPixel", None) or 1)
+        grey = str(header.get("PhotometricInterpretation", "")), _count(path, header, "SamplesPerPixel")
         if grey not in {("MONOCHROME1", 1), ("MONOCHROME2", 1)}:
             raise ValueError(f"{path}: pixels are {grey[0] or 'of unknown meaning'}, not grey values (MONOCHROME2)")
+
+
+def _count(path: Path, header: Dataset, name: str) -> int:
+    """A whole number of a header; 1 where it is missing."""
+    try:
+        return int(header.get(name, None) or 1)
+    except DAMAGED as error:
+        raise ValueError(f"{path}: {name} is senseless ({error}); export it again") from None
 
 
 def _described(header: Dataset) -> str:
@@ -166,7 +227,7 @@ def _described(header: Dataset) -> str:
 def _parts(path: Path, header: Dataset) -> Iterator[Slice]:
     """The slices of a file: one, or the frames of an enhanced one."""
     frames = header.get("PerFrameFunctionalGroupsSequence")
-    if frames is None and int(header.get("NumberOfFrames", None) or 1) > 1:
+    if frames is None and _count(path, header, "NumberOfFrames") > 1:
         raise ValueError(f"{path}: {header.NumberOfFrames} frames without their positions; export single slices")
     for number, frame in enumerate(frames if frames is not None else [None]):
         try:
@@ -207,7 +268,7 @@ def _frame(header: Dataset, frame: Dataset) -> Dataset:
 def _pixels(path: Path) -> np.ndarray:
     """(rows, columns), or (frames, rows, columns), as stored; black is the smallest value."""
     try:
-        content: Any = pydicom.dcmread(path)
+        content: Any = _dataset(path, stop_before_pixels=False)
     except DAMAGED as error:
         raise ValueError(f"{path}: damaged, cannot be read as DICOM ({error}); export it again") from None
     if "PixelData" not in content:

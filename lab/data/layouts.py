@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from lab.data.stored import read_text
 from lab.data.tables import (
     SUFFIXES,
     parse_codeletion,
@@ -36,6 +37,8 @@ ALIASES = {
     "T1CE": "T1GD",
     "SEG": "MASK",
 }
+LARGEST_JSON = 2**20
+"""Bytes of a metadata.json; EGD's have less than 2,000."""
 CASE_ID = re.compile(r"[\w][\w.+-]*", re.ASCII)
 
 
@@ -119,6 +122,8 @@ def _existing(path: Path) -> Path:
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
+    if not (path.is_file() or path.is_dir()):
+        raise ValueError(f"{path} is a pipe, socket or device; name a folder of scans, or a .csv of paths")
     return path
 
 
@@ -256,7 +261,7 @@ def _egd_metadata(folder: str) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path, LARGEST_JSON))
         labels, clinical, scanner = (
             {key.casefold(): value for key, value in content.get(part, {}).items()}
             for part in ("Genetic_and_Histological_labels", "Clinical_data", "Scan_characteristics")
@@ -270,7 +275,7 @@ def _egd_metadata(folder: str) -> dict[str, Any]:
             "vendor": parse_vendor(scanner.get("manufacturer")),
             "field_strength_t": parse_number(scanner.get("field")),
         }
-    except (ValueError, AttributeError, TypeError) as error:
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
         raise ValueError(f"{path}: cannot be read as EGD metadata ({error})") from None
 
 

@@ -13,6 +13,7 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from lab.data import nifti
 from lab.data.cases import PreparedCase
 from lab.data.cohort import BRAIN
 from lab.data.geometry import axis_weights, bounding_box
@@ -24,7 +25,6 @@ GEOMETRY = (
 )  # fmt: skip
 """Fields of a header that say where voxels lie. No other is copied: some hold names."""
 RAS = np.array([[0, 1], [1, 1], [2, 1]])
-HEADER_BYTES = 540
 SCANNER = 1
 """NIfTI's code for coordinates of the scanner."""
 
@@ -62,9 +62,9 @@ def mask_on_scan(case: PreparedCase, mask: np.ndarray) -> np.ndarray:
 
 
 def background(case: PreparedCase) -> float:
-    """The T1's value outside of everything: 0 where a stripped scan has it, else its lowest."""
-    outside = case.t1.data[~case.brain]
-    return 0.0 if not outside.size or (outside == 0).any() else float(outside.min())
+    """The T1's value outside of everything: its background where a stripped scan has it, else its lowest."""
+    outside, usual = case.t1.data[~case.brain], case.t1.background
+    return usual if not outside.size or (outside == usual).any() else float(outside.min())
 
 
 def _spread(case: PreparedCase, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -162,10 +162,4 @@ def read_header(path: Path) -> nib.Nifti1Header:
         header.set_sform(series.affine, code=SCANNER)
         header.set_xyzt_units("mm")
         return header
-    with open(path, "rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-    with gzip.open(path) if compressed else open(path, "rb") as file:
-        content = file.read(HEADER_BYTES)
-    second = content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
-    kind = nib.Nifti2Header if second else nib.Nifti1Header
-    return kind(content[: HEADER_BYTES if second else 348])
+    return nifti.read_header(path).raw

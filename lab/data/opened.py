@@ -16,7 +16,7 @@ def open_patient(subject: Subject, contract: Contract, brain_mask: str | None = 
     """The prepared case and warnings. Raises ValueError where two scans are one, or nothing fits the contract."""
     _check_different(subject, contract)
     case = contract.open(subject, brain_mask)
-    warnings = [check_whole(case.brain)]
+    warnings = [*case.notes, check_whole(case.brain)]
     lost, whole = case.measured["brain_outside_ml"], case.measured["brain_ml"]
     if lost > 0:
         warnings.append(f"{lost:.1f} of {whole:.0f} ml of the brain lie outside the model's field of view: not drawn")

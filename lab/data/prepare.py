@@ -145,7 +145,9 @@ def _prepare_all(
 
     def tell(done: int, case_id: str, row: dict[str, Any]) -> None:
         if progress:
-            progress(done, len(jobs), f"{case_id}: {'left out, ' + row['reason'] if row['reason'] else 'prepared'}")
+            remarks = f" (remark: {row['remarks']})" if row.get("remarks") else ""
+            what = f"left out, {row['reason']}" if row["reason"] else f"prepared{remarks}"
+            progress(done, len(jobs), f"{case_id}: {what}")
 
     for number, (case_id, record) in enumerate(records.items(), start=1):
         tell(number, case_id, record["row"])

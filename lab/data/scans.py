@@ -1,25 +1,30 @@
 """Reading, checking and writing one scan: a NIfTI file, or, to read, a folder with one DICOM series.
 
-A file is read and inflated in one go, so that its checksum is verified to the last byte (a stream stops before it);
-nibabel understands the header. Arrays come back in RAS order as views, without a copy.
+What rounding or a convention explains (labels of 1.9999999, a background of NaN or -9) is put right and noted, the rest
+refused. Arrays come back in RAS order as views, without a copy.
 """
 
 from __future__ import annotations
 
 import gzip
 import os
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
-from nibabel.filebasedimages import ImageFileError
-from nibabel.spatialimages import HeaderDataError
-from nibabel.wrapstruct import WrapStructError
+from scipy import ndimage
 
-from lab.data.storage import file_sha256, write_atomically
+from lab.data.nifti import check_grey, read_header, read_voxels
+from lab.data.storage import write_atomically
+from lab.data.stored import regular_sha256
+
+WHOLE = 0.01
+"""What scaling to 8 bit may move a label from a whole number."""
+FLAT = 1e-4
+"""Share of a scan's intensities below which differences of the background are rounding or resampling."""
+LEAST_BORDER = 0.5
+"""Share of the volume's faces that a background must have; the head may touch them."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,10 @@ class Scan:
     """(X, Y, Z); float32 for an image, uint8 for labels."""
     affine: np.ndarray
     """(4, 4), voxel indices to millimetres."""
+    background: float = 0.0
+    """The value where nothing was measured, or all but the brain was taken off."""
+    notes: tuple[str, ...] = ()
+    """What was put right on reading, in words."""
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
@@ -46,54 +55,63 @@ class Scan:
 def read_image(path: Path) -> Scan:
     """Intensities of a NIfTI file, or of the DICOM series in a folder, as float32.
 
-    Raises ValueError where the file is missing, truncated or no NIfTI, not one 3D volume, not finite or constant, and
-    where a folder is no single, whole MR series (see `lab.data.dicom`).
+    A background of NaN becomes 0, one of another value is told in `Scan.background`. Raises ValueError where the file
+    is missing, truncated, too large or no NIfTI, not one 3D volume, not finite or constant, and where a folder is no
+    single, whole MR series (see `lab.data.dicom`).
     """
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         from lab.data.dicom import read_volume  # pydicom takes a moment, and most patients come as NIfTI
 
         data, affine = read_volume(path)
+        notes: list[str] = []
     else:
-        volume, affine, slope, intercept = _read(path)
-        with np.errstate(over="ignore"):
+        volume, header = read_voxels(path)
+        check_grey(path, header)
+        affine, notes = header.affine, header.notes
+        with np.errstate(over="ignore", invalid="ignore"):
             data = volume.astype(np.float32, copy=False)
-            if (slope, intercept) != (1, 0):
-                data = data * np.float32(slope) + np.float32(intercept)
+            if (header.slope, header.intercept) != (1, 0):
+                data = data * np.float32(header.slope) + np.float32(header.intercept)
     if not np.isfinite(data.sum(dtype=np.float64)):
-        raise ValueError(f"{path}: {np.count_nonzero(~np.isfinite(data))} voxels are NaN or infinite")
+        data = _without_nan(path, data, notes)
     low, high = float(data.min()), float(data.max())
     if low == high:
         raise ValueError(f"{path}: every voxel is {low:g}; the image is empty")
-    return _to_ras(path, data, affine)
+    data, background = _flat_background(data, notes)
+    return _to_ras(path, data, affine, background, notes)
 
 
 def read_labels(path: Path) -> Scan:
     """A segmentation as uint8. Raises ValueError as `read_image`, and where a value is no whole number in 0-255."""
-    volume, affine, slope, intercept = _read(path)
-    if (slope, intercept) != (1, 0):
-        volume = volume * np.float32(slope) + np.float32(intercept)
+    volume, header = read_voxels(path)
+    notes = header.notes
+    if (header.slope, header.intercept) != (1, 0):
+        volume = volume * np.float32(header.slope) + np.float32(header.intercept)
+    if volume.dtype.kind == "f" and np.isnan(volume).any():
+        volume = _without_nan(path, volume, notes)
+    whole = np.rint(volume) if volume.dtype.kind == "f" else volume
     with np.errstate(invalid="ignore"):
-        data = volume.astype(np.uint8, copy=False)
-    if data is not volume and not np.array_equal(data, volume):
-        wrong = volume[data != volume][0]
-        raise ValueError(f"{path}: holds the value {wrong:g}; a mask holds whole numbers from 0 to 255")
-    return _to_ras(path, data, affine)
+        data = whole.astype(np.uint8, copy=False)
+        gaps = np.abs(volume - whole) if whole is not volume else np.zeros(1)
+        wrong = (gaps > WHOLE) | (data != whole)
+    if wrong.any():
+        value = volume[wrong][0]
+        why = "" if value == np.rint(value) else "; was it interpolated? Masks are resampled to the nearest neighbour"
+        raise ValueError(f"{path}: holds the value {value:g}; a mask holds whole numbers from 0 to 255{why}")
+    if gaps.max() > 0:
+        notes.append(f"labels up to {gaps.max():.2g} from a whole number were rounded")
+    return _to_ras(path, data, header.affine, 0.0, notes)
 
 
 def read_spacing(path: Path) -> tuple[float, float, float]:
     """Voxel size in millimetres from the header alone. Raises ValueError where the header cannot be read."""
-    if Path(path).is_dir():
+    if os.path.isdir(path):
         from lab.data.dicom import open_series
 
-        x, y, z = nib.affines.voxel_sizes(open_series(path).affine)
-        return float(x), float(y), float(z)
-    try:
-        image: Any = nib.load(path)
-    except (OSError, EOFError, zlib.error, ImageFileError, HeaderDataError, ValueError) as error:
-        raise ValueError(f"{path}: no readable NIfTI header ({error})") from None
-    x, y, z = nib.affines.voxel_sizes(image.affine)
-    if not (np.isfinite([x, y, z]).all() and min(x, y, z) > 0):
-        raise ValueError(f"{path}: voxels of {x:g} x {y:g} x {z:g} mm")
+        affine = open_series(path).affine
+    else:
+        affine = read_header(path).affine
+    x, y, z = nib.affines.voxel_sizes(affine)
     return float(x), float(y), float(z)
 
 
@@ -120,66 +138,57 @@ def describe_grid(scan: Scan) -> str:
     return f"{shape} voxels of {spacing} mm from ({origin})"
 
 
-def _read(path: Path) -> tuple[np.ndarray, np.ndarray, float, float]:
-    """Unscaled 3D volume, affine, slope and intercept, after the checks of file and header."""
-    try:
-        content = Path(path).read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except FileNotFoundError:
-        raise ValueError(f"{path}: file not found") from None
-    except EOFError:
-        raise ValueError(f"{path}: truncated, the compressed data ends too early; copy or download it again") from None
-    except (zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{path}: damaged, cannot be decompressed ({error}); copy or download it again") from None
-    except OSError as error:
-        raise ValueError(f"{path}: cannot be read ({error.strerror})") from None
-    kind = nib.Nifti2Image if content[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Image
-    try:
-        image = kind.from_bytes(content)
-        _check_header(path, image)
-        needed = int(np.prod(image.shape)) * image.get_data_dtype().itemsize
-        if len(content) < needed:
-            raise ValueError(f"{path}: truncated, {len(content)} bytes where {needed} are needed; download it again")
-        proxy: Any = image.dataobj
-        volume = np.asarray(proxy.get_unscaled())
-    except (OSError, EOFError) as error:
-        raise ValueError(f"{path}: truncated, {len(content)} bytes of image are too few ({error})") from None
-    except (ImageFileError, HeaderDataError, WrapStructError) as error:
-        raise ValueError(f"{path}: not a NIfTI file ({error})") from None
-    return volume.reshape(volume.shape[:3]), image.affine, proxy.slope, proxy.inter
+def _without_nan(path: Path, data: np.ndarray, notes: list[str]) -> np.ndarray:
+    """A background of NaN, as statistics packages leave it, set to 0. Raises ValueError where other voxels are NaN."""
+    bad = ~np.isfinite(data)
+    pieces, _ = ndimage.label(np.isnan(data))
+    corners = pieces[np.ix_(*[(0, -1)] * 3)]
+    outside = np.isin(pieces, corners) if corners.all() else np.zeros_like(bad)
+    inside = np.count_nonzero(bad & ~outside)
+    if inside:
+        what = "" if inside == np.count_nonzero(bad) else " inside the head"
+        raise ValueError(f"{path}: {inside} voxels{what} are NaN or infinite")
+    notes.append(f"a background of NaN ({np.count_nonzero(bad)} voxels) was read as 0")
+    return np.where(bad, data.dtype.type(0), data)
 
 
-def _check_header(path: Path, image: nib.Nifti1Image) -> None:
-    shape = image.shape
-    if len(shape) < 3 or min(shape[:3]) < 2:
-        raise ValueError(f"{path}: {' x '.join(map(str, shape))} voxels is not a volume; a 3D image is needed")
-    if len(shape) > 3 and max(shape[3:]) > 1:
-        raise ValueError(f"{path}: {len(shape)}D with {' x '.join(map(str, shape))} voxels; one 3D volume is needed")
-    if image.get_data_dtype().kind not in "iuf":
-        raise ValueError(f"{path}: voxels of type {image.get_data_dtype()} are not plain numbers")
-    if not (int(image.header["sform_code"]) or int(image.header["qform_code"])):
-        raise ValueError(
-            f"{path}: the header gives no orientation (sform and qform codes are 0), so left and right are unknown"
-        )
-    matrix = image.affine[:3, :3]
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(matrix)) < 1e-9:
-        raise ValueError(f"{path}: the affine is not invertible; voxel size and orientation are unknown")
+def _flat_background(data: np.ndarray, notes: list[str]) -> tuple[np.ndarray, float]:
+    """The volume and the value of its background: 0, unless all corners and most of the faces have another.
+
+    Where they differ by no more than rounding or resampling leaves, they are made equal.
+    """
+    faces = np.concatenate([np.take(data, end, axis).ravel() for axis in range(3) for end in (0, -1)])
+    if np.mean(faces == 0) >= LEAST_BORDER:
+        return data, 0.0
+    corners = data[np.ix_(*[(0, -1)] * 3)]
+    level = float(np.median(corners))
+    sample = data.ravel(order="K")[:: max(1, data.size // 100_000)]
+    tolerance = FLAT * float(np.quantile(np.abs(sample - np.float32(level)), 0.99))
+    if np.abs(corners - level).max() > tolerance or np.mean(np.abs(faces - level) <= tolerance) < LEAST_BORDER:
+        return data, 0.0  # a head with its surroundings, or a part of one
+    flat = np.abs(data - np.float32(level)) <= tolerance
+    if (faces[np.abs(faces - level) <= tolerance] != level).any():
+        level = 0.0 if abs(level) <= tolerance else level
+        data = np.where(flat, np.float32(level), data)
+        notes.append(f"a background that differs from {level:g} by less than {tolerance:.2g} was made flat")
+    if level != 0:
+        notes.append(f"the background is {level:g}, not 0")
+    return data, level
 
 
-def _to_ras(path: Path, data: np.ndarray, affine: np.ndarray) -> Scan:
+def _to_ras(path: Path, data: np.ndarray, affine: np.ndarray, background: float, notes: list[str]) -> Scan:
     orientation = nib.io_orientation(affine)
     if np.isnan(orientation).any():
         raise ValueError(f"{path}: the affine has no closest orientation")
     reoriented = nib.apply_orientation(data, orientation)
-    return Scan(reoriented, affine @ nib.orientations.inv_ornt_aff(orientation, data.shape))
+    turned = affine @ nib.orientations.inv_ornt_aff(orientation, data.shape)
+    return Scan(reoriented, turned, background, tuple(notes))
 
 
 def scan_sha256(path: Path) -> str:
-    """Digest of a file, or of the DICOM series in a folder, whatever its files' names and order. Raises OSError,
-    ValueError."""
-    if not Path(path).is_dir():
-        return file_sha256(path)
+    """Digest of a file, or of the DICOM series in a folder, whatever its files' names and order. Raises ValueError."""
+    if not os.path.isdir(path):
+        return regular_sha256(path)
     from lab.data.dicom import series_sha256
 
     return series_sha256(path)
@@ -191,8 +200,8 @@ def source_state(path: Path) -> list[int] | None:
     For a folder with a DICOM series, those of its files together.
     """
     try:
-        files = [file for file in Path(path).rglob("*") if file.is_file()] if Path(path).is_dir() else [path]
+        files = [file for file in Path(path).rglob("*") if file.is_file()] if os.path.isdir(path) else [path]
         states = [os.stat(file) for file in files]
-    except OSError:
+    except (OSError, ValueError):  # a name that no file can have
         return None
     return [sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)]

@@ -92,7 +92,7 @@ def describe(cohort: Cohort) -> str:
 
 
 class Ticker:
-    """Progress on one line of a terminal, a line every few seconds elsewhere; who is left out is always said."""
+    """Progress on one line of a terminal, a line every few seconds elsewhere; who is left out or odd is always said."""
 
     def __init__(self, what: str, say: Say, every_s: float = 5.0) -> None:
         self.what, self.say, self.every_s = what, say, every_s
@@ -100,7 +100,7 @@ class Ticker:
 
     def __call__(self, done: int, total: int, line: str) -> None:
         """`done` of `total`, and what happened to the last one."""
-        if "left out" in line:
+        if "left out" in line or "(remark: " in line:
             self.say(f"  {line}")
         now = time.monotonic()
         if done == total or now - self.last > self.every_s:

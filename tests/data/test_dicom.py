@@ -10,14 +10,21 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_series import PLANES, store, write
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import CTImageStorage, EnhancedMRImageStorage, JPEGLSLossless, RLELossless, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    JPEGLSLossless,
+    RLELossless,
+    generate_uid,
+)
 from scan_trees import AFFINE, head, save
 from test_native import contract
 
 from lab.data.contract import one_patient
-from lab.data.dicom import open_series, series_sha256
+from lab.data.dicom import check_one_patient, open_series, series_sha256
 from lab.data.native import read_header, write_like
 from lab.data.scans import read_image, read_labels, read_spacing, scan_sha256, source_state
 
@@ -291,3 +298,63 @@ def test_the_nifti_of_a_series_has_its_grid_and_no_names(plane, tmp_path):
     content = (tmp_path / "out.nii").read_bytes()
     assert b"Jane" not in content
     assert b"4711" not in content
+
+
+def bare(path: Path, *, implicit: bool) -> None:
+    """Take preamble and file meta information off a file, as old archives store them."""
+    image = pydicom.dcmread(path)
+    image.file_meta = FileMetaDataset()
+    pydicom.dcmwrite(path, image, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
+    content = path.read_bytes()
+    path.write_bytes(content[132:] if content[128:132] == b"DICM" else content)
+
+
+@pytest.mark.parametrize("implicit", [True, False])
+def test_files_without_a_preamble(implicit, tmp_path):
+    folder = store(tmp_path / "series", VOLUME, AFFINE)
+    for path in folder.iterdir():
+        bare(path, implicit=implicit)
+        assert path.read_bytes()[:2] == b"\x08\0"
+    np.testing.assert_array_equal(read_image(folder).data, VOLUME)
+    (folder / "notes.txt").write_bytes(b"\x08\0\x05\0 looks like one and is none" * 20)
+    np.testing.assert_array_equal(read_image(folder).data, VOLUME)
+
+
+@pytest.mark.parametrize("name", ["BitsAllocated", "PixelRepresentation", "Rows", "PixelSpacing",
+                                  "ImageOrientationPatient", "PhotometricInterpretation", "PixelData"])  # fmt: skip
+def test_a_missing_attribute_is_told(name, tmp_path):
+    folder = store(tmp_path / "series", VOLUME, AFFINE, change=lambda image, _: delattr(image, name))
+    with pytest.raises(
+        ValueError, match=f"series.*({name}|cut short|unknown meaning|no pixel data|Missing required element)"
+    ):
+        read_image(folder)
+
+
+def test_a_patient_id_that_was_taken_out_is_no_other_patient(tmp_path):
+    def anonymous(image: Dataset, number: int) -> None:
+        image.PatientID = ""
+
+    known = store(tmp_path / "T1", VOLUME, AFFINE)
+    check_one_patient({"T1": known, "T2": store(tmp_path / "T2", VOLUME, AFFINE, name="T2", change=anonymous)})
+
+
+def test_a_deflated_file_is_inflated_within_limits(tmp_path, monkeypatch):
+    folder = store(tmp_path / "series", VOLUME, AFFINE)
+    for path in folder.iterdir():
+        image = pydicom.dcmread(path)
+        image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+        pydicom.dcmwrite(path, image, enforce_file_format=True)
+    np.testing.assert_array_equal(read_image(folder).data, VOLUME)
+    monkeypatch.setattr("lab.data.dicom.LARGEST", 500)
+    for path in folder.iterdir():
+        path.touch()
+    with pytest.raises(ValueError, match="inflates to more than"):
+        read_image(folder)
+
+
+def test_more_voxels_than_a_head_has(tmp_path):
+    def large(image: Dataset, number: int) -> None:
+        image.Rows = image.Columns = 20_000
+
+    with pytest.raises(ValueError, match="20000 x 20000 x 7 voxels; at most"):
+        read_image(store(tmp_path / "series", VOLUME, AFFINE, change=large))

@@ -107,7 +107,7 @@ def test_broken_files_say_why(tmp_path):
         read_image(tmp_path)
     with pytest.raises(ValueError, match="cannot be read"):
         read_labels(tmp_path)
-    with pytest.raises(ValueError, match="no readable NIfTI header"):
+    with pytest.raises(ValueError, match="not a NIfTI file"):
         read_spacing(tmp_path / "text.nii")
 
 
@@ -116,7 +116,7 @@ def test_a_huge_claimed_shape_is_no_memory_error(tmp_path):
     content = bytearray(image.to_bytes())
     content[42:48] = np.array([30000] * 3, "<i2").tobytes()
     (tmp_path / "scan.nii").write_bytes(bytes(content))
-    with pytest.raises(ValueError, match="truncated"):
+    with pytest.raises(ValueError, match="declares 30000 x 30000 x 30000 voxels"):
         read_image(tmp_path / "scan.nii")
 
 
@@ -137,7 +137,7 @@ def test_labels_are_whole_numbers(tmp_path):
     for wrong in (0.5, np.nan, -1, 300):
         volume = labels.astype(np.float32)
         volume[0, 0, 0] = wrong
-        with pytest.raises(ValueError, match="a mask holds whole numbers"):
+        with pytest.raises(ValueError, match=r"a mask holds whole numbers|1 voxels are NaN"):
             read_labels(save(tmp_path / "seg.nii.gz", volume))
 
 
