@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.report.reliability_figure import REGIONS
 from lab.report.tables import plural
-from lab.synthesis.conformal import LEAST
+from lab.synthesis.conformal import LEAST, LEVEL
+from lab.synthesis.measured import REGIONS, doubt, held
 
 NONE = "It was not calibrated: no intervals, no probability, and scans unlike its training patients' go unnoticed."
 
@@ -37,6 +37,8 @@ def trust_lines(record: Mapping[str, Any]) -> list[str]:
         f"Intervals by conformal risk control on {plural(counts['val'], 'validation patient')}, tried on "
         f"{plural(counts['test'], 'test patient')}" + (": too few to promise anything." if least < LEAST else ".")
     ]
+    if not record.get("coverage"):
+        lines.append(f"Intervals are made for {LEVEL:.0%} of the voxels; {held(())}.")
     lines.append(_probability(record["probability"]))
     return [*lines, _strangers(record["strangers"])]
 
@@ -51,12 +53,13 @@ def _probability(found: Mapping[str, Any]) -> str:
     test = found.get("test", {})
     if found.get("flat"):
         text += ", whom the drawn level did not tell apart: it is nearly the same for everybody"
+    none = " The network gives no verdict whether a tumour enhances." if doubt(found) else ""
     if "auc" not in test:
-        return f"{text}; on test scans it could not be judged."
+        return f"{text}; on test scans it could not be judged.{none}"
     return (
         f"{text}; on {test['n']} test scans its AUC is {test['auc']:.2f} ({test['auc_low']:.2f} to "
         f"{test['auc_high']:.2f}) and its Brier score {test['brier']:.2f}, that of the prevalence alone being "
-        f"{test['brier_prevalence']:.2f}."
+        f"{test['brier_prevalence']:.2f}.{none}"
     )
 
 

@@ -9,14 +9,8 @@ from matplotlib.ticker import PercentFormatter
 
 from lab.report.figures import COLOURS, FAINT, INK, MARKERS, SMALL, TEXT, headline, new_figure, plain_axes
 from lab.report.tables import plural
+from lab.synthesis.measured import REGIONS
 
-REGIONS = {
-    "everywhere": "whole brain",
-    "brain": "brain away from the tumour",
-    "tumour": "tumour and 3 mm round it",
-    "enhancing": "inside true enhancement",
-}
-"""Region -> how it is called, in the order in which they are drawn."""
 ASIDE = 0.004
 """Regions of one level are drawn this far apart, so that their intervals can be told from each other."""
 

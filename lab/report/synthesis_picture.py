@@ -39,6 +39,8 @@ class Drawn:
     spread: Volume | None
     """How sure it is, in the synthesis' own units; None where that is not known."""
     spread_name: str = "SD of looks"
+    spread_note: str = ""
+    """What such intervals held on patients whom they were not fitted on; a line at the bottom."""
     enhancement: Volume
     brain: Volume
     tumour: Volume
@@ -67,7 +69,8 @@ def synthesis_picture(patient: Drawn, *, model: str, said: str, phantom: bool, w
     width = 2 * LEFT + len(columns) * (EDGE + GAP)
     warning = "; ".join(filter(None, (PHANTOM if phantom else "", warning)))
     top = TOP + LINE * bool(warning)
-    height = top + len(PLANES) * (EDGE + GAP) + BOTTOM
+    bottom = BOTTOM + LINE * bool(patient.spread_note)
+    height = top + len(PLANES) * (EDGE + GAP) + bottom
     figure = new_figure(width, height, by_hand=True)
     _head(figure, patient, model, said, warning)
     axes = panel(figure, 0, 0, width, height)  # one for all panels, in inches: eighteen take most of a second
@@ -86,7 +89,8 @@ def synthesis_picture(patient: Drawn, *, model: str, said: str, phantom: bool, w
     note = "outlines: blue what is drawn as enhancing, white the tumour mask"
     if patient.spread is not None:
         note += f"; {patient.spread_name} from 0 (black) to {view.limit:.2g} (bright) on a scale from -1 to 1"
-    figure.text(0.5, 0.14 / height, note, ha="center", fontsize=SMALL, color=FAINT)
+    for at, line in ((bottom - BOTTOM, note), (0, patient.spread_note)):
+        figure.text(0.5, (at + 0.14) / height, line, ha="center", fontsize=SMALL, color=FAINT)
     return figure
 
 

@@ -22,6 +22,7 @@ from lab.data.folders import check_ours, whole_folder
 from lab.data.layouts import canonical
 from lab.data.storage import file_sha256
 from lab.synthesis.arithmetic import choose
+from lab.synthesis.measured import coverage_at, held
 from lab.track.bundle_run import CALIBRATION, SETTINGS, WEIGHTS
 from lab.track.bundle_text import INTENDED, readme
 from lab.track.fetched import fetched
@@ -109,6 +110,7 @@ def described(networks: Networks) -> dict[str, Any]:
         "weights_sha256": about["weights_sha256"],
         "package_sha256": about["package_sha256"],
         "contract": contract.as_dict(),
+        "intervals": _intervals(networks),
         "network_data_format": {
             "inputs": {"image": {**tensor, "num_channels": len(contract.inputs), "channel_def": channels}},
             "outputs": {"pred": {**tensor, "num_channels": 1, "channel_def": {"0": drawn}}},
@@ -193,6 +195,12 @@ def workflow(networks: Networks) -> dict[str, Any]:
 def _exact(about: dict[str, Any]) -> str:
     """URI that stays with this model when an alias moves on."""
     return f"models:/{about['name']}/{about['version']}" if "name" in about else str(about["model"])
+
+
+def _intervals(networks: Networks) -> dict[str, str]:
+    """Number of looks -> what its intervals held on test patients, in words; empty where there are none."""
+    record = networks.calibrations[0] if networks.calibrations else {}
+    return {looks: held(coverage_at(record, int(looks))) for looks in record.get("intervals", {})}
 
 
 def _figures(run_id: str | None) -> dict[str, float]:

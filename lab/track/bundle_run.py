@@ -31,6 +31,8 @@ from lab.data.storage import file_sha256, write_atomically
 from lab.data.strangers import Likeness
 from lab.synthesis.arithmetic import Arithmetic, choose
 from lab.synthesis.conformal import LEVEL, Intervals
+from lab.synthesis.enhancement import is_enhancing, millilitres
+from lab.synthesis.measured import coverage_at, doubt, held, verdict
 from lab.synthesis.models import BACKGROUND
 from lab.synthesis.new_patient import drawn_level, enhancing, half_widths
 from lab.synthesis.uncertainty import look
@@ -171,6 +173,10 @@ class Save:
         line = self.calibration.get("probability", {})
         known = level is not None and "slope" in line
         probability = round(float(expit(line["intercept"] + line["slope"] * level)), 4) if known else None
+        enough = is_enhancing(millilitres(enhances, self.contract.spacing_mm), float(how["enhancing_ml"]))
+        verdicts, no_verdict = verdict(line, probability, drawn=enough)
+        rows = coverage_at(self.calibration, made["looks"])
+        measured = held(rows, tumour_known=level is not None)
         marked = mask_on_scan(case, enhances)
         volumes = {
             "synthetic_t1gd": (image_on_scan(case, image), f"SYNTHETIC {self.contract.target}"),
@@ -183,6 +189,7 @@ class Save:
             widths = half_widths(Intervals.read(intervals), spread, case.masks, spacing_mm=self.contract.spacing_mm)
             volumes[f"interval_{100 * LEVEL:.0f}"] = (spread_on_scan(case, widths), "half of interval of SYNTHETIC")
         warnings = [*self.about["warnings"], *patient.warnings]
+        warnings += [] if level is None else [no_verdict] * bool(no_verdict)
         report = {
             "what": WHAT,
             "synthetic": True,
@@ -190,6 +197,10 @@ class Save:
             "warnings": warnings,
             "enhancement_ml": round(np.count_nonzero(marked) * case.t1.voxel_ml, 4),
             "probability": probability,
+            "probability_doubt": doubt(line),
+            "enhances": verdicts,
+            "enhances_missing": no_verdict,
+            "interval": None if intervals is None else {"level": LEVEL, "coverage_on_test": rows, "held": measured},
             "model": self.about["model"],
             "weights_sha256": self.about["weights_sha256"],
             "inputs": {name: str(path) for name, path in patient.subject.images.items()},
@@ -201,6 +212,7 @@ class Save:
                 note, scan = f"{about}, research only; {source}", patient.subject.images["T1"]
                 write_like(folder / f"{name}.nii.gz", volume, scan, purpose="SYNTHETIC", note=note)
             write_atomically(folder / REPORT, (json.dumps(report, indent=2) + "\n").encode())
-        print(f"{report['enhancement_ml']:.2f} ml drawn as enhancing; written to {self.place}")
+        promised = "" if intervals is None else f"; {LEVEL:.0%} intervals: {measured}"
+        print(f"{report['enhancement_ml']:.2f} ml drawn as enhancing{promised}; written to {self.place}")
         print("".join(f"  warning: {warning}\n" for warning in warnings) + WHAT)
         return self.place

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.data.contract import NOT_STRIPPED
+from lab.report.tables import plural
+from lab.synthesis.conformal import LEVEL
 
 INTENDED = "Research on contrast-free imaging of glioma. Not for diagnosis, not for decisions about a patient."
 
@@ -26,6 +28,13 @@ def readme(metadata: Mapping[str, Any]) -> str:
     table = f"| on the test patients | |\n|---|---|\n{figures}" if figures else "Its figures did not come with it.\n"
     skull = "have the skull and lie in MNI152 space" if contract["layout"] in NOT_STRIPPED else "are skull-stripped"
     run = f", run {metadata['model']['run_id']}" if "run_id" in metadata["model"] else ""
+    intervals = "".join(
+        f"- with {plural(int(looks), 'look')}, {LEVEL:.0%} intervals: {told}\n"
+        for looks, told in metadata["intervals"].items()
+    )
+    promised = (
+        f"`interval_{100 * LEVEL:.0f}.nii.gz` is half of each voxel's interval:\n\n{intervals}" if intervals else ""
+    )
     warnings = "".join(f"**{warning}**\n\n" for warning in metadata["warnings"])
     return f"""# {metadata["task"]}
 
@@ -49,6 +58,7 @@ it), `--looks 4` (an uncertainty map, in four times the time; the image stays th
 As in training, the scans {skull}; they lie on one grid, whose orientation and voxel size are free. They are brought to
 {shape} voxels of {contract["spacing_mm"]:g} mm, and what is drawn is brought back.
 
+{promised}
 ## Where it comes from
 
 {metadata["name"]} ({metadata["model"]["model"]}{run}), weights SHA-256 {metadata["weights_sha256"]}. It learned from

@@ -17,6 +17,7 @@ from lab.report.figures import save
 from lab.report.reliability_figure import reliability_figure
 from lab.synthesis.arithmetic import Arithmetic, choose
 from lab.synthesis.conformal import LEVEL
+from lab.synthesis.measured import REGIONS, doubt, held
 from lab.synthesis.uncertainty import USUAL
 from lab.track import runs
 from lab.track.calibrate import MOST, Calibrated, calibrate
@@ -179,8 +180,11 @@ def summary_lines(measured: Measured) -> list[str]:
     for row in record["coverage"]:
         if row["looks"] == USUAL and row["level"] == LEVEL:
             low, high = row["low"], row["high"]
-            span = "" if low is None else f" ({low:.0%} to {high:.0%})"
-            lines.append(f"  {LEVEL:.0%} intervals hold {row['value']:.0%}{span} of the voxels: {row['region']}")
+            span = "" if low is None else f"{low:.0%} to {high:.0%}, "
+            share = f"{row['value']:.0%} ({span}n = {row['n']})"
+            lines.append(f"  {LEVEL:.0%} intervals hold {share} of the voxels: {REGIONS[row['region']]}")
+    if not record["coverage"]:
+        lines.append(f"  {LEVEL:.0%} intervals: {held(())}")
     chance = record["probability"]
     if "missing" in chance:
         lines.append(f"No probability that a tumour enhances: {chance['missing']}")
@@ -191,6 +195,8 @@ def summary_lines(measured: Measured) -> list[str]:
             f"{test['auc_high']:.2f}), Brier score {test['brier']:.2f} (of the prevalence alone: "
             f"{test['brier_prevalence']:.2f})"
         )
+    if reason := doubt(chance):
+        lines.append(f"No verdict whether a tumour enhances: {reason}")
     return lines
 
 

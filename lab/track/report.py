@@ -38,6 +38,7 @@ from lab.report.stats import paired_tests
 from lab.report.tables import PaperTable, as_csv, as_markdown, is_rival, paper_table, plural, summarise
 from lab.synthesis.conformal import LEVEL
 from lab.synthesis.interval_coverage import coverage_summary
+from lab.synthesis.measured import held
 from lab.synthesis.uncertainty import USUAL
 from lab.track import runs
 from lab.track.record import SLICES, Record, read_record
@@ -206,12 +207,9 @@ def about_intervals(record: Record) -> list[str]:
     if table.empty:
         return []
     table = table[(table["looks"] == shown_looks(table)) & np.isclose(table["level"], LEVEL)]
-    found = {row["region"]: row for row in coverage_summary(table)}
-    text = f"The {LEVEL:.0%} voxel intervals of {record.names[str(record.facts['best'])]} hold "
-    text += f"{found['everywhere']['value']:.0%} of the brain's voxels"
-    if "enhancing" in found:
-        text += f" and {found['enhancing']['value']:.0%} of those that truly enhance"
-    return [f"{text} (test patients; made by conformal calibration on validation patients)."]
+    name = record.names[str(record.facts["best"])]
+    told = held(coverage_summary(table))
+    return [f"The {LEVEL:.0%} voxel intervals of {name} {told} (made by conformal calibration on validation patients)."]
 
 
 def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:

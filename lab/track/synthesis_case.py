@@ -20,6 +20,8 @@ from lab.data.opened import open_patient
 from lab.data.scans import scan_sha256
 from lab.data.strangers import Judgement, Likeness
 from lab.synthesis.arithmetic import Arithmetic
+from lab.synthesis.enhancement import is_enhancing, millilitres
+from lab.synthesis.measured import verdict
 from lab.synthesis.new_patient import drawn_level, enhancing, half_widths
 from lab.synthesis.tiles import Way, choose_way, run
 from lab.synthesis.train import NO_MEMORY
@@ -65,6 +67,9 @@ class Synthesis:
     """Half of each voxel's 90 % interval, 0 outside the brain; None where the networks were not calibrated for it."""
     probability: float | None
     """That the tumour enhances; None without a mask or a calibration."""
+    enhances: bool | None
+    """None where it was not shown that the networks can tell; `no_verdict` says why."""
+    no_verdict: str
     trust: Trust
     likeness: Judgement | None
     """How the scans compare with those of training; None where these are not known."""
@@ -103,7 +108,10 @@ def synthesise_patient(subject: Subject, networks: Networks, how: How, arithmeti
     level = drawn_level(image, t1, case.masks, spacing_mm=spacing_mm, enhancing_ml=least)
     intervals = trusted.intervals
     widths = None if intervals is None else half_widths(intervals, spread, case.masks, spacing_mm=spacing_mm)
-    doubts = [trusted.doubt] if trusted.doubt and level is not None else []
+    chance = None if level is None else trusted.probability_of(level)
+    drawn_enough = is_enhancing(millilitres(enhancement, spacing_mm), least)
+    enhances, no_verdict = verdict(trusted.probability, chance, drawn=drawn_enough)
+    doubts = [no_verdict] if no_verdict and level is not None and trusted.probability else []
     return Synthesis(
         subject=subject,
         case=case,
@@ -111,7 +119,9 @@ def synthesise_patient(subject: Subject, networks: Networks, how: How, arithmeti
         image=image,
         spread=spread,
         half_width=widths,
-        probability=None if level is None else trusted.probability_of(level),
+        probability=chance,
+        enhances=enhances,
+        no_verdict=no_verdict,
         trust=trusted,
         likeness=likeness,
         enhancement=enhancement,

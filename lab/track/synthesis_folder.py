@@ -25,7 +25,8 @@ from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan, write_l
 from lab.data.storage import file_sha256, write_atomically
 from lab.synthesis.arithmetic import Arithmetic, peak_memory_mb, reset_peak_memory
 from lab.synthesis.conformal import LEVEL
-from lab.synthesis.enhancement import is_enhancing, millilitres
+from lab.synthesis.enhancement import millilitres
+from lab.synthesis.measured import doubt, held
 from lab.track.second_opinion import second_opinion
 from lab.track.synthesis_case import How, Synthesis, hashes, synthesise_patient
 from lab.track.synthesis_models import Networks
@@ -34,6 +35,7 @@ SYNTHESIS, UNCERTAINTY, ENHANCEMENT = "synthetic_t1gd.nii.gz", "uncertainty.nii.
 INTERVAL = f"interval_{100 * LEVEL:.0f}.nii.gz"
 PICTURE, REPORT, DICOM = "synthesis.png", "report.json", "dicom"
 WHAT = "SYNTHETIC image, drawn by a neural network from scans without contrast agent. Research only, not for diagnosis."
+NOT_SHOWN = ", not shown to tell patients apart"
 MEASURED = ("tumour_ml", "brain_ml", "brain_outside_ml")
 SOFTWARE = ("gadfree", "torch", "numpy", "scipy", "nibabel", "pydicom", "mlflow", "monai")
 
@@ -99,19 +101,19 @@ def told(report: Mapping[str, Any], known: Collection[str] = ()) -> str:
     enhancement = report["enhancement"]
     text = f"{report['case_id']}: {enhancement['ml']:.2f} ml drawn as enhancing ({enhancement['region']})"
     chance = enhancement.get("probability")
-    text += "" if chance is None else f", probability that the tumour enhances {chance:.2f}"
+    if chance is not None:
+        text += f", probability that the tumour enhances {chance:.2f}"
+        text += NOT_SHOWN if enhancement.get("probability_doubt") else ""
     judged = report.get("classifier") or {}
     if "probability" in judged:
         text += f" (by the classifier {judged['probability']:.2f}, {judged['low']:.2f} to {judged['high']:.2f}"
-        text += ", far from what it has seen" * judged["far"] + ", not shown to tell patients apart" * bool(
-            judged["caution"]
-        )
-        text += ")"
+        text += ", far from what it has seen" * judged["far"] + NOT_SHOWN * bool(judged["caution"]) + ")"
     elif "missing" in judged:
         text += f" (by the classifier: none, {judged['missing']})"
     found, span = report["uncertainty"], f"of a T1 that spans {report['t1_span']:.3g}"
     if "median_half_width_in_brain" in found:
         text += f", {LEVEL:.0%} intervals of +-{found['median_half_width_in_brain']:.3g} in the brain (median), {span}"
+        text += f", {found['held']}"
     elif "median_in_brain" in found:
         text += f", median SD over looks {found['median_in_brain']:.3g}, {span}"
     return text + "".join(f"\n  warning: {warning}" for warning in report["warnings"] if warning not in known)
@@ -149,7 +151,7 @@ def _volumes(made: Synthesis, networks: Networks) -> tuple[dict[str, Callable[[P
     if made.spread is not None:
         volumes[UNCERTAINTY] = (spread_on_scan(made.case, made.spread), "SD of SYNTHETIC")
     if made.half_width is not None:
-        volumes[INTERVAL] = (spread_on_scan(made.case, made.half_width), f"half of {LEVEL:.0%} interval of SYNTHETIC")
+        volumes[INTERVAL] = (spread_on_scan(made.case, made.half_width), "half of interval of SYNTHETIC")
     volumes[ENHANCEMENT] = (marked, "SYNTHETIC mask")
     source = f"{'PHANTOM-trained: no meaning, ' * networks.phantom}{networks.name}"
     write = partial(write_like, scan=made.subject.images[REFERENCE], purpose="SYNTHETIC")
@@ -176,12 +178,12 @@ def _export(folder: Path, made: Synthesis, networks: Networks, key: str) -> dict
 
 
 def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:
-    """Millilitres in the file and on the model's grid, by which rule, and whether a known tumour enhances."""
+    """Millilitres in the file and on the model's grid, by which rule, and whether a known tumour enhances, or why that
+    is not said."""
     how = made.contract.preparation
-    prepared_ml = millilitres(made.enhancement, made.contract.spacing_mm)
     found: dict[str, Any] = {
         "ml": round(voxels * made.case.t1.voxel_ml, 4),
-        "ml_on_model_grid": round(prepared_ml, 4),
+        "ml_on_model_grid": round(millilitres(made.enhancement, made.contract.spacing_mm), 4),
         "threshold": how["enhancement_threshold"],
         "region": made.region,
     }
@@ -189,10 +191,10 @@ def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:
         kept = ("patients", "events", "by", "test")
         about = {name: made.trust.probability[name] for name in kept if name in made.trust.probability}
         found |= {"probability": round(made.probability, 4), "probability_from": about}
+        found |= {"probability_doubt": doubt(made.trust.probability)}
     elif "missing" in made.trust.probability:
         found |= {"probability": None, "probability_missing": made.trust.probability["missing"]}
-    known = made.case.measured["tumour_ml"] > 0
-    return found | ({"enhances": is_enhancing(prepared_ml, float(how["enhancing_ml"]))} if known else {})
+    return found | {"enhances": made.enhances, "enhances_missing": made.no_verdict}
 
 
 def _uncertainty(made: Synthesis, how: How, networks: Networks) -> dict[str, Any]:
@@ -202,6 +204,7 @@ def _uncertainty(made: Synthesis, how: How, networks: Networks) -> dict[str, Any
     if made.half_width is not None:
         half = float(np.median(made.half_width[(flags & BRAIN) > 0])) * scale
         found |= {"interval": LEVEL, "median_half_width_in_brain": half, "coverage_on_test": list(made.trust.coverage)}
+        found |= {"held": held(made.trust.coverage, tumour_known=bool((flags & TUMOUR).any()))}
     if made.spread is None:
         return found
     inside, tumour = (made.spread[(flags & part) > 0] for part in (BRAIN, TUMOUR))
@@ -219,6 +222,7 @@ def _picture(path: Path, made: Synthesis, networks: Networks, report: Mapping[st
         synthesis=made.image,
         spread=made.spread if made.half_width is None else made.half_width,
         spread_name="SD of looks" if made.half_width is None else f"half of {LEVEL:.0%} interval",
+        spread_note="" if made.half_width is None else f"{LEVEL:.0%} intervals: {report['uncertainty']['held']}",
         enhancement=made.enhancement,
         brain=(made.case.masks & BRAIN) > 0,
         tumour=(made.case.masks & TUMOUR) > 0,
@@ -227,6 +231,7 @@ def _picture(path: Path, made: Synthesis, networks: Networks, report: Mapping[st
     said = f"{report['enhancement']['ml']:.2f} ml drawn as enhancing {made.region}"
     if made.probability is not None:
         said += f"; probability that the tumour enhances {made.probability:.2f}"
+        said += NOT_SHOWN if doubt(made.trust.probability) else ""
     unlike = made.likeness is not None and made.likeness.level in ("unlike", "refused")
     warning = "UNLIKE the scans that the model learned from, see report.json" if unlike else ""
     save(synthesis_picture(patient, model=networks.name, said=said, phantom=networks.phantom, warning=warning), path)

@@ -13,6 +13,7 @@ import numpy as np
 from lab.classify.platt import Line
 from lab.data.strangers import Likeness
 from lab.synthesis.conformal import LEVEL, Intervals
+from lab.synthesis.measured import coverage_at
 from lab.track.synthesis_models import Networks
 
 
@@ -28,25 +29,6 @@ class Trust:
     coverage: tuple[Mapping[str, Any], ...] = ()
     """On test patients at `LEVEL`: region, value, low, high, n."""
     warnings: tuple[str, ...] = ()
-
-    @property
-    def doubt(self) -> str:
-        """What is to be said beside a probability that is not known to be better than guessing, else ""."""
-        known, test = self.probability, self.probability.get("test", {})
-        if "slope" not in known:
-            return ""
-        what = "the probability that the tumour enhances"
-        if known.get("flat"):
-            return (
-                f"{what} is nearly the same for everybody: by how much was drawn, the {known['patients']} validation "
-                "scans were not told apart"
-            )
-        if "auc" not in test:
-            return f"{what} could not be judged: among the test scans fewer than two enhance, or fewer than two do not"
-        if test["auc_low"] > 0.5:
-            return ""
-        span = f"{test['auc']:.2f} ({test['auc_low']:.2f} to {test['auc_high']:.2f})"
-        return f"{what} is not told apart from guessing: on {test['n']} test scans its AUC is {span}"
 
     def probability_of(self, level: float) -> float | None:
         """That a tumour enhances of which this level is drawn; None where that is not known."""
@@ -86,7 +68,7 @@ def trust(networks: Networks, looks: int, file: Path | None = None) -> Trust:
         intervals=intervals,
         probability=record["probability"],
         likeness=likeness_of(record),
-        coverage=tuple(row for row in record["coverage"] if row["looks"] == looks and row["level"] == LEVEL),
+        coverage=tuple(coverage_at(record, looks)),
         warnings=tuple(warnings),
     )
 

@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 from lab.report.model_trust import NONE, trust_lines, trust_table
-from lab.report.reliability_figure import REGIONS, reliability_figure
+from lab.report.reliability_figure import reliability_figure
+from lab.synthesis.measured import REGIONS
 
 
 def rows(level: float, region: str, value: float, looks: int = 4, **changes) -> dict:
@@ -70,6 +71,8 @@ def test_the_card_has_what_was_found():
         ({"probability": {"missing": "all 10 enhance"}}, "No probability that a tumour enhances: all 10 enhance"),
         ({"intervals": {"4": {"patients": 2}}}, "too few to promise anything"),
         ({"strangers": []}, "was not measured: there were no test patients"),
+        ({"coverage": []}, "made for 90% of the voxels; what they hold was never measured"),
+        ({}, "gives no verdict whether a tumour enhances"),
     ],
 )
 def test_what_is_missing_is_said(changes, said):

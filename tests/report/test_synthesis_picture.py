@@ -49,6 +49,11 @@ def test_it_says_synthetic_wherever_the_network_drew():
     assert any("PHANTOM" in text for text in texts(synthesis_picture(patient(), model="m", said="", phantom=True)))
 
 
+def test_what_intervals_held_stands_below():
+    words = "90% intervals held on test patients: whole brain 88%"
+    assert words in texts(synthesis_picture(patient(spread_note=words), model="m", said="", phantom=False))
+
+
 def test_the_planes_cross_in_what_enhances():
     assert crossing(patient()) == (5, 14, 12)
     nothing = np.zeros(SHAPE, bool)

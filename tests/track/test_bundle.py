@@ -206,6 +206,12 @@ def test_its_calibration_goes_with_it(scans, tmp_path):
     report, own = (json.loads((place / "report.json").read_text()) for place in (tmp_path / "out", expected))
     assert report["probability"] == own["enhancement"]["probability"]
     assert 0 < report["probability"] < 1
+    assert report["enhances"] is own["enhancement"]["enhances"] is None
+    assert report["enhances_missing"] == own["enhancement"]["enhances_missing"] in report["warnings"]
+    assert report["interval"]["held"] == own["uncertainty"]["held"]
+    assert "never measured" in report["interval"]["held"]
+    page = (tmp_path / "one" / "docs" / "README.md").read_text()
+    assert "with 2 looks, 90% intervals: what they hold was never measured" in page
 
 
 def test_monai_finds_the_network_as_described(bundle):

@@ -18,6 +18,7 @@ from lab.data.planted import cases_of
 from lab.data.strangers_fit import fit_likeness
 from lab.synthesis.arithmetic import choose
 from lab.synthesis.conformal import LEVEL
+from lab.synthesis.measured import doubt, held
 from lab.track import runs
 from lab.track.calibrate_command import Calibrate
 from lab.track.calibrate_run import (
@@ -32,7 +33,7 @@ from lab.track.package import attach_calibration, load_package
 from lab.track.registry import promote
 from lab.track.runs import children
 from lab.track.synthesis_case import How
-from lab.track.synthesis_folder import INTERVAL, SYNTHESIS, UNCERTAINTY
+from lab.track.synthesis_folder import INTERVAL, SYNTHESIS, UNCERTAINTY, told
 from lab.track.synthesize import synthesize
 
 TWO = {"one": {"loss.name": "L1_brain"}, "two": {"loss.name": "SSIM"}}
@@ -156,6 +157,12 @@ def test_a_new_patient_has_intervals_a_probability_and_is_compared(best, patient
         assert found["probability_missing"] == record["probability"]["missing"]
     assert report["likeness"]["level"] in ("alike", "unlike", "unjudged")
     assert report["uncertainty"]["coverage_on_test"][0]["region"] == "everywhere"
+    assert report["uncertainty"]["held"] == held(report["uncertainty"]["coverage_on_test"])
+    reason = doubt(record["probability"])
+    assert (found["enhances"], found["enhances_missing"]) == (None, reason) if reason else found["enhances"] in (0, 1)
+    assert reason in ("", *report["warnings"])
+    assert f"90% intervals of +-{report['uncertainty']['median_half_width_in_brain']:.3g}" in told(report)
+    assert report["uncertainty"]["held"] in told(report)
 
 
 def test_a_single_look_has_intervals_too_and_three_have_none(best, patient, tmp_path):

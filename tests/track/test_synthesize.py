@@ -113,7 +113,8 @@ def test_the_truth_on_the_t1s_own_grid(axes, ending, rule, tmp_path):
     drawn = nib.load(tmp_path / "out" / ENHANCEMENT).get_fdata()
     np.testing.assert_array_equal(drawn, ball)
     assert report["enhancement"]["ml"] == pytest.approx(ball.sum() * 0.064)
-    assert report["enhancement"]["enhances"] is True
+    assert report["enhancement"]["enhances"] is None  # nobody has measured whether it can tell
+    assert "was not calibrated" in report["enhancement"]["enhances_missing"]
     assert np.abs(nib.load(tmp_path / "out" / UNCERTAINTY).get_fdata()).max() == 0  # it draws the same every time
     assert f"{ball.sum() * 0.064:.2f} ml drawn as enhancing (in the tumour and 3 mm round it)" in told[-1]
     assert (tmp_path / "out" / PICTURE).read_bytes()[:4] == b"\x89PNG"
@@ -152,7 +153,7 @@ def test_without_a_mask_the_brain_is_searched(rule, tmp_path):
     images, _ = split(stored(tmp_path / "scans"))
     report = synthesize("rule:0.5", images, out=tmp_path / "out", how=How(looks=1), say=quiet)
     assert report["enhancement"]["region"] == "in the whole brain"
-    assert "enhances" not in report["enhancement"]
+    assert report["enhancement"]["enhances"] is None
     assert "vessels count too" in report["warnings"][0]
     assert not (tmp_path / "out" / UNCERTAINTY).exists()  # a single look knows nothing of it
     assert UNCERTAINTY not in report["files"]

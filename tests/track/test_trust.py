@@ -75,23 +75,6 @@ def test_few_patients_promise_nothing():
     assert any("2 validation patients, too few to promise that 90%" in warning for warning in found.warnings)
 
 
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({}, ""),
-        ({"flat": True}, "nearly the same for everybody: by how much was drawn, the 20 validation scans"),
-        ({"test": {"n": 8}}, "could not be judged"),
-        ({"test": {"n": 8, "auc": 0.6, "auc_low": 0.3, "auc_high": 0.8}}, "guessing: on 8 test scans its AUC is 0.60"),
-    ],
-)
-def test_a_probability_that_is_worth_little_is_doubted(changes, said):
-    own = record("a")
-    own["probability"] |= changes
-    doubt = trust(networks("a", calibrations=(own,)), 4).doubt
-    assert said in doubt
-    assert bool(said) == bool(doubt)
-
-
 def test_without_a_class_there_is_no_probability():
     missing = {"missing": "all 6 validation scans enhance"}
     assert trust(networks("a", calibrations=(record("a", probability=missing),)), 4).probability_of(0.5) is None
