@@ -68,7 +68,7 @@ class Job:
             sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # the processes share the cores
         try:
             image, mask = self.cohort.load(self.case_id)
-        except ValueError as error:  # a damaged file may be put right: nothing is kept of it
+        except (ValueError, OSError) as error:  # a damaged file may be put right: nothing is kept of it
             return {"case_id": self.case_id, "reason": str(error), "features": {}}
         tumour = PERTURBATIONS[self.perturbation]((mask & TUMOUR) > 0)
         parts: dict[str, Record | None] = {}
@@ -88,6 +88,8 @@ class Job:
             }
         except ValueError as error:
             result = {"reason": str(error), "features": {}}
+            if isinstance(error.__cause__, MemoryError):  # another time there may be more
+                return result
         write_atomically(self._path(part), gzip.compress(json.dumps(result).encode(), compresslevel=1, mtime=0))
         return result
 
@@ -117,11 +119,12 @@ def measure_part(
 ) -> dict[str, float]:
     """Features of one sequence (X, Y, Z) inside a tumour (X, Y, Z) bool, or, without `values`, of the tumour's shape.
 
-    Named `<part>_<pyradiomics name>`. Raises ValueError with the reason where there are none.
+    Named `<part>_<pyradiomics name>`. Raises ValueError with the reason where there are none, whatever pyradiomics and
+    ITK raised; its cause is a MemoryError where memory was short.
     """
+    check_mask(tumour, extractor.settings)
     try:
         if values is None:
-            check_mask(tumour, extractor.settings)
             features = extract(*to_images(tumour, tumour, spacing_mm), extractor, intensity=False)
         else:
             _check_sequence(values, tumour)
@@ -129,9 +132,10 @@ def measure_part(
         wrong = [name for name, value in features.items() if not np.isfinite(value)]
         if wrong:
             raise ValueError(f"{wrong[0]} is not finite ({len(wrong)} of {len(features)} features)")
-    except ValueError as error:
-        reason = " ".join(str(error).split())
-        raise ValueError(reason if values is None else f"{part}: {reason}") from None
+    except Exception as error:
+        known = "" if isinstance(error, ValueError) else f"could not be measured, {type(error).__name__} "
+        reason = "too little memory" if isinstance(error, MemoryError) else known + " ".join(str(error).split())
+        raise ValueError(reason if values is None else f"{part}: {reason}") from error
     return {f"{part}_{name}": value for name, value in features.items()}
 
 

@@ -61,8 +61,8 @@ def classify(
     for subject in patients(contract):
         try:
             rows[subject.case_id] = measure(subject, contract, final, extractor, brain_mask)
-        except ValueError as error:
-            left_out[subject.case_id] = " ".join(str(error).split())
+        except (ValueError, OSError, MemoryError) as error:
+            left_out[subject.case_id] = " ".join(str(error).split()) or "too little memory"
             say(f"  {subject.case_id}: left out, {left_out[subject.case_id]}")
     columns = ["probability", "low", "high", "positive", "novelty", "far", "strangest", "caution"]
     table = pd.DataFrame(columns=["case_id", *columns])

@@ -16,6 +16,7 @@ import pandas as pd
 import pytest
 
 from lab.classify import case_features, cohort_features
+from lab.classify.case_features import measure_part
 from lab.classify.cohort_features import measure_cohort
 from lab.classify.features import extract, load_extractor, to_images
 from lab.data.cohort import TUMOUR, Cohort, open_cohort
@@ -154,6 +155,61 @@ def test_who_cannot_be_measured_is_left_out_with_the_reason(copy, small, tmp_pat
     alone = measure_cohort(copy, ("T1",), tmp_path / "other", parameters=small, processes=1)
     assert {"EGD-0005", "EGD-0006"} <= set(alone.table.index)  # their T1 is well
     assert "EGD-0007.safetensors is damaged" in alone.left_out["EGD-0007"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "said", "kept"),
+    [
+        (MemoryError(), "T1: too little memory", False),
+        (RuntimeError("ITK failed"), "T1: could not be measured, RuntimeError ITK failed", True),
+        (ZeroDivisionError("by zero"), "T1: could not be measured, ZeroDivisionError by zero", True),
+    ],
+)
+def test_whatever_one_case_raises_the_others_are_measured(fault, said, kept, tiny_cohort, small, tmp_path, monkeypatch):
+    asked: list[bool] = []
+
+    def failing(image, mask, extractor, **what):
+        if not what.get("shape", True):
+            asked.append(True)
+            if len(asked) == 1:
+                raise fault
+        return extract(image, mask, extractor, **what)
+
+    monkeypatch.setattr(case_features, "extract", failing)
+    found = measure_cohort(tiny_cohort, ("T1",), tmp_path, parameters=small, processes=1)
+    assert found.left_out["EGD-0001"] == said
+    assert len(found.table) == 10
+    again = measure_cohort(tiny_cohort, ("T1",), tmp_path, parameters=small, processes=1)
+    assert ("EGD-0001" in again.left_out) == kept  # another time there may be more memory
+
+
+def test_bins_that_are_too_narrow_are_told_by_the_first_case(tiny_cohort, small, tmp_path):
+    small.write_text(SMALL.replace("binCount: 16", "binWidth: 0.0000001"))
+    with pytest.raises(
+        ValueError, match=r"no case gives features \(the first, EGD-0001: T1: original image: values from"
+    ):
+        measure_cohort(tiny_cohort, ("T1",), tmp_path, parameters=small, processes=1)
+
+
+TINY = {
+    "one voxel": np.s_[20:21, 20:21, 20:21],
+    "two voxels": np.s_[20:22, 20:21, 20:21],
+    "a plane across": np.s_[20:21, 10:30, 10:30],
+    "a plane along": np.s_[10:30, 20:21, 10:30],
+    "a slice": np.s_[10:30, 10:30, 20:21],
+    "a line": np.s_[20:21, 5:35, 20:21],
+}
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_a_tiny_mask_is_told_as_such_whichever_part_is_measured_first(name):
+    """A classifier may read features of one sequence and none of the shape."""
+    mask = np.zeros((40, 40, 40), bool)
+    mask[TINY[name]] = True
+    image = np.random.default_rng(0).normal(size=mask.shape)
+    for values in (None, image):
+        with pytest.raises(ValueError, match=r"^the tumour mask (has \d+ voxels?, 27 are needed|is flat)"):
+            measure_part("T1", values, mask, 4.0, load_extractor())
 
 
 def test_those_whom_the_preparation_left_out_are_told_too(copy, small, tmp_path):

@@ -145,6 +145,31 @@ def test_axes_and_spacing_of_arrays():
     assert image.GetPixel(8, 2, 4) == 8 * 110 + 2 * 11 + 4
 
 
+@pytest.mark.parametrize("width", [1e-5, 1e-9, float("nan")])
+def test_bins_that_are_too_narrow_are_refused_before_memory_is(width, tmp_path):
+    image, mask = volume((28, 26, 25))
+    narrow = tmp_path / "narrow.yaml"
+    narrow.write_text(f"setting: {{binWidth: {str(width).replace('nan', '.nan')}}}\nfeatureClass: {{glcm: }}\n")
+    with pytest.raises(
+        ValueError, match=r"original image: values from -.* in bins of width .* at most 1000 are possible"
+    ):
+        extract(image, mask, load_extractor(narrow), shape=False)
+
+
+def test_a_filter_may_have_bins_of_its_own_and_counts_are_limited_too(tmp_path):
+    image, mask = volume((28, 26, 25))
+    file = tmp_path / "own.yaml"
+    file.write_text(
+        "imageType: {Original: {binWidth: 0.1}, Square: {binWidth: 0.00001}}\nfeatureClass: {firstorder: }\n"
+    )
+    with pytest.raises(ValueError, match="square image: values"):
+        extract(image, mask, load_extractor(file), shape=False)
+    for text in ("setting: {binCount: 50000}", "imageType: {Original: {binCount: 50000}}"):
+        file.write_text(f"{text}\nfeatureClass: {{glcm: }}\n")
+        with pytest.raises(ValueError, match=r"own.yaml: binCount is 50000, at most 1000 grey levels"):
+            load_extractor(file)
+
+
 def test_clear_refusals(tmp_path):
     image, mask = volume((28, 26, 25))
     with pytest.raises(ValueError, match="the tumour mask is empty"):
