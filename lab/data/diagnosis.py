@@ -21,6 +21,8 @@ BRIGHT = 2.0
 """SDs from the mean at which a T1's brightest structures may be enhancing vessels."""
 GROWN = 0.5
 """SDs above the mean volume from which on what is dark and has a bright rim is bone rather than air."""
+OUTCOMES = ("certain", "better", "unclear")
+"""Of a trial, the weightiest first."""
 MOST = 4
 """Findings that are told."""
 
@@ -40,7 +42,7 @@ def explain(
     deviations: Mapping[str, float],
     values: Mapping[str, float],
     beyond: Mapping[str, float],
-    mended_by: Sequence[str],
+    tried: Mapping[str, str],
     like: Reference,
 ) -> list[Finding]:
     """Findings about an unlike patient, at least one.
@@ -49,16 +51,19 @@ def explain(
         deviations: measure -> SDs from the training mean.
         values: measure -> value.
         beyond: test -> score, of those beyond their limits, the strangest first.
-        mended_by: of these the trials (exchanges, turns) that make the patient ordinary.
+        tried: of these the trials (exchanges, turns) -> `certain`, `better` or `unclear`, see `Likeness`.
         like: the training patients.
     """
-    tried = _tried(deviations, values, beyond, mended_by, like)
-    if tried and tried[0].certain:
-        return tried[:1]
+    alternative = _alternative(deviations, values, tried, like)
+    if alternative and alternative[0].certain:
+        return alternative
     aspects = dict.fromkeys(aspect_of(name) for name in deviations)
     strange = {a: max((beyond[test] for test in beyond if _within(test, a)), default=0.0) for a in aspects}
     strange = {aspect: score for aspect, score in strange.items() if score}
-    findings = [*tried, *(_of_dark(deviations, values, strange, like) or _of_brain(deviations, values, strange, like))]
+    findings = [
+        *alternative,
+        *(_of_dark(deviations, values, strange, like) or _of_brain(deviations, values, strange, like)),
+    ]
     for sequence in like.sequences:
         findings += _of_sequence(sequence, deviations, values, strange, like)
     findings += _of_relations({one.suspect for one in findings}, deviations, values, strange, like)
@@ -77,28 +82,20 @@ def _within(test: str, aspect: str) -> bool:
     return test == aspect or (test.split(":")[0] in KINDS and aspect_of(test) == aspect)
 
 
-def _tried(
-    deviations: Mapping[str, float],
-    values: Mapping[str, float],
-    beyond: Mapping[str, float],
-    mended_by: Sequence[str],
-    like: Reference,
+def _alternative(
+    deviations: Mapping[str, float], values: Mapping[str, float], tried: Mapping[str, str], like: Reference
 ) -> list[Finding]:
-    """The exchange of sequences, or the turn of the head, that makes the patient more ordinary; the best of them."""
-    for test in (*mended_by, *beyond):
-        names = test.split(" and ") if test.endswith(" swapped") else []
-        if names:
-            a, b = names[0], names[1].removesuffix(" swapped")
+    """The exchange of sequences, or the turn of the head, that speaks most for itself; at most one."""
+    for test in sorted(tried, key=lambda test: OUTCOMES.index(tried[test])):
+        outcome = tried[test]
+        likely = {"certain": "like", "better": "more like", "unclear": "nearly as much like"}[outcome]
+        if test.endswith(" swapped"):
+            a, b = test.removesuffix(" swapped").split(" and ")
             evidence = _evidence([_telling(a, b, deviations)], values, like)
-            text = f"{evidence}: exchanged, {a} and {b} are {{}} the training patients'"
-            suspect = "swapped"
-        elif test in ("upside down", "back to front"):
-            text = f"the head seems to lie {test}: turned, it is {{}} the training patients'"
-            suspect = "turned"
-        else:
-            continue
-        sure = test in mended_by
-        return [finding(suspect, text.format("like" if sure else "more like"), sure=sure and suspect == "swapped")]
+            text = f"{evidence}: exchanged, {a} and {b} are {likely} the training patients'"
+            return [finding("swapped", text, sure=outcome == "certain")]
+        if outcome != "unclear":
+            return [finding("turned", f"the head seems to lie {test}: turned, it is {likely} the training patients'")]
     return []
 
 

@@ -85,7 +85,10 @@ class Trial:
     usual: float
     """Mean gain of the training patients, below 0."""
     limit: float
-    """The gain, 0 at least, beyond which a patient is unlike."""
+    """The gain beyond which a patient is unlike; below 0 where the training patients are all far from it."""
+    sure: float = float("inf")
+    """The gain from which on it certainly holds: the least that a training patient would show if it did. A model of
+    0.3.0 does not know it, and refuses nobody for a trial."""
 
     def gain(self, values: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
         """(N,) summed deviations of values (N, D) as they are, minus those of the trial."""
@@ -134,8 +137,8 @@ class Likeness:
         beyond = {name: scores[name] for name in sorted(scores, key=lambda name: -scores[name]) if scores[name] > 1}
         findings = []
         if beyond:
-            sound = [name for name, trial in self.trials.items() if name in beyond and self._mends(trial, row)]
-            findings = explain(self.deviations(row[0]), dict(zip(self.names, row[0])), beyond, sound, self)
+            tried = {name: self._outcome(self.trials[name], row) for name in beyond if name in self.trials}
+            findings = explain(self.deviations(row[0]), dict(zip(self.names, row[0])), beyond, tried, self)
         sure = any(one.certain for one in findings)
         return Judgement(
             level="refused" if sure else "unlike" if beyond else "alike",
@@ -168,11 +171,16 @@ class Likeness:
         place = self.names.index(name)
         return float(self.low[place]), float(self.high[place])
 
-    def _mends(self, trial: Trial, row: np.ndarray) -> bool:
-        """Whether the trial makes a patient ordinary, or nearly: then it is what is wrong."""
+    def _outcome(self, trial: Trial, row: np.ndarray) -> str:
+        """`certain`: the trial makes a patient ordinary, or nearly, and gains what it would gain if it were what is
+        wrong; `better`: it makes the patient more ordinary; `unclear`: hardly less so, which no training patient
+        shows."""
+        gain = float(trial.gain(row, self.mean, self.sd)[0])
         other = row[:, trial.places] * trial.signs
         left = {name: score[0] for name, score in self.scores(other).items() if name not in self.trials}
-        return max(left.values()) <= NEARLY
+        if gain >= trial.sure and max(left.values()) <= NEARLY:
+            return "certain"
+        return "better" if gain > 0 else "unclear"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""

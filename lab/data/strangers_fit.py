@@ -132,8 +132,9 @@ def _settled(fit: _Fit, left_out: _LeftOut, names: Sequence[str], patients: int)
         usual = float(gains.mean())
         if usual < 0:  # else the training patients themselves do not tell one from the other
             interval = float(beyond(rates["trials"]) * gains.std(ddof=1))
-            limit = max(0.0, usual + interval, usual + MARGIN * float(_largest(gains - usual)))
-            trials[name] = dataclasses.replace(trial, usual=usual, limit=limit)
+            limit = max(usual + interval, usual + MARGIN * float(_largest(gains - usual)))
+            # exchanged or turned, a training patient gains what it loses now
+            trials[name] = dataclasses.replace(trial, usual=usual, limit=limit, sure=max(limit, -float(gains.max())))
             scores.append((gains[:, None] - usual) / (limit - usual))
     distances = np.sort(np.concatenate(scores, axis=1).max(axis=1))
     return _Limits(limits=limits, aspects=aspects, trials=trials, distances=distances)

@@ -217,6 +217,35 @@ def test_swapped_sequences_are_named_and_refused():
     assert "check which file was given" in seen[0].reasons[0]
 
 
+@pytest.mark.parametrize("pair", [("T1", "T2"), ("T2", "FLAIR")])
+def test_only_a_patient_as_far_over_as_the_training_patients_is_refused(pair):
+    """In between, the patient is warned of, both as given and exchanged: neither can be told to be right."""
+    apart = np.array([6 * KINDS[name.split(":")[0]].floor * (pair[0] in name.split(":")) for name in NAMES])
+    like = fit_likeness(patients(40, seed=0) + apart, [str(number) for number in range(40)])
+    places, signs = exchanged(NAMES, *pair)
+    for row in (patients(10, seed=6) + apart).to_numpy():
+        other = row[places] * signs
+        levels = [like.judge(dict(zip(NAMES, row + share * (other - row)))).level for share in (0, 0.5, 0.55, 1)]
+        assert levels[0] == "alike"
+        assert levels[1:3] == ["unlike", "unlike"]
+    between = like.judge(dict(zip(NAMES, (row + other) / 2)))
+    assert between.suspects[0] == "swapped"
+    assert "nearly as much like" in between.reasons[0] or "more like" in between.reasons[0]
+
+
+def test_a_reference_of_an_older_model_warns_of_an_exchange_and_does_not_refuse():
+    apart = np.array([6 * KINDS[name.split(":")[0]].floor * ("T1" in name) for name in NAMES])
+    like = fit_likeness(patients(40, seed=0) + apart, [str(number) for number in range(40)])
+    known = json.loads(json.dumps(like.as_dict()))
+    for trial in known["trials"].values():
+        del trial["sure"]
+    places, signs = exchanged(NAMES, "T1", "T2")
+    row = dict(zip(NAMES, (patients(1, seed=6) + apart).to_numpy()[0][places] * signs))
+    assert like.judge(row).level == "refused"
+    judgement = Likeness.read(known).judge(row)
+    assert (judgement.level, judgement.suspects[0]) == ("unlike", "swapped")
+
+
 @pytest.mark.parametrize(
     ("values", "suspect", "text"),
     [
