@@ -6,7 +6,6 @@ A folder is a cohort once `manifest.json` is in it, which `prepare` writes last.
 from __future__ import annotations
 
 import dataclasses
-import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,8 @@ import numpy as np
 import pandas as pd
 
 from lab.config import fingerprint
-from lab.data.storage import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, map_case
+from lab.data.sealed import read_sealed
+from lab.data.storage import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, file_sha256, read_case
 
 __all__ = ["BRAIN", "ENHANCEMENT", "EXPERT", "TUMOUR", "Cohort", "is_cohort", "open_cohort", "split_patients"]
 
@@ -111,11 +111,19 @@ class Cohort:
     def load(self, case_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Image (C, X, Y, Z) float16 in [-1, 1] and mask (X, Y, Z) uint8 of flags, both read-only views of the file.
 
-        Raises KeyError for an unknown case, ValueError for a missing or damaged file.
+        The first time that a process loads a case, its voxels are compared with the index (`storage.read_case`). Raises
+        KeyError for an unknown case, ValueError for a missing, damaged or altered file.
         """
         if case_id not in self.index.index:
             raise KeyError(f"{case_id} is not among the {len(self.index)} cases of {self.path}")
-        return map_case(self.path / "cases" / f"{case_id}.safetensors")
+        path = case_path(self.path, case_id)
+        image, mask = read_case(path, case_id, self.index.at[case_id, "sha256"])
+        if image.shape != (len(self.channels), *self.shape) or mask.shape != self.shape:
+            raise ValueError(
+                f"{path} holds an image of {image.shape} and a mask of {mask.shape} voxels, manifest.json says "
+                f"{len(self.channels)} channels of {self.shape}; run prepare again"
+            )
+        return image, mask
 
     def split(self, fractions: tuple[float, float, float], seed: int) -> pd.DataFrame:
         """Table `case_id, patient_id, enhancing, split`, sorted by case id; see `split_patients`."""
@@ -150,16 +158,29 @@ class Cohort:
         return self.index.groupby("patient_id")["enhancing"].any()
 
 
+def case_path(folder: Path, case_id: str) -> Path:
+    """Where a cohort keeps a prepared case."""
+    return folder / "cases" / f"{case_id}.safetensors"
+
+
 def is_cohort(path: Path) -> bool:
-    """Whether `path` is a completely prepared cohort."""
+    """Whether `path` is a completely prepared cohort, or was one before its manifest was damaged."""
+    manifest = Path(path) / "manifest.json"
     try:
-        return json.loads((Path(path) / "manifest.json").read_text(encoding="utf-8"))["format"] == FORMAT
-    except (OSError, ValueError, KeyError, TypeError):
+        return read_sealed(manifest).get("format") == FORMAT
+    except OSError:
         return False
+    except ValueError:
+        return (Path(path) / "cases").is_dir()
 
 
 def open_cohort(path: Path) -> Cohort:
-    """The prepared cohort in `path`. Raises FileNotFoundError or ValueError: absent, unfinished or damaged."""
+    """The prepared cohort in `path`. Raises FileNotFoundError or ValueError: absent, unfinished, altered or damaged.
+
+    Manifest and tables are checked here, voxels when a case is loaded.
+    """
+    from lab.data.workers import VERSION  # it reads scans, which training does not need
+
     path = Path(path)
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
@@ -170,15 +191,31 @@ def open_cohort(path: Path) -> Cohort:
             else "no manifest.json in it"
         )
         raise ValueError(f"{path} is not a prepared cohort ({hint})")
-    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    manifest = read_sealed(path / "manifest.json")
+    if manifest.get("version") != VERSION or "tables" not in manifest:
+        raise ValueError(
+            f"{path} was prepared by another version of this program, whose cases are not the same or cannot be "
+            "checked; run prepare again"
+        )
+    for name, digest in manifest["tables"].items():
+        _check_table(path / name, digest)
     table = read_index(path / "index.csv")
     used = table[table["status"] == "used"].drop(columns=["status", "reason"])
-    if len(used) != manifest["counts"]["used"]:
-        raise ValueError(
-            f"{path}: index.csv lists {len(used)} cases, the manifest {manifest['counts']['used']}; prepare again"
-        )
+    absent = [case_id for case_id in used["case_id"] if not case_path(path, case_id).is_file()]
+    if absent:
+        raise ValueError(f"{case_path(path, absent[0])} is missing; put it back or run prepare again")
     used["enhancing"] = used["enhancing"].astype(bool)
     return Cohort(path, used.set_index("case_id"), manifest)
+
+
+def _check_table(path: Path, sha256: str) -> None:
+    if not path.is_file():
+        raise ValueError(f"{path} is missing; run prepare again")
+    if file_sha256(path) != sha256:
+        raise ValueError(
+            f"{path} was changed after the cohort was prepared, by hand or by a spreadsheet program; put the old file "
+            "back, or run prepare again (what is known of a patient is changed where the scans are)"
+        )
 
 
 def read_index(path: Path) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import platform
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
+from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -23,6 +24,7 @@ from lab.data.cohort import COLUMNS, FORMAT, Cohort, check_fractions, is_cohort,
 from lab.data.layouts import Subject, detect, find_subjects
 from lab.data.pool import run_all
 from lab.data.scans import read_spacing
+from lab.data.sealed import parse_json, seal
 from lab.data.storage import write_atomically
 
 Progress = Callable[[int, int, str], None]
@@ -57,6 +59,7 @@ def prepare(
     check_fractions(settings.split)
     subjects = find_subjects(source, settings.layout)
     recipe = _recipe(subjects, settings)
+    phantom = _is_phantom(source)
     _make_output(out)
     with FileLock(out / ".lock"):
         jobs = [workers.Job(subject=subject, recipe=recipe, out=out) for subject in subjects]
@@ -69,7 +72,7 @@ def prepare(
             raise
         finally:
             _write_changed(out / "index.csv", index.to_csv(index=False))
-        return _finish(source, out, settings, recipe, index)
+        return _finish(source, out, settings, recipe, index, phantom)
 
 
 def _recipe(subjects: list[Subject], settings: DataConfig) -> Recipe:
@@ -194,7 +197,9 @@ def _kind(reason: str) -> str:
     return rest if rest and ".nii" in head else reason
 
 
-def _finish(source: Path, out: Path, settings: DataConfig, recipe: Recipe, index: pd.DataFrame) -> Cohort:
+def _finish(
+    source: Path, out: Path, settings: DataConfig, recipe: Recipe, index: pd.DataFrame, phantom: bool
+) -> Cohort:
     """Write what has changed of split and manifest, the manifest last."""
     used = index[index["status"] == "used"]
     contents = used[["case_id", "patient_id", "enhancing", "sha256"]].to_numpy().tolist()
@@ -202,7 +207,7 @@ def _finish(source: Path, out: Path, settings: DataConfig, recipe: Recipe, index
     manifest = {
         "format": FORMAT,
         "version": workers.VERSION,
-        "phantom": _is_phantom(source),
+        "phantom": phantom,
         "layout": detect(source) if settings.layout == "auto" else settings.layout,
         "source": str(source.resolve()),
         "channels": recipe.channels,
@@ -225,17 +230,22 @@ def _finish(source: Path, out: Path, settings: DataConfig, recipe: Recipe, index
     cohort = Cohort(out, used.assign(enhancing=enhancing).set_index("case_id"), manifest)
     if settings.balance:
         cohort = cohort.balanced(settings.split_seed)
-    _write_changed(out / "split.csv", cohort.split(settings.split, settings.split_seed).to_csv(index=False))
-    _write_changed(out / "manifest.json", json.dumps(manifest, indent=2) + "\n")
+    split = cohort.split(settings.split, settings.split_seed).to_csv(index=False)
+    _write_changed(out / "split.csv", split)
+    tables = {"index.csv": index.to_csv(index=False), "split.csv": split}
+    manifest["tables"] = {name: sha256(text.encode()).hexdigest() for name, text in tables.items()}
+    _write_changed(out / "manifest.json", json.dumps(seal(manifest), indent=2) + "\n")
     return open_cohort(out)
 
 
 def _is_phantom(source: Path) -> bool:
-    for folder in (source, source.parent):
-        try:
-            return bool(json.loads((folder / "phantom.json").read_text(encoding="utf-8"))["phantom"])
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    """Whether the scans are simulated; a card that cannot be read must not make patients of them."""
+    for card in (source / "phantom.json", source.parent / "phantom.json"):
+        if card.is_file():
+            try:
+                return bool(parse_json(card.read_bytes())["phantom"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(f"{card}: not the card of a phantom ({error!r}); simulate it again") from None
     return False
 
 

@@ -11,7 +11,8 @@ from lab.config import fingerprint
 from lab.data.cases import Recipe, prepare_case, sources
 from lab.data.layouts import Subject
 from lab.data.scans import source_state
-from lab.data.storage import content_digest, read_record, write_atomically, write_case
+from lab.data.sealed import seal
+from lab.data.storage import content_digest, read_case, read_record, write_atomically, write_case
 
 VERSION = 2
 """Raise it when the same settings and files give another prepared case."""
@@ -55,12 +56,20 @@ class Job:
         }
 
     def finished(self) -> Record | None:
-        """The record of an earlier run, where recipe and source files are still the same."""
+        """The record of an earlier run, where recipe and source files are still the same and the case is whole."""
         for path in (self.case_path, self.note_path):
             record = read_record(path)
-            if record is not None and {**record, **self.expected()} == record:
+            if record is not None and {**record, **self.expected()} == record and self._whole(path, record):
                 return record
         return None
+
+    def _whole(self, path: Path, record: Record) -> bool:
+        try:
+            if path == self.case_path:
+                read_case(path, self.subject.case_id, record["row"]["sha256"])
+        except (ValueError, KeyError, TypeError):
+            return False
+        return True
 
     def run(self) -> Record:
         """Prepare the subject, or note why it cannot be used; either is on disk before this returns."""
@@ -69,7 +78,7 @@ class Job:
             image, mask, measured = prepare_case(self.subject, self.recipe)
         except ValueError as error:
             record["row"] = {"status": "left out", "reason": " ".join(str(error).split())}
-            write_atomically(self.note_path, json.dumps(record, sort_keys=True).encode())
+            write_atomically(self.note_path, json.dumps(seal(record), sort_keys=True).encode())
             self.case_path.unlink(missing_ok=True)
             return record
         digest = content_digest(image, mask)

@@ -11,8 +11,10 @@ import pytest
 from scan_trees import brats_tree
 
 from lab.config import DataConfig
-from lab.data.cohort import FORMAT, Cohort, is_cohort, open_cohort, split_patients
+from lab.data.cohort import FORMAT, Cohort, is_cohort, open_cohort, read_index, split_patients
 from lab.data.prepare import prepare
+from lab.data.sealed import seal
+from lab.data.workers import VERSION
 
 PAPER_SPLIT = (0.7, 0.15, 0.15)
 
@@ -133,12 +135,18 @@ def test_what_is_no_cohort_says_so(tmp_path):
         open_cohort(tmp_path)
     (tmp_path / "manifest.json").write_text("{}")
     assert not is_cohort(tmp_path)
-    (tmp_path / "manifest.json").write_text(json.dumps({"format": FORMAT, "counts": {"used": 1}}))
+    (tmp_path / "manifest.json").write_text(json.dumps({"format": FORMAT, "counts": {"used": 1}}))  # of version 0.2.0
+    with pytest.raises(ValueError, match=r"prepared by another version of this program, .* run prepare again"):
+        open_cohort(tmp_path)
+    manifest = {"format": FORMAT, "version": VERSION, "tables": {"index.csv": "0" * 64}}
+    (tmp_path / "manifest.json").write_text(json.dumps(seal(manifest)))
     with pytest.raises(ValueError, match=r"index\.csv is missing"):
         open_cohort(tmp_path)
     (tmp_path / "index.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(ValueError, match=r"index\.csv is damaged"):
+    with pytest.raises(ValueError, match=r"index\.csv was changed"):
         open_cohort(tmp_path)
+    with pytest.raises(ValueError, match=r"index\.csv is damaged"):
+        read_index(tmp_path / "index.csv")
 
 
 def test_case_ids_that_look_like_numbers_stay_text(tmp_path):

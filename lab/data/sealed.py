@@ -1,0 +1,45 @@
+"""JSON files of ours that carry a digest of what they say: one that was altered or damaged is refused."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from lab.config import fingerprint
+
+SEAL = "seal"
+
+
+def parse_json(content: str | bytes) -> Any:
+    """What JSON holds. Raises ValueError, also where it is nested too deeply for Python."""
+    try:
+        return json.loads(content)
+    except RecursionError:
+        raise ValueError("JSON that is nested too deeply") from None
+
+
+def seal(record: dict[str, Any]) -> dict[str, Any]:
+    """The record as JSON will give it back, with a digest over all of it."""
+    plain = json.loads(json.dumps(record))
+    return {**plain, SEAL: fingerprint(plain, length=32)}
+
+
+def unseal(record: Any) -> dict[str, Any]:
+    """The record without its seal; one of version 0.3.0 has none. Raises ValueError where it was altered."""
+    if not isinstance(record, dict):
+        raise ValueError(f"an object is expected, not {type(record).__name__}")
+    said = {key: value for key, value in record.items() if key != SEAL}
+    if SEAL in record and record[SEAL] != fingerprint(said, length=32):
+        raise ValueError("it was changed after it was written")
+    return said
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The record in a JSON file of ours. Raises OSError, and ValueError that names the file where it was altered."""
+    if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+        raise ValueError(f"{path} is damaged (no regular file)")
+    try:
+        return unseal(parse_json(path.read_bytes()))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error})") from None
