@@ -24,6 +24,7 @@ from lab.classify.features import extract, to_images
 from lab.classify.perturb import PERTURBATIONS
 from lab.config import fingerprint
 from lab.data.cohort import TUMOUR, Cohort
+from lab.data.sealed import parse_json
 from lab.data.storage import write_atomically
 from lab.data.workers import Record
 
@@ -90,7 +91,9 @@ class Job:
             result = {"reason": str(error), "features": {}}
             if isinstance(error.__cause__, MemoryError):  # another time there may be more
                 return result
-        write_atomically(self._path(part), gzip.compress(json.dumps(result).encode(), compresslevel=1, mtime=0))
+        path = self._path(part)
+        content = json.dumps({**result, "file": path.name}).encode()
+        write_atomically(path, gzip.compress(content, compresslevel=1, mtime=0))
         return result
 
     def _gather(self, parts: dict[str, Record | None]) -> Record | None:
@@ -167,8 +170,9 @@ def _check_sequence(values: np.ndarray, tumour: np.ndarray) -> None:
 
 
 def _read(path: Path) -> Record | None:
-    """A part of an earlier call; `None` where it is absent or damaged."""
+    """A part of an earlier call; `None` where it is absent, damaged or another's under this name."""
     try:
-        return json.loads(gzip.decompress(path.read_bytes()))
-    except (OSError, EOFError, ValueError, zlib.error):
+        result = parse_json(gzip.decompress(path.read_bytes()))
+        return result if result["file"] == path.name else None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error):
         return None

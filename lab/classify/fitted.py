@@ -31,6 +31,7 @@ from lab.classify.outer import UNKNOWN, Outer
 from lab.classify.pipeline import score
 from lab.classify.platt import Line
 from lab.classify.space import Params
+from lab.data.sealed import parse_json, seal, unseal
 from lab.data.storage import file_sha256, write_atomically
 
 MODEL, FACTS = "model.skops", "final.json"
@@ -169,7 +170,7 @@ class Final:
             "model_sha256": hashlib.sha256(model).hexdigest(),
             "software": _software(),
         }
-        text = json.dumps(record, indent=1, allow_nan=False).encode()
+        text = json.dumps(seal(record), indent=1, allow_nan=False).encode()
         write_atomically(folder / MODEL, model)
         write_atomically(folder / FACTS, text)
         return len(model) + len(text)
@@ -217,11 +218,12 @@ def _software() -> dict[str, str]:
 
 def _read_record(path: Path) -> dict[str, Any]:
     try:
-        record = json.loads(path.read_text())
+        record = unseal(parse_json(path.read_bytes()))
         found, written = record["format"], str(record["software"]["scikit-learn"])
         record["model_sha256"], record["facts"]["features"]
-    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not the description of a classifier ({type(error).__name__}: {error})") from None
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: not the description of a classifier as it was saved ({reason})") from None
     if found != FORMAT:
         raise ValueError(f"{path}: format {found}, this program reads {FORMAT}; fit the classifier again")
     here = version("scikit-learn")

@@ -29,7 +29,7 @@ LONGEST_HEADER = 1_000_000
 DAMAGE = (KeyError, IndexError, TypeError, AttributeError, OverflowError, ValueError)
 """What a header that was changed ends in."""
 
-_checked: dict[Path, tuple[Any, ...]] = {}
+checked: dict[Path, tuple[Any, ...]] = {}
 """Files whose voxels this process has checked, each with its state and digest then."""
 
 
@@ -91,7 +91,7 @@ def read_case(path: Path, case_id: str, sha256: str) -> tuple[np.ndarray, np.nda
     image, mask = map_case(path)
     state = path.stat()
     known = (case_id, sha256, state.st_ino, state.st_size, state.st_mtime_ns)
-    if _checked.get(path) != known:
+    if checked.get(path) != known:
         record = read_record(path) or {}
         if record.get("case_id", case_id) != case_id:
             wrong = f"it holds the case {record['case_id']}: two files were exchanged"
@@ -101,7 +101,7 @@ def read_case(path: Path, case_id: str, sha256: str) -> tuple[np.ndarray, np.nda
             wrong = _impossible(image, mask)
         if wrong:
             raise ValueError(f"{path} is damaged ({wrong}); delete it and run prepare again")
-        _checked[path] = known
+        checked[path] = known
     return image, mask
 
 
@@ -145,6 +145,8 @@ def _read_header(path: Path) -> tuple[dict[str, Any], int]:
         if not 2 <= length <= min(size - 8, LONGEST_HEADER):
             raise ValueError(f"a header of {length} bytes in a file of {size}")
         header = parse_json(file.read(length))
+    if not isinstance(header, dict):
+        raise ValueError("no header of tensors")
     end = max(entry["data_offsets"][1] for name, entry in header.items() if name != "__metadata__")
     if 8 + length + end != size:
         raise ValueError(f"{size} bytes, {8 + length + end} expected")

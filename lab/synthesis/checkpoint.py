@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import os
 import pickle
+import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 
-DAMAGE = (OSError, RuntimeError, EOFError, KeyError, TypeError, ValueError, pickle.UnpicklingError)
-"""What torch raises for a file that is cut short, empty or no checkpoint."""
+DAMAGE = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    LookupError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    OverflowError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+"""What torch and zipfile raise for a file that is cut short, empty, changed or no checkpoint."""
 
 
 def save_checkpoint(path: Path, settings: Mapping[str, Any], state: Mapping[str, Any]) -> None:
@@ -38,10 +52,13 @@ def save_checkpoint(path: Path, settings: Mapping[str, Any], state: Mapping[str,
 def load_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
-    Raises ValueError when the file is damaged, or was written with other settings, which would make a mixture of two
-    experiments.
+    Raises ValueError when the file is damaged or was changed, or was written with other settings, which would make a
+    mixture of two experiments.
     """
     try:
+        with zipfile.ZipFile(path) as whole:  # torch does not ask for its own check sums
+            if (wrong := whole.testzip()) is not None:
+                raise ValueError(f"{wrong} was changed")
         state = torch.load(path, map_location="cpu", weights_only=True)
         found = dict(state["settings"])
     except (FileNotFoundError, PermissionError):

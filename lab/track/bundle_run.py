@@ -27,6 +27,7 @@ from lab.data.layouts import Subject, canonical
 from lab.data.likeness import measure
 from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan, write_like
 from lab.data.opened import open_patient
+from lab.data.sealed import read_sealed
 from lab.data.storage import file_sha256, write_atomically
 from lab.data.strangers import Likeness
 from lab.synthesis.arithmetic import Arithmetic, choose
@@ -44,13 +45,13 @@ WHAT = "SYNTHETIC image, drawn by a neural network from scans without contrast a
 
 def known(folder: str) -> dict[str, Any]:
     """What a bundle's folder `models` says of its network and how images are prepared for it."""
-    return json.loads((Path(folder) / SETTINGS).read_text(encoding="utf-8"))
+    return read_sealed(Path(folder) / SETTINGS)
 
 
 def calibrated(folder: str) -> dict[str, Any]:
     """What was measured of the network on its own patients; empty where nothing was."""
     file = Path(folder) / CALIBRATION
-    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    return read_sealed(file) if file.is_file() else {}
 
 
 class Weighted(nn.Module):

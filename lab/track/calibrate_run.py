@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from lab.data.cohort import PARTS, Cohort, is_cohort, open_cohort
+from lab.data.sealed import seal
 from lab.data.storage import write_atomically
 from lab.report.figures import save
 from lab.report.reliability_figure import reliability_figure
@@ -134,7 +135,7 @@ def draw(measured: Measured, file: Path) -> None:
 
 def write(measured: Measured, file: Path) -> None:
     """The calibration as a file for `python -m lab synthesize --calibration`, and the picture beside it."""
-    write_atomically(file, (json.dumps(measured.calibrated.record, indent=2) + "\n").encode())
+    write_atomically(file, (json.dumps(seal(measured.calibrated.record), indent=2) + "\n").encode())
     if measured.calibrated.record["coverage"]:
         draw(measured, file.with_suffix(".png"))
 

@@ -16,6 +16,7 @@ from mlflow.types import ColSpec, Schema
 from lab.classify.features import PARAMETERS
 from lab.classify.fitted import Final
 from lab.data.contract import Contract
+from lab.data.sealed import read_sealed, seal
 from lab.track.store import connect
 
 LOADER = Path(__file__).with_name("classifier_loader.py")
@@ -51,7 +52,7 @@ def log_classifier(run_id: str, folder: Path, contract: Contract, example: pd.Da
         client.delete_logged_model(left.model_id)  # of a run that was killed just then
     with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
         packed = Path(shutil.copytree(folder, Path(scratch) / "classifier"))
-        (packed / CONTRACT).write_text(json.dumps(contract.as_dict(), indent=2))
+        (packed / CONTRACT).write_text(json.dumps(seal(contract.as_dict()), indent=2))
         shutil.copyfile(PARAMETERS, packed / FEATURES)
         info = mlflow.pyfunc.log_model(
             name="classifier",
@@ -74,4 +75,4 @@ def load_classifier(model_uri: str) -> tuple[Final, Contract, Path]:
     folder = Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts" / "classifier"
     if not (folder / CONTRACT).is_file():
         raise ValueError(f"{model_uri} is not a classifier of this lab (no {CONTRACT} in it)")
-    return Final.load(folder), Contract.read(json.loads((folder / CONTRACT).read_text())), folder / FEATURES
+    return Final.load(folder), Contract.read(read_sealed(folder / CONTRACT)), folder / FEATURES

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lab.config import ModelConfig
+from lab.data.sealed import read_sealed, seal
 from lab.data.storage import file_sha256
 from lab.synthesis.models import build
 from lab.track.fetched import fetched
@@ -66,7 +67,7 @@ def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: d
         weights, settings = Path(scratch) / WEIGHTS, Path(scratch) / SETTINGS
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, weights)
         record = {"model": asdict(model), **contract, "weights_sha256": file_sha256(weights)}
-        settings.write_text(json.dumps(record, indent=2))
+        settings.write_text(json.dumps(seal(record), indent=2))
         code = (LOADER.parents[1], write_distribution(Path(scratch)))
         with warnings.catch_warnings(record=True):  # of types that it does not check, as the loader says
             info = mlflow.pyfunc.log_model(
@@ -103,7 +104,7 @@ def attach_calibration(model_uri: str, calibration: dict[str, Any]) -> None:
         raise ValueError(f"{model_uri} is no logged model such as models:/m-0123")
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / CALIBRATION
-        file.write_text(json.dumps(calibration, indent=2))
+        file.write_text(json.dumps(seal(calibration), indent=2))
         connect().log_model_artifact(model_id, str(file), "artifacts")
 
 
@@ -122,7 +123,7 @@ def load_network(model_uri: str) -> tuple[nn.Module, dict[str, Any]]:
 def read_package(folder: Path) -> Package:
     """From a logged model's folder `artifacts`; raises as `load_package`."""
     weights, settings, calibration = (folder / name for name in (WEIGHTS, SETTINGS, CALIBRATION))
-    known = json.loads(settings.read_text())
+    known = read_sealed(settings)
     if "weights_sha256" not in known:
         raise ValueError(f"{settings}: was logged by an older version, which kept no hash of weights; train it again")
     digest = file_sha256(weights)
@@ -147,5 +148,5 @@ def read_package(folder: Path) -> Package:
         known=known,
         weights_sha256=digest,
         package_sha256=hashlib.sha256(settings.read_bytes() + measured).hexdigest(),
-        calibration=json.loads(measured) if measured else {},
+        calibration=read_sealed(calibration) if measured else {},
     )

@@ -18,6 +18,7 @@ from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
+from lab.data.sealed import read_sealed
 from lab.track import gate_history, runs
 from lab.track.fetched import fetched
 from lab.track.gate_history import CHAMPION
@@ -184,13 +185,13 @@ def model_contract(source: Run) -> dict[str, Any]:
     place = location(source)
     try:
         with fetched(f"{place}/{file}") as path:
-            known: dict[str, Any] = json.loads(path.read_text())
+            known = read_sealed(path)
     except (MlflowException, OSError) as error:
         if isinstance(error, MlflowException) and store_trouble(error):
             raise
         raise ValueError(f"{told} is none of this lab, or its files are gone (no {file} in {place})") from None
     except ValueError:
-        raise ValueError(f"{told} is damaged: {file} is no JSON") from None
+        raise ValueError(f"{told} is damaged: {file} is no JSON, or was changed after it was logged") from None
     missing = [key for key in ("inputs", "target", "spacing_mm", "preparation", "phantom") if key not in known]
     if missing:
         raise ValueError(f"{told} does not say how its images were prepared: {file} lacks {', '.join(missing)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from lab.classify.platt import Line
+from lab.data.sealed import read_sealed
 from lab.data.strangers import Likeness
 from lab.synthesis.conformal import LEVEL, Intervals
 from lab.synthesis.measured import coverage_at
@@ -85,11 +85,13 @@ def own_record(networks: Networks) -> Mapping[str, Any]:
 def read_record(file: Path, networks: Networks) -> Mapping[str, Any]:
     """A file of `python -m lab calibrate`. Raises ValueError where it is none, or of other networks."""
     try:
-        record = json.loads(file.read_text(encoding="utf-8"))
+        record = read_sealed(file)
     except OSError as error:
         raise ValueError(f"{file}: cannot be read ({error.strerror})") from None
     except ValueError:
-        raise ValueError(f"{file}: is no calibration; make one with python -m lab calibrate") from None
+        raise ValueError(
+            f"{file}: is no calibration, or was changed since it was made; make one with python -m lab calibrate"
+        ) from None
     check(record, networks, str(file))
     return record
 

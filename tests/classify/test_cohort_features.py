@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gzip
 import json
 import os
 import shutil
@@ -127,6 +128,17 @@ def test_a_damaged_cache_file_is_made_again(tiny_cohort, small, tmp_path, monkey
     broken.write_bytes(broken.read_bytes()[:100])
     again = measure_cohort(tiny_cohort, ("T1",), tmp_path, parameters=small, processes=1)
     assert len(calls) == 1
+    pd.testing.assert_frame_equal(first.table, again.table, check_exact=True)
+
+
+def test_a_cache_file_of_another_case_is_made_again(tiny_cohort, small, tmp_path, monkeypatch):
+    first = measure_cohort(tiny_cohort, ("T1",), tmp_path, parameters=small, processes=1)
+    calls = count_extractions(monkeypatch)
+    one, other = (next(tmp_path.glob(f"{case}-T1-*")) for case in ("EGD-0007", "EGD-0008"))
+    one.write_bytes(other.read_bytes())
+    next(tmp_path.glob("EGD-0009-T1-*")).write_bytes(gzip.compress(b"[" * 100_000))
+    again = measure_cohort(tiny_cohort, ("T1",), tmp_path, parameters=small, processes=1)
+    assert len(calls) == 2
     pd.testing.assert_frame_equal(first.table, again.table, check_exact=True)
 
 

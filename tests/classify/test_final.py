@@ -20,6 +20,7 @@ from lab.classify.auc import auc
 from lab.classify.final import fit_final
 from lab.classify.fitted import FACTS, MODEL, Final
 from lab.classify.inner import NestedSettings
+from lab.data.sealed import read_sealed, seal
 
 SETTINGS = NestedSettings(classifiers=("elastic_net",), trials=3, inner_folds=3, combat="vendor", seed=1)
 NEW = {"patients": 40, "seed": 9}
@@ -161,11 +162,25 @@ def test_a_changed_model_is_refused(folder):
         Final.load(folder)
 
 
+def edit_facts(folder, edit) -> None:
+    """Change the description as if it had been saved so."""
+    record = read_sealed(folder / FACTS)
+    edit(record)
+    (folder / FACTS).write_text(json.dumps(seal(record)))
+
+
+@pytest.mark.parametrize("name", ["threshold", "events", "features"])
+def test_a_description_that_was_edited_is_refused(folder, name):
+    record = json.loads((folder / FACTS).read_text())
+    record["facts"][name] = {"threshold": 0.01, "events": 999}.get(name, record["facts"]["features"][::-1])
+    (folder / FACTS).write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"final\.json: not the description .* changed after it was written"):
+        Final.load(folder)
+
+
 def signed(folder, content: bytes) -> None:
     """Put a model in whose digest is right."""
-    record = json.loads((folder / FACTS).read_text())
-    record["model_sha256"] = hashlib.sha256(content).hexdigest()
-    (folder / FACTS).write_text(json.dumps(record))
+    edit_facts(folder, lambda record: record.update(model_sha256=hashlib.sha256(content).hexdigest()))
     (folder / MODEL).write_bytes(content)
 
 
@@ -194,20 +209,16 @@ def test_foreign_descriptions_are_refused_by_name(folder, text):
 
 
 def test_other_versions_are_refused(folder):
-    record = json.loads((folder / FACTS).read_text())
-    (folder / FACTS).write_text(json.dumps({**record, "format": 99}))
-    with pytest.raises(ValueError, match="format 99"):
-        Final.load(folder)
-    record["software"]["scikit-learn"] = "0.24.1"
-    (folder / FACTS).write_text(json.dumps(record))
+    edit_facts(folder, lambda record: record["software"].update({"scikit-learn": "0.24.1"}))
     with pytest.raises(ValueError, match=r"scikit-learn 0\.24\.1"):
+        Final.load(folder)
+    edit_facts(folder, lambda record: record.update(format=99))
+    with pytest.raises(ValueError, match="format 99"):
         Final.load(folder)
 
 
 def test_another_pyradiomics_is_told(folder):
-    record = json.loads((folder / FACTS).read_text())
-    record["software"]["pyradiomics"] = "2.0"
-    (folder / FACTS).write_text(json.dumps(record))
+    edit_facts(folder, lambda record: record["software"].update(pyradiomics="2.0"))
     with pytest.warns(UserWarning, match=r"features of pyradiomics 2\.0"):
         Final.load(folder)
 

@@ -410,6 +410,19 @@ def test_a_damaged_checkpoint_is_named(stores, tmp_path, content):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7])
+def test_a_bit_of_a_checkpoint_that_was_turned_is_noticed(tmp_path, share):
+    """torch itself goes on with the other weight."""
+    path = tmp_path / "checkpoint"
+    save_checkpoint(path, {"lr": 1}, {"weights": torch.arange(5000.0)})
+    content = bytearray(path.read_bytes())
+    content[int(len(content) * share)] ^= 8
+    path.write_bytes(content)
+    assert not torch.equal(torch.load(path, weights_only=True)["weights"], torch.arange(5000.0))
+    with pytest.raises(ValueError, match=r"not a whole checkpoint \(ValueError: .* was changed\); delete it"):
+        load_checkpoint(path, {"lr": 1})
+
+
 def test_a_checkpoint_cannot_bring_code_along(tmp_path):
     path = tmp_path / "checkpoint"
     torch.save({"settings": {}, "network": Killed}, path)  # a class: unpickling it would import and could run code

@@ -107,6 +107,31 @@ def test_weights_that_were_changed_are_refused(folder, tmp_path):
         read_package(kept)
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("network.json", '"spacing_mm": 4.0', '"spacing_mm": 2.0'),
+        ("network.json", '"T1",\n    "T2"', '"T2",\n    "T1"'),
+        ("network.json", '"phantom": false', '"phantom": true'),
+        ("calibration.json", '"level": 0.9', '"level": 0.5'),
+        ("calibration.json", "{", "[" * 100_000),
+    ],
+)
+def test_settings_that_were_edited_are_refused(name, old, new, tmp_path):
+    """Of a model that nobody registered, too: it has no seal in the registry."""
+    uri = logged("package-edited")
+    attach_calibration(uri, {"level": 0.9})
+    files = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path))) / "artifacts"
+    assert read_package(files).calibration == {"level": 0.9}
+    text = (files / name).read_text()
+    assert old in text
+    (files / name).write_text(text.replace(old, new, 1))
+    with pytest.raises(
+        ValueError, match=rf"{name} is damaged \((it was changed after it was written|JSON that is nested)"
+    ):
+        read_package(files)
+
+
 def test_what_was_measured_of_it_comes_with_it():
     uri = logged("package-measured")
     assert load_package(uri).calibration == {}

@@ -8,6 +8,7 @@ import pytest
 from torch import nn
 
 from lab.data.contract import Contract
+from lab.data.sealed import seal
 from lab.track.synthesis_models import Networks
 from lab.track.trust import trust
 
@@ -105,6 +106,7 @@ def test_an_ensemble_needs_one_made_for_it(tmp_path):
         ("{}", "is no calibration"),
         ("[]", "is no calibration"),
         ("no json", "is no calibration"),
+        (json.dumps(seal(record("a", "b"))).replace('"a"', '"b"', 1), "was changed since it was made"),
         (None, "cannot be read"),
     ],
 )
