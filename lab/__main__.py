@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lab.config import DataConfig
+from lab.config import DataConfig, LabelBook
 from lab.track.calibrate_command import Calibrate
 from lab.track.command import explain
 from lab.track.export_command import Export
@@ -118,6 +118,8 @@ class Classify:
     """Tumour mask of one patient."""
     layout: Literal["auto", "egd", "brats2021", "brats2023", "csv"] = "auto"
     """How DATA is laid out; `auto` looks."""
+    labels: LabelBook = "auto"
+    """What the values of DATA's tumour masks mean; `auto` tells it from names and values. It says what is no tumour."""
     brain_mask: Literal["nonzero", "mni152"] | None = None
     """`nonzero` for skull-stripped scans, `mni152` for scans in MNI152 space; by default as the layout says, and for a
     patient given by paths as it was in training."""
@@ -138,7 +140,7 @@ class Classify:
 
         def patients(contract: Contract) -> list[Subject]:
             if self.data is not None:
-                return find_subjects(self.data, self.layout)
+                return find_subjects(self.data, self.layout, labels=self.labels)
             return [one_patient("patient", one, self.mask, like=contract)]
 
         with clear_errors():

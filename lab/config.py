@@ -17,6 +17,24 @@ from typing import Annotated, Any, Literal
 import tyro
 
 alias = tyro.conf.arg
+LabelBook = Literal[
+    "auto",
+    "brats2015",
+    "brats2021",
+    "brats2023",
+    "brats2024",
+    "brats-met",
+    "brats-men",
+    "brats-ped",
+    "brats-ped2023",
+    "ucsf-pdgm",
+    "upenn-gbm",
+    "ucsf-post-treatment",
+    "msd",
+    "egd",
+    "tumour",
+]
+"""Names of `lab.data.label_books.LABEL_BOOKS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +45,9 @@ class DataConfig:
     """Folder of scans in any known layout, a CSV of paths, or a prepared cohort. Without it: the phantom."""
     layout: Literal["auto", "egd", "brats2021", "brats2023", "csv"] = "auto"
     """How PATH is laid out; `auto` looks."""
+    labels: LabelBook = "auto"
+    """What the values of the tumour masks mean; `auto` tells it from names and values where they have one meaning.
+    `tumour`: every value above 0 is tumour, and none is known to enhance."""
     inputs: tuple[str, ...] = ("T1", "T2", "FLAIR")
     """Sequences the network sees, in this order."""
     target: str = "T1GD"

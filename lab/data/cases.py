@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,14 @@ import numpy as np
 from lab.config import DataConfig
 from lab.data.brain import brain_mask, scanned_part
 from lab.data.geometry import Window, bounding_box, window_round
-from lab.data.layouts import Subject, canonical
+from lab.data.label_books import count_values, listed, told
 from lab.data.scans import Scan, describe_grid, read_image, read_labels, same_grid
 from lab.data.storage import BRAIN, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
+from lab.data.subject import Subject, canonical
 
 REFERENCE = "T1"
 """Enhancement is the target minus this sequence."""
+UNUSED = "the mask is not used: the whole brain is searched for enhancement, and vessels count too"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,18 +80,29 @@ class PreparedCase:
 
 
 def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> PreparedCase:
-    """As `prepare_case`, with the way back; a patient without a mask is taken where none is needed."""
-    scans, labels, notes = _read(subject, recipe, mask_needed)
-    counts = _count(labels)
-    if subject.mask is not None:
-        _check_labels(subject, counts)
+    """As `prepare_case`, with the way back.
+
+    Where no mask is needed, a patient without one is taken, and one whose mask cannot be used, which `notes` tells.
+    """
+    if subject.fault is not None:
+        raise ValueError(subject.fault)
+    scans = _read(subject, recipe, mask_needed)
     first = scans[REFERENCE]
+    notes = [f"{name}: {note}" for name, scan in scans.items() for note in scan.notes]
+    subject, labels, of_mask = _read_tumour(subject, first, mask_needed)
+    notes += of_mask
+    counts = count_values(labels)
     method = recipe.brain_mask
     if method == "auto":
         method = "nonzero" if subject.skull_stripped else "mni152"
     brain = brain_mask(first, method)
     window = window_round(bounding_box(brain), first.spacing_mm, recipe.shape, recipe.spacing_mm)
     inside, masks = _masks(window, brain, labels, subject)
+    if subject.mask is not None and not (masks & TUMOUR).any():
+        outside = "no tumour is left inside the brain on the prepared grid"
+        if mask_needed:
+            raise ValueError(outside)
+        notes.append(f"{subject.mask}: {outside}; {UNUSED}")
     image = np.full((len(recipe.channels), *recipe.shape), -1, np.float16)
     weights = window.apply(brain)
     scales: dict[str, list[float]] = {}
@@ -127,48 +140,66 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     )
 
 
-def _read(subject: Subject, recipe: Recipe, mask_needed: bool) -> tuple[dict[str, Scan], np.ndarray, list[str]]:
-    """The recipe's sequences by canonical name and the label map (X, Y, Z), all 0 without a mask, on one grid.
-
-    And what was put right on reading.
-    """
+def _read(subject: Subject, recipe: Recipe, mask_needed: bool) -> dict[str, Scan]:
+    """The recipe's sequences by canonical name, on one grid."""
     missing = [name for name in recipe.channels if canonical(name) not in subject.images]
     if missing:
         raise ValueError(f"{', '.join(missing)} missing (found {', '.join(sorted(subject.images)) or 'no sequence'})")
     if subject.mask is None and mask_needed:
         raise ValueError("tumour mask missing")
     scans = {canonical(name): read_image(subject.images[canonical(name)]) for name in recipe.channels}
-    first = scans[REFERENCE]
-    mask = None if subject.mask is None else read_labels(subject.mask)
-    notes = []
-    for name, scan in {**scans, **({} if mask is None else {"tumour mask": mask})}.items():
-        notes += [f"{name}: {note}" for note in scan.notes]
-        if not same_grid(first, scan):
-            raise ValueError(f"{name} lies on another grid than T1: {describe_grid(scan)}; T1: {describe_grid(first)}")
-    return scans, np.zeros_like(first.data, np.uint8) if mask is None else mask.data, notes
+    for name, scan in scans.items():
+        _check_grid(name, scan, scans[REFERENCE])
+    return scans
 
 
-def _check_labels(subject: Subject, counts: np.ndarray) -> None:
-    values = set(np.flatnonzero(counts).tolist())
-    if values == {0}:
-        raise ValueError(f"{subject.mask}: the tumour mask is empty")
-    if subject.labels is not None and not values <= subject.labels:
-        raise ValueError(
-            f"{subject.mask}: holds the labels {_list(values)}; this layout has {_list(subject.labels)}, "
-            f"enhancing tumour being {subject.enhancing_label}. Name the right --layout, or list the scans in a CSV"
-        )
+def _check_grid(name: str, scan: Scan, first: Scan) -> None:
+    if not same_grid(first, scan):
+        raise ValueError(f"{name} lies on another grid than T1: {describe_grid(scan)}; T1: {describe_grid(first)}")
 
 
-def _count(labels: np.ndarray) -> np.ndarray:
-    """Voxels per label, (256,); only the box round the tumour is counted, the rest is 0."""
-    part = labels[bounding_box(labels)] if labels.any() else labels[:0]
-    counts = np.bincount(part.ravel(order="K"), minlength=256)
-    counts[0] += labels.size - part.size
-    return counts
+def _read_tumour(subject: Subject, first: Scan, mask_needed: bool) -> tuple[Subject, np.ndarray, list[str]]:
+    """The subject as its mask can be used, the label map (X, Y, Z) uint8 without cavities, and notes.
+
+    Raises ValueError where a mask is needed and there is none with a tumour whose labels are known.
+    """
+    if subject.mask is None:
+        return subject, np.zeros_like(first.data, np.uint8), []
+    try:
+        mask = read_labels(subject.mask)
+        _check_grid("tumour mask", mask, first)
+        notes = [f"tumour mask: {note}" for note in mask.notes]
+        labels = mask.data
+        values = set(np.flatnonzero(count_values(labels)).tolist())
+        if values == {0}:
+            raise ValueError(f"{subject.mask}: the tumour mask is empty")
+        wrong = subject.mask_fault or _misfit(subject, values)
+        if wrong is not None:
+            if mask_needed:
+                raise ValueError(wrong)
+            notes.append(f"{wrong}; every value above 0 is taken as tumour")
+            subject = replace(subject, enhancing_label=None, cavity_label=None)
+        if subject.cavity_label in values:
+            labels = np.where(labels == subject.cavity_label, np.uint8(0), labels)
+            if not labels.any():
+                raise ValueError(f"{subject.mask}: holds a resection cavity ({subject.cavity_label}) and no tumour")
+    except ValueError as error:
+        if mask_needed:
+            raise
+        subject = replace(subject, mask=None, enhancing_label=None)
+        return subject, np.zeros_like(first.data, np.uint8), [f"{error}; {UNUSED}"]
+    return subject, labels, notes
 
 
-def _list(values: set[int] | frozenset[int]) -> str:
-    return ", ".join(str(value) for value in sorted(values))
+def _misfit(subject: Subject, values: set[int]) -> str | None:
+    """Why values of the mask are not those of its label book."""
+    if subject.labels is None or values <= subject.labels:
+        return None
+    book = f"the label book {told(subject.label_book)}" if subject.label_book else f"labels {listed(subject.labels)}"
+    return (
+        f"{subject.mask}: holds the labels {listed(values)}, which do not fit {book}; correct the mask, or name the "
+        "right book (--data.labels; for prepare, synthesize and classify --labels)"
+    )
 
 
 def _masks(window: Window, brain: np.ndarray, labels: np.ndarray, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
@@ -183,8 +214,6 @@ def _masks(window: Window, brain: np.ndarray, labels: np.ndarray, subject: Subje
         raise ValueError("no brain is left on the prepared grid; choose a finer --spacing")
     masks = inside * np.uint8(BRAIN)
     masks[tumour & inside] |= TUMOUR
-    if subject.mask is not None and not (masks & TUMOUR).any():
-        raise ValueError("no tumour is left inside the brain on the prepared grid")
     if enhancing is not None:
         masks[expert & inside] |= EXPERT
     return inside, masks

@@ -31,6 +31,7 @@ COLUMNS = {
     "reason": "string",
     "enhancing": "Int64",
     "enhancing_by": "string",
+    "label_book": "string",
     "tumour_ml": "Float64",
     "label_enhancing_ml": "Float64",
     "rule_enhancing_ml": "Float64",
@@ -222,7 +223,7 @@ def read_index(path: Path) -> pd.DataFrame:
     """`index.csv` with all subjects, used and left out. Raises ValueError where it is missing or damaged."""
     try:
         table = pd.read_csv(path, dtype=COLUMNS, keep_default_na=False, na_values=[""], encoding="utf-8")
-        return table.assign(**dict.fromkeys({"remarks"} - set(table), ""))[list(COLUMNS)]  # 0.3 had none
+        return table[list(COLUMNS)]
     except FileNotFoundError:
         raise ValueError(f"{path} is missing; run prepare again") from None
     except (ValueError, KeyError) as error:

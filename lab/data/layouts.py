@@ -1,7 +1,9 @@
 """Where data sets keep their files: EGD, BraTS 2021, BraTS 2023 and later, and a CSV of paths -> `Subject`.
 
 A folder is searched at any depth, so it does not matter which level of a download is named. What a scan *holds* is
-checked later (`scans.py`, `cases.py`): here a missing sequence is simply absent from `Subject.images`.
+checked later (`scans.py`, `cases.py`): here a missing sequence is simply absent from `Subject.images`. What is wrong
+with one patient stays with that patient: a value that is not understood is unknown (`Subject.remarks`), files that
+contradict each other are a `Subject.fault`.
 """
 
 from __future__ import annotations
@@ -9,113 +11,89 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from lab.data.clinical import parse_clinical
+from lab.data.copies import once, one_file, without_copies
+from lab.data.label_books import name_books
 from lab.data.stored import read_text
-from lab.data.tables import (
-    SUFFIXES,
-    parse_codeletion,
-    parse_grade,
-    parse_idh,
-    parse_number,
-    parse_sex,
-    parse_vendor,
-    read_rows,
-)
+from lab.data.subject import Remark, Subject, canonical
+from lab.data.tables import SUFFIXES, read_rows
 
-ALIASES = {
-    "T1N": "T1",
-    "T1W": "T1",
-    "T2W": "T2",
-    "T2F": "FLAIR",
-    "T2FLAIR": "FLAIR",
-    "T1C": "T1GD",
-    "T1CE": "T1GD",
-    "SEG": "MASK",
-}
+__all__ = ["LAYOUTS", "Subject", "canonical", "detect", "find_subjects"]
+
 LARGEST_JSON = 2**20
 """Bytes of a metadata.json; EGD's have less than 2,000."""
 CASE_ID = re.compile(r"[\w][\w.+-]*", re.ASCII)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Subject:
-    """One scan session of one patient: where its files are and what is known of the patient (`None`: unknown)."""
-
-    case_id: str
-    patient_id: str
-    images: dict[str, Path] = field(default_factory=dict)
-    """Path per sequence, by canonical name: T1, T2, FLAIR, T1GD, and any other in capitals (ADC)."""
-    mask: Path | None = None
-    """Tumour mask or segmentation: 0 is healthy."""
-    labels: frozenset[int] | None = None
-    """Values the mask may hold; `None`: any."""
-    enhancing_label: int | None = None
-    """Value of enhancing tumour in the mask, where experts drew it."""
-    skull_stripped: bool = True
-    grade: int | None = None
-    age: float | None = None
-    sex: str | None = None
-    idh: int | None = None
-    """1 mutant, 0 wild type."""
-    codeletion: int | None = None
-    """1p/19q: 1 codeleted, 0 intact."""
-    vendor: str | None = None
-    field_strength_t: float | None = None
-
-
-def canonical(sequence: str) -> str:
-    """One spelling per sequence: capitals, and `T1`, `T2`, `FLAIR`, `T1GD`, `MASK` for the names BraTS gives them."""
-    name = sequence.strip().upper().replace(" ", "_")
-    return ALIASES.get(name, name)
+LONGEST_ID = 150
+"""Letters of a case id: files are named by it, and a file's name ends at 255."""
+ENDING = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 
 
 def detect(path: Path) -> str:
-    """Name of the layout of PATH, a key of `LAYOUTS`.
+    """Name of the layout of PATH, one of `LAYOUTS`.
 
     Raises FileNotFoundError where there is nothing, ValueError where no layout, or more than one, is recognised.
     """
     path = _existing(path)
-    if path.is_file():
-        if path.suffix.lower() == ".csv":
-            return "csv"
-        raise ValueError(f"{path} is a file: name a folder of scans, or a .csv of paths")
-    files = _scan_files(path)
-    found = {name: len(group(files)) for name, group in FOLDERS.items()}
-    found = {name: count for name, count in found.items() if count}
-    if len(found) > 1:
-        counts = ", ".join(f"{count} of {name}" for name, count in found.items())
-        raise ValueError(f"{path} holds scans in more than one layout ({counts}): name one with --layout")
-    if not found:
-        raise ValueError(f"{path}: {_nothing_found(path, files)}")
-    return next(iter(found))
+    return _recognised(path, [] if path.is_file() else _scan_files(path)[0])
 
 
-def find_subjects(path: Path, layout: str = "auto") -> list[Subject]:
-    """Subjects below PATH, sorted by case id.
+def find_subjects(
+    path: Path, layout: str = "auto", *, labels: str = "auto", say: Callable[[str], None] = print
+) -> list[Subject]:
+    """Subjects below PATH, sorted by case id; `labels` is a key of `label_books.LABEL_BOOKS`, or `auto`.
 
-    Raises FileNotFoundError or ValueError where PATH is missing, empty, in no known layout, or names a case twice.
+    A patient who cannot be used has a `fault`; what else is odd is told by `say`, counted. Raises FileNotFoundError or
+    ValueError where PATH is missing, empty, in no known layout, or all patients have a fault.
     """
     path = _existing(path)
+    files, copies = ([], []) if path.is_file() else _scan_files(path)
     if layout == "auto":
-        layout = detect(path)
+        layout = _recognised(path, files)
     if layout not in LAYOUTS:
         raise ValueError(f"unknown layout {layout!r}: choose one of auto, {', '.join(LAYOUTS)}")
     if (layout == "csv") != path.is_file():
         raise ValueError(f"{path}: layout {layout} needs a {'.csv file' if layout == 'csv' else 'folder'}")
-    subjects = sorted(LAYOUTS[layout](path), key=lambda subject: subject.case_id)
+    found = _find_csv(path) if layout == "csv" else FINDERS[layout](files)
+    subjects = [_with_id_checked(subject) for subject in once(sorted(found, key=lambda subject: subject.case_id))]
     if not subjects:
         raise ValueError(f"{path}: no subject in the layout {layout}")
-    for case_id, count in Counter(subject.case_id for subject in subjects).items():
-        if count > 1:
-            raise ValueError(f"{path}: case {case_id} occurs {count} times; every scan needs its own case id")
-        if not CASE_ID.fullmatch(case_id):
-            raise ValueError(f"{path}: case id {case_id!r} cannot be a file name; use letters, digits, '.', '_', '-'")
-    return subjects
+    faults = [subject.fault for subject in subjects if subject.fault]
+    if len(faults) == len(subjects):
+        raise ValueError(f"{path}: none of {len(faults)} subjects can be used ({faults[0]})")
+    if copies:
+        say(f"Not read, copies of files beside them: {_some([str(copy) for copy in copies])}")
+    _tell(subjects, say)
+    return name_books(subjects, layout, labels, say)
+
+
+def _tell(subjects: list[Subject], say: Callable[[str], None]) -> None:
+    """What is odd about patients, a line for each kind."""
+    kinds: dict[str, list[str]] = defaultdict(list)
+    for subject in subjects:
+        for remark in subject.remarks:
+            kinds[remark.what].append(f"{remark.found} of {subject.case_id}")
+    for what, found in kinds.items():
+        say(f"{len(found)} of {len(subjects)} scans: {what} ({_some(found)})")
+
+
+def _some(found: list[str]) -> str:
+    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+
+
+def _with_id_checked(subject: Subject) -> Subject:
+    fault = None
+    if not CASE_ID.fullmatch(subject.case_id):
+        fault = f"case id {subject.case_id!r} cannot be a file name; use letters, digits, '.', '_', '-'"
+    elif len(subject.case_id) > LONGEST_ID:
+        fault = f"case id of {len(subject.case_id)} letters ({subject.case_id[:20]}...); at most {LONGEST_ID} fit"
+    return replace(subject, fault=subject.fault or fault)
 
 
 def _existing(path: Path) -> Path:
@@ -127,9 +105,26 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _scan_files(root: Path) -> list[Path]:
-    """All NIfTI files below `root`, links followed once, in a fixed order."""
-    files, seen = [], set()
+def _recognised(path: Path, files: list[Path]) -> str:
+    if path.is_file():
+        if path.suffix.lower() in (".csv", ".tsv"):
+            return "csv"
+        raise ValueError(f"{path} is a file: name a folder of scans, or a .csv of paths")
+    found = {name: len(group(files)) for name, group in FOLDERS.items()}
+    found = {name: count for name, count in found.items() if count}
+    if len(found) > 1:
+        counts = ", ".join(f"{count} of {name}" for name, count in found.items())
+        raise ValueError(f"{path} holds scans in more than one layout ({counts}): name one with --layout")
+    if not found:
+        raise ValueError(f"{path}: {_nothing_found(path, files)}")
+    return next(iter(found))
+
+
+def _scan_files(root: Path) -> tuple[list[Path], list[Path]]:
+    """All NIfTI files below `root`, links followed once, in a fixed order; and copies beside their original."""
+    files: list[Path] = []
+    copies: list[Path] = []
+    seen = set()
     for folder, subfolders, names in os.walk(root, followlinks=True):
         real = os.path.realpath(folder)
         if real in seen:
@@ -137,12 +132,15 @@ def _scan_files(root: Path) -> list[Path]:
             continue
         seen.add(real)
         subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__")))
-        files += [Path(folder, name) for name in sorted(names) if name.lower().endswith(SUFFIXES) and name[0] != "."]
-    return files
+        scans = [name for name in sorted(names) if name.lower().endswith(SUFFIXES) and name[0] != "."]
+        kept, copied = without_copies(scans, ENDING)
+        files += [Path(folder, name) for name in kept]
+        copies += [Path(folder, name) for name in copied]
+    return files, copies
 
 
 def _stem(path: Path) -> str:
-    return re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    return ENDING.sub("", path.name)
 
 
 def _nothing_found(path: Path, files: list[Path]) -> str:
@@ -205,92 +203,100 @@ FOLDERS: dict[str, Callable[[Iterable[Path]], Cases]] = {
 }
 
 
-def _images(case_id: str, items: list[tuple[str, Path]]) -> tuple[dict[str, Path], Path | None]:
-    images: dict[str, Path] = {}
+def _images(items: list[tuple[str, Path]]) -> dict[str, Any]:
+    """`images`, `mask`, `remarks` and `fault` of a subject, from its files with the name of the sequence each holds."""
+    named: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for sequence, path in items:
-        name = canonical(sequence)
-        if name in images:
-            raise ValueError(f"case {case_id}: two files for {name}, {images[name]} and {path}; keep one")
-        images[name] = path
-    mask = images.pop("MASK", None)
-    return images, mask
+        named[canonical(sequence)][sequence.strip().lower()].append(path)
+    images: dict[str, Path] = {}
+    remarks = []
+    try:
+        for name, by_sequence in named.items():
+            if name == "MASK" and len(by_sequence) > 1 and "seg" in by_sequence:  # BraTS' own name for it
+                others = [str(path) for sequence in by_sequence.keys() - {"seg"} for path in by_sequence[sequence]]
+                remarks.append(
+                    Remark("seg is read as tumour mask, not what stands beside it", ", ".join(sorted(others)))
+                )
+                by_sequence = {"seg": by_sequence["seg"]}
+            images[name], remark = one_file(name, [path for paths in by_sequence.values() for path in paths])
+            remarks += [remark] if remark else []
+    except ValueError as error:
+        return {"fault": str(error)}
+    return {"mask": images.pop("MASK", None), "images": images, "remarks": tuple(remarks)}
 
 
-def _find_brats(group: Callable[[Iterable[Path]], Cases], labels: frozenset[int], path: Path) -> list[Subject]:
+def _find_brats(group: Callable[[Iterable[Path]], Cases], files: list[Path]) -> list[Subject]:
     subjects = []
-    for case, items in group(_scan_files(path)).items():
+    for case, items in group(files).items():
         case_id = os.path.basename(case)
-        images, mask = _images(case_id, items)
-        subjects.append(
-            Subject(
-                case_id=case_id,
-                patient_id=re.sub(r"(?<=-\d{5})-\d{3}$", "", case_id),  # BraTS-GLI-00000-001: second time point
-                images=images,
-                mask=mask,
-                labels=labels,
-                enhancing_label=max(labels),
-            )
-        )
+        patient_id = re.sub(r"(?<=-\d{5})-\d{3}$", "", case_id)  # BraTS-GLI-00000-001: second time point
+        subjects.append(Subject(case_id=case_id, patient_id=patient_id, **_images(items)))
     return subjects
 
 
-def _find_brats_2021(path: Path) -> list[Subject]:
-    return _find_brats(_brats_2021, frozenset({0, 1, 2, 4}), path)
-
-
-def _find_brats_2023(path: Path) -> list[Subject]:
-    return _find_brats(_brats_2023, frozenset({0, 1, 2, 3}), path)
-
-
-def _find_egd(path: Path) -> list[Subject]:
+def _find_egd(files: list[Path]) -> list[Subject]:
     """EGD is not skull-stripped, lies in MNI152 space and has one tumour label without an enhancing part."""
     subjects = []
-    for folder, items in _egd(_scan_files(path)).items():
+    for folder, items in _egd(files).items():
         case_id = folder[folder.rindex("EGD-") :]
-        images, mask = _images(case_id, items)
-        known = {"images": images, "mask": mask, "skull_stripped": False, **_egd_metadata(folder)}
-        subjects.append(Subject(case_id=case_id, patient_id=case_id, **known))
+        known, remarks = _egd_metadata(folder)
+        parts = _images(items)
+        parts["remarks"] = (*parts.get("remarks", ()), *remarks)
+        subjects.append(Subject(case_id=case_id, patient_id=case_id, skull_stripped=False, **parts, **known))
     return subjects
 
 
-def _egd_metadata(folder: str) -> dict[str, Any]:
+EGD_METADATA = {
+    "grade": ("genetic_and_histological_labels", "grade"),
+    "idh": ("genetic_and_histological_labels", "idh"),
+    "codeletion": ("genetic_and_histological_labels", "1p19q"),
+    "age": ("clinical_data", "age"),
+    "sex": ("clinical_data", "sex"),
+    "vendor": ("scan_characteristics", "manufacturer"),
+    "field_strength_t": ("scan_characteristics", "field"),
+}
+"""What is known of a patient -> part and key of `metadata.json`, in small letters."""
+
+
+def _egd_metadata(folder: str) -> tuple[dict[str, Any], list[Remark]]:
     """What `metadata.json` says, anywhere in the folder of the scans or of its subject; -1 is EGD's "unknown"."""
     session = Path(folder)
     folders = [session, session.parent] if session.name == f"MR_{session.parent.name}" else [session]
-    path = next((found for place in folders for found in sorted(place.rglob("metadata.json"))), None)
+    found = (path for place in folders for path in sorted(place.rglob("metadata.json")) if path.is_file())
+    path = next(found, None)
     if path is None:
-        return {}
+        return {}, []
     try:
         content = json.loads(read_text(path, LARGEST_JSON))
-        labels, clinical, scanner = (
-            {key.casefold(): value for key, value in content.get(part, {}).items()}
-            for part in ("Genetic_and_Histological_labels", "Clinical_data", "Scan_characteristics")
-        )
-        return {
-            "grade": parse_grade(labels.get("grade")),
-            "idh": parse_idh(labels.get("idh")),
-            "codeletion": parse_codeletion(labels.get("1p19q")),
-            "age": parse_number(clinical.get("age")),
-            "sex": parse_sex(clinical.get("sex")),
-            "vendor": parse_vendor(scanner.get("manufacturer")),
-            "field_strength_t": parse_number(scanner.get("field")),
-        }
-    except (ValueError, AttributeError, TypeError, RecursionError) as error:
-        raise ValueError(f"{path}: cannot be read as EGD metadata ({error})") from None
+    except (ValueError, RecursionError) as error:
+        return {}, [Remark("metadata cannot be read, what it says is unknown", f"{path}: {error}")]
+    parts = _small(content)
+    if parts is None:
+        return {}, [Remark("metadata hold no parts, what they say is unknown", f"{path}: {str(content)[:20]!r}")]
+    return parse_clinical(
+        {name: (_small(parts.get(part)) or {}).get(key) for name, (part, key) in EGD_METADATA.items()}
+    )
+
+
+def _small(part: Any) -> dict[str, Any] | None:
+    """A part of a JSON file with its keys in small letters; None where it is none."""
+    return {key.strip().casefold(): value for key, value in part.items()} if isinstance(part, dict) else None
 
 
 def _find_csv(path: Path) -> list[Subject]:
-    """One row per scan: `case_id`, a column of paths per sequence and `MASK`; see `tables.read_rows` for the others."""
+    """One row per scan; see `tables.read_rows`."""
     subjects = []
-    for paths, known in read_rows(path):
-        images, mask = _images(known["case_id"], list(paths.items()))
-        subjects.append(Subject(images=images, mask=mask, **known))
+    for row in read_rows(path):
+        parts = _images(list(row.paths.items()))
+        fault = row.fault or (f"case {row.case_id}: {parts['fault']}" if "fault" in parts else None)
+        parts |= {"fault": fault, "remarks": (*parts.get("remarks", ()), *row.remarks)}
+        subjects.append(Subject(case_id=row.case_id, patient_id=row.patient_id, **parts, **row.known))
     return subjects
 
 
-LAYOUTS: dict[str, Callable[[Path], list[Subject]]] = {
+FINDERS: dict[str, Callable[[list[Path]], list[Subject]]] = {
     "egd": _find_egd,
-    "brats2021": _find_brats_2021,
-    "brats2023": _find_brats_2023,
-    "csv": _find_csv,
+    "brats2021": partial(_find_brats, _brats_2021),
+    "brats2023": partial(_find_brats, _brats_2023),
 }
+LAYOUTS = (*FINDERS, "csv")

@@ -21,6 +21,7 @@ from lab.config import DataConfig, fingerprint, flatten, grid_shape
 from lab.data import workers
 from lab.data.cases import REFERENCE, Recipe, channels
 from lab.data.cohort import COLUMNS, FORMAT, Cohort, check_fractions, is_cohort, open_cohort
+from lab.data.label_books import LABEL_BOOKS
 from lab.data.layouts import Subject, detect, find_subjects
 from lab.data.pool import run_all
 from lab.data.scans import read_spacing
@@ -30,7 +31,7 @@ from lab.data.storage import write_atomically
 Progress = Callable[[int, int, str], None]
 """Called with the number of subjects done, their total, and a line for the screen."""
 
-KNOWN = ("patient_id", "grade", "age", "sex", "idh", "codeletion", "vendor", "field_strength_t")
+KNOWN = ("patient_id", "label_book", "grade", "age", "sex", "idh", "codeletion", "vendor", "field_strength_t")
 KILLED = "its process was killed three times, probably for lack of memory; prepare again with fewer --processes"
 OURS = (".safetensors", ".json", ".tmp")
 SOFTWARE = ("numpy", "scipy", "nibabel", "nilearn", "safetensors")
@@ -57,7 +58,7 @@ def prepare(
     if source.resolve() == out.resolve():
         raise ValueError(f"{out} holds the scans; name another folder for the prepared cohort")
     check_fractions(settings.split)
-    subjects = find_subjects(source, settings.layout)
+    subjects = find_subjects(source, settings.layout, labels=settings.labels)
     recipe = _recipe(subjects, settings)
     phantom = _is_phantom(source)
     _make_output(out)
@@ -170,7 +171,9 @@ def _index(subjects: list[Subject], records: dict[str, workers.Record]) -> pd.Da
     rows = []
     for subject in subjects:
         known = {name: getattr(subject, name) for name in KNOWN}
-        rows.append({"case_id": subject.case_id, **known, **records[subject.case_id]["row"]})
+        row = records[subject.case_id]["row"]
+        remarks = [*(f"{what}: {found}" for what, found in subject.remarks), row.get("remarks") or ""]
+        rows.append({"case_id": subject.case_id, **known, **row, "remarks": "; ".join(filter(None, remarks))})
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 
@@ -210,6 +213,7 @@ def _finish(
         "phantom": phantom,
         "layout": detect(source) if settings.layout == "auto" else settings.layout,
         "source": str(source.resolve()),
+        "label_books": {name: LABEL_BOOKS.get(name, {}) for name in sorted(set(used["label_book"].dropna()))},
         "channels": recipe.channels,
         "inputs": settings.inputs,
         "target": settings.target,

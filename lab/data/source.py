@@ -32,6 +32,8 @@ def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = prin
     else:
         source = data.path if data.path is not None else make_phantom(data, phantom, work / "phantom", say)
         recipe = {name: value for name, value in flatten(data).items() if name not in LATER}
+        if data.labels == "auto":  # as before there was a choice, so that a cohort made then is found
+            del recipe["labels"]
         key = fingerprint([str(Path(source).resolve()), recipe])
         out = work / "cohorts" / f"{Path(source).resolve().name}-{key}"
         say(f"Preparing {source} in {out}")
@@ -68,6 +70,12 @@ def check_fits(cohort: Cohort, data: DataConfig) -> None:
         raise ValueError(
             f"{cohort.path} was prepared at {cohort.spacing_mm:g} mm, --spacing asks for {data.spacing_mm:g} mm; "
             "leave --spacing out or prepare the scans again"
+        )
+    books = set(cohort.manifest.get("label_books", {}))
+    if data.labels != "auto" and books != {data.labels}:
+        raise ValueError(
+            f"{cohort.path} was prepared with the label book {', '.join(sorted(books)) or 'of its layout'}, "
+            f"--data.labels asks for {data.labels}; leave the setting out or prepare the scans again"
         )
     made = cohort.manifest["settings"]
     for name in RECIPE:

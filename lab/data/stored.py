@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
 import os
 import stat
@@ -18,6 +19,13 @@ HEAD = 540
 """Bytes that tell what a file of scans holds."""
 GZIP = b"\x1f\x8b"
 CHUNK = 2**14
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 
 def open_regular(path: Path, largest: int = LARGEST) -> BinaryIO:
@@ -41,14 +49,23 @@ def open_regular(path: Path, largest: int = LARGEST) -> BinaryIO:
     return file
 
 
-def read_text(path: Path, largest: int, encoding: str = "utf-8") -> str:
-    """A text file of `largest` bytes at most. Raises ValueError as `open_regular`, and where it is no such text."""
+def read_text(path: Path, largest: int) -> str:
+    """A text file of `largest` bytes at most: UTF-8, UTF-16 or UTF-32, with a byte order mark or without, or cp1252.
+
+    Raises ValueError as `open_regular`, and where it is no such text.
+    """
     with open_regular(path, largest) as file:
         content = file.read(largest + 1)
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path}: no {encoding} text ({error.reason} at byte {error.start})") from None
+    encoding = next((name for bom, name in BOMS if content.startswith(bom)), None)
+    if encoding is None and b"\0" in content[:400]:
+        encoding = "utf-16-le" if content[1:400:2].count(0) >= content[:400:2].count(0) else "utf-16-be"
+    reason = ""
+    for name in (encoding,) if encoding else ("utf-8", "cp1252"):
+        try:
+            return content.decode(name)
+        except UnicodeDecodeError as error:
+            reason = f"no {name} text ({error.reason} at byte {error.start})"
+    raise ValueError(f"{path}: {reason}")
 
 
 def regular_sha256(path: Path) -> str:

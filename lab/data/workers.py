@@ -48,6 +48,7 @@ class Job:
             subject.enhancing_label,
             subject.skull_stripped,
             sorted(subject.images),
+            *[part for part in (subject.cavity_label, subject.mask_fault) if part is not None],
         )
         return {
             "case_id": subject.case_id,
@@ -57,6 +58,9 @@ class Job:
 
     def finished(self) -> Record | None:
         """The record of an earlier run, where recipe and source files are still the same and the case is whole."""
+        if self.subject.fault is not None:  # known without work; its case id may be no file name
+            reason = " ".join(self.subject.fault.split())
+            return {"case_id": self.subject.case_id, "row": {"status": "left out", "reason": reason}}
         for path in (self.case_path, self.note_path):
             record = read_record(path)
             if record is not None and {**record, **self.expected()} == record and self._whole(path, record):

@@ -21,7 +21,7 @@ from lab.data.source import Say, Ticker, obtain
 from lab.track import runs
 from lab.track.store import RUNS, connect
 
-SAME = ("classifier.labels", "classifier.workers", "data.path", "data.processes", "data.layout")
+SAME = ("classifier.labels", "classifier.workers", "data.path", "data.processes", "data.layout", "data.labels")
 """Settings that do not change what is found: labels and cohort have their digests."""
 
 

@@ -151,7 +151,7 @@ def open_plan(study: Study, config: Config, cohort: Cohort, splits: tuple[pd.Dat
 def study_key(config: Config, cohort: Cohort) -> str:
     """Digest of all that makes results comparable: cohort, split and settings, but not how many trials or workers."""
     settings = flatten(config)
-    left = ("data.path", "data.processes", "data.layout", "train.device")
+    left = ("data.path", "data.processes", "data.layout", "data.labels", "train.device")
     kept = {k: v for k, v in settings.items() if k not in left and not k.startswith(("study.", "phantom."))}
     return fingerprint([cohort.digest, kept, config.study.objective, config.study.folds])
 

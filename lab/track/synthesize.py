@@ -83,6 +83,7 @@ def synthesize_folder(
     *,
     out: Path | str,
     layout: str = "auto",
+    labels: str = "auto",
     how: How | None = None,
     say: Callable[[str], None] = print,
 ) -> Synthesised:
@@ -92,7 +93,7 @@ def synthesize_folder(
     others. Raises as `synthesize`, and ValueError where nobody is left.
     """
     how, place = _settled(how), Path(out)
-    subjects = find_subjects(Path(data), layout)
+    subjects = find_subjects(Path(data), layout, labels=labels, say=say)
     _check_export(how, [subject.images for subject in subjects])
     arithmetic = choose(how.device, how.precision)
     networks = _open(model, arithmetic, say)
@@ -102,6 +103,8 @@ def synthesize_folder(
     for number, subject in enumerate(subjects, start=1):
         case_id = subject.case_id
         try:
+            if subject.fault is not None:  # its case id may be no name of a folder
+                raise ValueError(subject.fault)
             _check_export(how, [subject.images])
             done = finished(subject, networks, place / case_id, how)
             reports[case_id] = done or write_patient(subject, networks, place / case_id, how, arithmetic, _quiet)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from lab.config import LabelBook
+
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesize:
@@ -27,6 +29,8 @@ class Synthesize:
     """Folder of patients in a known layout, or a CSV of paths; no scan with contrast agent is needed."""
     layout: Literal["auto", "egd", "brats2021", "brats2023", "csv"] = "auto"
     """How DATA is laid out; `auto` looks."""
+    labels: LabelBook = "auto"
+    """What the values of DATA's tumour masks mean; `auto` tells it from names and values. It says what is no tumour."""
     brain_mask: Literal["nonzero", "mni152"] | None = None
     """`nonzero` for skull-stripped scans, `mni152` for scans in MNI152 space; by default as the layout says, and for a
     patient given by paths as it was in training."""
@@ -75,7 +79,9 @@ class Synthesize:
             if self.data is None:
                 synthesize(self.model, one, out=self.out, mask=self.mask, how=how)
             else:
-                done = synthesize_folder(self.model, self.data, out=self.out, layout=self.layout, how=how)
+                done = synthesize_folder(
+                    self.model, self.data, out=self.out, layout=self.layout, labels=self.labels, how=how
+                )
                 left = f", {len(done.left_out)} left out ({self.out / 'left_out.csv'})" if done.left_out else ""
                 print(f"{plural(len(done.reports), 'patient')} synthesised{left}")
         print(f"Written to {self.out}\n{WHAT}")

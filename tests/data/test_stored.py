@@ -120,8 +120,8 @@ def test_members_zeros_and_rubbish_after_the_voxels(tmp_path):
 
 
 def test_text_has_a_limit_and_an_encoding(tmp_path):
-    (tmp_path / "text.json").write_bytes(b"\xff" * 20)
+    (tmp_path / "text.json").write_bytes(b"\x81" * 20)
     with pytest.raises(ValueError, match="more than the 0 MB"):
         read_text(tmp_path / "text.json", 10)
-    with pytest.raises(ValueError, match=r"text.json: no utf-8 text"):
+    with pytest.raises(ValueError, match=r"text.json: no cp1252 text"):
         read_text(tmp_path / "text.json", 100)
