@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ def assemble(
     With a stability filter the features of some cases are measured under changed masks too. Raises ValueError or an
     OSError as `labelled` and `measure_cohort` do.
     """
-    bare = labelled(cohort, data, settings)
+    bare = labelled(cohort, data, settings, lambda _: None)  # what is odd was told before
     found = measure_cohort(cohort, data.inputs, cache, processes=data.processes, progress=progress)
     cases = [case for case in bare.table.index if case in set(found.table.index)]
     if not cases:
@@ -45,12 +46,14 @@ def assemble(
     return dataset.shuffled(settings.seed) if settings.shuffle_labels else dataset
 
 
-def labelled(cohort: Cohort, data: DataConfig, settings: ClassifierConfig) -> Dataset:
+def labelled(
+    cohort: Cohort, data: DataConfig, settings: ClassifierConfig, say: Callable[[str], None] = print
+) -> Dataset:
     """The cases with a label and what else is known of them, without features, which take long to measure.
 
     Raises ValueError or an OSError as `read_labels` does, and where a patient has two labels.
     """
-    labels = read_labels(cohort, settings.label, file=settings.labels, enhancing_ml=data.enhancing_ml)
+    labels = read_labels(cohort, settings.label, file=settings.labels, enhancing_ml=data.enhancing_ml, say=say)
     cases = sorted(labels.values.index)
     table = cohort.index.loc[cases, [name for name in ("patient_id", *CLINICAL) if name in cohort.index]].copy()
     for name in table.columns.drop("patient_id"):  # unknown is NaN, of plain types that every library takes

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
 
+from lab.data.clinical import CODELETED, INTACT, MUTANT, WILDTYPE, parse_flag
 from lab.data.cohort import Cohort
+from lab.data.tables import CASE_NAMES, PATIENT_NAMES, plain, read_table
 
 ROUNDING = 1 + 1e-6
 """A volume of exactly the threshold must not fall below it by its last digit, as in the preparation."""
+
+
+YES_OR_MORE = MUTANT | CODELETED | {"methylated", "high", "enhancing", "enhances"}
+NO_OR_LESS = WILDTYPE | INTACT | {"unmethylated", "notmethylated", "low", "nonenhancing", "notenhancing"}
 
 
 class Labels(NamedTuple):
@@ -25,15 +32,24 @@ class Labels(NamedTuple):
     """Case id -> why it has no label."""
 
 
-def read_labels(cohort: Cohort, which: str, *, file: Path | None = None, enhancing_ml: float = 0.5) -> Labels:
+def read_labels(
+    cohort: Cohort,
+    which: str,
+    *,
+    file: Path | None = None,
+    enhancing_ml: float = 0.5,
+    say: Callable[[str], None] = print,
+) -> Labels:
     """The labels of a cohort's cases: a key of `LABELS`, or a column of `file` (CSV with case_id or patient_id).
 
-    `expert` and `rule` hold an enhancing volume of `enhancing_ml` millilitres or more against less. Raises ValueError
-    or an OSError for an unknown label, a file that does not have it, values other than 0 and 1, and where all cases
-    with a label have the same.
+    A cell is 1, 0, yes, no, mutant, wild type or the like; one that is not understood, and rows of one id that
+    disagree, leave the case without a label, which `say` tells, as it tells ids that nobody has. `expert` and `rule`
+    hold an enhancing volume of `enhancing_ml` millilitres or more against less. Raises ValueError or an OSError for an
+    unknown label, a file that does not have it or has it in other values, and where all cases with a label have the
+    same.
     """
     if file is not None:
-        labels = _column(cohort, which, file)
+        labels = _column(cohort, which, file, say)
     elif which in LABELS:
         labels = LABELS[which](cohort, enhancing_ml)
     else:
@@ -79,23 +95,85 @@ def _known(values: pd.Series, event: str, reason: str) -> Labels:
     return Labels(values[there].astype(int), event, dict.fromkeys(values.index[~there], reason))
 
 
-def _column(cohort: Cohort, which: str, file: Path) -> Labels:
-    try:
-        table = pd.read_csv(file, dtype=str, keep_default_na=False)
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file} cannot be read as a CSV ({error})") from None
-    key = next((name for name in ("case_id", "patient_id") if name in table), None)
-    if key is None or which not in table:
-        columns = ", ".join(table.columns)
+def _column(cohort: Cohort, which: str, file: Path, say: Callable[[str], None]) -> Labels:
+    table = read_table(file)
+    name = plain(which)
+    keys = [key for key in dict.fromkeys((*CASE_NAMES, *PATIENT_NAMES)) if key in table.headers and key != name]
+    if not keys or name not in table.headers:
+        columns = ", ".join(table.headers.values())
         raise ValueError(f"{file}: columns case_id or patient_id, and {which}, are needed; found {columns}")
-    twice = table.loc[table[key].duplicated(), key]
-    if len(twice):
-        raise ValueError(f"{file}: {key} {twice.iloc[0]} occurs more than once")
-    wrong = table[~table[which].str.strip().isin(("0", "1", ""))]
-    if len(wrong):
-        row = wrong.iloc[0]
-        raise ValueError(f"{file}: {which} of {row[key]} is {row[which]!r}; it must be 0, 1 or empty (unknown)")
-    given = pd.to_numeric(table.set_index(key)[which].str.strip(), errors="coerce")
-    own = cohort.index.index if key == "case_id" else pd.Index(cohort.index["patient_id"].astype(str))
-    values = pd.Series(given.reindex(own).to_numpy(), index=cohort.index.index)
-    return _known(values, which, f"no {which} in {file.name}")
+    cases, patients = pd.Series(cohort.index.index, cohort.index.index), cohort.index["patient_id"].astype(str)
+    ids = {key: [row.cells[key] for row in table.rows] for key in keys}
+    tried = [(key, own, matched(ids[key], own)) for key in keys for own in _ordered(key, cases, patients)]
+    key, own, of = max(tried, key=lambda one: len(one[2]))
+    _tell_strangers(file, ids[key], own, of, say)
+    found: dict[str, dict[int, int]] = {}
+    odd: dict[str, str] = {}
+    for row in table.rows:
+        if row.cells[key] not in of:
+            continue
+        known, where = of[row.cells[key]], f"({file.name}, line {row.line})"
+        if row.fault:
+            odd[known] = f"{row.fault} {where}"
+            continue
+        try:
+            value = parse_flag(row.cells[name], YES_OR_MORE, NO_OR_LESS, "0, 1, yes, no or the like")
+        except ValueError as error:
+            odd[known] = f"{which} of {row.cells[key]} is {error} {where}"
+            continue
+        if value is not None:
+            found.setdefault(known, {}).setdefault(value, row.line)
+    if len(odd) > max(1, len(table.rows) // 10):
+        raise ValueError(f"{file}: {next(iter(odd.values()))}, and {len(odd) - 1} more; empty is unknown")
+    for known, lines in found.items():
+        if len(lines) > 1:
+            odd[known] = f"{key} {known} occurs more than once, with {which} 0 and 1 (lines {lines[0]} and {lines[1]})"
+    if odd:
+        say(f"{len(odd)} without a label: {'; '.join(list(odd.values())[:3])}")
+    values = own.map({known: next(iter(lines)) for known, lines in found.items() if known not in odd})
+    missing = {case: odd.get(known, f"no {which} in {file.name}") for case, known in own[values.isna()].items()}
+    return Labels(values.dropna().astype(int), which, {str(case): why for case, why in missing.items()})
+
+
+def _ordered(key: str, cases: pd.Series, patients: pd.Series) -> tuple[pd.Series, pd.Series]:
+    return (cases, patients) if key in CASE_NAMES else (patients, cases)
+
+
+def matched(written: list[str], own: pd.Series) -> dict[str, str]:
+    """Ids as a table writes them -> ids of the cohort: the same, or the same but for capitals and leading zeros.
+
+    Spreadsheet programs take the zeros of 0012 away and make 12.0 of it. An id that may be two is none.
+    """
+    known = set(own)
+    loosely: dict[str, set[str]] = {}
+    for one in known:
+        loosely.setdefault(_loose(one), set()).add(one)
+    taken = known.intersection(written)
+    found = {one: one for one in taken}
+    for one in set(written) - taken:
+        meant = loosely.get(_loose(one), set())
+        if len(meant) == 1 and not meant & taken:
+            found[one] = next(iter(meant))
+    return found
+
+
+def _loose(name: str) -> str:
+    return re.sub(r"\d+", lambda digits: digits[0].lstrip("0") or "0", re.sub(r"^(\d+)\.0+$", r"\1", name).casefold())
+
+
+def _tell_strangers(
+    file: Path, written: list[str], own: pd.Series, of: dict[str, str], say: Callable[[str], None]
+) -> None:
+    """Say whose rows match nobody, or not quite. Raises ValueError where none does."""
+    strangers = [one for one in dict.fromkeys(written) if one and one not in of]
+    there = ", ".join(map(repr, sorted(set(own))[:3]))
+    if not of:
+        raise ValueError(
+            f"{file}: none of its ids ({', '.join(map(repr, strangers[:3]))} ...) is in the cohort ({there} ...)"
+        )
+    if strangers:
+        some = ", ".join(map(repr, strangers[:3]))
+        say(f"{file}: {len(strangers)} of {len(set(written))} ids are not in the cohort (as {some}; it has {there})")
+    loose = [f"{one!r} for {known!r}" for one, known in of.items() if one != known]
+    if loose:
+        say(f"{file}: {len(loose)} ids are taken for others (capitals, zeros): {', '.join(sorted(loose)[:3])}")

@@ -78,8 +78,13 @@ def read_table(path: Path) -> Table:
     return _table(path, found[0][1], found[1:])
 
 
+def plain(name: str) -> str:
+    """A column's name without capitals, and with `_` for blanks, dots and dashes."""
+    return re.sub(r"[\s_.-]+", "_", name.casefold()).strip("_")
+
+
 def _table(path: Path, head: list[str], found: list[tuple[int, list[str]]]) -> Table:
-    names = [re.sub(r"[\s_.-]+", "_", name.casefold()).strip("_") for name in head]
+    names = [plain(name) for name in head]
     headers = {name: written for name, written in zip(names[::-1], head[::-1]) if name}
     rows = []
     for line, cells in found:

@@ -87,7 +87,8 @@ def gather(settings: RadiomicsConfig, say: Say = print) -> Material:
     data = settings.data
     how: dict[str, Any] = {"folds": chosen.folds, "repeats": chosen.repeats}
     how |= {"fractions": data.split, "seed": data.split_seed}
-    make_splits(labelled(cohort, data, chosen), **how)  # too few of a class: told before the features are measured
+    bare = labelled(cohort, data, chosen, say)
+    make_splits(bare, **how)  # too few of a class: told before the features are measured
     ticker = Ticker("cases measured", say)
     dataset = assemble(cohort, data, chosen, RUNS / "features" / "cache", progress=ticker)
     splits = make_splits(dataset, **how)
