@@ -119,7 +119,7 @@ def _column(cohort: Cohort, which: str, file: Path, say: Callable[[str], None]) 
         try:
             value = parse_flag(row.cells[name], YES_OR_MORE, NO_OR_LESS, "0, 1, yes, no or the like")
         except ValueError as error:
-            odd[known] = f"{which} of {row.cells[key]} is {error} {where}"
+            odd[known] = f"{which} of {row.cells[key]}: {error} {where}"
             continue
         if value is not None:
             found.setdefault(known, {}).setdefault(value, row.line)

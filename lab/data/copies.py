@@ -90,10 +90,9 @@ def _alike(a: Subject, b: Subject) -> bool:
     """Whether two subjects are one: all that is known of them, and all their files."""
     if replace(a, images={}, mask=None, remarks=()) != replace(b, images={}, mask=None, remarks=()):
         return False
-    files, others = ({**one.images, "MASK": one.mask} for one in (a, b))
+    files, others = ({**one.images, **({} if one.mask is None else {"MASK": one.mask})} for one in (a, b))
     return files.keys() == others.keys() and all(
-        files[name] == others[name] or (files[name] and others[name] and same_content(files[name], others[name]))
-        for name in files
+        path == others[name] or same_content(path, others[name]) for name, path in files.items()
     )
 
 

@@ -51,7 +51,7 @@ BY_NAME: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"BraTS-PEDs?-", (None, "brats-ped", "brats-ped2023")),
     (r"BraTS-MET-", ("brats-met",)),
     (r"BraTS-MEN-", ("brats-men", "brats2024", "brats2021")),
-    (r"BraTS-GLI-", ("brats2023", "brats2024", "brats2021")),
+    (r"BraTS-(GLI|SSA)-", ("brats2023", "brats2024", "brats2021")),
     (r"UCSF-PDGM-", ("ucsf-pdgm", "brats2023", "brats2024")),
     (r"UPENN-GBM-", ("upenn-gbm", "brats2023", "brats2024")),
     (r"\d+_time\d", (None, "ucsf-post-treatment", "brats2021")),
@@ -147,8 +147,9 @@ def _guess(group: list[Subject], names: tuple[str | None, ...], say: Callable[[s
         return _by_column(group, read_values(group))
     if usual is not None and not others:
         return [with_book(subject, usual) for subject in group]
-    known = [name for name in names if name]
     found = read_values(group)
+    children = any({3, 4} <= values for values in found.values())  # a cyst beside oedema, under whatever name
+    known = [name for name in names if name and (name != "brats-ped" or usual is None or children)]
     odd = [values for values in found.values() if usual is None or not _fits(usual, values)]
     if usual is not None and len(odd) < ODD * len(found):
         return [with_book(subject, usual) for subject in group]
@@ -202,7 +203,8 @@ def _by_itself(subject: Subject, values: Values, names: list[str], usual: str | 
             f"{subject.mask}: holds the labels {listed(values)}, which may be those of {several}: name the label book "
             "(--data.labels; for prepare, synthesize and classify --labels)"
         )
-    return replace(with_book(subject, usual or names[0]), mask_fault=fault)
+    named = with_book(subject, usual or names[0])
+    return replace(named, mask_fault=fault, label_book=None if fault else named.label_book)
 
 
 def _by_column(group: list[Subject], found: dict[str, Values]) -> list[Subject]:

@@ -262,7 +262,7 @@ def _egd_metadata(folder: str) -> tuple[dict[str, Any], list[Remark]]:
     """What `metadata.json` says, anywhere in the folder of the scans or of its subject; -1 is EGD's "unknown"."""
     session = Path(folder)
     folders = [session, session.parent] if session.name == f"MR_{session.parent.name}" else [session]
-    found = (path for place in folders for path in sorted(place.rglob("metadata.json")) if path.is_file())
+    found = (path for place in folders for path in sorted(place.rglob("metadata.json")) if not path.is_dir())
     path = next(found, None)
     if path is None:
         return {}, []

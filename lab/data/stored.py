@@ -57,8 +57,9 @@ def read_text(path: Path, largest: int) -> str:
     with open_regular(path, largest) as file:
         content = file.read(largest + 1)
     encoding = next((name for bom, name in BOMS if content.startswith(bom)), None)
-    if encoding is None and b"\0" in content[:400]:
-        encoding = "utf-16-le" if content[1:400:2].count(0) >= content[:400:2].count(0) else "utf-16-be"
+    even, odd = content[:400:2], content[1:400:2]
+    if encoding is None and max(even.count(0), odd.count(0)) > len(odd) / 2:  # Latin letters in two bytes each
+        encoding = "utf-16-le" if odd.count(0) > even.count(0) else "utf-16-be"
     reason = ""
     for name in (encoding,) if encoding else ("utf-8", "cp1252"):
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 from pathlib import Path
 
@@ -93,11 +94,56 @@ def test_egd_without_metadata_knows_nothing(tmp_path):
     assert (subject.grade, subject.age, subject.idh, subject.vendor, subject.mask) == (None, None, None, None, None)
 
 
-def test_damaged_metadata_names_the_file(tmp_path):
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"{", "metadata cannot be read, what it says is unknown"),
+        (b"", "metadata cannot be read"),
+        (b"[" * 20_000, "metadata cannot be read"),
+        (b"\x81\x8d", "metadata cannot be read"),
+        (b"null", "metadata hold no parts"),
+        (b'["EGD-0002"]', "metadata hold no parts"),
+    ],
+)
+def test_damaged_metadata_cost_one_patient_what_they_say(content, said, tmp_path):
     egd(tmp_path, "official downloader")
-    (tmp_path / "SUBJECTS" / "EGD-0002" / "metadata.json").write_text("{")
-    with pytest.raises(ValueError, match=r"EGD-0002/metadata\.json"):
-        find_subjects(tmp_path)
+    (tmp_path / "SUBJECTS" / "EGD-0002" / "metadata.json").write_bytes(content)
+    lines: list[str] = []
+    first, second = find_subjects(tmp_path, say=lines.append)
+    assert (first.grade, second.grade, second.fault) == (4, None, None)
+    assert len(second.images) == 4
+    (line,) = lines
+    assert line.startswith("1 of 2 scans: ")
+    assert said in line
+    assert "EGD-0002/metadata.json" in line
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_metadata_in_any_encoding(encoding, tmp_path):
+    egd(tmp_path, "official downloader", ("EGD-0001",))
+    (tmp_path / "SUBJECTS" / "EGD-0001" / "metadata.json").write_bytes(json.dumps(METADATA).encode(encoding))
+    (subject,) = find_subjects(tmp_path)
+    assert (subject.grade, subject.vendor, subject.remarks) == (4, "Philips", ())
+
+
+def test_odd_values_of_one_patient_are_unknown_or_understood(tmp_path):
+    egd(tmp_path, "official downloader", ("EGD-0001", "EGD-0002", "EGD-0003"))
+    odd = {
+        "Clinical_data": {"Age": "67Y", "Sex": None},
+        "Genetic_and_Histological_labels": {"IDH": "NOS", "1p19q": "maybe", "Grade": "II-III"},
+        "Scan_characteristics": {"Manufacturer": ["GE"], "Field": "1.5T"},
+    }
+    (tmp_path / "SUBJECTS" / "EGD-0002" / "metadata.json").write_text(json.dumps(odd))
+    (tmp_path / "SUBJECTS" / "EGD-0003" / "metadata.json").write_text(json.dumps({**METADATA, "Clinical_data": None}))
+    lines: list[str] = []
+    first, second, third = find_subjects(tmp_path, say=lines.append)
+    assert (first.age, third.age, third.grade) == (57, None, 4)
+    assert (second.age, second.field_strength_t, second.idh) == (67, 1.5, None)
+    assert (second.grade, second.codeletion) == (None, None)
+    assert lines == [
+        "1 of 3 scans: grade not understood, taken as unknown ('II-III' of EGD-0002)",
+        "1 of 3 scans: codeletion not understood, taken as unknown ('maybe' of EGD-0002)",
+    ]
 
 
 def test_the_two_brats_codings(tmp_path):
@@ -142,12 +188,15 @@ def test_csv_columns(tmp_path):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,T1\na,t1.nii.gz\n", "no column case_id"),
+        ("name,T1\na,t1.nii.gz\n", "no column case_id"),
+        ('case_id,T1\n"a,t1.nii.gz\nb,t2.nii.gz\n', "cannot be read as a CSV"),
+        ("case_id,T1,age,Age\na,t1.nii.gz,3,4\n", "line 2: column age stands twice"),
         ("case_id,T1\n", "no rows"),
         ("case_id,T1\na,somewhere\n", "no column holds paths"),
-        ("case_id,T1,age\na,t1.nii.gz,old\n", "line 2, age: 'old' is not a number"),
-        ("case_id,T1,grade\na,t1.nii.gz,5\n", "line 2, grade"),
-        ("case_id,T1,idh\na,t1.nii.gz,maybe\n", "line 2, idh"),
+        (
+            "case_id,T1,enhancing_label\na,t1.nii.gz,999\n",
+            "line 2: enhancing_label: '999' is not a whole number from 1",
+        ),
         ("case_id,T1\n,t1.nii.gz\n", "line 2: case_id is empty"),
         ("case_id,T1\na,t1.nii.gz\na,t2.nii.gz\n", "case a occurs 2 times"),
         ("case_id,T1\na/b,t1.nii.gz\n", "cannot be a file name"),
@@ -188,15 +237,66 @@ def test_two_layouts_in_one_folder_must_be_named(tmp_path):
     assert len(find_subjects(tmp_path, "brats2021")) == 1
 
 
-def test_a_case_in_two_folders_or_two_files_is_an_error(tmp_path):
+def test_a_case_in_two_folders_is_taken_once_where_both_are_alike(tmp_path):
     for part in ("train", "validation"):
-        brats(tmp_path / part, "BraTS-GLI-00000-000", ("-t1n",))
-    with pytest.raises(ValueError, match="BraTS-GLI-00000-000 occurs 2 times"):
-        find_subjects(tmp_path)
-    touch(tmp_path / "twice" / "a" / "a-t1n.nii.gz")
-    touch(tmp_path / "twice" / "a" / "a-t1n.nii")
-    with pytest.raises(ValueError, match="two files for T1"):
-        find_subjects(tmp_path / "twice")
+        for case_id in ("BraTS-GLI-00000-000", "BraTS-GLI-00001-000"):
+            brats(tmp_path / part, case_id, ("-t1n", "-seg"))
+    brats(tmp_path / "train", "BraTS-GLI-00002-000", ("-t1n",))
+    (tmp_path / "train/BraTS-GLI-00001-000/BraTS-GLI-00001-000-seg.nii.gz").write_text("another")
+    lines: list[str] = []
+    first, second, third = find_subjects(tmp_path, say=lines.append)
+    assert (first.fault, third.fault) == (None, None)
+    assert "BraTS-GLI-00001-000 occurs 2 times" in str(second.fault)
+    assert any("stands there more than once, always the same" in line for line in lines)
+
+
+def test_two_files_for_one_sequence_cost_one_patient(tmp_path):
+    for case_id in ("a", "b", "c"):
+        brats(tmp_path, case_id, ("-t1n", "-t1c"))
+    (tmp_path / "a" / "a-t1n.nii").write_bytes(b"voxels")
+    (tmp_path / "a" / "a-t1n.nii.gz").write_bytes(gzip.compress(b"voxels"))
+    (tmp_path / "b" / "b-t1n.nii").write_bytes(b"other voxels")
+    (tmp_path / "b" / "b-t1n.nii.gz").write_bytes(gzip.compress(b"voxels"))
+    a, b, c = find_subjects(tmp_path)
+    assert (a.fault, a.images["T1"].name) == (None, "a-t1n.nii.gz")
+    assert "two files for T1 that differ" in str(b.fault)
+    assert "b-t1n.nii.gz" in str(b.fault)
+    assert c.fault is None
+
+
+def test_copies_beside_their_original_are_not_read(tmp_path):
+    egd(tmp_path / "egd", "official downloader", ("EGD-0001",))
+    brats(tmp_path / "brats", "BraTS2021_00001", ("_t1", "_t1ce", "_seg"))
+    folder = tmp_path / "egd" / "SUBJECTS" / "EGD-0001"
+    for name in (
+        "T1 (1).nii.gz",
+        "T1_copy.nii.gz",
+        "Copy of T1.nii.gz",
+        "T1.bak.nii",
+        "T1 - Copy (2).nii.gz",
+        "T1~.nii.gz",
+    ):
+        touch(folder / name)
+    touch(folder / "T1.nii.gz~")
+    for name in ("Copy of BraTS2021_00001_t1.nii.gz", "BraTS2021_00001_t1 (1).nii.gz"):
+        touch(tmp_path / "brats" / "BraTS2021_00001" / name)
+    lines: list[str] = []
+    (subject,) = find_subjects(tmp_path / "egd", say=lines.append)
+    assert subject.images.keys() == {"T1", "T2", "FLAIR", "T1GD"}
+    assert subject.images["T1"].name == "T1.nii.gz"
+    assert "Not read, copies of files beside them: " in lines[0]
+    assert "and 3 more" in lines[0]
+    (subject,) = find_subjects(tmp_path / "brats")
+    assert (subject.case_id, subject.images.keys()) == ("BraTS2021_00001", {"T1", "T1GD"})
+
+
+def test_seg_is_the_mask_beside_another_mask(tmp_path):
+    brats(tmp_path, "BraTS-GLI-00000-000", ("-t1n", "-seg", "-mask"))
+    lines: list[str] = []
+    (subject,) = find_subjects(tmp_path, say=lines.append)
+    assert str(subject.mask).endswith("-seg.nii.gz")
+    assert "seg is read as tumour mask" in lines[0]
+    assert "-mask.nii.gz" in lines[0]
 
 
 def test_a_link_that_leads_back_ends(tmp_path):

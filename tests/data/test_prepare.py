@@ -59,7 +59,7 @@ WRONG = {
     "empty mask": (lambda v, f: save(f["MASK"], v["MASK"] * 0), "the tumour mask is empty"),
     "label of another year": (
         lambda v, f: save(f["MASK"], v["MASK"] // 3 * 4),
-        "holds the labels 0, 4; this layout has",
+        "holds the labels 4, which may be those of brats2024",
     ),
     "half a label": (lambda v, f: save(f["MASK"], v["MASK"] / 2.0), "holds the value"),
     "flat brain": (lambda v, f: save(f["T2"], (v["T1"] != 0) * 1.0), "T2: the brain has the same value everywhere"),
@@ -103,6 +103,38 @@ def test_a_path_in_a_table_that_does_not_exist(tmp_path):
     cohort = run(tmp_path / "scans.csv", tmp_path / "out")
     assert len(cohort.index) == 2
     assert "BraTS-GLI-00002-000-t1n.nii.gz: file not found" in left_out(tmp_path / "out")["BraTS-GLI-00002-000"]
+
+
+def test_odd_patients_cost_only_themselves(tmp_path, capsys):
+    brats_tree(tmp_path / "scans", enhancing=1, others=1)
+    odd = {
+        "a": "3;63y;WHO IV",
+        "b": "3;67M;II-III",
+        "x" * 300: "3;;",
+        "../x": "3;;",
+        "c": "999;;",
+        "": "3;;",
+        "d\0": "3;;",
+    }
+    rows = ["sep=;", "Case ID;T1;T2;FLAIR;T1GD;MASK;enhancing_label;age;grade", ";;;;"]
+    for number, (case_id, rest) in enumerate(odd.items()):
+        stem = f"BraTS-GLI-{number % 2:05d}-000"
+        paths = [f"scans/{stem}/{stem}{BRATS_2023[name]}.nii.gz" for name in ("T1", "T2", "FLAIR", "T1GD", "MASK")]
+        rows.append(";".join([case_id, *paths, rest]))
+    (tmp_path / "scans.csv").write_text("\n".join(rows))
+    cohort = run(tmp_path / "scans.csv", tmp_path / "out")
+    assert cohort.index.index.tolist() == ["a", "b"]
+    assert cohort.index["age"].iloc[0] == 63
+    assert cohort.index["age"].isna().iloc[1]
+    assert "age not understood, taken as unknown: '67M'" in cohort.index["remarks"]["b"]
+    assert "1 of 7 scans: grade not understood, taken as unknown ('II-III' of b)" in capsys.readouterr().out
+    reasons = left_out(tmp_path / "out")
+    assert len(reasons) == 5
+    assert "'999' is not a whole number from 1 to 255" in reasons["c"]
+    assert not (tmp_path / "x.json").exists()
+    written = files(tmp_path / "out")
+    assert run(tmp_path / "scans.csv", tmp_path / "out").digest == cohort.digest
+    assert files(tmp_path / "out") == written
 
 
 def test_two_scans_of_one_patient_stay_together(tmp_path):

@@ -220,7 +220,6 @@ def test_scans_that_do_not_fit_are_refused(rule, tmp_path):
             (("T2",), lambda data: np.where(np.arange(SHAPE[2]) < 22, 0, data), "field of view too small"),
             (("T1", "T2", "FLAIR"), lambda data: np.where(np.arange(SHAPE[2]) < 22, 0, data), "flat at its bottom"),
             (("FLAIR",), lambda data: data * 0, "the image is empty"),
-            (("MASK",), lambda data: data * 0, "mask is empty"),
         )
     ):
         paths = stored(tmp_path / str(number))
@@ -230,6 +229,25 @@ def test_scans_that_do_not_fit_are_refused(rule, tmp_path):
         with pytest.raises(ValueError, match=message):
             synthesize("rule:0.5", images, mask=mask, out=tmp_path / "out", say=quiet)
         assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "warning"),
+    [
+        (lambda data: data * 0, "the tumour mask is empty; the mask is not used"),
+        (lambda data: data[:-1], "tumour mask lies on another grid than T1"),
+        (lambda data: data / 2.0, "the mask is not used"),
+    ],
+)
+def test_a_mask_that_cannot_be_used_costs_nothing_but_itself(rule, tmp_path, change, warning):
+    images, mask = split(stored(tmp_path / "scans"))
+    plain = synthesize("rule:0.5", images, out=tmp_path / "plain", say=quiet)
+    resaved(mask, change)
+    report = synthesize("rule:0.5", images, mask=mask, out=tmp_path / "out", say=quiet)
+    assert any(warning in said for said in report["warnings"])
+    assert report["enhancement"] == plain["enhancement"]
+    drawn, expected = (nib.load(tmp_path / name / SYNTHESIS).get_fdata() for name in ("out", "plain"))
+    np.testing.assert_array_equal(drawn, expected)
 
 
 def test_another_persons_folder_is_left_alone(rule, tmp_path):
