@@ -165,7 +165,8 @@ def main(arguments: list[str] | None = None) -> int:
     commands |= {"promote": Promote, "calibrate": Calibrate, "synthesize": Synthesize, "classify": Classify}
     commands |= {"export": Export}
     command = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m lab", args=arguments)
-    return explain(command.run, unit="case")
+    goes_on = isinstance(command, Prepare | Phantom) or (isinstance(command, Synthesize) and command.data is not None)
+    return explain(command.run, unit="case" if goes_on else None)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ imports it.
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Hashable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -64,11 +65,16 @@ def _run_pool(jobs: dict[K, Work[R]], processes: int) -> Iterator[tuple[K, R]]:
             except BrokenProcessPool:
                 return
             yield futures[future], result
+    except KeyboardInterrupt:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()  # a piece of work can take minutes; what is unfinished is done again
+        raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:
-    """One thread of arithmetic per worker; and a worker must not outlive a killed parent."""
+    """One thread of arithmetic per worker; Ctrl-C is the parent's, and a worker must not outlive a killed parent."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)
     end_with_parent()

@@ -25,7 +25,7 @@ from lab.report.roc_thumbnail import roc_thumbnail
 from lab.report.tables import plain_markdown
 from lab.track import runs
 from lab.track.assessed import FACTS, FEATURES, summarised
-from lab.track.store import connect
+from lab.track.store import connect, read_only
 from lab.track.view import closing, leave_split_view
 
 PAGE = "report.html"
@@ -101,10 +101,13 @@ def write_classifier_report(
             software=facts["software"],
         )
         (made / PAGE).write_text(page, encoding="utf-8")
-        connect().log_artifacts(parent, str(made))
+        if not read_only():
+            connect().log_artifacts(parent, str(made))
         if out is not None:
             shutil.copytree(made, out, dirs_exist_ok=True)
             shutil.copytree(tables, out / "tables", dirs_exist_ok=True)
+    if read_only():
+        return
     close(parent, facts, words, assessment, seconds)
     if not quiet:
         show(parent, facts, words, assessment, seconds)

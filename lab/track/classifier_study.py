@@ -39,6 +39,8 @@ def run(settings: RadiomicsConfig, question: str = QUESTION) -> str:
     started = time.monotonic()
     with clear_errors():
         material = gather(settings)
+        connect()
+    with clear_errors(goes_on="split"):
         arm, _ = nested_arm(material, question)
         with runs.ending(arm.parent):
             write_classifier_report(arm.parent, seconds=time.monotonic() - started)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
@@ -11,6 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from lab.config import DEMO, PAPER, Config, override
+from lab.track.interruption import interruptible
 
 S = TypeVar("S", bound=Config)
 
@@ -53,19 +53,32 @@ def plain(settings: Config) -> Config:
     return Config(**{item.name: getattr(settings, item.name) for item in dataclasses.fields(Config)})
 
 
-def explain(work: Callable[[], object], *, unit: str = "epoch") -> int:
+def explain(work: Callable[[], object], *, unit: str | None = "epoch") -> int:
     """Run `work`; a mistake of the user or of the machine is one clear line and exit code 2, not a traceback.
 
-    `unit` is what at most one of is lost when it is interrupted.
+    `unit` is what at most one of is lost when it is interrupted; None for work that is done again from its beginning.
     """
-    # What a scheduler sends is an interruption too. Not the handler of SIGINT, which a shell's `&` sets to be ignored.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        work()
-    except (ValueError, OSError) as error:
-        print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+        with interruptible():
+            work()
+    except (ValueError, OSError, KeyboardInterrupt) as error:
+        if interrupted(error):
+            goes_on = f"; the same command goes on from the last finished {unit}" if unit else ""
+            print(f"\ninterrupted{goes_on}", file=sys.stderr)
+            return 130
+        told = named(error) if isinstance(error, OSError) else str(error)
+        print(f"error: {' '.join(told.split())}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; the same command goes on from the last finished {unit}", file=sys.stderr)
-        return 130
     return 0
+
+
+def named(error: OSError) -> str:
+    """A system's error with its file first: "/data/t1.nii: Permission denied"."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether an error is an interruption, or came up while one was being cleaned up after."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None

@@ -15,7 +15,7 @@ from lab.track.arm import Arm, gather, open_arm
 from lab.track.assessed import draw_features, keep, own_tables
 from lab.track.classifier_report import PAGE, write_classifier_report
 from lab.track.classifier_study import nested_arm
-from lab.track.store import clear_errors
+from lab.track.store import clear_errors, connect
 from lab.track.synthetic import synthetic_scores
 from lab.track.worc_study import NOT_RESULTS, without_ours, worc_arm
 
@@ -38,6 +38,8 @@ def run(settings: RadiomicsConfig, worc: WorcSettings, synthesis: Sequence[str] 
         if synthesis:
             own["synthesis"] = ", ".join(synthesis)
         question = QUESTION.format(event=material.dataset.event)
+        connect()
+    with clear_errors(goes_on="split"):
         arm = open_arm(material, NAME, question, source="radiomics/compare.py", own=own)
         with runs.ending(arm.parent):
             ours, predictions = nested_arm(material)

@@ -31,12 +31,13 @@ ADDRESSES = {
 """Columns of MLflow's tables that hold addresses."""
 
 
-def settle(folder: Path, wait_s: float) -> str | None:
+def settle(folder: Path, wait_s: float, database: Path | None = None) -> str | None:
     """Make the addresses in a store's database those of its folder; one line for the user where any was changed.
 
-    To be called under the lock with which stores are created. Raises OSError where the database cannot be written.
+    `database` is that of the folder, or a copy of it. To be called under the lock with which stores are created.
+    Raises OSError where the database cannot be written.
     """
-    database = folder / DATABASE
+    database = database or folder / DATABASE
     try:
         with closing(sqlite3.connect(database, timeout=wait_s, isolation_level=None)) as store:
             known = remembered(store)

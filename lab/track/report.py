@@ -43,7 +43,7 @@ from lab.synthesis.uncertainty import USUAL
 from lab.track import runs
 from lab.track.record import SLICES, Record, read_record
 from lab.track.searched import shown_settings
-from lab.track.store import connect
+from lab.track.store import connect, read_only
 from lab.track.view import closing, leave_view, note_links
 
 
@@ -98,12 +98,14 @@ def write_report(parent: str, *, seconds: float | None = None, out: Path | None 
         (folder / "figures").mkdir(exist_ok=True)
         for name, (_, figure) in figures.items():
             (folder / "figures" / f"{name}.png").write_bytes(png(figure))
-        connect().log_artifacts(parent, str(folder))
+        if not read_only():
+            connect().log_artifacts(parent, str(folder))
         if out is not None:
             shutil.copytree(folder, out, dirs_exist_ok=True)
             for why, image in record.slices.items():
                 (out / "figures" / f"slices_{why}.png").write_bytes(image)
-    close(record, [table, *patches], card, words, seconds)
+    if not read_only():
+        close(record, [table, *patches], card, words, seconds)
 
 
 def close(

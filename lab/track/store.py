@@ -6,38 +6,54 @@ MLflow: `mlruns/mlflow.db`, reached by the committed link `mlflow.db`, artifacts
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import logging
 import os
+import shutil
+import sqlite3
 import subprocess
-import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlflow
 import optuna
-from filelock import FileLock
+import sqlalchemy
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from optuna.exceptions import StorageInternalError
+from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
+from lab.track.addresses import check_address, check_server, shown
+from lab.track.command import named
+from lab.track.databases import RUNS_KIND, TRIALS_KIND, WAIT_S, alone, beside, ensure, file_of, is_archive, state, tell
+from lab.track.patience import patient_trials, tell_of_servers
 from lab.track.relocate import DATABASE, settle
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNS = Path(os.environ.get("LAB_RUNS") or ROOT / "mlruns").expanduser().absolute()
-WAIT_S = 60  # for another process's write to SQLite
+
+
+ABSENT = "RESOURCE_DOES_NOT_EXIST"
+_COPIES: set[str] = set()
+GOES_ON = "the study has stopped; the same command goes on from the last finished {unit}"
 
 
 class StoreLost(OSError):
-    """What is tracked cannot be written any more; all that was written stays."""
+    """What is tracked cannot be read or written any more; all that was written stays."""
 
     @classmethod
     def because(cls, error: Exception) -> StoreLost:
-        """With the first line of the reason and what to do."""
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        return cls(f"{lines[0]}. The study has stopped; the same command goes on from the last finished epoch")
+        """With the first line of the reason, of an error of Optuna's that of the database below it."""
+        inner = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+        lines = str(inner).strip().splitlines() or [type(inner).__name__]
+        if isinstance(inner, OSError):
+            return cls(named(inner))
+        where = "tracking store" if isinstance(error, MlflowException) else "database"
+        return cls(f"{where}: {lines[0]}")
 
 
 def store_trouble(error: Exception) -> bool:
@@ -49,38 +65,85 @@ def store_trouble(error: Exception) -> bool:
 
 
 @contextlib.contextmanager
-def clear_errors() -> Iterator[None]:
-    """Turn the many ways in which storage fails into StoreLost."""
+def clear_errors(*, goes_on: str | None = None) -> Iterator[None]:
+    """Turn the many ways in which storage fails into StoreLost.
+
+    `goes_on` is for a study that has begun and can be continued: what at most one of is lost, which is then said.
+    """
     try:
         yield
-    except StoreLost:
-        raise
     except Exception as error:
+        if isinstance(error, MlflowException) and error.error_code == ABSENT:
+            raise ValueError(str(error).splitlines()[0]) from error  # a model or run that was named and is not there
         if not store_trouble(error):
             raise
-        raise StoreLost.because(error) from error
+        lost = error if isinstance(error, StoreLost) else StoreLost.because(error)
+        raise (StoreLost(f"{lost}; {GOES_ON.format(unit=goes_on)}") if goes_on else lost) from error
 
 
 @functools.cache
 def connect() -> MlflowClient:
-    """A client of the tracking store, which is created on first use, and follows its folder where that was moved.
-
-    A fresh SQLite database does not survive several processes creating its tables at once, hence the lock.
-    """
-    RUNS.mkdir(parents=True, exist_ok=True)
+    """A client of the tracking store, which is created on first use, and follows its folder where that was moved."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints a traceback and raises as well
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RUNS / DATABASE}?timeout={WAIT_S}"
+    check_address(uri, RUNS_KIND)
+    check_server(uri, RUNS_KIND)
+    place = file_of(uri)
+    archive = place is not None and is_archive(place)
+    if archive and place is not None:
+        uri = read_only_copy(place, adapt=is_own(uri))
+    else:
+        ensure(uri, RUNS_KIND)
+    tell_of_servers(f"the tracking server {shown(uri)}")
     mlflow.set_tracking_uri(uri)
-    with FileLock(RUNS / "create.lock"):
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
-        moved = settle(RUNS, WAIT_S) if is_own(uri) else None
+    with contextlib.nullcontext() if archive or "://" not in uri or uri.startswith("http") else alone(RUNS):
+        try:
+            client = MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
+        except MlflowException as error:
+            if store_trouble(error):
+                raise
+            raise ValueError(f"MLFLOW_TRACKING_URI={shown(uri)}: {str(error).splitlines()[0]}") from error
+        moved = settle(RUNS, WAIT_S) if is_own(uri) and not archive else None
     if moved:
-        print(moved, file=sys.stderr, flush=True)
+        tell(moved)
     return client
+
+
+def read_only_copy(place: Path, *, adapt: bool) -> str:
+    """Address of a copy of a database that cannot be written where it lies: reading it asks for locks and a journal.
+
+    The copy follows its folder where that was moved (`adapt`), refuses every later change, and goes with the process.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="lab-store-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for part in (place, *beside(place)):
+        if part.exists():
+            shutil.copyfile(part, folder / part.name)
+    copy = folder / place.name
+    if state(copy, RUNS_KIND) != "whole":
+        raise ValueError(f"{place} is half made, and its folder cannot be written; name another with LAB_RUNS")
+    if adapt:
+        settle(RUNS, WAIT_S, copy)
+
+    @sqlalchemy.event.listens_for(Engine, "connect")
+    def refuse_changes(connection: object, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            names = connection.execute("PRAGMA database_list").fetchall()
+            if any(file and Path(file) == copy.resolve() for _, _, file in names):
+                connection.execute("PRAGMA query_only = ON")
+
+    tell(f"{place} cannot be written: it is read, and keeps what it has")
+    _COPIES.add(f"sqlite:///{copy}")
+    return f"sqlite:///{copy}"
+
+
+def read_only() -> bool:
+    """Whether the tracking store in use can only be read."""
+    return mlflow.get_tracking_uri() in _COPIES
 
 
 def is_own(uri: str) -> bool:
@@ -117,11 +180,17 @@ def experiment_id(name: str) -> str:
 def trial_storage() -> optuna.storages.RDBStorage:
     """Optuna's storage, created on first use."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    RUNS.mkdir(parents=True, exist_ok=True)
     url = os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{RUNS / 'optuna.db'}"
-    engine = {"connect_args": {"timeout": WAIT_S}} if url.startswith("sqlite") else {}
-    with FileLock(RUNS / "create.lock"):
-        return optuna.storages.RDBStorage(url, engine_kwargs=engine)
+    check_address(url, TRIALS_KIND)
+    check_server(url, TRIALS_KIND)
+    ensure(url, TRIALS_KIND)
+    with alone(RUNS):
+        try:
+            if url.startswith("sqlite"):
+                return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": WAIT_S}})
+            return patient_trials(url, f"the database of trials {shown(url)}")
+        except RuntimeError as error:  # tables of another version
+            raise ValueError(f"OPTUNA_STORAGE={shown(url)}: {error}") from error
 
 
 @functools.cache

@@ -30,7 +30,8 @@ OBJECTIVES = (
     "val/contrast_pooled",
     *(f"val/{figure}_{truth}" for figure in ("kappa", "dice_pooled", "dice") for truth in ("rule", "expert")),
 )
-GRACE_S = 30.0
+GRACE_S = 10.0
+"""For workers that were interrupted to close their runs."""
 
 
 def run(study: Study, config: Config) -> Plan:
@@ -48,20 +49,21 @@ def run(study: Study, config: Config) -> Plan:
     check_patches(study, config, cohort.spacing_mm)
     with clear_errors():
         plan = open_plan(study, config, cohort, splits)
-        with runs.ending(plan.parent):
-            train(plan, "grid", [slot.name for slot in plan.slots("grid")])
-            if config.study.search and study.search is not None:
-                grid = len({slot.label for slot in plan.slots("grid")})
-                count = SEARCH_TRIALS if config.study.trials is None else max(0, config.study.trials - grid)
-                train(plan, "search", [f"search {number + 1:02d}" for number in range(count)])
-            plan = replace(plan, winner=search_winner(plan))
-            if config.study.search:
-                train(plan, "confirm", [slot.name for slot in plan.slots("confirm")])
+        tell_other_threads(plan)
+    with clear_errors(goes_on="epoch"), runs.ending(plan.parent):
+        train(plan, "grid", [slot.name for slot in plan.slots("grid")])
+        if config.study.search and study.search is not None:
+            grid = len({slot.label for slot in plan.slots("grid")})
+            count = SEARCH_TRIALS if config.study.trials is None else max(0, config.study.trials - grid)
+            train(plan, "search", [f"search {number + 1:02d}" for number in range(count)])
+        plan = replace(plan, winner=search_winner(plan))
+        if config.study.search:
+            train(plan, "confirm", [slot.name for slot in plan.slots("confirm")])
 
-            from lab.track.finish import finish
+        from lab.track.finish import finish
 
-            with FileLock(plan.folder / "finish.lock"):
-                finish(plan, started)
+        with FileLock(plan.folder / "finish.lock"):
+            finish(plan, started)
     return plan
 
 
@@ -154,6 +156,27 @@ def study_key(config: Config, cohort: Cohort) -> str:
     left = ("data.path", "data.processes", "data.layout", "data.labels", "train.device")
     kept = {k: v for k, v in settings.items() if k not in left and not k.startswith(("study.", "phantom."))}
     return fingerprint([cohort.digest, kept, config.study.objective, config.study.folds])
+
+
+def tell_other_threads(plan: Plan) -> None:
+    """Say that trials which are there were computed on a CPU with another number of threads than those to come.
+
+    They stay one study, since stopping and going on with more workers is what workers are for.
+    """
+    import torch
+
+    from lab.synthesis.arithmetic import use_threads
+
+    use_threads(plan.config.study.workers)
+    threads = str(torch.get_num_threads())
+    found = [run.data.tags for run in runs.children(plan.study.name, plan.parent)]
+    other = sorted({tags.get("threads", threads) for tags in found if tags.get("device") == "cpu"} - {threads})
+    if other:
+        print(
+            f"Trials that are there were computed with {' or '.join(other)} threads, new ones get {threads} (cores "
+            "divided by --workers): another number rounds otherwise, and figures differ as from seed to seed",
+            flush=True,
+        )
 
 
 def work_through(plan: Plan, phase: str, slots: list[str]) -> None:

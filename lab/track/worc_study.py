@@ -43,7 +43,10 @@ def run(settings: RadiomicsConfig, worc: WorcSettings) -> str:
     """
     started = time.monotonic()
     with clear_errors():
-        arm, _ = worc_arm(gather(without_ours(settings)), worc)
+        material = gather(without_ours(settings))
+        connect()
+    with clear_errors(goes_on="split"):
+        arm, _ = worc_arm(material, worc)
         with runs.ending(arm.parent):
             write_classifier_report(arm.parent, seconds=time.monotonic() - started)
     return arm.parent

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import signal
 import statistics
 import sys
 import time
@@ -24,6 +23,7 @@ from lab.config import Config, override
 from lab.data.processes import end_with_parent
 from lab.synthesis.train import TrainingFailed
 from lab.track import runs
+from lab.track.interruption import as_worker
 from lab.track.plan import Plan, Settings
 from lab.track.screen import Screen
 from lab.track.store import StoreLost, connect, store_trouble
@@ -37,8 +37,7 @@ LOOK_EVERY_S = 1.0
 
 def work_apart(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
     """`work` as a process of its own: it ends with its parent, on request, and without a traceback."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process; the driver ends its workers
-    signal.signal(signal.SIGTERM, interrupt)
+    as_worker()
     end_with_parent()
     try:
         work(plan, phase, slots, worker)
@@ -46,11 +45,6 @@ def work_apart(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
         sys.exit(130)
     except StoreLost:  # the driver tries by itself and reports
         sys.exit(1)
-
-
-def interrupt(*_: object) -> None:
-    """A signal handler that does what Ctrl-C does."""
-    raise KeyboardInterrupt
 
 
 def work(plan: Plan, phase: str, slots: list[str], worker: int) -> None:

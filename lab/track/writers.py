@@ -6,13 +6,17 @@ from pathlib import Path
 
 from lab.track import runs
 from lab.track.assessed import FACTS
+from lab.track.store import read_only
 
 
 def write(parent: str, *, out: Path | None = None) -> None:
     """Write the report of a finished study of either arm to its run, and to the folder `out`.
 
-    Raises ValueError for a run that is no study that has come to its end.
+    Where the store can only be read the folder alone gets it. Raises ValueError for a run that is no study that has
+    come to its end, and where the report could be left nowhere.
     """
+    if read_only() and out is None:
+        raise ValueError("the tracking store can only be read: name a folder for the report with --out")
     if runs.has_file(parent, FACTS):
         from lab.track.classifier_report import write_classifier_report
 

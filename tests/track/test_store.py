@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from mlflow.protos.databricks_pb2 import INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 from optuna.exceptions import StorageInternalError
+from sqlalchemy.exc import OperationalError
 from watching import ROOT
 
 from lab.track import store
@@ -72,7 +73,7 @@ def test_a_damaged_database_is_told(tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     before = mlflow.get_tracking_uri()
     try:
-        with pytest.raises(StoreLost, match="not a database"), clear_errors():
+        with pytest.raises(ValueError, match="is not a database: it begins with b'this is no"), clear_errors():
             connect.__wrapped__()
     finally:
         mlflow.set_tracking_uri(before)
@@ -106,4 +107,26 @@ def test_trouble_of_the_store_is_told_from_a_trial_s_own(error, trouble):
     assert store_trouble(error) is trouble
     with pytest.raises(StoreLost if trouble else type(error)) as caught, clear_errors():
         raise error
-    assert str(error).splitlines()[0] in str(caught.value)
+    assert (getattr(error, "strerror", None) or str(error).splitlines()[0]) in str(caught.value)
+
+
+def test_only_a_study_that_was_begun_promises_to_go_on(tmp_path):
+    """A wrong path of a command says just what is wrong, whoever wraps it."""
+    with pytest.raises(OSError) as caught, clear_errors():
+        (tmp_path / "nowhere").read_text()
+    assert str(caught.value) == f"{tmp_path / 'nowhere'}: No such file or directory"
+    with pytest.raises(StoreLost) as caught, clear_errors(goes_on="split"), clear_errors():
+        raise OSError(28, "No space left on device", "/runs/x")
+    told = "the study has stopped; the same command goes on from the last finished split"
+    assert str(caught.value) == f"/runs/x: No space left on device; {told}"
+
+
+def test_optunas_error_is_that_of_its_database():
+    inner = OperationalError("INSERT", {}, Exception("database or disk is full"))
+    with pytest.raises(StoreLost, match=r"^database: .*database or disk is full$"), clear_errors():
+        raise StorageInternalError("typically happens due to invalid data") from inner
+
+
+def test_a_model_that_is_not_there_is_the_users_mistake():
+    with pytest.raises(ValueError, match="nosuch"), clear_errors():
+        connect().get_registered_model("nosuch")

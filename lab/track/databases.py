@@ -1,0 +1,298 @@
+"""The SQLite databases of runs (MLflow) and of trials (Optuna): whole or not there, and never taken for each other.
+
+MLflow makes its tables in some fifty steps that SQLite keeps one by one: a start that is killed in between leaves a
+database that MLflow can neither use nor mend. So a new database is made under another name, and gets its own when it is
+whole. One that is found half made and holds nothing of the user's is set aside, never deleted; one that holds runs or
+trials is not touched, and the error says what to do.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sqlite3
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+from urllib.parse import quote
+
+from filelock import FileLock, Timeout
+
+WAIT_S = 60  # for another process's write to SQLite
+QUIET_S = 10.0
+"""A half-made database that nothing was written to for so long is nobody's work in progress."""
+BESIDE = ("-journal", "-wal", "-shm")
+"""Endings of the files that SQLite keeps beside a database; one that stays behind would be applied to the next."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a database is for."""
+
+    program: str
+    holds: str
+    """What a user would lose with it."""
+    setting: str
+    """Environment variable that names another database."""
+    first_tables: frozenset[str]
+    """One of these is there as soon as anything is."""
+    rows_of_a_new_one: Mapping[str, str]
+    """Table -> condition in SQL for the rows that are in every new database, and so are nobody's."""
+    make: Callable[[str], None]
+    """Makes all tables in the database of a URL, and closes it."""
+    revision: Callable[[], str]
+    """The version of the tables that the installed program uses."""
+    revisions: Callable[[], set[str]]
+    """All versions of the tables that the installed program knows."""
+    upgrade: str
+    """Command that brings older tables up to date, `{url}` for the database."""
+
+
+def make_runs(url: str) -> None:
+    """MLflow's tables and its experiment `Default`."""
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
+
+    SqlAlchemyStore(url, "./mlruns").engine.dispose()
+
+
+@functools.cache
+def runs_revisions() -> set[str]:
+    """All versions of MLflow's tables."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config
+
+    return {script.revision for script in ScriptDirectory.from_config(_get_alembic_config("")).walk_revisions()}
+
+
+@functools.cache
+def runs_revision() -> str:
+    """The version of MLflow's tables."""
+    from mlflow.store.db.utils import _get_latest_schema_revision
+
+    return str(_get_latest_schema_revision())
+
+
+def make_trials(url: str) -> None:
+    """Optuna's tables."""
+    import optuna
+
+    optuna.storages.RDBStorage(url).engine.dispose()
+
+
+@functools.cache
+def trials_revision() -> str:
+    """The version of Optuna's tables."""
+    import optuna
+
+    return optuna.storages.RDBStorage("sqlite://").get_head_version()
+
+
+@functools.cache
+def trials_revisions() -> set[str]:
+    """All versions of Optuna's tables."""
+    import optuna
+
+    return set(optuna.storages.RDBStorage("sqlite://").get_all_versions())
+
+
+RUNS_KIND = Kind(
+    program="MLflow",
+    holds="runs",
+    setting="MLFLOW_TRACKING_URI",
+    first_tables=frozenset({"experiments"}),
+    rows_of_a_new_one={
+        "alembic_version": "1",
+        "workspaces": "name = 'default'",
+        "experiments": "experiment_id = 0",
+        "experiment_tags": "experiment_id = 0",
+    },
+    make=make_runs,
+    revision=runs_revision,
+    revisions=runs_revisions,
+    upgrade="mlflow db upgrade {url}",
+)
+TRIALS_KIND = Kind(
+    program="Optuna",
+    holds="trials",
+    setting="OPTUNA_STORAGE",
+    first_tables=frozenset({"studies", "version_info"}),
+    rows_of_a_new_one={"alembic_version": "1", "version_info": "1"},
+    make=make_trials,
+    revision=trials_revision,
+    revisions=trials_revisions,
+    upgrade="optuna storage upgrade --storage {url}",
+)
+KINDS = (RUNS_KIND, TRIALS_KIND)
+
+
+def file_of(url: str) -> Path | None:
+    """The file of an SQLite URL, links followed; None for a server's or one in memory."""
+    scheme, _, rest = url.partition(":///")
+    path = rest.partition("?")[0]
+    if scheme.partition("+")[0] != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
+        return None
+    return Path(path).resolve()
+
+
+def ensure(url: str, kind: Kind) -> None:
+    """Make the database of a URL where it is an SQLite file that is not there yet; mend one that is half made.
+
+    Raises ValueError for a file that is something else or of another version, OSError where it cannot be read or made.
+    """
+    place = file_of(url)
+    if place is None or state(place, kind) == "whole":
+        return
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with alone(place.parent):
+        told = False
+        while (found := state(place, kind)) != "whole":
+            if found == "half made" and written_just_now(place):
+                if not told:
+                    tell(f"{place} is half made and was written to just now; waiting for who makes it")
+                told = True
+                time.sleep(0.5)
+                continue
+            if found == "half made":
+                aside = set_aside(place)
+                tell(f"{place} was left half made by a start that was killed; no {kind.holds} in it; it is now {aside}")
+            make(place, kind)
+
+
+def state(place: Path, kind: Kind) -> Literal["absent", "half made", "whole"]:
+    """What there is of a database. Raises ValueError and OSError as `ensure`."""
+    if not place.exists():
+        return "absent"
+    if place.is_dir():
+        raise ValueError(f"{place} is a folder; {kind.program}'s database was expected there: move it away")
+    try:
+        with closing(sqlite3.connect(f"file:{quote(str(place))}?mode=rw", uri=True, timeout=WAIT_S)) as database:
+            names = {name for (name,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+            query = "SELECT version_num FROM alembic_version"
+            row = database.execute(query).fetchone() if "alembic_version" in names else None
+            revision = row[0] if row else None
+            if revision == kind.revision():
+                return "whole"
+            refuse_another(names, revision, kind, str(place))
+            holds = any(has_rows(database, name, kind) for name in names)
+    except sqlite3.Error as error:
+        if "not a database" in str(error):
+            with place.open("rb") as file:
+                start = file.read(16)
+            found = f"{place} is not a database: it begins with {start!r}"
+            raise ValueError(f"{found}; {kind.program}'s was expected there: move it away") from None
+        raise OSError(f"{place}: {kind.program}'s database cannot be read ({error})") from error
+    if revision is not None and revision not in kind.revisions():
+        found, advice = f"was made by a newer {kind.program}", f"use that {kind.program}"
+    elif holds:
+        found = f"holds {kind.holds} in tables of an older {kind.program}, or its upgrade was cut off"
+        advice = f"copy it, then run `{kind.upgrade.format(url=f'sqlite:///{place}')}`"
+    else:
+        return "half made"
+    raise ValueError(
+        f"{place} {found} (its tables are of version {revision}, this {kind.program} uses {kind.revision()}); nothing "
+        f"was changed: {advice}, or name another folder with LAB_RUNS"
+    )
+
+
+def refuse_another(tables: set[str], revision: str | None, kind: Kind, name: str) -> None:
+    """Raises ValueError where a database with these tables, of this version, is another program's."""
+    own = sorted(tables - {"alembic_version"})
+    by_revision = (one for one in KINDS if revision in one.revisions())
+    by_tables = (one for one in KINDS if not one.first_tables.isdisjoint(own))
+    owner = next(by_revision, None) or next(by_tables, None)
+    if own and (owner is None or owner.program != kind.program):
+        whose = f"{owner.program}'s database" if owner else f"another program's database (tables {', '.join(own[:3])})"
+        raise ValueError(f"{name} is {whose}; {kind.program} needs one of its own: name another with {kind.setting}")
+
+
+def has_rows(database: sqlite3.Connection, table: str, kind: Kind) -> bool:
+    """Whether a table holds more than that of a new database."""
+    nobodys = kind.rows_of_a_new_one.get(table, "0")
+    return database.execute(f'SELECT 1 FROM "{table}" WHERE NOT ({nobodys}) LIMIT 1').fetchone() is not None
+
+
+def make(place: Path, kind: Kind) -> None:
+    """Make a whole database under another name and then give it its own; to be called `alone`."""
+    draft = place.with_name(f"{place.name}.making")
+    parts = [draft, *beside(draft)]
+    try:
+        for part in parts:
+            part.unlink(missing_ok=True)  # of a start that was killed
+        kind.make(f"sqlite:///{draft}")
+        with closing(sqlite3.connect(draft)) as database:
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        if any(part.exists() for part in beside(place)):
+            set_aside(place)
+        try:
+            os.link(draft, place)  # unlike a rename it replaces nothing that came meanwhile
+        except FileExistsError:
+            return
+        except OSError:  # a file system without links
+            draft.rename(place)
+    finally:
+        for part in parts:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+
+def set_aside(place: Path) -> Path:
+    """Give a database and what lies beside it names that nothing looks for; returns the database's."""
+    stamp, number = datetime.now().strftime("%Y%m%d-%H%M%S"), 0
+    aside = place.with_name(f"{place.name}.half-made-{stamp}")
+    while any(part.exists() for part in (aside, *beside(aside))):
+        number += 1
+        aside = place.with_name(f"{place.name}.half-made-{stamp}-{number}")
+    for part, new in zip((*beside(place), place), (*beside(aside), aside)):  # the database last: it must not lose them
+        if part.exists():
+            part.rename(new)
+    return aside
+
+
+def beside(place: Path) -> list[Path]:
+    """Where SQLite keeps what it has not yet written into a database."""
+    return [place.with_name(place.name + ending) for ending in BESIDE]
+
+
+def is_archive(place: Path) -> bool:
+    """Whether a database lies where nothing can be written: a read-only mount, or files without the permission.
+
+    Without it for anybody, that is: to root everything is permitted.
+    """
+    if not place.is_file():
+        return False
+    writable = os.access(place, os.W_OK) and os.access(place.parent, os.W_OK)
+    return not (writable and place.stat().st_mode & 0o222)
+
+
+def written_just_now(place: Path) -> bool:
+    """Whether somebody may be at work on a database."""
+    times = [part.stat().st_mtime for part in (place, *beside(place)) if part.exists()]
+    return 0 <= time.time() - max(times, default=0.0) < QUIET_S
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Hold the lock under which a store is made or changed; a wait for another process is told."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / "create.lock")
+    try:
+        lock.acquire(timeout=5)
+    except Timeout:
+        tell(f"waiting for another process that holds {lock.lock_file}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def tell(line: str) -> None:
+    """A line for the user that is no result."""
+    print(line, file=sys.stderr, flush=True)
