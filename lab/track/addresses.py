@@ -46,7 +46,7 @@ def check_address(address: str, kind: Kind) -> None:
         check_host(address, named)
     elif scheme[1] == "sqlite" and not address.startswith("sqlite:///"):
         raise ValueError(f"{named} is no address of a database; write sqlite:////folder/name.db")
-    elif scheme[1].partition("+")[0] in (*DATABASES, "postgres"):
+    elif kind is TRIALS_KIND or scheme[1].partition("+")[0] in (*DATABASES, "postgres"):
         check_driver(address, named)
 
 
