@@ -90,10 +90,13 @@ class Report:
 
     def run(self) -> None:
         """Write it and say where it is."""
+        from lab.data.folders import check_output
         from lab.track.record import find_study
         from lab.track.store import clear_errors
         from lab.track.writers import write
 
+        if self.out is not None:
+            check_output(self.out, "report.html")
         with clear_errors():
             write(find_study(self.study), out=self.out)
         if self.out is not None:
@@ -144,7 +147,7 @@ class Classify:
             return [one_patient("patient", one, self.mask, like=contract)]
 
         with clear_errors():
-            judged = classify(self.model, patients, brain_mask=self.brain_mask)
+            judged = classify(self.model, patients, brain_mask=self.brain_mask, out=self.out)
         for row in judged.table.itertuples():
             print(told(row, judged.facts["event"]))
         if self.out is not None:

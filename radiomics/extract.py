@@ -13,7 +13,6 @@ Again:    the same command goes on where it was stopped, and computes nothing tw
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -58,7 +57,7 @@ def run(settings: Extract) -> None:
     elif data.path is not None and settings.phantom != PhantomConfig():
         raise ValueError("--phantom settings do nothing with --data; leave one of the two out")
     if settings.out is not None:
-        check_writable(settings.out)
+        check_writable(settings.out, stability=settings.stability)
 
     import pandas as pd  # late, so that --help answers at once
 
@@ -80,28 +79,41 @@ def run(settings: Extract) -> None:
     cases, features = found.table.shape
     print(f"{features} features of {cases} {'phantom ' * cohort.phantom}cases, {len(found.left_out)} left out")
     out = settings.out or RUNS / "features" / f"{'phantom-' * cohort.phantom}{cohort.path.name}.csv"
-    write(out, found.table.reset_index())
     reasons = pd.DataFrame(sorted(found.left_out.items()), columns=["case_id", "reason"])
-    write(out.with_name(f"{out.stem}_left_out.csv"), reasons)
+    write({out: found.table.reset_index(), beside(out, "left_out"): reasons})
     if settings.stability:
         table = stability(cohort, data.inputs, cache, **how, progress=Ticker("masks measured", print))
         print(f"{(table['low'] > STABLE).sum()} of {features} features: 95 % interval of the ICC above {STABLE}")
-        write(out.with_name(f"{out.stem}_stability.csv"), table)
+        write({beside(out, "stability"): table})
 
 
-def check_writable(path: Path) -> None:
-    """Raises an OSError before the work instead of after it."""
+def check_writable(path: Path, *, stability: bool) -> None:
+    """Raises an OSError, or ValueError where others' files are in the way, before the work instead of after it."""
+    from lab.data.folders import check_output
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir() or not os.access(path.parent, os.W_OK):
+    if path.is_dir():
         raise PermissionError(f"--out {path}: no file can be written there")
+    files = [path, beside(path, "left_out"), *([beside(path, "stability")] if stability else [])]
+    check_output(path.parent, *(file.name for file in files))
 
 
-def write(path: Path, table: pd.DataFrame) -> None:
-    """Replace a CSV in one step, and say so."""
+def beside(path: Path, what: str) -> Path:
+    """A further CSV next to that of the features."""
+    return path.with_name(f"{path.stem}_{what}.csv")
+
+
+def write(tables: dict[Path, pd.DataFrame]) -> None:
+    """Replace the CSVs of an earlier call, all at once, and say so."""
+    from lab.data.folders import output_folder
     from lab.data.storage import write_atomically
 
-    write_atomically(path, table.to_csv(index=False).encode())
-    print(f"{path}: {len(table)} rows")
+    first = next(iter(tables))
+    with output_folder(first.parent, output=f"features {first.name}", last=first.name, say=None) as folder:
+        for path, table in tables.items():
+            write_atomically(folder / path.name, table.to_csv(index=False).encode())
+    for path, table in tables.items():
+        print(f"{path}: {len(table)} rows")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import re
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -93,14 +94,16 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     if card.exists():
         try:
             found = json.loads(card.read_text(encoding="utf-8"))
-            wrong = {key for key in settings if found[key] != settings[key] and key != "subjects"}
+            wrong = {key for key in {*settings, *found} if found[key] != settings[key] and key != "subjects"}
             fewer = settings["subjects"] < found["subjects"]
         except (ValueError, KeyError, TypeError):
-            raise ValueError(f"{card}: not the card of a phantom. Delete the folder or choose another one.") from None
+            raise ValueError(f"{card}: not the card of a phantom. Choose another folder.") from None
         if wrong or fewer:
             have = ", ".join(f"{key} {found[key]}" for key in settings if key != "phantom")
             want = ", ".join(f"{key} {settings[key]}" for key in settings if key != "phantom")
             raise ValueError(f"{out}: holds a phantom with {have}; asked for {want}. Choose another folder.")
+        if found == settings:
+            return
     elif foreign := sorted(path.name for path in out.iterdir() if not path.name.startswith(".phantom")):
         raise ValueError(f"{out}: holds other files ({foreign[0]}, ...) and no phantom.json. Choose another folder.")
     write_atomically(card, json.dumps(settings).encode())
@@ -159,13 +162,21 @@ def _work(folder: Path, seed: int, index: int) -> None:
 
 
 def _write_subject(folder: Path, subject: PhantomSubject) -> None:
+    """Write what is missing; what a killed call has written is the same. Raises ValueError where it is not."""
+    files = {f"{name}.nii.gz": _nifti(v.astype(np.int16), subject.affine) for name, v in subject.images.items()}
+    files["MASK.nii.gz"] = _nifti(subject.mask, subject.affine)
+    files["metadata.json"] = json.dumps(subject.metadata, indent=2).encode()
+    for name, content in files.items():
+        path = folder / name
+        if os.path.lexists(path) and (not path.is_file() or path.is_symlink() or path.read_bytes() != content):
+            raise ValueError(f"{path}: not a file of this phantom, so it is not replaced. Choose another folder.")
     folder.mkdir(parents=True, exist_ok=True)
-    for half in folder.glob(".*.tmp"):  # of a call that was killed
-        half.unlink()
-    for name, values in subject.images.items():
-        write_atomically(folder / f"{name}.nii.gz", _nifti(values.astype(np.int16), subject.affine))
-    write_atomically(folder / "MASK.nii.gz", _nifti(subject.mask, subject.affine))
-    write_atomically(folder / "metadata.json", json.dumps(subject.metadata, indent=2).encode())
+    for half in folder.glob(".*.tmp"):
+        if re.fullmatch(r"\.(.+)\.\d+\.tmp", half.name) and half.name[1:].rsplit(".", 2)[0] in files:
+            half.unlink()  # of a call that was killed
+    for name, content in files.items():
+        if not (folder / name).exists():
+            write_atomically(folder / name, content)
 
 
 def _nifti(values: NDArray[Any], affine: NDArray[np.float64]) -> bytes:

@@ -18,7 +18,7 @@ import pandas as pd
 from filelock import FileLock
 
 from lab.config import DataConfig, fingerprint, flatten, grid_shape
-from lab.data import workers
+from lab.data import cohort_folder, workers
 from lab.data.cases import REFERENCE, Recipe, channels
 from lab.data.cohort import COLUMNS, FORMAT, Cohort, check_fractions, is_cohort, open_cohort
 from lab.data.label_books import LABEL_BOOKS
@@ -26,14 +26,12 @@ from lab.data.layouts import Subject, detect, find_subjects
 from lab.data.pool import run_all
 from lab.data.scans import read_spacing
 from lab.data.sealed import parse_json, seal
-from lab.data.storage import write_atomically
 
 Progress = Callable[[int, int, str], None]
 """Called with the number of subjects done, their total, and a line for the screen."""
 
 KNOWN = ("patient_id", "label_book", "grade", "age", "sex", "idh", "codeletion", "vendor", "field_strength_t")
 KILLED = "its process was killed three times, probably for lack of memory; prepare again with fewer --processes"
-OURS = (".safetensors", ".json", ".tmp")
 SOFTWARE = ("numpy", "scipy", "nibabel", "nilearn", "safetensors")
 
 
@@ -44,13 +42,15 @@ def prepare(
     *,
     processes: int | None = None,
     progress: Progress | None = None,
+    say: Callable[[str], None] = print,
 ) -> Cohort:
     """Prepare every usable subject of `source` into the folder `out`.
 
     Finished cases of an earlier call are kept where the settings and their source files are the same; with nothing to
-    do no file is written. Subjects that cannot be used are left out with a reason in `index.csv`. Raises ValueError or
-    an OSError where the source is not understood, `out` cannot be written, no subject is usable, or all belong to one
-    class (unless `settings.allow_one_class`); `out` then holds no manifest and does not count as a cohort.
+    do no file is written. Subjects that cannot be used are left out with a reason in `index.csv`. Other files in `out`
+    stay, and `say` tells of them. Raises ValueError or an OSError where the source is not understood, `out` cannot be
+    written or holds the files of others only, no subject is usable, or all belong to one class (unless
+    `settings.allow_one_class`); `out` then holds no manifest and does not count as a cohort.
     """
     source, out = Path(source), Path(out)
     if is_cohort(source):
@@ -61,19 +61,18 @@ def prepare(
     subjects = find_subjects(source, settings.layout, labels=settings.labels)
     recipe = _recipe(subjects, settings)
     phantom = _is_phantom(source)
-    _make_output(out)
+    cohort_folder.claim(out, say)
     with FileLock(out / ".lock"):
         jobs = [workers.Job(subject=subject, recipe=recipe, out=out) for subject in subjects]
-        records = _prepare_all(jobs, processes or settings.processes or cores(), out, progress)
+        records = _prepare_all(jobs, processes or settings.processes or cores(), out, progress, say)
         index = _index(subjects, records)
+        tables = {"index.csv": index.to_csv(index=False)}
         try:
             _check_classes(source, index, settings)
-        except ValueError:
-            (out / "manifest.json").unlink(missing_ok=True)
-            raise
+            tables |= _split_and_manifest(source, out, settings, recipe, index, phantom)
         finally:
-            _write_changed(out / "index.csv", index.to_csv(index=False))
-        return _finish(source, out, settings, recipe, index, phantom)
+            cohort_folder.write_tables(out, tables, say)
+        return open_cohort(out)
 
 
 def _recipe(subjects: list[Subject], settings: DataConfig) -> Recipe:
@@ -113,22 +112,8 @@ def _own_spacing(subjects: list[Subject]) -> float:
     return max(0.1, round(median(edges), 1)) if edges else 1.0
 
 
-def _make_output(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        foreign = sorted(entry.name for entry in out.iterdir() if entry.name[0] != "." and entry.name != "left_out")
-        if foreign and not (out / "cases").is_dir():
-            raise ValueError(f"{out} holds other files ({foreign[0]}); name a new folder for the prepared cohort")
-        for folder in ("cases", "left_out"):
-            (out / folder).mkdir(exist_ok=True)
-        if not os.access(out, os.W_OK):
-            raise PermissionError(13, "Permission denied")
-    except OSError as error:
-        raise type(error)(f"{out}: the prepared cohort cannot be written there ({error.strerror})") from None
-
-
 def _prepare_all(
-    jobs: list[workers.Job], processes: int, out: Path, progress: Progress | None
+    jobs: list[workers.Job], processes: int, out: Path, progress: Progress | None, say: Callable[[str], None]
 ) -> dict[str, workers.Record]:
     """Records by case id: those of earlier calls where still valid, the others made now."""
     records: dict[str, workers.Record] = {}
@@ -139,11 +124,10 @@ def _prepare_all(
             waiting.append(job)
         else:
             records[job.subject.case_id] = record
-    known = {path for job in jobs for path in (job.case_path, job.note_path)}
-    ours = [path for folder in ("cases", "left_out") for path in (out / folder).iterdir() if path.suffix in OURS]
-    stale = [path for path in (*ours, *out.glob(".*.tmp")) if path not in known]
+    cohort_folder.check_free(path for job in waiting for path in (job.case_path, job.note_path))
+    stale = cohort_folder.stale(out, [path for job in jobs for path in (job.case_path, job.note_path)])
     if waiting or stale:
-        (out / "manifest.json").unlink(missing_ok=True)
+        cohort_folder.withdraw(out, say)
     for path in stale:
         path.unlink()
 
@@ -200,10 +184,10 @@ def _kind(reason: str) -> str:
     return rest if rest and ".nii" in head else reason
 
 
-def _finish(
+def _split_and_manifest(
     source: Path, out: Path, settings: DataConfig, recipe: Recipe, index: pd.DataFrame, phantom: bool
-) -> Cohort:
-    """Write what has changed of split and manifest, the manifest last."""
+) -> dict[str, str]:
+    """What `split.csv` and `manifest.json` hold."""
     used = index[index["status"] == "used"]
     contents = used[["case_id", "patient_id", "enhancing", "sha256"]].to_numpy().tolist()
     described = {name: value for name, value in flatten(settings).items() if name not in ("path", "processes")}
@@ -235,11 +219,9 @@ def _finish(
     if settings.balance:
         cohort = cohort.balanced(settings.split_seed)
     split = cohort.split(settings.split, settings.split_seed).to_csv(index=False)
-    _write_changed(out / "split.csv", split)
     tables = {"index.csv": index.to_csv(index=False), "split.csv": split}
     manifest["tables"] = {name: sha256(text.encode()).hexdigest() for name, text in tables.items()}
-    _write_changed(out / "manifest.json", json.dumps(seal(manifest), indent=2) + "\n")
-    return open_cohort(out)
+    return {"split.csv": split, "manifest.json": json.dumps(seal(manifest), indent=2) + "\n"}
 
 
 def _is_phantom(source: Path) -> bool:
@@ -251,9 +233,3 @@ def _is_phantom(source: Path) -> bool:
             except (ValueError, KeyError, TypeError) as error:
                 raise ValueError(f"{card}: not the card of a phantom ({error!r}); simulate it again") from None
     return False
-
-
-def _write_changed(path: Path, text: str) -> None:
-    content = text.encode()
-    if not path.is_file() or path.read_bytes() != content:
-        write_atomically(path, content)

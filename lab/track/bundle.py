@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import lab
-from lab.data.folders import check_ours, whole_folder
+from lab.data.folders import check_output, output_folder
 from lab.data.layouts import canonical
 from lab.data.storage import file_sha256
 from lab.synthesis.arithmetic import choose
@@ -31,10 +31,10 @@ from lab.track.store import connect
 from lab.track.synthesis_models import PHANTOM_WARNING, Networks, open_networks
 
 MARK = f"models/{SETTINGS}"
-"""File by which a bundle is known as ours."""
+"""The file without which a bundle is none."""
 CODE = ("__init__.py", "config.py", "data", "synthesis", "track/__init__.py", "track/bundle_run.py")
 """What of `lab` a bundle runs."""
-NEEDED = ("nibabel", "pydicom", "safetensors", "scipy", "pandas", "nilearn", "tyro", "psutil")
+NEEDED = ("nibabel", "pydicom", "safetensors", "scipy", "pandas", "nilearn", "tyro", "psutil", "filelock")
 """What the bundle imports besides torch, monai and numpy."""
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 
@@ -42,13 +42,13 @@ SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/downlo
 def export_bundle(model: str, place: Path) -> dict[str, Any]:
     """Write the bundle of a model such as `models:/sct1@champion`; returns its metadata.
 
-    An older bundle of ours in that place is replaced. Raises ValueError for a model that is none of ours, and where
-    other files stand in that place; nothing is written then.
+    An older bundle of ours in that place is replaced; what somebody put beside its files stays. Raises ValueError for a
+    model that is none of ours, and where other files stand in that place; nothing is written then.
     """
-    check_ours(place, MARK)
+    check_output(place, MARK, alone=True)
     networks = open_networks([model], choose("cpu", "float32"))
     about = networks.about[0]
-    with whole_folder(place, mark=MARK) as folder:
+    with output_folder(place, output="bundle", last=MARK, alone=True) as folder:
         for name in ("configs", "models", "docs"):
             (folder / name).mkdir()
         with fetched(_exact(about)) as files:

@@ -22,7 +22,7 @@ from lab.data.cases import PreparedCase
 from lab.data.cohort import BRAIN
 from lab.data.contract import one_patient
 from lab.data.contract_check import checked_contract
-from lab.data.folders import check_ours, whole_folder
+from lab.data.folders import check_output, output_folder
 from lab.data.layouts import Subject, canonical
 from lab.data.likeness import measure
 from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan, write_like
@@ -161,7 +161,7 @@ class Save:
         """`about` is the bundle's metadata. Raises ValueError where `output_dir` holds files of someone else."""
         self.contract, self.calibration = checked_contract(known(folder)), calibrated(folder)
         self.place, self.about = Path(output_dir), about
-        check_ours(self.place, REPORT)
+        check_output(self.place, REPORT, alone=True)
 
     def __call__(self, made: Mapping[str, Any]) -> Path:
         """`patient`, `image` (X, Y, Z) in [-1, 1], its `spread` or None and the number of `looks` -> the folder."""
@@ -208,7 +208,7 @@ class Save:
             "files": [f"{name}.nii.gz" for name in volumes],
         }
         source = f"{'PHANTOM-trained: no meaning, ' * self.contract.phantom}{self.about['name']}"
-        with whole_folder(self.place, mark=REPORT) as folder:
+        with output_folder(self.place, output="synthesis", last=REPORT, alone=True) as folder:
             for name, (volume, about) in volumes.items():
                 note, scan = f"{about}, research only; {source}", patient.subject.images["T1"]
                 write_like(folder / f"{name}.nii.gz", volume, scan, purpose="SYNTHETIC", note=note)

@@ -30,6 +30,13 @@ class Calibrate:
             raise ValueError("an ensemble has no package of its own: --out FILE says where its calibration is written")
         if self.looks < 2:
             raise ValueError(f"--looks {self.looks}: 2 or more; a single look is measured in any case")
+        if self.out is not None:
+            from lab.data.folders import check_output
+
+            picture = self.out.with_suffix(".png")
+            if picture == self.out:
+                raise ValueError(f"--out {self.out}: the picture beside the calibration gets this name; take .json")
+            check_output(self.out.parent, self.out.name, picture.name)
         from lab.synthesis.arithmetic import choose
         from lab.track.calibrate_run import calibrate_models, summary_lines, write
         from lab.track.store import clear_errors

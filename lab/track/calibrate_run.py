@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from lab.data.cohort import PARTS, Cohort, is_cohort, open_cohort
+from lab.data.folders import output_folder
 from lab.data.sealed import seal
 from lab.data.storage import write_atomically
 from lab.report.figures import save
@@ -135,9 +136,10 @@ def draw(measured: Measured, file: Path) -> None:
 
 def write(measured: Measured, file: Path) -> None:
     """The calibration as a file for `python -m lab synthesize --calibration`, and the picture beside it."""
-    write_atomically(file, (json.dumps(seal(measured.calibrated.record), indent=2) + "\n").encode())
-    if measured.calibrated.record["coverage"]:
-        draw(measured, file.with_suffix(".png"))
+    with output_folder(file.parent, output=f"calibration {file.name}", last=file.name, say=None) as folder:
+        write_atomically(folder / file.name, (json.dumps(seal(measured.calibrated.record), indent=2) + "\n").encode())
+        if measured.calibrated.record["coverage"]:
+            draw(measured, folder / file.with_suffix(".png").name)
 
 
 def common_parts(splits: Sequence[pd.DataFrame]) -> dict[str, list[str]]:

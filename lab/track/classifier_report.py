@@ -14,6 +14,7 @@ import pandas as pd
 
 from lab.classify.assess import Assessment, read_assessment
 from lab.classify.methods import OURS
+from lab.data.folders import output_folder
 from lab.report.checklists import LISTS, as_markdown, fill
 from lab.report.classifier_figures import classifier_figures
 from lab.report.classifier_findings import classifier_findings
@@ -101,13 +102,13 @@ def write_classifier_report(
             software=facts["software"],
         )
         (made / PAGE).write_text(page, encoding="utf-8")
-        if not read_only():
-            connect().log_artifacts(parent, str(made))
         if out is not None:
-            shutil.copytree(made, out, dirs_exist_ok=True)
-            shutil.copytree(tables, out / "tables", dirs_exist_ok=True)
-    if read_only():
-        return
+            with output_folder(out, output="report", last=PAGE) as copy:
+                shutil.copytree(made, copy, dirs_exist_ok=True)
+                shutil.copytree(tables, copy / "tables")
+        if read_only():
+            return
+        connect().log_artifacts(parent, str(made))
     close(parent, facts, words, assessment, seconds)
     if not quiet:
         show(parent, facts, words, assessment, seconds)

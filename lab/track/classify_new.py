@@ -17,11 +17,13 @@ from lab.classify.features import load_extractor
 from lab.classify.fitted import Final
 from lab.data.cohort import TUMOUR
 from lab.data.contract import Contract
+from lab.data.folders import check_output, output_folder
 from lab.data.layouts import Subject, canonical
 from lab.data.storage import write_atomically
 from lab.track.classifier_package import load_classifier
 from lab.track.registry import described
 
+PREDICTIONS, LEFT_OUT, MODEL = FILES = ("predictions.csv", "left_out.csv", "model.json")
 RESEARCH = "For research only, not for diagnosis."
 
 
@@ -42,13 +44,17 @@ def classify(
     patients: Callable[[Contract], Sequence[Subject]],
     *,
     brain_mask: str | None = None,
+    out: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Judged:
     """The probability of each patient, with interval and distance from the training patients.
 
     `patients` gives the patients for a model's contract. Who cannot be prepared or measured is left out with the
-    reason. Raises ValueError where the model is none of ours or was changed.
+    reason. Raises ValueError where the model is none of ours or was changed, and where the `FILES` could not be written
+    to the folder `out` later.
     """
+    if out is not None:
+        check_output(out, *FILES)
     final, contract, parameters = load_classifier(model_uri)
     about = {"model": model_uri, **described(model_uri), **final.facts.told(), "contract": contract.as_dict()}
     if contract.phantom:
@@ -112,9 +118,9 @@ def told(row: Any, event: str) -> str:
 
 
 def write(judged: Judged, out: Path) -> None:
-    """`predictions.csv`, `left_out.csv` and `model.json` in a folder, which is made."""
-    out.mkdir(parents=True, exist_ok=True)
+    """The `FILES` in a folder, which is made. Raises ValueError or an OSError as `check_output`."""
     left = pd.DataFrame(sorted(judged.left_out.items()), columns=["case_id", "reason"])
-    for name, table in (("predictions", judged.table), ("left_out", left)):
-        write_atomically(out / f"{name}.csv", table.to_csv(index=False).encode())
-    write_atomically(out / "model.json", json.dumps(judged.facts, indent=2, default=str).encode())
+    with output_folder(out, output="classification", last=MODEL) as folder:
+        for name, table in ((PREDICTIONS, judged.table), (LEFT_OUT, left)):
+            write_atomically(folder / name, table.to_csv(index=False).encode())
+        write_atomically(folder / MODEL, json.dumps(judged.facts, indent=2, default=str).encode())

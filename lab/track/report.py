@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lab.data.folders import output_folder
 from lab.report.boxes import box_plots
 from lab.report.claims import about_the_paper
 from lab.report.console import as_text
@@ -50,7 +51,7 @@ from lab.track.view import closing, leave_view, note_links
 def write_report(parent: str, *, seconds: float | None = None, out: Path | None = None) -> None:
     """Write page, tables, figures and note of a finished study to its parent run, and to the folder `out`.
 
-    `seconds` is what the study took, where it has just ended. Raises what `read_record` raises.
+    `seconds` is what the study took, where it has just ended. Raises what `read_record` and `output_folder` raise.
     """
     record = read_record(parent)
     facts, phantom, best = record.facts, record.phantom, record.facts["best"]
@@ -98,14 +99,15 @@ def write_report(parent: str, *, seconds: float | None = None, out: Path | None 
         (folder / "figures").mkdir(exist_ok=True)
         for name, (_, figure) in figures.items():
             (folder / "figures" / f"{name}.png").write_bytes(png(figure))
-        if not read_only():
-            connect().log_artifacts(parent, str(folder))
         if out is not None:
-            shutil.copytree(folder, out, dirs_exist_ok=True)
-            for why, image in record.slices.items():
-                (out / "figures" / f"slices_{why}.png").write_bytes(image)
-    if not read_only():
-        close(record, [table, *patches], card, words, seconds)
+            with output_folder(out, output="report", last="report.html") as copy:
+                shutil.copytree(folder, copy, dirs_exist_ok=True)
+                for why, image in record.slices.items():
+                    (copy / "figures" / f"slices_{why}.png").write_bytes(image)
+        if read_only():
+            return
+        connect().log_artifacts(parent, str(folder))
+    close(record, [table, *patches], card, words, seconds)
 
 
 def close(

@@ -19,7 +19,7 @@ import numpy as np
 from lab.config import fingerprint
 from lab.data.cases import REFERENCE
 from lab.data.cohort import BRAIN, TUMOUR
-from lab.data.folders import whole_folder
+from lab.data.folders import check_output, output_folder
 from lab.data.layouts import Subject
 from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan, write_like
 from lab.data.storage import file_sha256, write_atomically
@@ -79,7 +79,7 @@ def write_patient(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    with whole_folder(place, mark=REPORT) as folder:
+    with output_folder(place, output="synthesis", last=REPORT, alone=True) as folder:
         with ThreadPoolExecutor() as pool:  # files are compressed while the picture is drawn
             writing = [pool.submit(write, folder / name) for name, write in volumes.items()]
             _picture(folder / PICTURE, made, networks, report)
@@ -94,6 +94,12 @@ def write_patient(
         write_atomically(folder / REPORT, (json.dumps(report, indent=2) + "\n").encode())
     say(told(report))
     return report
+
+
+def check_place(place: Path, how: How) -> None:
+    """Raises ValueError or an OSError where a patient's result cannot be written: before the patient is synthesised."""
+    names = (SYNTHESIS, UNCERTAINTY, ENHANCEMENT, INTERVAL, PICTURE, REPORT)
+    check_output(place, *names, *([DICOM] if how.export == "dicom" else []), alone=True)
 
 
 def told(report: Mapping[str, Any], known: Collection[str] = ()) -> str:

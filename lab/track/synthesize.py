@@ -22,14 +22,17 @@ import pandas as pd
 
 from lab.data.cases import REFERENCE
 from lab.data.contract import one_patient
-from lab.data.folders import check_ours
+from lab.data.folders import check_output, output_folder
 from lab.data.layouts import canonical, find_subjects
 from lab.data.storage import write_atomically
 from lab.synthesis.arithmetic import Arithmetic, choose
 from lab.track.second_opinion import pinned
 from lab.track.synthesis_case import How
-from lab.track.synthesis_folder import REPORT, finished, told, write_patient
+from lab.track.synthesis_folder import check_place, finished, told, write_patient
 from lab.track.synthesis_models import PHANTOM_WARNING, Networks, open_networks
+
+PATIENTS, LEFT_OUT = TABLES = ("patients.csv", "left_out.csv")
+"""Who was synthesised, and who was not, in the folder of all patients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +63,7 @@ def synthesize(
     the images do not fit it; nothing is written then.
     """
     how, place = _settled(how), Path(out)
-    check_ours(place, REPORT)
+    check_place(place, how)
     _check_export(how, [images])
     arithmetic = choose(how.device, how.precision)
     networks = _open(model, arithmetic, say)
@@ -93,6 +96,9 @@ def synthesize_folder(
     others. Raises as `synthesize`, and ValueError where nobody is left.
     """
     how, place = _settled(how), Path(out)
+    if place.resolve() == Path(data).resolve():
+        raise ValueError(f"{place} holds the scans; name another folder for what is made of them")
+    check_output(place, *TABLES)
     subjects = find_subjects(Path(data), layout, labels=labels, say=say)
     _check_export(how, [subject.images for subject in subjects])
     arithmetic = choose(how.device, how.precision)
@@ -106,6 +112,7 @@ def synthesize_folder(
             if subject.fault is not None:  # its case id may be no name of a folder
                 raise ValueError(subject.fault)
             _check_export(how, [subject.images])
+            check_place(place / case_id, how)
             done = finished(subject, networks, place / case_id, how)
             reports[case_id] = done or write_patient(subject, networks, place / case_id, how, arithmetic, _quiet)
             say(f"[{number}/{len(subjects)}] {told(reports[case_id], warned)}{' (there already)' if done else ''}")
@@ -116,11 +123,12 @@ def synthesize_folder(
     if not reports:
         raise ValueError(f"none of {len(subjects)} patients could be synthesised ({next(iter(left_out.values()))})")
     tables = {
-        "patients": pd.DataFrame([_row(report) for report in reports.values()]),
-        "left_out": pd.DataFrame(sorted(left_out.items()), columns=["case_id", "reason"]),
+        PATIENTS: pd.DataFrame([_row(report) for report in reports.values()]),
+        LEFT_OUT: pd.DataFrame(sorted(left_out.items()), columns=["case_id", "reason"]),
     }
-    for name, table in tables.items():
-        write_atomically(place / f"{name}.csv", table.to_csv(index=False).encode())
+    with output_folder(place, output="synthesis of a folder", last=PATIENTS, say=say) as folder:
+        for name, table in tables.items():
+            write_atomically(folder / name, table.to_csv(index=False).encode())
     return Synthesised(reports=reports, folders={case: place / case for case in reports}, left_out=left_out)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -33,7 +34,8 @@ from lab.data.prepare import prepare
 
 
 def files(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+    found = (path for path in folder.rglob("*") if path.is_file() and path.name != "files.json")
+    return {str(path): path.stat().st_mtime_ns for path in found}
 
 
 @pytest.fixture(scope="module")
@@ -207,6 +209,66 @@ def test_one_class_is_refused_unless_allowed(tmp_path):
     with pytest.raises(ValueError, match="no patient enhances"):
         run(tmp_path / "scans", tmp_path / "out", DataConfig(enhancing_ml=1000.0))
     assert not is_cohort(tmp_path / "out")
+
+
+# --- files of others in the output folder
+
+CASES = ("cases/notes.json", "cases/weights.safetensors", "cases/.notes.tmp")
+THEIRS = (*CASES, "left_out/why.json", ".notes.tmp", "a.txt")
+
+
+def put(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("mine")
+
+
+def texts(folder: Path, *names: str) -> list[str]:
+    return [(folder / name).read_text() for name in names]
+
+
+@pytest.mark.parametrize("name", ["cases/notes.json", "left_out/why.json", "manifest.json", "cases"])
+def test_a_folder_that_is_no_cohort_is_refused_whatever_its_names(name, tree, tmp_path):
+    put(tmp_path, name)
+    with pytest.raises((ValueError, OSError), match=r"holds other files|File exists"):
+        run(tree, tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [name]
+
+
+def test_others_files_in_a_cohort_stay_and_are_told(tree, tmp_path):
+    out, said = tmp_path / "out", []
+    digest = run(tree, out).digest
+    put(out, *THEIRS)
+    assert prepare(tree, out, DataConfig(clip_sigma=3.0), processes=1, say=said.append).digest != digest
+    assert texts(out, *THEIRS) == ["mine"] * len(THEIRS)
+    assert "a.txt, cases/notes.json, cases/weights.safetensors and more" in said[0]
+
+
+@pytest.mark.parametrize("name", ["cases/{}.safetensors", "left_out/{}.json", *TABLES])
+def test_a_file_with_our_name_that_is_not_ours_ends_it_before_the_work(name, tree, tmp_path):
+    out = tmp_path / "out"
+    run(tree, out)
+    name = name.format("BraTS-GLI-00001-000")
+    put(out, name)
+    before = files(out)
+    with pytest.raises(ValueError, match=f"{name} .*not replaced"):
+        run(tree, out, DataConfig(clip_sigma=3.0))
+    assert texts(out, name) == ["mine"]
+    assert set(before) - set(files(out)) <= {str(out / "manifest.json")}
+
+
+def test_a_cohort_of_a_version_without_records_goes_on_and_its_tables_are_kept(tree, tmp_path):
+    out, said = tmp_path / "out", []
+    digest = run(tree, out).digest
+    shutil.rmtree(out / ".gadfree")
+    index = (out / "index.csv").read_text() + "# my note\n"
+    (out / "index.csv").write_text(index)
+    assert run(tree, out).digest == digest
+    assert texts(out, "index-before.csv") == [index]
+    shutil.rmtree(out / ".gadfree")
+    prepare(tree, out, DataConfig(clip_sigma=3.0), processes=1, say=said.append)
+    assert is_cohort(out)
+    assert "kept as manifest-before.json" in said[0]
 
 
 # --- doing it again

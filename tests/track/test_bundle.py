@@ -90,7 +90,7 @@ def content(file: Path) -> bytes:
 
 def test_it_is_whole(bundle):
     found = {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()}
-    own = {path for path in found if not path.startswith("lab/")}
+    own = {path for path in found if not path.startswith(("lab/", ".gadfree/"))}
     assert own == {
         "configs/metadata.json", "configs/inference.json", "models/weights.safetensors", "models/network.json",
         "docs/README.md", "docs/license.txt",
@@ -137,10 +137,16 @@ def test_other_peoples_folders_stay(uri, bundle, tmp_path, capsys):
     assert main(["export", "--model", uri, "--bundle", str(tmp_path / "other")]) == 2
     assert "holds other files (thesis.txt)" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["other"]
-    (bundle / "old.txt").write_text("of an older version")
-    assert (bundle / MARK).is_file()
+    (bundle / "eval").mkdir()
+    (bundle / "eval" / "result.txt").write_text("mine")
     export_bundle(uri, bundle)
-    assert not (bundle / "old.txt").exists()
+    assert (bundle / "eval" / "result.txt").read_text() == "mine"
+    settings = (bundle / MARK).read_text()
+    (bundle / MARK).write_text("mine")
+    with pytest.raises(ValueError, match="was changed since it was written"):
+        export_bundle(uri, bundle)
+    assert (bundle / MARK).read_text() == "mine"
+    (bundle / MARK).write_text(settings)
     assert main(["export", "--model", "models:/nobody@champion", "--bundle", str(tmp_path / "new")]) == 2
     assert not (tmp_path / "new").exists()
 

@@ -97,7 +97,7 @@ def test_the_truth_on_the_t1s_own_grid(axes, ending, rule, tmp_path):
     images, mask = split(stored(tmp_path / "scans", axes, ending))
     told = []
     report = synthesize("rule:0.5", images, mask=mask, out=tmp_path / "out", say=told.append)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(FILES)
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == sorted(FILES)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     t1, made = nib.load(images["T1"]), nib.load(tmp_path / "out" / SYNTHESIS)
     np.testing.assert_array_equal(made.affine, t1.affine)
@@ -256,10 +256,46 @@ def test_another_persons_folder_is_left_alone(rule, tmp_path):
         synthesize("rule:0.5", images, mask=mask, out=tmp_path / "scans", say=quiet)
 
 
+def test_a_second_run_replaces_the_first_and_no_file_of_somebody_else(rule, tmp_path, no_picture):
+    images, mask = split(stored(tmp_path / "scans"))
+    out = tmp_path / "out"
+    synthesize("rule:0.5", images, mask=mask, out=out, say=quiet)
+    (out / "thesis.docx").write_text("mine")
+    synthesize("rule:0.4", images, mask=mask, out=out, say=quiet)
+    assert json.loads((out / REPORT).read_text())["models"][0]["model"] == "rule:0.4"
+    (out / REPORT).write_text("my notes")
+    before = {path.name: path.read_bytes() for path in out.glob("[!.]*")}
+    with pytest.raises(ValueError, match=r"report\.json was changed since it was written"):
+        synthesize("nowhere", images, mask=mask, out=out, say=quiet)  # told before the model is looked for
+    assert {path.name: path.read_bytes() for path in out.glob("[!.]*")} == before
+    (tmp_path / "older").mkdir()
+    shutil.copy(out / SYNTHESIS, tmp_path / "older" / REPORT)  # as versions before 0.4.0 left it: without a record
+    with pytest.raises(ValueError, match="name a new folder"):
+        synthesize("rule:0.4", images, mask=mask, out=tmp_path / "older", say=quiet)
+    assert [path.name for path in (tmp_path / "older").iterdir()] == [REPORT]
+
+
+def test_a_patient_whose_folder_is_somebody_elses_is_left_out(rule, tmp_path, no_picture):
+    for number in range(2):
+        brats(tmp_path / "scans", number)
+    taken = tmp_path / "out" / "BraTS-GLI-00000-000"
+    taken.mkdir(parents=True)
+    (taken / REPORT).write_text("mine")
+    done = synthesize_folder("rule:0.5", tmp_path / "scans", out=tmp_path / "out", say=quiet)
+    assert list(done.reports) == ["BraTS-GLI-00001-000"]
+    assert "holds other files (report.json)" in done.left_out["BraTS-GLI-00000-000"]
+    assert [(path.name, path.read_text()) for path in taken.iterdir()] == [(REPORT, "mine")]
+    (tmp_path / "out" / "patients.csv").write_text("mine")
+    with pytest.raises(ValueError, match=r"patients\.csv was changed"):
+        synthesize_folder("rule:0.5", tmp_path / "scans", out=tmp_path / "out", say=quiet)
+    with pytest.raises(ValueError, match="holds the scans"):
+        synthesize_folder("rule:0.5", tmp_path / "scans", out=tmp_path / "scans", say=quiet)
+
+
 def test_a_failure_while_writing_leaves_nothing_half(rule, tmp_path, monkeypatch):
     images, mask = split(stored(tmp_path / "scans"))
     synthesize("rule:0.5", images, mask=mask, out=tmp_path / "out", say=quiet)
-    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").glob("[!.]*")}
 
     def full(*_, **__):
         raise OSError(28, "No space left on device")
@@ -271,7 +307,7 @@ def test_a_failure_while_writing_leaves_nothing_half(rule, tmp_path, monkeypatch
                 synthesize("rule:0.2", images, mask=mask, out=tmp_path / "out", say=quiet)
             with pytest.raises(OSError, match="No space left"):
                 synthesize("rule:0.2", images, mask=mask, out=tmp_path / "new", say=quiet)
-    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").glob("[!.]*")} == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "scans"]
 
 
@@ -292,7 +328,7 @@ def test_a_folder_of_patients_goes_on_where_it_ended(rule, tmp_path, no_picture)
     cases = [f"BraTS-GLI-{number:05d}-000" for number in range(3)]
     assert list(done.reports) == [cases[0], cases[2]]
     assert "FLAIR missing" in done.left_out[cases[1]]
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == sorted(
         [cases[0], cases[2], "left_out.csv", "patients.csv"]
     )
     table = pd.read_csv(tmp_path / "out" / "patients.csv")

@@ -97,7 +97,7 @@ def test_the_export_holds_the_synthesis_and_the_rest_holds_no_names(tmp_path):
     images = dicom(tmp_path / "scans", ("sagittal", "axial", "axial"))
     mask = nifti(tmp_path / "nifti")["MASK"]
     report = synthesize("rule:0.5", images, mask=mask, out=tmp_path / "out", how=How(export="dicom"), say=quiet)
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted([*FILES, DICOM])
+    assert sorted(path.name for path in (tmp_path / "out").glob("[!.]*")) == sorted([*FILES, DICOM])
     slices = [pydicom.dcmread(path) for path in sorted((tmp_path / "out" / DICOM).iterdir())]
     assert len(slices) == report["dicom"]["files"] == SHAPE[0]
     stack = np.stack([one.pixel_array.T for one in slices], axis=-1)

@@ -1,0 +1,131 @@
+"""Whose a file in the folder of a prepared cohort is: only our own are ever replaced or removed.
+
+A prepared case and a note on who was left out say themselves which case they are; the tables are in the folder's record
+(`lab.data.folders`). Versions before 0.4.0 kept no record: their tables are set aside, not replaced.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+from lab.data.cohort import is_cohort
+from lab.data.folders import check_output, is_marked, mark_ours, names_of, output_folder, sha256
+from lab.data.storage import write_atomically
+
+FOLDERS = ("cases", "left_out")
+OUTPUT = "prepared cohort"
+INDEX, SPLIT, MANIFEST = TABLES = ("index.csv", "split.csv", "manifest.json")
+HEAD = "case_id,patient_id,"
+"""How `index.csv` and `split.csv` begin."""
+HEADER_BYTES = 1_000_000
+HALF = re.compile(r"\..+\.(safetensors|json)\.\d+\.tmp")
+"""A case or a note that was being written when its process was killed."""
+
+
+def claim(out: Path, say: Callable[[str], None]) -> None:
+    """Make the folder of a cohort, or take one of ours, and say what else is in it.
+
+    Raises ValueError where others' files stand in it or in the way, an OSError where it cannot be written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError(13, "Permission denied")
+        check_output(out)
+        there = [path for path in sorted(out.iterdir()) if path.name[0] != "." and path.name not in FOLDERS]
+        inside = _inside(out)
+        foreign = [path for path in (*there, *inside) if path.name not in TABLES and not is_ours(path)]
+        if not (is_marked(out) or is_cohort(out) or any(map(is_ours, inside))) and (there or foreign):
+            raise ValueError(
+                f"{out} holds other files ({(there or foreign)[0].name}); name a new folder for the cohort"
+            )
+        check_output(out, *(name for name in TABLES if not _is_older(out, name)))
+        for folder in FOLDERS:
+            (out / folder).mkdir(exist_ok=True)
+        mark_ours(out)
+    except OSError as error:
+        what = f"the prepared cohort cannot be written there ({error.strerror or error})"
+        raise type(error)(f"{error.filename or out}: {what}") from None
+    if foreign:
+        names = ", ".join(str(path.relative_to(out)) for path in foreign[:3])
+        say(f"{out} also holds {names}{' and more' * (len(foreign) > 3)}, not ours: all that stays")
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is the prepared case, or the note, of the case id that it is named after, even if damaged."""
+    if path.is_symlink() or not path.is_file():
+        return False
+    if path.suffix == ".safetensors":
+        with open(path, "rb") as file:
+            return f'\\"case_id\\": \\"{path.stem}\\"'.encode() in file.read(HEADER_BYTES)
+    try:
+        text = path.read_text(encoding="utf-8")
+        note = json.loads(text)
+        as_written = text == json.dumps(note, sort_keys=True)
+        return as_written and {"recipe", "source", "row"} <= set(note) and note["case_id"] == path.stem
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def check_free(paths: Iterable[Path]) -> None:
+    """Raises ValueError where a case or a note is to be written and something else has its name."""
+    for path in paths:
+        if os.path.lexists(path) and not is_ours(path):
+            raise ValueError(
+                f"{path} is damaged, was changed, or is no file of this cohort, so it is not replaced; delete it or "
+                "move it elsewhere, or name a new folder"
+            )
+
+
+def stale(out: Path, known: Iterable[Path]) -> list[Path]:
+    """Cases and notes of ours beside the `known` ones, and what killed calls left half-written."""
+    kept = set(known)
+    half = [path for name in FOLDERS for path in (out / name).iterdir() if HALF.fullmatch(path.name) and path.is_file()]
+    return [path for path in _inside(out) if path not in kept and is_ours(path)] + half
+
+
+def withdraw(out: Path, say: Callable[[str], None]) -> None:
+    """Take the manifest away: while cases change, the folder is no cohort."""
+    if _is_older(out, MANIFEST):
+        _set_aside(out / MANIFEST, say)
+    else:
+        check_output(out, MANIFEST)
+        (out / MANIFEST).unlink(missing_ok=True)
+
+
+def write_tables(out: Path, tables: Mapping[str, str], say: Callable[[str], None]) -> None:
+    """Write those of the `TABLES` that are there, all at once, in place of ours; equal ones are not written again."""
+    for name in TABLES:
+        if _is_older(out, name) and (out / name).read_bytes() != tables.get(name, "").encode():
+            _set_aside(out / name, say)
+    with output_folder(out, output=OUTPUT, last=MANIFEST, say=None) as folder:
+        for name, text in tables.items():
+            write_atomically(folder / name, text.encode())
+
+
+def _is_older(out: Path, name: str) -> bool:
+    """Whether a table was written by a version that kept no record, or by hand in its place."""
+    if name in names_of(out, OUTPUT) or sha256(out / name) is None:
+        return False
+    if name == MANIFEST:
+        return is_cohort(out)
+    with open(out / name, "rb") as file:
+        return file.read(len(HEAD)) == HEAD.encode()
+
+
+def _set_aside(path: Path, say: Callable[[str], None]) -> None:
+    names = (path.with_name(f"{path.stem}-before-{number}{path.suffix}") for number in itertools.count(1))
+    kept = next(name for name in names if not os.path.lexists(name))
+    os.rename(path, kept)
+    say(f"{path} was written by a version that kept no record of its files: kept as {kept.name}")
+
+
+def _inside(out: Path) -> list[Path]:
+    """What lies in the folders of cases and notes, but for hidden files."""
+    folders = [out / name for name in FOLDERS if (out / name).is_dir()]
+    return [path for folder in folders for path in sorted(folder.iterdir()) if path.name[0] != "."]
