@@ -85,6 +85,15 @@ def test_mistakes_are_one_line(flags, message, tmp_path):
     assert not list(tmp_path.glob("phantom"))  # nothing was begun
 
 
+@pytest.mark.parametrize("name", ["x.csv", "x_left_out.csv"])
+def test_somebodys_table_is_not_replaced(name, tmp_path):
+    (tmp_path / name).write_text("mine")
+    done = call(tmp_path, "--out", tmp_path / "x.csv")
+    assert done.returncode == 2
+    assert f"{name} is not a file that this version has written" in done.stderr
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
 def test_help_answers_at_once():
     """Nothing slow is imported for it."""
     code = (

@@ -258,6 +258,21 @@ def test_cohort_goes_on_where_it_stopped_and_grows(tmp_path: Path) -> None:
     assert (tmp_path / "SUBJECTS" / "EGD-0004" / "metadata.json").exists()
 
 
+def test_somebodys_files_in_its_folders_stay(tmp_path: Path) -> None:
+    phantom.write_cohort(tmp_path, subjects=1, seed=1, spacing_mm=8, processes=1)
+    folder = tmp_path / "SUBJECTS" / "EGD-0002"
+    folder.mkdir()
+    (folder / ".notes.tmp").write_text("mine")
+    phantom.write_cohort(tmp_path, subjects=2, seed=1, spacing_mm=8, processes=1)
+    assert (folder / ".notes.tmp").read_text() == "mine"
+    folder = tmp_path / "SUBJECTS" / "EGD-0003"
+    folder.mkdir()
+    (folder / "T1.nii.gz").write_text("my patient")
+    with pytest.raises(ValueError, match=r"EGD-0003/T1\.nii\.gz: not a file of this phantom"):
+        phantom.write_cohort(tmp_path, subjects=3, seed=1, spacing_mm=8, processes=1)
+    assert [(path.name, path.read_text()) for path in folder.iterdir()] == [("T1.nii.gz", "my patient")]
+
+
 @pytest.mark.parametrize("change", [{"seed": 2}, {"spacing_mm": 4.0}, {"subjects": 1}])
 def test_a_folder_with_another_phantom_is_refused(tmp_path: Path, change: dict[str, float]) -> None:
     settings = {"subjects": 2, "seed": 1, "spacing_mm": 8.0}

@@ -30,6 +30,7 @@ from scan_trees import (
 from lab.config import DataConfig
 from lab.data import workers
 from lab.data.cohort import Cohort, is_cohort, open_cohort
+from lab.data.cohort_folder import TABLES
 from lab.data.prepare import prepare
 
 
@@ -264,11 +265,11 @@ def test_a_cohort_of_a_version_without_records_goes_on_and_its_tables_are_kept(t
     index = (out / "index.csv").read_text() + "# my note\n"
     (out / "index.csv").write_text(index)
     assert run(tree, out).digest == digest
-    assert texts(out, "index-before.csv") == [index]
+    assert texts(out, "index-before-1.csv") == [index]
     shutil.rmtree(out / ".gadfree")
     prepare(tree, out, DataConfig(clip_sigma=3.0), processes=1, say=said.append)
     assert is_cohort(out)
-    assert "kept as manifest-before.json" in said[0]
+    assert "kept as manifest-before-1.json" in said[0]
 
 
 # --- doing it again

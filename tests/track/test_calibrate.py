@@ -215,6 +215,15 @@ def test_an_ensemble_is_measured_together(best, patient, tmp_path, capsys):
         drawn(uris[0], patient, tmp_path / "alone", calibration=str(file))
 
 
+@pytest.mark.parametrize(("out", "taken"), [("notes.json", "notes.json"), ("a.json", "a.png"), ("a.png", "")])
+def test_no_file_of_somebody_else_is_replaced_by_a_calibration(out, taken, tmp_path):
+    if taken:
+        (tmp_path / taken).write_text("mine")
+    with pytest.raises(ValueError, match=taken or "the picture beside the calibration gets this name"):
+        Calibrate(model=("models:/nobody/1",), out=tmp_path / out).run()
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(taken, "mine")] * bool(taken)
+
+
 def test_a_cohort_that_was_moved_is_asked_for(best, tiny_cohort, tmp_path, monkeypatch):
     uri = best[0].data.tags["model_uri"]
     monkeypatch.setattr("lab.track.calibrate_run.is_cohort", lambda _: False)

@@ -205,6 +205,15 @@ def test_what_it_says_stands_beside_a_synthesis(model, cohort, dataset, tmp_path
     assert not (tmp_path / "no").exists()
 
 
+@pytest.mark.parametrize("name", ["predictions.csv", "left_out.csv", "model.json"])
+def test_an_edited_prediction_is_not_replaced(name, tmp_path, capsys):
+    (tmp_path / name).write_text("mine")
+    command = ["classify", "--model", "models:/nobody/1", "--data", str(tmp_path), "--out", str(tmp_path)]
+    assert main(command) == 2
+    assert f"{name} is not a file that this version has written" in capsys.readouterr().err
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
+
+
 def test_a_folder_of_new_patients_leaves_nobody_out_in_silence(model, cohort, tmp_path, capsys):
     (tree,) = (RUNS / "phantom").iterdir()
     copy = tmp_path / "SUBJECTS"
