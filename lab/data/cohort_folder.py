@@ -13,7 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from lab.data.cohort import is_cohort
+from lab.data.cohort import FORMAT
 from lab.data.folders import check_output, is_marked, mark_ours, names_of, output_folder, sha256
 from lab.data.storage import write_atomically
 
@@ -40,7 +40,7 @@ def claim(out: Path, say: Callable[[str], None]) -> None:
         there = [path for path in sorted(out.iterdir()) if path.name[0] != "." and path.name not in FOLDERS]
         inside = _inside(out)
         foreign = [path for path in (*there, *inside) if path.name not in TABLES and not is_ours(path)]
-        if not (is_marked(out) or is_cohort(out) or any(map(is_ours, inside))) and (there or foreign):
+        if not (is_marked(out) or _is_manifest(out / MANIFEST) or any(map(is_ours, inside))) and (there or foreign):
             raise ValueError(
                 f"{out} holds other files ({(there or foreign)[0].name}); name a new folder for the cohort"
             )
@@ -113,9 +113,17 @@ def _is_older(out: Path, name: str) -> bool:
     if name in names_of(out, OUTPUT) or sha256(out / name) is None:
         return False
     if name == MANIFEST:
-        return is_cohort(out)
+        return _is_manifest(out / name)
     with open(out / name, "rb") as file:
         return file.read(len(HEAD)) == HEAD.encode()
+
+
+def _is_manifest(path: Path) -> bool:
+    """Whether it calls itself the manifest of a cohort, whole or not."""
+    try:
+        return not path.is_symlink() and json.loads(path.read_text(encoding="utf-8"))["format"] == FORMAT
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _set_aside(path: Path, say: Callable[[str], None]) -> None:

@@ -231,6 +231,8 @@ def texts(folder: Path, *names: str) -> list[str]:
 @pytest.mark.parametrize("name", ["cases/notes.json", "left_out/why.json", "manifest.json", "cases"])
 def test_a_folder_that_is_no_cohort_is_refused_whatever_its_names(name, tree, tmp_path):
     put(tmp_path, name)
+    if name != "cases":
+        (tmp_path / "cases").mkdir(exist_ok=True)
     with pytest.raises((ValueError, OSError), match=r"holds other files|File exists"):
         run(tree, tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()] == [name]
@@ -269,7 +271,7 @@ def test_a_cohort_of_a_version_without_records_goes_on_and_its_tables_are_kept(t
     shutil.rmtree(out / ".gadfree")
     prepare(tree, out, DataConfig(clip_sigma=3.0), processes=1, say=said.append)
     assert is_cohort(out)
-    assert "kept as manifest-before-1.json" in said[0]
+    assert any("kept as manifest-before-1.json" in line for line in said)
 
 
 # --- doing it again
