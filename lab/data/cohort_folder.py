@@ -1,7 +1,8 @@
 """Whose a file in the folder of a prepared cohort is: only our own are ever replaced or removed.
 
 A prepared case and a note on who was left out say themselves which case they are; the tables are in the folder's record
-(`lab.data.folders`). Versions before 0.4.0 kept no record: their tables are set aside, not replaced.
+(`lab.data.folders`). Versions before 0.4.0 kept no record: their tables are set aside, not replaced, and so is one that
+somebody has changed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from lab.data.cohort import FORMAT
-from lab.data.folders import check_output, is_marked, mark_ours, names_of, output_folder, sha256
+from lab.data.folders import check_output, is_marked, is_recorded, mark_ours, output_folder
 from lab.data.storage import write_atomically
 
 FOLDERS = ("cases", "left_out")
 OUTPUT = "prepared cohort"
 INDEX, SPLIT, MANIFEST = TABLES = ("index.csv", "split.csv", "manifest.json")
-HEAD = "case_id,patient_id,"
+HEAD = b"case_id"
 """How `index.csv` and `split.csv` begin."""
 HEADER_BYTES = 1_000_000
 HALF = re.compile(r"\..+\.(safetensors|json)\.\d+\.tmp")
@@ -109,13 +110,14 @@ def write_tables(out: Path, tables: Mapping[str, str], say: Callable[[str], None
 
 
 def _is_older(out: Path, name: str) -> bool:
-    """Whether a table was written by a version that kept no record, or by hand in its place."""
-    if name in names_of(out, OUTPUT) or sha256(out / name) is None:
+    """Whether a table is of a version that kept no record, or was ours before somebody changed it."""
+    path = out / name
+    if path.is_symlink() or not path.is_file() or is_recorded(out, name):
         return False
     if name == MANIFEST:
-        return _is_manifest(out / name)
-    with open(out / name, "rb") as file:
-        return file.read(len(HEAD)) == HEAD.encode()
+        return _is_manifest(path)
+    with open(path, "rb") as file:
+        return HEAD in file.read(len(HEAD) + 10)  # a byte order mark may come first
 
 
 def _is_manifest(path: Path) -> bool:
@@ -130,7 +132,7 @@ def _set_aside(path: Path, say: Callable[[str], None]) -> None:
     names = (path.with_name(f"{path.stem}-before-{number}{path.suffix}") for number in itertools.count(1))
     kept = next(name for name in names if not os.path.lexists(name))
     os.rename(path, kept)
-    say(f"{path} was written by a version that kept no record of its files: kept as {kept.name}")
+    say(f"{path} was changed, or is of a version before 0.4.0, which kept no record: kept as {kept.name}")
 
 
 def _inside(out: Path) -> list[Path]:

@@ -109,9 +109,9 @@ def is_marked(place: Path) -> bool:
     return _read(place) is not None
 
 
-def names_of(place: Path, output: str) -> set[str]:
-    """Names of the files that the record of a folder has of an output."""
-    return set((_read(place) or {"outputs": {}})["outputs"].get(output, ()))
+def is_recorded(place: Path, name: str) -> bool:
+    """Whether a file is ours, and as it was written."""
+    return sha256(place / name) in _known(_read(place)).get(name, ())
 
 
 def sha256(path: Path) -> str | None:
