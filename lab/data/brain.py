@@ -14,6 +14,8 @@ LARGEST_BRAIN_ML = 2500.0
 LEAST_COVERAGE = 0.8
 LEAST_TISSUE = 0.85
 DARK = 0.1
+CORE_MM, WHOLE_MM = 4.0, 2.0
+"""Depth below the brain's rim at which its core begins, and the edge of the voxels in which depth is measured."""
 
 
 def brain_mask(t1: Scan, method: str) -> np.ndarray:
@@ -53,6 +55,30 @@ def scanned_part(scan: Scan, brain: np.ndarray, method: str) -> np.ndarray:
     if share < LEAST_COVERAGE:
         raise ValueError(f"only {share:.0%} of the brain is seen in it and in the T1 (field of view too small)")
     return part
+
+
+def brain_core(brain: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
+    """(X, Y, Z) bool: what lies `CORE_MM` and a voxel deep in the brain of a stripped scan, whatever its voxel size.
+
+    A voxel at the rim of a resampled file holds an unknown share of brain, but is not 0: the coarser the file, the
+    larger its brain and the darker its rim. The voxel of depth allows for that; finer files are brought to `WHOLE_MM`
+    first, as if resampled. Raises ValueError where nothing lies so deep.
+    """
+    box = bounding_box(brain)
+    steps = [max(1, int(WHOLE_MM / size + 0.01)) for size in spacing_mm]
+    inner = np.pad(brain[box], [(0, -side % step) for side, step in zip(brain[box].shape, steps)])
+    x, y, z = (side // step for side, step in zip(inner.shape, steps))
+    blocks = inner.reshape(x, steps[0], y, steps[1], z, steps[2]).any(axis=(1, 3, 5))
+    edges = [step * size for step, size in zip(steps, spacing_mm)]
+    depth = ndimage.distance_transform_edt(np.pad(blocks, 1), sampling=edges)[1:-1, 1:-1, 1:-1]
+    deep = depth > (CORE_MM + max(edges)) * (1 + 1e-6)
+    if not deep.any():
+        raise ValueError(f"no part of the brain lies deeper than {CORE_MM + max(edges):g} mm: too small to normalise")
+    for axis, step in enumerate(steps):
+        deep = deep.repeat(step, axis)
+    core = np.zeros_like(brain)
+    core[box] = deep[tuple(slice(0, side) for side in brain[box].shape)] & brain[box]
+    return core
 
 
 def largest_solid(mask: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import numpy as np
 from lab.data.cases import REFERENCE, PreparedCase, Recipe, open_case, prepare_case
 from lab.data.cohort import Cohort
 from lab.data.layouts import Subject, canonical
+from lab.data.workers import VERSION
 
 NOT_STRIPPED = ("egd",)
 """Layouts whose scans still have the skull and lie in MNI152 space."""
@@ -33,6 +34,8 @@ class Contract:
     """Layout of the scans that the model learned from."""
     cohort_digest: str
     phantom: bool
+    version: int = VERSION
+    """Version of the preparation."""
 
     @classmethod
     def of(cls, cohort: Cohort, inputs: tuple[str, ...], target: str) -> Contract:
@@ -46,6 +49,7 @@ class Contract:
             layout=str(cohort.manifest.get("layout") or ""),
             cohort_digest=cohort.digest,
             phantom=cohort.phantom,
+            version=int(cohort.manifest["version"]),
         )
 
     @classmethod
@@ -62,6 +66,7 @@ class Contract:
                 layout=str(known.get("layout", "")),
                 cohort_digest=str(known["cohort_digest"]),
                 phantom=bool(known["phantom"]),
+                version=int(known.get("version", 1)),  # models of 0.3.0 and earlier do not say it
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the model does not say how its images were prepared ({error!r})") from None
@@ -77,6 +82,7 @@ class Contract:
             "layout": self.layout,
             "cohort_digest": self.cohort_digest,
             "phantom": self.phantom,
+            "version": self.version,
         }
 
     @property
@@ -88,7 +94,15 @@ class Contract:
         return tuple(names.values())
 
     def recipe(self, brain_mask: str | None = None) -> Recipe:
-        """The settings that the cohort was prepared with, without the target."""
+        """The settings that the cohort was prepared with, without the target.
+
+        Raises ValueError where this program prepares otherwise than the one that made the cohort.
+        """
+        if self.version != VERSION:
+            raise ValueError(
+                f"the model learned from images of version {self.version} of the preparation, this program makes "
+                f"version {VERSION}: use the version that trained it, or train it again"
+            )
         how = self.preparation
         return Recipe(
             channels=self.channels,

@@ -25,6 +25,12 @@ def open_patient(subject: Subject, contract: Contract, brain_mask: str | None = 
             f"the model works on voxels of {contract.spacing_mm:g} mm, the T1 has {min(case.t1.spacing_mm):.2g} mm: "
             "finer detail is not synthesised"
         )
+    if min(case.window.ratio) < 1 / SIZES_DIFFER:
+        warnings.append(
+            f"the T1 has voxels of up to {max(case.t1.spacing_mm):.2g} mm, the model works on {contract.spacing_mm:g} "
+            "mm: it is blurred, and its intensities count for more (on real patients by some 10 % with 3 mm on a grid "
+            "of 2 mm, 14 % with 4 mm)"
+        )
     if subject.mask is None:
         warnings.append("without a tumour mask the whole brain is searched for enhancement, and vessels count too")
     return case, [warning for warning in warnings if warning]

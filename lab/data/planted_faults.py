@@ -47,12 +47,15 @@ class Case:
 
 
 def renormalised(case: Case, signal: np.ndarray, brain: np.ndarray) -> Case:
-    """A case of other intensities (C, X, Y, Z) and another brain (X, Y, Z), normalised within that brain."""
+    """A case of other intensities (C, X, Y, Z) and another brain (X, Y, Z), normalised within that brain.
+
+    To the mean and spread that the case had in its own: these need not be 0 and 1 / clip_sigma (see `brain_core`).
+    """
     image = np.full(signal.shape, -1, np.float16)
-    for channel, values in zip(image, signal):
-        inside = values[brain].astype(np.float64)
-        deviation = max(float(inside.std()), 1e-9) * case.clip_sigma
-        channel[brain] = np.clip((inside - inside.mean()) / deviation, -1, 1)
+    for channel, known, values in zip(image, case.image, signal):
+        usual, inside = known[known > -1].astype(np.float64), values[brain].astype(np.float64)
+        scaled = (inside - inside.mean()) / max(float(inside.std()), 1e-9)
+        channel[brain] = np.clip(scaled * usual.std() + usual.mean(), -1, 1)
     masks = np.where(brain, case.masks | np.uint8(BRAIN), 0).astype(np.uint8)
     return dataclasses.replace(case, image=image, masks=masks)
 

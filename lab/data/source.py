@@ -12,6 +12,7 @@ from pathlib import Path
 from lab.config import DataConfig, PhantomConfig, fingerprint, flatten
 from lab.data.cohort import Cohort, is_cohort, open_cohort
 from lab.data.prepare import prepare
+from lab.data.workers import VERSION
 
 Say = Callable[[str], None]
 PHANTOM_SPACING_MM = 1.0
@@ -64,6 +65,11 @@ def make_phantom(data: DataConfig, phantom: PhantomConfig, folder: Path, say: Sa
 
 def check_fits(cohort: Cohort, data: DataConfig) -> None:
     """Raises ValueError where a prepared cohort lacks a sequence, or was prepared with other settings."""
+    if cohort.manifest["version"] != VERSION:
+        raise ValueError(
+            f"{cohort.path} holds images of version {cohort.manifest['version']} of the preparation, this program "
+            f"makes version {VERSION}; prepare the scans again"
+        )
     for sequence in (*data.inputs, data.target):
         cohort.channel(sequence)
     if data.spacing_mm is not None and abs(data.spacing_mm - cohort.spacing_mm) > 0.05:

@@ -14,7 +14,7 @@ from lab.data.scans import source_state
 from lab.data.sealed import seal
 from lab.data.storage import content_digest, read_case, read_record, write_atomically, write_case
 
-VERSION = 2
+VERSION = 3
 """Raise it when the same settings and files give another prepared case."""
 
 Record = dict[str, Any]

@@ -26,10 +26,14 @@ from scan_trees import (
 )
 from scipy import ndimage
 
-from lab.config import DataConfig
+from lab.config import DataConfig, grid_shape
 from lab.data import brain, geometry, storage
+from lab.data.cases import PreparedCase, Recipe, open_case
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR
+from lab.data.layouts import Subject
+from lab.data.patient import make_subject
 from lab.data.prepare import prepare
+from lab.data.scans import Scan, read_image
 
 REAL = Path(__file__).parents[3] / "shared" / "cases"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real cases are not in {REAL}")
@@ -45,6 +49,17 @@ def cohort(tree, tmp_path_factory):
     return run(tree, tmp_path_factory.mktemp("out") / "cohort")
 
 
+def normalised(volume: np.ndarray, brain: np.ndarray, core: np.ndarray) -> np.ndarray:
+    """The brain's values as the docs say: z-score by its core, whose spread is 1 / 1.2 of the whole brain's."""
+    values, deep = volume[brain].astype(float), volume[core].astype(float)
+    return np.clip((values - deep.mean()) / deep.std() / 1.2 / 4, -1, 1)
+
+
+def core_of(brain: np.ndarray) -> np.ndarray:
+    """4 mm and a voxel of 4 mm deep."""
+    return ndimage.distance_transform_edt(brain, sampling=SPACING) > 8.001
+
+
 def test_values_follow_the_paper(cohort):
     assert cohort.channels == ("T1", "T2", "FLAIR", "T1GD")
     assert (cohort.shape, cohort.spacing_mm) == ((40, 48, 40), SPACING)
@@ -57,8 +72,8 @@ def test_values_follow_the_paper(cohort):
         assert (image[:, ~inside] == -1).all()
         assert np.abs(image).max() <= 1
         for channel, name in zip(image, cohort.channels):
-            values = truth[name][truth["T1"] != 0].astype(float)
-            expected = np.clip((values - values.mean()) / values.std() / 4, -1, 1)
+            solid = truth["T1"] != 0
+            expected = normalised(truth[name], solid, core_of(solid))
             np.testing.assert_allclose(np.sort(channel[inside]), np.sort(expected), atol=1e-3)
         contrast = image[3].astype(np.float32) - image[0]
         np.testing.assert_array_equal((mask & ENHANCEMENT) > 0, (contrast > 0.3) & inside)
@@ -161,8 +176,9 @@ def test_coarser_grids_average_whole_blocks(tree, tmp_path):
     }
     inside = blocks["brain"] >= 0.5
     np.testing.assert_array_equal((mask & BRAIN) > 0, inside)
-    values = blocks["T2"][inside] / blocks["brain"][inside]
-    expected = np.clip((values - values.mean()) / values.std() / 4, -1, 1)
+    core = np.pad(core_of(solid), 20)[tuple(slice(first, first + 2 * size) for first, size in zip(start, cohort.shape))]
+    deep = inside & (core.reshape(20, 2, 24, 2, 20, 2).mean(axis=(1, 3, 5)) >= 0.5)
+    expected = normalised(blocks["T2"] / np.maximum(blocks["brain"], 0.5), inside, deep)
     np.testing.assert_allclose(image[1][inside], expected, atol=1e-3)
     assert cohort.index["tumour_ml"].iloc[0] == pytest.approx((truth["MASK"] > 0).sum() * 0.064)
 
@@ -195,8 +211,7 @@ def test_the_t1_alone_shapes_the_brain(tmp_path):
     part = {name: whole.copy() for name in cohort.channels}
     part["FLAIR"][:, :, 34:] = part["T1GD"][:, :, :10] = False
     for channel, name in zip(image, cohort.channels):
-        values = volumes[name][part[name]].astype(float)
-        expected = np.clip((values - values.mean()) / values.std() / 4, -1, 1)
+        expected = normalised(volumes[name], part[name], core_of(whole) & part[name])
         np.testing.assert_allclose(np.sort(channel[channel > -1]), np.sort(expected[expected > -1]), atol=1e-3)
         assert ((channel == -1) & (mask & BRAIN > 0)).sum() >= (whole & ~part[name]).sum()
     assert ((mask & storage.NO_TARGET) > 0).sum() == (whole & ~part["T1GD"]).sum()
@@ -251,6 +266,60 @@ def test_egd_takes_the_atlas_and_the_rule(tmp_path):
     assert not ((cohort.load("EGD-0001")[1] & EXPERT) > 0).any()
 
 
+# --- the same head from files of several voxel sizes
+
+
+def blocks(volume: np.ndarray, factor: int) -> np.ndarray:
+    """Exact means of cubes, beginning one voxel before the first."""
+    padded = np.pad(volume.astype(np.float32), [(1, factor + -(side + 1) % factor) for side in volume.shape])
+    x, y, z = (side // factor for side in padded.shape)
+    return (
+        padded[: x * factor, : y * factor, : z * factor].reshape(x, factor, y, factor, z, factor).mean(axis=(1, 3, 5))
+    )
+
+
+def open_at(volumes: dict[str, np.ndarray], size_mm: float, grid_mm: float, folder: Path) -> PreparedCase:
+    paths = {name: save(folder / f"{name}.nii", volumes[name], np.diag([size_mm] * 3 + [1])) for name in volumes}
+    subject = Subject(case_id="a", patient_id="a", images=paths, mask=None, skull_stripped=True)
+    settings = DataConfig()
+    recipe = Recipe(
+        channels=tuple(volumes),
+        target="T1GD",
+        spacing_mm=grid_mm,
+        shape=grid_shape(settings, grid_mm),
+        brain_mask="nonzero",
+        clip_sigma=settings.clip_sigma,
+        enhancement_threshold=settings.enhancement_threshold,
+        enhancing_ml=settings.enhancing_ml,
+    )
+    return open_case(subject, recipe, mask_needed=False)
+
+
+def test_a_phantom_is_normalised_alike_from_any_voxel_size(tmp_path):
+    """Skull-stripped at 2 mm, and block means of that: the rim gets dark and thick, the normalisation stays."""
+    patient = make_subject(0, 0, 2.0, with_truth=False)
+    atlas = brain._atlas_on(Scan(patient.mask, patient.affine))
+    stripped = {name: np.where(atlas, volume, 0) for name, volume in patient.images.items()}
+    fine = open_at(stripped, 2.0, 4.0, tmp_path / "fine")
+    coarse = open_at({name: blocks(volume, 2) for name, volume in stripped.items()}, 4.0, 4.0, tmp_path / "coarse")
+    assert coarse.brain.sum() * 8 > 1.05 * fine.brain.sum()
+    assert coarse.scale == pytest.approx(fine.scale, rel=0.04)
+    assert coarse.mean == pytest.approx(fine.mean, abs=0.04 * fine.scale)
+
+
+@needs_real
+@pytest.mark.parametrize("grid_mm", [2.0, 4.0])
+def test_a_real_patient_is_normalised_alike_from_any_voxel_size(grid_mm, tmp_path):
+    folder = REAL / "brats2023-1mm" / "BraTS-SSA-00046-000"  # 0.3.0: 50 % apart
+    volumes = {name: read_image(folder / f"{folder.name}{BRATS_2023[name]}.nii.gz").data for name in ("T1", "T1GD")}
+    fine = open_at(volumes, 1.0, grid_mm, tmp_path / "fine")
+    coarse = open_at({name: blocks(volume, 2) for name, volume in volumes.items()}, 2.0, grid_mm, tmp_path / "coarse")
+    assert coarse.scale == pytest.approx(fine.scale, rel=0.05)
+    assert coarse.mean == pytest.approx(fine.mean, abs=0.02 * fine.scale)
+    brightest = [np.quantile(case.image[1].astype(np.float32) - case.image[0], 0.999) for case in (fine, coarse)]
+    assert brightest[1] == pytest.approx(brightest[0], rel=0.1)
+
+
 # --- real patients
 
 
@@ -274,8 +343,8 @@ def test_real_2mm_volumes_agree_with_the_published_table(tmp_path):
         for values in image[:, inside].astype(np.float32):
             seen = values[values > -1]  # -1: the sequence does not reach there
             assert seen.size > 0.98 * values.size
-            assert abs(seen.mean()) < 0.01
-            assert 0.2 < seen.std() < 0.251
+            assert abs(seen.mean()) < 0.25
+            assert 0.15 < seen.std() < 0.5
 
 
 @needs_real

@@ -108,6 +108,12 @@ def test_a_prepared_cohort_that_does_not_fit_is_refused(tiny_cohort, tmp_path, s
         obtain(DataConfig(path=tiny_cohort.path, **wrong), PhantomConfig(), tmp_path, said.append)
 
 
+def test_a_cohort_of_another_preparation_is_refused(tiny_cohort):
+    old = dataclasses.replace(tiny_cohort, manifest={**tiny_cohort.manifest, "version": 1})
+    with pytest.raises(ValueError, match="holds images of version 1 of the preparation"):
+        source.check_fits(old, DataConfig())
+
+
 def test_a_path_that_is_not_there_is_named(tmp_path, said):
     with pytest.raises((ValueError, OSError), match="nowhere"):
         obtain(DataConfig(path=tmp_path / "nowhere"), PhantomConfig(), tmp_path, said.append)
