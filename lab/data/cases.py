@@ -203,7 +203,7 @@ def _misfit(subject: Subject, values: set[int]) -> str | None:
     book = f"the label book {told(subject.label_book)}" if subject.label_book else f"labels {listed(subject.labels)}"
     return (
         f"{subject.mask}: holds the labels {listed(values)}, which do not fit {book}; correct the mask, or name the "
-        "right book (--data.labels; for prepare, synthesize and classify --labels)"
+        "right book (--data.labels; for prepare, synthesize and classify --labels; `tumour` takes any value)"
     )
 
 

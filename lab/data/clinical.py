@@ -30,6 +30,8 @@ INTACT = {"intact", "noncodel", "noncodeleted", "notcodeleted", "1p19qintact", "
 
 
 def _text(value: Any) -> str | None:
+    if isinstance(value, dict | list):
+        raise ValueError(f"a {type(value).__name__} is not a value")
     text = "" if value is None else str(value).strip()
     return None if text.casefold() in UNKNOWN else text
 
@@ -166,5 +168,6 @@ def parse_clinical(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Remark]
             known[name] = CLINICAL[name](value)
         except ValueError:
             known[name] = None
-            remarks.append(Remark(f"{name} not understood, taken as unknown", repr(value)[:60]))
+            found = f"a {type(value).__name__}" if isinstance(value, dict | list) else repr(value)[:60]
+            remarks.append(Remark(f"{name} not understood, taken as unknown", found))
     return known, remarks

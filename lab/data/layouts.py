@@ -8,7 +8,6 @@ contradict each other are a `Subject.fault`.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import defaultdict
@@ -18,17 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lab.data.clinical import parse_clinical
 from lab.data.copies import once, one_file, without_copies
+from lab.data.egd import read_metadata
 from lab.data.label_books import name_books
-from lab.data.stored import read_text
-from lab.data.subject import Remark, Subject, canonical
+from lab.data.subject import Remark, Subject, canonical, one_line
 from lab.data.tables import SUFFIXES, read_rows
 
 __all__ = ["LAYOUTS", "Subject", "canonical", "detect", "find_subjects"]
 
-LARGEST_JSON = 2**20
-"""Bytes of a metadata.json; EGD's have less than 2,000."""
 CASE_ID = re.compile(r"[\w][\w.+-]*", re.ASCII)
 LONGEST_ID = 150
 """Letters of a case id: files are named by it, and a file's name ends at 255."""
@@ -68,7 +64,7 @@ def find_subjects(
     if len(faults) == len(subjects):
         raise ValueError(f"{path}: none of {len(faults)} subjects can be used ({faults[0]})")
     if copies:
-        say(f"Not read, copies of files beside them: {_some([str(copy) for copy in copies])}")
+        say(one_line(f"Not read, copies of files beside them: {_some([str(copy) for copy in copies])}"))
     _tell(subjects, say)
     return name_books(subjects, layout, labels, say)
 
@@ -80,7 +76,7 @@ def _tell(subjects: list[Subject], say: Callable[[str], None]) -> None:
         for remark in subject.remarks:
             kinds[remark.what].append(f"{remark.found} of {subject.case_id}")
     for what, found in kinds.items():
-        say(f"{len(found)} of {len(subjects)} scans: {what} ({_some(found)})")
+        say(one_line(f"{len(found)} of {len(subjects)} scans: {what} ({_some(found)})"))
 
 
 def _some(found: list[str]) -> str:
@@ -93,7 +89,8 @@ def _with_id_checked(subject: Subject) -> Subject:
         fault = f"case id {subject.case_id!r} cannot be a file name; use letters, digits, '.', '_', '-'"
     elif len(subject.case_id) > LONGEST_ID:
         fault = f"case id of {len(subject.case_id)} letters ({subject.case_id[:20]}...); at most {LONGEST_ID} fit"
-    return replace(subject, fault=subject.fault or fault)
+    ids = {name: one_line(getattr(subject, name)) for name in ("case_id", "patient_id")}
+    return replace(subject, **ids, fault=subject.fault or fault)
 
 
 def _existing(path: Path) -> Path:
@@ -239,48 +236,11 @@ def _find_egd(files: list[Path]) -> list[Subject]:
     subjects = []
     for folder, items in _egd(files).items():
         case_id = folder[folder.rindex("EGD-") :]
-        known, remarks = _egd_metadata(folder)
+        known, remarks = read_metadata(folder)
         parts = _images(items)
         parts["remarks"] = (*parts.get("remarks", ()), *remarks)
         subjects.append(Subject(case_id=case_id, patient_id=case_id, skull_stripped=False, **parts, **known))
     return subjects
-
-
-EGD_METADATA = {
-    "grade": ("genetic_and_histological_labels", "grade"),
-    "idh": ("genetic_and_histological_labels", "idh"),
-    "codeletion": ("genetic_and_histological_labels", "1p19q"),
-    "age": ("clinical_data", "age"),
-    "sex": ("clinical_data", "sex"),
-    "vendor": ("scan_characteristics", "manufacturer"),
-    "field_strength_t": ("scan_characteristics", "field"),
-}
-"""What is known of a patient -> part and key of `metadata.json`, in small letters."""
-
-
-def _egd_metadata(folder: str) -> tuple[dict[str, Any], list[Remark]]:
-    """What `metadata.json` says, anywhere in the folder of the scans or of its subject; -1 is EGD's "unknown"."""
-    session = Path(folder)
-    folders = [session, session.parent] if session.name == f"MR_{session.parent.name}" else [session]
-    found = (path for place in folders for path in sorted(place.rglob("metadata.json")) if not path.is_dir())
-    path = next(found, None)
-    if path is None:
-        return {}, []
-    try:
-        content = json.loads(read_text(path, LARGEST_JSON))
-    except (ValueError, RecursionError) as error:
-        return {}, [Remark("metadata cannot be read, what it says is unknown", f"{path}: {error}")]
-    parts = _small(content)
-    if parts is None:
-        return {}, [Remark("metadata hold no parts, what they say is unknown", f"{path}: {str(content)[:20]!r}")]
-    return parse_clinical(
-        {name: (_small(parts.get(part)) or {}).get(key) for name, (part, key) in EGD_METADATA.items()}
-    )
-
-
-def _small(part: Any) -> dict[str, Any] | None:
-    """A part of a JSON file with its keys in small letters; None where it is none."""
-    return {key.strip().casefold(): value for key, value in part.items()} if isinstance(part, dict) else None
 
 
 def _find_csv(path: Path) -> list[Subject]:

@@ -26,6 +26,7 @@ from lab.data.layouts import Subject, detect, find_subjects
 from lab.data.pool import run_all
 from lab.data.scans import read_spacing
 from lab.data.sealed import parse_json, seal
+from lab.data.subject import one_line
 
 Progress = Callable[[int, int, str], None]
 """Called with the number of subjects done, their total, and a line for the screen."""
@@ -157,7 +158,7 @@ def _index(subjects: list[Subject], records: dict[str, workers.Record]) -> pd.Da
         known = {name: getattr(subject, name) for name in KNOWN}
         row = records[subject.case_id]["row"]
         remarks = [*(f"{what}: {found}" for what, found in subject.remarks), row.get("remarks") or ""]
-        rows.append({"case_id": subject.case_id, **known, **row, "remarks": "; ".join(filter(None, remarks))})
+        rows.append({"case_id": subject.case_id, **known, **row, "remarks": one_line("; ".join(filter(None, remarks)))})
     return pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
 
 

@@ -63,6 +63,11 @@ class Subject:
     remarks: tuple[Remark, ...] = ()
 
 
+def one_line(text: object) -> str:
+    """A text on one line that every table can hold, also where the name of a file is no text."""
+    return " ".join(str(text).split()).encode("utf-8", "backslashreplace").decode()
+
+
 def canonical(sequence: str) -> str:
     """One spelling per sequence: capitals, and `T1`, `T2`, `FLAIR`, `T1GD`, `MASK` for the names BraTS gives them."""
     name = sequence.strip().upper().replace(" ", "_")

@@ -9,10 +9,10 @@ from typing import Any
 
 from lab.config import fingerprint
 from lab.data.cases import Recipe, prepare_case, sources
-from lab.data.layouts import Subject
 from lab.data.scans import source_state
 from lab.data.sealed import seal
 from lab.data.storage import content_digest, read_case, read_record, write_atomically, write_case
+from lab.data.subject import Subject, one_line
 
 VERSION = 3
 """Raise it when the same settings and files give another prepared case."""
@@ -59,8 +59,8 @@ class Job:
     def finished(self) -> Record | None:
         """The record of an earlier run, where recipe and source files are still the same and the case is whole."""
         if self.subject.fault is not None:  # known without work; its case id may be no file name
-            reason = " ".join(self.subject.fault.split())
-            return {"case_id": self.subject.case_id, "row": {"status": "left out", "reason": reason}}
+            row = {"status": "left out", "reason": one_line(self.subject.fault)}
+            return {"case_id": self.subject.case_id, "row": row}
         for path in (self.case_path, self.note_path):
             record = read_record(path)
             if record is not None and {**record, **self.expected()} == record and self._whole(path, record):
@@ -81,7 +81,7 @@ class Job:
         try:
             image, mask, measured = prepare_case(self.subject, self.recipe)
         except ValueError as error:
-            record["row"] = {"status": "left out", "reason": " ".join(str(error).split())}
+            record["row"] = {"status": "left out", "reason": one_line(error)}
             write_atomically(self.note_path, json.dumps(seal(record), sort_keys=True).encode())
             self.case_path.unlink(missing_ok=True)
             return record

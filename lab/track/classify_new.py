@@ -20,6 +20,7 @@ from lab.data.contract import Contract
 from lab.data.folders import check_output, output_folder
 from lab.data.layouts import Subject, canonical
 from lab.data.storage import write_atomically
+from lab.data.subject import one_line
 from lab.track.classifier_package import load_classifier
 from lab.track.registry import described
 
@@ -68,7 +69,7 @@ def classify(
         try:
             rows[subject.case_id] = measure(subject, contract, final, extractor, brain_mask)
         except (ValueError, OSError, MemoryError) as error:
-            left_out[subject.case_id] = " ".join(str(error).split()) or "too little memory"
+            left_out[subject.case_id] = one_line(error) or "too little memory"
             say(f"  {subject.case_id}: left out, {left_out[subject.case_id]}")
     columns = ["probability", "low", "high", "positive", "novelty", "far", "strangest", "caution"]
     table = pd.DataFrame(columns=["case_id", *columns])

@@ -25,6 +25,7 @@ from lab.data.contract import one_patient
 from lab.data.folders import check_output, output_folder
 from lab.data.layouts import canonical, find_subjects
 from lab.data.storage import write_atomically
+from lab.data.subject import one_line
 from lab.synthesis.arithmetic import Arithmetic, choose
 from lab.track.second_opinion import pinned
 from lab.track.synthesis_case import How
@@ -118,7 +119,7 @@ def synthesize_folder(
             say(f"[{number}/{len(subjects)}] {told(reports[case_id], warned)}{' (there already)' if done else ''}")
             warned.update(reports[case_id]["warnings"])
         except ValueError as error:
-            left_out[case_id] = " ".join(str(error).split())
+            left_out[case_id] = one_line(error)
             say(f"[{number}/{len(subjects)}] {case_id}: left out, {left_out[case_id]}")
     if not reports:
         raise ValueError(f"none of {len(subjects)} patients could be synthesised ({next(iter(left_out.values()))})")

@@ -103,6 +103,8 @@ def test_egd_without_metadata_knows_nothing(tmp_path):
         (b"\x81\x8d", "metadata cannot be read"),
         (b"null", "metadata hold no parts"),
         (b'["EGD-0002"]', "metadata hold no parts"),
+        (b'{"Clinical_data": "none"}', "a part of the metadata is none"),
+        (b'{"Clinical_data": {"Age": ' + b"[" * 900 + b"]" * 900 + b"}}", "age not understood"),
     ],
 )
 def test_damaged_metadata_cost_one_patient_what_they_say(content, said, tmp_path):
@@ -115,7 +117,7 @@ def test_damaged_metadata_cost_one_patient_what_they_say(content, said, tmp_path
     (line,) = lines
     assert line.startswith("1 of 2 scans: ")
     assert said in line
-    assert "EGD-0002/metadata.json" in line
+    assert "EGD-0002" in line
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
@@ -143,6 +145,7 @@ def test_odd_values_of_one_patient_are_unknown_or_understood(tmp_path):
     assert lines == [
         "1 of 3 scans: grade not understood, taken as unknown ('II-III' of EGD-0002)",
         "1 of 3 scans: codeletion not understood, taken as unknown ('maybe' of EGD-0002)",
+        "1 of 3 scans: vendor not understood, taken as unknown (a list of EGD-0002)",
     ]
 
 

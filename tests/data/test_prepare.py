@@ -140,6 +140,20 @@ def test_odd_patients_cost_only_themselves(tmp_path, capsys):
     assert files(tmp_path / "out") == written
 
 
+def test_names_that_are_no_text_cost_their_patients(tmp_path):
+    brats_tree(tmp_path / "scans", enhancing=1, others=1)
+    for folder, stem in ((b"fine\xfe", b"a"), (b"b", b"b\xff")):  # neither is UTF-8
+        place = os.path.join(os.fsencode(tmp_path / "scans"), folder)
+        os.mkdir(place)
+        for name in (b"-t1n", b"-t1c", b"-t2w", b"-t2f", b"-seg"):
+            Path(os.fsdecode(os.path.join(place, stem + name + b".nii.gz"))).write_bytes(b"none")
+    cohort = run(tmp_path / "scans", tmp_path / "out")
+    assert len(cohort.index) == 2
+    reasons = left_out(tmp_path / "out")
+    assert "fine\\udcfe/a-t1n.nii.gz" in reasons["a"]
+    assert "cannot be a file name" in reasons["b\\udcff"]
+
+
 def test_two_scans_of_one_patient_stay_together(tmp_path):
     brats_tree(tmp_path / "scans")
     brats_case(tmp_path / "scans", "BraTS-GLI-00000-001", head(9))

@@ -250,6 +250,20 @@ def test_a_mask_that_cannot_be_used_costs_nothing_but_itself(rule, tmp_path, cha
     np.testing.assert_array_equal(drawn, expected)
 
 
+def test_a_table_with_odd_rows_costs_only_those(rule, tmp_path):
+    images, mask = split(stored(tmp_path / "scans"))
+    paths = [str(path) for path in (*images.values(), mask)]
+    rows = [[",".join(["case_id", *images, "MASK", "enhancing_label"])]]
+    for case_id, label in (("good", "9"), ("../evil", ""), ("x" * 300, ""), ("odd", "999")):
+        rows.append([",".join([case_id, *paths, label])])
+    (tmp_path / "new.csv").write_text("\n".join(row for (row,) in rows))
+    done = synthesize_folder("rule:0.5", tmp_path / "new.csv", out=tmp_path / "out", say=quiet)
+    assert list(done.reports) == ["good"]
+    assert "holds 9; found 1; " in done.reports["good"]["warnings"][0]
+    assert set(done.left_out) == {"../evil", "x" * 300, "odd"}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out", "scans"]
+
+
 def test_another_persons_folder_is_left_alone(rule, tmp_path):
     images, mask = split(stored(tmp_path / "scans"))
     with pytest.raises(ValueError, match="holds other files"):
