@@ -89,8 +89,8 @@ def _with_id_checked(subject: Subject) -> Subject:
         fault = f"case id {subject.case_id!r} cannot be a file name; use letters, digits, '.', '_', '-'"
     elif len(subject.case_id) > LONGEST_ID:
         fault = f"case id of {len(subject.case_id)} letters ({subject.case_id[:20]}...); at most {LONGEST_ID} fit"
-    ids = {name: one_line(getattr(subject, name)) for name in ("case_id", "patient_id")}
-    return replace(subject, **ids, fault=subject.fault or fault)
+    case_id, patient_id = one_line(subject.case_id), one_line(subject.patient_id)
+    return replace(subject, case_id=case_id, patient_id=patient_id, fault=subject.fault or fault)
 
 
 def _existing(path: Path) -> Path:

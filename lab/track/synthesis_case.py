@@ -145,10 +145,14 @@ def reference_of(contract: Contract) -> int:
 
 
 def hashes(subject: Subject, contract: Contract) -> dict[str, dict[str, str]]:
-    """Path and SHA-256 of each file, or DICOM series, that decides the outcome. Raises ValueError if unreadable."""
+    """Path and SHA-256 of each file, or DICOM series, that decides the outcome. Raises ValueError if one is unreadable.
+
+    A mask that cannot be read decides nothing (`open_case` tells of it) and is not among them.
+    """
     names = [canonical(name) for name in contract.channels]
     chosen = {name: subject.images[name] for name in names if name in subject.images}
-    chosen |= {} if subject.mask is None else {"MASK": subject.mask}
+    if subject.mask is not None and subject.mask.is_file():
+        chosen["MASK"] = subject.mask
     try:
         return {name: {"path": str(path), "sha256": scan_sha256(path)} for name, path in chosen.items()}
     except OSError as error:

@@ -145,7 +145,8 @@ def _key(inputs: Mapping[str, Mapping[str, str]], subject: Subject, networks: Ne
     """Equal for equal images, the `hashes` of the subject, and for equal weights, settings and version."""
     images = [entry["sha256"] for entry in inputs.values()]
     weights = [entry["package_sha256"] for entry in networks.about]
-    settings = [asdict(how), networks.contract.as_dict(), subject.skull_stripped, networks.patches]
+    meaning = [subject.skull_stripped, subject.cavity_label]  # what of the scans is brain and tumour
+    settings: list[Any] = [asdict(how), networks.contract.as_dict(), *meaning, networks.patches]
     settings += [] if how.calibration is None else [file_sha256(Path(how.calibration))]
     return fingerprint([images, weights, settings, version("gadfree")], length=32)
 

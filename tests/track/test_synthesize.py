@@ -246,6 +246,7 @@ def test_a_mask_that_cannot_be_used_costs_nothing_but_itself(rule, tmp_path, cha
     report = synthesize("rule:0.5", images, mask=mask, out=tmp_path / "out", say=quiet)
     assert any(warning in said for said in report["warnings"])
     assert report["enhancement"] == plain["enhancement"]
+    assert report["inputs"].keys() == {*images, "MASK"}
     drawn, expected = (nib.load(tmp_path / name / SYNTHESIS).get_fdata() for name in ("out", "plain"))
     np.testing.assert_array_equal(drawn, expected)
 
@@ -256,9 +257,11 @@ def test_a_table_with_odd_rows_costs_only_those(rule, tmp_path):
     rows = [[",".join(["case_id", *images, "MASK", "enhancing_label"])]]
     for case_id, label in (("good", "9"), ("../evil", ""), ("x" * 300, ""), ("odd", "999")):
         rows.append([",".join([case_id, *paths, label])])
+    rows.append([",".join(["maskless", *paths[:-1], "nowhere.nii.gz", ""])])
     (tmp_path / "new.csv").write_text("\n".join(row for (row,) in rows))
     done = synthesize_folder("rule:0.5", tmp_path / "new.csv", out=tmp_path / "out", say=quiet)
-    assert list(done.reports) == ["good"]
+    assert list(done.reports) == ["good", "maskless"]
+    assert "nowhere.nii.gz: file not found; the mask is not used" in done.reports["maskless"]["warnings"][0]
     assert "holds 9; found 1; " in done.reports["good"]["warnings"][0]
     assert set(done.left_out) == {"../evil", "x" * 300, "odd"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["new.csv", "out", "scans"]
