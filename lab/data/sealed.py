@@ -25,21 +25,24 @@ def seal(record: dict[str, Any]) -> dict[str, Any]:
     return {**plain, SEAL: fingerprint(plain, length=32)}
 
 
-def unseal(record: Any) -> dict[str, Any]:
-    """The record without its seal; one of version 0.3.0 has none. Raises ValueError where it was altered."""
+def unseal(record: Any, *, needed: bool = False) -> dict[str, Any]:
+    """The record without its seal; one of version 0.3.0 has none, and is taken where none is `needed`.
+
+    Raises ValueError where it was altered.
+    """
     if not isinstance(record, dict):
         raise ValueError(f"an object is expected, not {type(record).__name__}")
     said = {key: value for key, value in record.items() if key != SEAL}
-    if SEAL in record and record[SEAL] != fingerprint(said, length=32):
+    if (needed or SEAL in record) and record.get(SEAL) != fingerprint(said, length=32):
         raise ValueError("it was changed after it was written")
     return said
 
 
-def read_sealed(path: Path) -> dict[str, Any]:
-    """The record in a JSON file of ours. Raises OSError, and ValueError that names the file where it was altered."""
+def read_sealed(path: Path, *, needed: bool = False) -> dict[str, Any]:
+    """The record in a JSON file of ours; see `unseal`. Raises OSError, and ValueError that names the file where it was altered."""
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise ValueError(f"{path} is damaged (no regular file)")
     try:
-        return unseal(parse_json(path.read_bytes()))
+        return unseal(parse_json(path.read_bytes()), needed=needed)
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error})") from None

@@ -17,6 +17,7 @@ from lab.classify.features import PARAMETERS
 from lab.classify.fitted import Final
 from lab.data.contract import Contract
 from lab.data.sealed import read_sealed, seal
+from lab.data.storage import file_sha256
 from lab.track.store import connect
 
 LOADER = Path(__file__).with_name("classifier_loader.py")
@@ -72,7 +73,18 @@ def load_classifier(model_uri: str) -> tuple[Final, Contract, Path]:
     Raises ValueError where the model is none of ours, or its files were changed.
     """
     connect()
-    folder = Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts" / "classifier"
+    return classifier_in(Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts" / "classifier", model_uri)
+
+
+def classifier_in(folder: Path, uri: str) -> tuple[Final, Contract, Path]:
+    """The classifier whose files lie in a folder. Raises ValueError as `load_classifier`."""
     if not (folder / CONTRACT).is_file():
-        raise ValueError(f"{model_uri} is not a classifier of this lab (no {CONTRACT} in it)")
-    return Final.load(folder), Contract.read(read_sealed(folder / CONTRACT)), folder / FEATURES
+        raise ValueError(f"{uri} is not a classifier of this lab (no {CONTRACT} in it)")
+    final, settings = Final.load(folder), folder / FEATURES
+    try:
+        contract = Contract.read(read_sealed(folder / CONTRACT))
+    except ValueError as error:
+        raise ValueError(f"{uri}: {error}") from None
+    if final.facts.parameters_sha256 not in ("", file_sha256(settings)):
+        raise ValueError(f"{settings}: these are not the settings that the classifier's features were measured with")
+    return final, contract, settings

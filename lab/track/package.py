@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from lab.config import ModelConfig
-from lab.data.sealed import read_sealed, seal
+from lab.data.sealed import SEAL, read_sealed, seal
 from lab.data.storage import file_sha256
 from lab.synthesis.models import build
 from lab.track.fetched import fetched
@@ -142,11 +142,14 @@ def read_package(folder: Path) -> Package:
         dropout=model["dropout"],
     )
     network.load_state_dict(load_file(weights))
-    measured = calibration.read_bytes() if calibration.is_file() else b""
+    content, said = settings.read_bytes(), b""
+    measured: dict[str, Any] = {}
+    if calibration.is_file():
+        said, measured = calibration.read_bytes(), read_sealed(calibration, needed=f'"{SEAL}"'.encode() in content)
     return Package(
         network=network.eval(),
         known=known,
         weights_sha256=digest,
-        package_sha256=hashlib.sha256(settings.read_bytes() + measured).hexdigest(),
-        calibration=read_sealed(calibration) if measured else {},
+        package_sha256=hashlib.sha256(content + said).hexdigest(),
+        calibration=measured,
     )

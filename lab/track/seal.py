@@ -30,16 +30,21 @@ def load_package(uri: str) -> Package:
     the weights are not those that were logged; as MLflow does where there is nothing.
     """
     with fetched(uri) as folder:
-        if (folder / CLASSIFIER).exists():
-            raise ValueError(f"{uri} is a classifier, which draws no image; `python -m lab classify` takes it")
-        try:
-            package = read_package(folder / "artifacts")
-        except FOREIGN as error:
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            reason = said[0].replace(f"{folder}/", "")
-            raise ValueError(f"{uri} is no network of this lab ({reason}); name one that a study has logged") from None
-        except ValueError as error:
-            raise ValueError(f"{uri}: {str(error).replace(f'{folder}/', '')}") from None
+        return package_in(folder, uri)
+
+
+def package_in(folder: Path, uri: str) -> Package:
+    """The package of a network whose files lie in a folder. Raises ValueError as `load_package`, naming `uri`."""
+    if (folder / CLASSIFIER).exists():
+        raise ValueError(f"{uri} is a classifier, which draws no image; `python -m lab classify` takes it")
+    try:
+        package = read_package(folder / "artifacts")
+    except FOREIGN as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        reason = said[0].replace(f"{folder}/", "")
+        raise ValueError(f"{uri} is no network of this lab ({reason}); name one that a study has logged") from None
+    except ValueError as error:
+        raise ValueError(f"{uri}: {str(error).replace(f'{folder}/', '')}") from None
     return fitting(package, uri)
 
 
