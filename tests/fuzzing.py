@@ -24,7 +24,6 @@ import mutations
 import numpy as np
 
 ROOT = Path(__file__).parent
-sys.path += [str(ROOT / "data"), str(ROOT / "classify")]
 LONGEST_S, MEMORY, LONGEST_MESSAGE = 20, 2 * 2**30, 4000
 Check = Callable[[Any], bool]
 
@@ -313,6 +312,7 @@ def limit_memory() -> None:
 
 def main() -> None:
     fuzz, began = Fuzz(), time.monotonic()
+    sys.path += [str(ROOT / "data"), str(ROOT / "classify")]
     import lab.data.prepare  # noqa: F401 - the libraries' memory does not count
 
     limit_memory()

@@ -1,4 +1,4 @@
-"""Hundreds of damaged files, as every command reads them: refused by name, or read as if nothing were; see `fuzzing`."""
+"""Hundreds of damaged files, as the commands read them: refused by name, or read as if nothing were; see `fuzzing`."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ def test_damaged_files_are_refused_by_name_or_read_right(tmp_path):
             child.kill()
     assert all(child.returncode == 0 for child in children), "\n".join(errors for _, errors in said)
     found = [json.loads(out.splitlines()[-1]) for out, _ in said]
-    assert [failure for one in found for failure in one["failures"]] == []
+    failures = [failure for one in found for failure in one["failures"]]
+    assert not failures, "\n".join(failures)
     assert all(one["seen"]["refused"] > 100 and one["peak"] < fuzzing.MEMORY for one in found)
     assert sum(sum(one["seen"].values()) for one in found) >= 300

@@ -39,7 +39,7 @@ def unseal(record: Any, *, needed: bool = False) -> dict[str, Any]:
 
 
 def read_sealed(path: Path, *, needed: bool = False) -> dict[str, Any]:
-    """The record in a JSON file of ours; see `unseal`. Raises OSError, and ValueError that names the file where it was altered."""
+    """The record in a JSON file of ours, see `unseal`. Raises OSError, and ValueError that names an altered file."""
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise ValueError(f"{path} is damaged (no regular file)")
     try:
