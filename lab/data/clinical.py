@@ -16,6 +16,8 @@ UNKNOWN = {
     *("pending", "inconclusive", "not otherwise specified", "not elsewhere classified", "unclear"),
 }
 """Ways to say that something is not known, in small letters; NOS and NEC are the WHO's (Louis 2018)."""
+LONGEST = 200
+"""Characters of a value; more is no answer."""
 ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4}
 VENDORS = {"siemens": "Siemens", "philips": "Philips", "ge": "GE", "toshiba": "Toshiba", "canon": "Canon"}
 AGE = r"(?P<number>[+-]?[\d.,]+)\s*(?P<unit>y|yrs?\.?|years?|y/?o\.?|months?|weeks?|days?)?(\s*old)?"
@@ -33,6 +35,8 @@ def _text(value: Any) -> str | None:
     if isinstance(value, dict | list):
         raise ValueError(f"a {type(value).__name__} is not a value")
     text = "" if value is None else str(value).strip()
+    if isinstance(value, list | dict) or len(text) > LONGEST or "\0" in text:
+        raise ValueError(f"{text[:LONGEST]!r} is not one value")
     return None if text.casefold() in UNKNOWN else text
 
 

@@ -14,6 +14,7 @@ from lab.data.clinical import (
     parse_grade,
     parse_idh,
     parse_label,
+    parse_vendor,
 )
 
 PLAIN = {
@@ -41,6 +42,7 @@ ODD = {
     parse_codeletion: ("partial",),
     parse_bool: ("2", "perhaps"),
     parse_label: ("0", "999", "2.5", "1e400", "abc"),
+    parse_vendor: ([], {}, [[]], "x" * 9000, "GE\0"),
 }
 
 
