@@ -84,7 +84,7 @@ def classifier_in(folder: Path, uri: str) -> tuple[Final, Contract, Path]:
     try:
         contract = Contract.read(read_sealed(folder / CONTRACT))
     except ValueError as error:
-        raise ValueError(f"{uri}: {error}") from None
+        raise ValueError(f"{uri}: {CONTRACT}: {error}") from None
     if final.facts.parameters_sha256 not in ("", file_sha256(settings)):
         raise ValueError(f"{settings}: these are not the settings that the classifier's features were measured with")
     return final, contract, settings
