@@ -22,7 +22,10 @@ from lab.data.sealed import parse_json, read_sealed, seal, unseal
 BRAIN, TUMOUR, ENHANCEMENT, EXPERT, NO_TARGET = 1, 2, 4, 8, 16
 """Bit flags of a prepared mask: brain, tumour, enhancement by the paper's rule, enhancing label drawn by experts, and
 brain that the scan to be synthesised does not reach."""
-TENSORS = {"image": ("F16", np.dtype("<f2"), 4), "mask": ("U8", np.dtype("u1"), 3)}
+TENSORS: dict[str, tuple[str, np.dtype[Any], int]] = {
+    "image": ("F16", np.dtype("<f2"), 4),
+    "mask": ("U8", np.dtype("u1"), 3),
+}
 """Type, for safetensors and for numpy, and number of axes of what a case file holds."""
 LONGEST_HEADER = 1_000_000
 """Bytes; ours have some thousand."""

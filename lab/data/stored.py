@@ -8,8 +8,8 @@ import os
 import stat
 import zlib
 from collections.abc import Callable, Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 LARGEST = 2**30
 """Bytes of a file, and of what it inflates to, beyond which it is refused."""
@@ -28,7 +28,7 @@ BOMS = (
 )
 
 
-def open_regular(path: Path, largest: int = LARGEST) -> BinaryIO:
+def open_regular(path: Path, largest: int = LARGEST) -> BufferedReader:
     """A file to read from. Raises ValueError where it is missing, too large, or none: a pipe or device never ends."""
     if "\0" in str(path):
         raise ValueError(f"{str(path)!r}: no file can have this name, it holds a NUL character")
@@ -108,7 +108,7 @@ def read_whole(path: Path, declared: Callable[[bytes], int]) -> bytearray:
     return content
 
 
-def _pieces(path: Path, file: BinaryIO) -> Iterator[bytes]:
+def _pieces(path: Path, file: BufferedReader) -> Iterator[bytes]:
     """A file's content piece by piece, inflated where it is compressed."""
     compressed = file.read(2) == GZIP
     file.seek(0)
@@ -122,7 +122,7 @@ def _pieces(path: Path, file: BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
-def inflated(path: Path, file: BinaryIO) -> Iterator[bytes]:
+def inflated(path: Path, file: BufferedReader) -> Iterator[bytes]:
     """The members of a gzip file; zeros may follow, as on tapes. Raises ValueError, and zlib.error."""
     member = zlib.decompressobj(wbits=31)
     while chunk := file.read(CHUNK):
