@@ -162,7 +162,8 @@ def _by_suffix(files: Iterable[Path], separator: str, known: tuple[str, ...]) ->
     """Group `<case><separator><sequence>.nii.gz`; a case counts when it has one of the known sequences."""
     cases: Cases = {}
     for path in files:
-        case, found, sequence = _stem(path).rpartition(separator)
+        stem = re.sub("_tumor_segmentation$", "_seg", _stem(path))  # UCSF-PDGM's name for it
+        case, found, sequence = stem.rpartition(separator)
         if found and case:
             cases.setdefault(os.path.join(path.parent, case), []).append((sequence.lower(), path))
     return {case: items for case, items in cases.items() if any(name in known for name, _ in items)}

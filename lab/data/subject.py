@@ -15,6 +15,7 @@ ALIASES = {
     "T1C": "T1GD",
     "T1CE": "T1GD",
     "SEG": "MASK",
+    "SEGM": "MASK",
 }
 
 

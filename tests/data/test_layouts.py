@@ -293,6 +293,18 @@ def test_copies_beside_their_original_are_not_read(tmp_path):
     assert (subject.case_id, subject.images.keys()) == ("BraTS2021_00001", {"T1", "T1GD"})
 
 
+@pytest.mark.parametrize(
+    ("case_id", "mask", "book"),
+    [("UCSF-PDGM-0004", "_tumor_segmentation", "ucsf-pdgm"), ("UPENN-GBM-00001_11", "_segm", "upenn-gbm")],
+)
+def test_names_of_ucsf_and_upenn(case_id, mask, book, tmp_path):
+    brats(tmp_path, case_id, ("_T1", "_T1_bias", "_T1c" if "UCSF" in case_id else "_T1GD", "_T2", "_FLAIR", mask))
+    (subject,) = find_subjects(tmp_path)
+    assert subject.images.keys() == {"T1", "T1GD", "T2", "FLAIR"}
+    assert str(subject.mask).endswith(f"{mask}.nii.gz")
+    assert (subject.label_book, subject.enhancing_label) == (book, 4)
+
+
 def test_seg_is_the_mask_beside_another_mask(tmp_path):
     brats(tmp_path, "BraTS-GLI-00000-000", ("-t1n", "-seg", "-mask"))
     lines: list[str] = []
