@@ -31,10 +31,13 @@ class Prepare(DataConfig):
 
     def run(self) -> None:
         """Prepare, telling of every subject, and say what came of it."""
+        from lab.data.patients import told
         from lab.data.prepare import prepare
 
         settings = DataConfig(**{item.name: getattr(self, item.name) for item in dataclasses.fields(DataConfig)})
         cohort = prepare(self.source, self.out, settings, progress=_tell)
+        for line in told(cohort.manifest["merged"], cohort.manifest["patient_notes"]):
+            print(line)
         counts = cohort.manifest["counts"]
         shape = " x ".join(str(size) for size in cohort.shape)
         print(

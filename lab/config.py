@@ -48,6 +48,9 @@ class DataConfig:
     labels: LabelBook = "auto"
     """What the values of the tumour masks mean; `auto` tells it from names and values where they have one meaning.
     `tumour`: every value above 0 is tumour, and none is known to enhance."""
+    patient_pattern: str | None = None
+    """Regular expression that finds the patient in a case id: its first group, or else the whole match. It goes before
+    the column `patient_id` and before what names and scans say."""
     inputs: tuple[str, ...] = ("T1", "T2", "FLAIR")
     """Sequences the network sees, in this order."""
     target: str = "T1GD"

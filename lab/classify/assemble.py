@@ -51,7 +51,7 @@ def labelled(
 ) -> Dataset:
     """The cases with a label and what else is known of them, without features, which take long to measure.
 
-    Raises ValueError or an OSError as `read_labels` does, and where a patient has two labels.
+    Raises ValueError or an OSError as `read_labels` does.
     """
     labels = read_labels(cohort, settings.label, file=settings.labels, enhancing_ml=data.enhancing_ml, say=say)
     cases = sorted(labels.values.index)
@@ -61,12 +61,10 @@ def labelled(
         table[name] = table[name].to_numpy(float if number else object, na_value=np.nan)
     table.index = pd.Index(cases, name="case_id")
     table.insert(1, "label", labels.values.loc[cases].to_numpy(int))
-    mixed = table.groupby("patient_id")["label"].nunique()
-    if (mixed > 1).any():
-        raise ValueError(
-            f"patient {mixed.index[mixed > 1][0]} has scans with label 0 and scans with label 1; "
-            "leave one kind out with a column of your own (--labels)"
-        )
+    patient = table.groupby("patient_id")["label"].transform("max")
+    other = table.index[table["label"] < patient]  # one label a patient: one enhances when one of the scans does
+    table = table.drop(other)
+    unlike = dict.fromkeys(other, "another scan of the patient has label 1, which is the patient's")
     return Dataset(
         features=pd.DataFrame(index=table.index),
         table=table,
@@ -74,7 +72,7 @@ def labelled(
         name=cohort.name,
         phantom=cohort.phantom,
         digest="",
-        left_out=labels.missing,
+        left_out=labels.missing | unlike,
     )
 
 

@@ -45,6 +45,7 @@ COLUMNS = {
     "vendor": "string",
     "field_strength_t": "Float64",
     "remarks": "string",
+    "duplicate_of": "string",
     "sha256": "string",
 }
 """Columns of `index.csv`; an empty cell is unknown."""

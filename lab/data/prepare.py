@@ -21,8 +21,10 @@ from lab.config import DataConfig, fingerprint, flatten, grid_shape
 from lab.data import cohort_folder, workers
 from lab.data.cases import REFERENCE, Recipe, channels
 from lab.data.cohort import COLUMNS, FORMAT, Cohort, check_fractions, is_cohort, open_cohort
+from lab.data.duplicates import alike
 from lab.data.label_books import LABEL_BOOKS
 from lab.data.layouts import Subject, detect, find_subjects
+from lab.data.patients import Patients, find_patients, put_same_scans_together
 from lab.data.pool import run_all
 from lab.data.scans import read_spacing
 from lab.data.sealed import parse_json, seal
@@ -31,7 +33,7 @@ from lab.data.subject import one_line
 Progress = Callable[[int, int, str], None]
 """Called with the number of subjects done, their total, and a line for the screen."""
 
-KNOWN = ("patient_id", "label_book", "grade", "age", "sex", "idh", "codeletion", "vendor", "field_strength_t")
+KNOWN = ("label_book", "grade", "age", "sex", "idh", "codeletion", "vendor", "field_strength_t")
 KILLED = "its process was killed three times, probably for lack of memory; prepare again with fewer --processes"
 SOFTWARE = ("numpy", "scipy", "nibabel", "nilearn", "safetensors")
 
@@ -60,17 +62,19 @@ def prepare(
         raise ValueError(f"{out} holds the scans; name another folder for the prepared cohort")
     check_fractions(settings.split)
     subjects = find_subjects(source, settings.layout, labels=settings.labels)
+    patients = find_patients(subjects, settings.patient_pattern)
     recipe = _recipe(subjects, settings)
     phantom = _is_phantom(source)
     cohort_folder.claim(out, say)
     with FileLock(out / ".lock"):
         jobs = [workers.Job(subject=subject, recipe=recipe, out=out) for subject in subjects]
         records = _prepare_all(jobs, processes or settings.processes or cores(), out, progress, say)
-        index = _index(subjects, records)
+        copies = _same_scans(patients, records, recipe)
+        index = _index(subjects, records, patients, copies)
         tables = {"index.csv": index.to_csv(index=False)}
         try:
             _check_classes(source, index, settings)
-            tables |= _split_and_manifest(source, out, settings, recipe, index, phantom)
+            tables |= _split_and_manifest(source, out, settings, recipe, index, phantom, patients)
         finally:
             cohort_folder.write_tables(out, tables, say)
         return open_cohort(out)
@@ -152,10 +156,21 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _index(subjects: list[Subject], records: dict[str, workers.Record]) -> pd.DataFrame:
+def _same_scans(patients: Patients, records: dict[str, workers.Record], recipe: Recipe) -> dict[str, str]:
+    """Put cases that show one head together in `patients`; the first case of each later copy."""
+    used = {case_id: record for case_id, record in records.items() if record["row"]["status"] == "used"}
+    scans = {case_id: [record["row"]["sha256"], *record["scans"]] for case_id, record in used.items()}
+    near = alike({case_id: record["head"] for case_id, record in used.items()}, recipe.spacing_mm)
+    return put_same_scans_together(patients, scans, near)
+
+
+def _index(
+    subjects: list[Subject], records: dict[str, workers.Record], patients: Patients, copies: dict[str, str]
+) -> pd.DataFrame:
     rows = []
     for subject in subjects:
         known = {name: getattr(subject, name) for name in KNOWN}
+        known |= {"patient_id": patients.of[subject.case_id], "duplicate_of": copies.get(subject.case_id)}
         row = records[subject.case_id]["row"]
         remarks = [*(f"{what}: {found}" for what, found in subject.remarks), row.get("remarks") or ""]
         rows.append({"case_id": subject.case_id, **known, **row, "remarks": one_line("; ".join(filter(None, remarks)))})
@@ -169,8 +184,8 @@ def _check_classes(source: Path, index: pd.DataFrame, settings: DataConfig) -> N
     left_out = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
     if used.empty:
         raise ValueError(f"{source}: none of {len(index)} subjects can be used ({left_out})")
-    enhancing = int(used["enhancing"].sum())
-    if enhancing in (0, len(used)) and not settings.allow_one_class:
+    enhancing = int((by_patient := used.groupby("patient_id")["enhancing"].max()).sum())
+    if enhancing in (0, len(by_patient)) and not settings.allow_one_class:
         which = "every patient enhances" if enhancing else "no patient enhances"
         rest = f", {len(index) - len(used)} left out: {left_out}" if left_out else ""
         raise ValueError(
@@ -186,7 +201,13 @@ def _kind(reason: str) -> str:
 
 
 def _split_and_manifest(
-    source: Path, out: Path, settings: DataConfig, recipe: Recipe, index: pd.DataFrame, phantom: bool
+    source: Path,
+    out: Path,
+    settings: DataConfig,
+    recipe: Recipe,
+    index: pd.DataFrame,
+    phantom: bool,
+    patients: Patients,
 ) -> dict[str, str]:
     """What `split.csv` and `manifest.json` hold."""
     used = index[index["status"] == "used"]
@@ -211,6 +232,8 @@ def _split_and_manifest(
             "patients": int(used["patient_id"].nunique()),
             "enhancing": int(used["enhancing"].sum()),
         },
+        "merged": patients.merged,
+        "patient_notes": patients.notes,
         "digest": fingerprint([workers.VERSION, asdict(recipe), contents], length=32),
         "settings": described,
         "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},

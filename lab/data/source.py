@@ -11,12 +11,13 @@ from pathlib import Path
 
 from lab.config import DataConfig, PhantomConfig, fingerprint, flatten
 from lab.data.cohort import Cohort, is_cohort, open_cohort
+from lab.data.patients import told
 from lab.data.prepare import prepare
 from lab.data.workers import VERSION
 
 Say = Callable[[str], None]
 PHANTOM_SPACING_MM = 1.0
-RECIPE = ("extent_mm", "brain_mask", "clip_sigma", "enhancement_threshold", "enhancing_ml")
+RECIPE = ("extent_mm", "brain_mask", "clip_sigma", "enhancement_threshold", "enhancing_ml", "patient_pattern")
 """Settings that are fixed once a cohort is prepared."""
 LATER = ("path", "processes", "split", "split_seed", "balance")  # settings that leave the prepared cases as they are
 
@@ -41,6 +42,8 @@ def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = prin
         cohort = prepare(source, out, dataclasses.replace(data, path=source), progress=Ticker("cases prepared", say))
     if data.balance:
         cohort = cohort.balanced(data.split_seed)
+    for line in told(cohort.manifest.get("merged", ()), cohort.manifest.get("patient_notes", ())):
+        say(line)
     say(describe(cohort))
     return cohort
 

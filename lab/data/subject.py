@@ -34,6 +34,8 @@ class Subject:
 
     case_id: str
     patient_id: str
+    patient_given: bool = False
+    """Whether a table says whose scan it is; otherwise `patients` tells it from the name."""
     images: dict[str, Path] = field(default_factory=dict)
     """Path per sequence, by canonical name: T1, T2, FLAIR, T1GD, and any other in capitals (ADC)."""
     mask: Path | None = None

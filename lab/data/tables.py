@@ -104,6 +104,8 @@ class ScanRow:
 
     case_id: str
     patient_id: str
+    patient_given: bool
+    """Whether a column of its own names the patient, and not as unknown."""
     paths: dict[str, Path]
     """File, or folder with a DICOM series, by the name of its column."""
     known: dict[str, Any]
@@ -148,13 +150,16 @@ def _scan_row(table: Table, row: Row, case: str, patient: str | None, sequences:
     except ValueError as error:
         name = "skull_stripped" if "enhancing_label" in known else "enhancing_label"
         fault = fault or f"{name}: {error}"
+    whose = row.cells[patient] if patient is not None and patient != case else ""
+    given = whose.casefold() not in UNKNOWN
     cells = {name: row.cells[name] for name in sequences if row.cells[name].casefold() not in UNKNOWN}
     odd = next((cell for cell in cells.values() if not cell.isprintable()), None)
     if odd is not None:
         fault = fault or f"the path {odd!r} holds a character that no file name has"
     return ScanRow(
         case_id=case_id,
-        patient_id=row.cells.get(patient or case) or case_id,
+        patient_id=whose if given else case_id,
+        patient_given=given,
         paths={} if fault else {table.headers[name]: table.path.parent / cell for name, cell in cells.items()},
         known=known,
         fault=f"{table.path}, line {row.line}: {fault}" if fault else None,

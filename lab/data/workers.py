@@ -9,7 +9,8 @@ from typing import Any
 
 from lab.config import fingerprint
 from lab.data.cases import Recipe, prepare_case, sources
-from lab.data.scans import source_state
+from lab.data.duplicates import fingerprint as fingerprint_of_head
+from lab.data.scans import scan_sha256, source_state
 from lab.data.sealed import seal
 from lab.data.storage import content_digest, read_case, read_record, write_atomically, write_case
 from lab.data.subject import Subject, one_line
@@ -18,7 +19,8 @@ VERSION = 3
 """Raise it when the same settings and files give another prepared case."""
 
 Record = dict[str, Any]
-"""`case_id`, `recipe` and `source` (fingerprints), and `row`: status, reason and what was measured."""
+"""`case_id`, `recipe` and `source` (fingerprints), and `row`: status, reason and what was measured; of a used case also
+`scans`, the digests of its image files, and `head`, its fingerprint (`duplicates.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +89,11 @@ class Job:
             return record
         digest = content_digest(image, mask)
         record["row"] = {"status": "used", "reason": "", **measured, "sha256": digest}
+        inputs = [name != self.recipe.target for name in self.recipe.channels]
+        record["scans"] = sorted(
+            {scan_sha256(path) for path in sources(self.subject, self.recipe) if path != self.subject.mask}
+        )
+        record["head"] = fingerprint_of_head(image[inputs], mask, self.recipe.spacing_mm)
         write_case(self.case_path, image, mask, record)
         self.note_path.unlink(missing_ok=True)
         return record

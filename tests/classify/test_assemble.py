@@ -66,14 +66,16 @@ def test_what_nobody_knows_is_nan_and_no_rival(tiny_cohort, cache):
     assert "neither age nor sex" in rivals_left_out(found)["clinical (age, sex)"]
 
 
-def test_a_patient_with_two_labels_is_refused(tiny_cohort):
+def test_of_a_patient_with_two_labels_the_scans_with_label_1_are_taken(tiny_cohort):
     enhancing = tiny_cohort.index["enhancing"]
     one, other = enhancing.index[enhancing][0], enhancing.index[~enhancing][0]
     same = tiny_cohort.index["patient_id"].where(
         lambda ids: ids.index != other, tiny_cohort.index.loc[one, "patient_id"]
     )
-    with pytest.raises(ValueError, match=rf"patient {one} has scans with label 0 and scans with label 1"):
-        labelled(with_columns(tiny_cohort, patient_id=same), DATA, PLAIN)
+    found = labelled(with_columns(tiny_cohort, patient_id=same), DATA, PLAIN)
+    assert found.table.loc[one, "label"] == 1
+    assert other not in found.table.index
+    assert "another scan of the patient has label 1" in found.left_out[other]
 
 
 def test_shuffled_labels_are_dealt_by_the_seed(tiny_cohort, cache, dataset):
