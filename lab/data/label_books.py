@@ -89,7 +89,8 @@ def listed(values: Values | set[int]) -> str:
 
 def count_values(labels: np.ndarray) -> np.ndarray:
     """Voxels of a mask (X, Y, Z) uint8 by value, (256,)."""
-    counts = np.bincount(labels[labels > 0], minlength=256)
+    flat = labels.ravel(order="K")
+    counts = np.bincount(flat[flat > 0], minlength=256)
     counts[0] = labels.size - counts.sum()
     return counts
 

@@ -157,7 +157,7 @@ def _flat_background(data: np.ndarray, notes: list[str]) -> tuple[np.ndarray, fl
 
     Where they differ by no more than rounding or resampling leaves, they are made equal.
     """
-    faces = np.concatenate([np.take(data, end, axis).ravel() for axis in range(3) for end in (0, -1)])
+    faces = np.concatenate([np.moveaxis(data, axis, 0)[end].ravel() for axis in range(3) for end in (0, -1)])
     if np.mean(faces == 0) >= LEAST_BORDER:
         return data, 0.0
     corners = data[np.ix_(*[(0, -1)] * 3)]
