@@ -23,7 +23,7 @@ from lab.synthesis.measured import REGIONS, doubt, held
 from lab.synthesis.uncertainty import USUAL
 from lab.track import runs
 from lab.track.calibrate import MOST, Calibrated, calibrate
-from lab.track.package import attach_calibration
+from lab.track.package import attach_calibration, attach_code
 from lab.track.registry import NETWORK, kind_of, run_with_model
 from lab.track.seal import seal_versions
 from lab.track.store import connect, store_trouble
@@ -111,6 +111,7 @@ def keep(run: Run, measured: Measured) -> None:
     """Leave a network's calibration in its package, and tables, picture and figures on its run."""
     run_id, found = run.info.run_id, measured.calibrated
     attach_calibration(run.data.tags["model_uri"], found.record)
+    attach_code(run.data.tags["model_uri"])
     seal_versions(run.data.tags["model_uri"])
     runs.log_table(run_id, found.coverage, COVERAGE)
     runs.log_table(run_id, pd.DataFrame(found.record["coverage"]), SUMMARY)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
 import warnings
 from dataclasses import asdict, dataclass
@@ -33,6 +34,8 @@ REQUIREMENTS = (
 """What the code in a logged model imports, at once or late."""
 WEIGHTS, SETTINGS, CALIBRATION = "weights.safetensors", "network.json", "calibration.json"
 """Files in a logged model's folder `artifacts`; the last one comes with `attach_calibration`."""
+CODE = "code/lab"
+"""Folder in a logged model that MLflow looks for modules in, and ours in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,8 @@ def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: d
     """Log a network to a run; returns the model's URI.
 
     `contract` is what a caller must know to prepare an image for it: inputs, target, voxel size, clip and so on. The
-    logged model takes a list of patients and gives one of answers, see `lab.track.serve`.
+    logged model takes a list of patients and gives one of answers, see `lab.track.serve`. The code that it needs where
+    this package is not installed comes with `attach_code`.
     """
     # MLflow tries the example, and a patient takes minutes: as few voxels as leave the deepest level more than one
     example = np.zeros((len(contract["inputs"]), 2, 2, 2**model.depth + 1))
@@ -68,17 +72,31 @@ def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: d
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, weights)
         record = {"model": asdict(model), **contract, "weights_sha256": file_sha256(weights)}
         settings.write_text(json.dumps(seal(record), indent=2))
-        code = (LOADER.parents[1], write_distribution(Path(scratch)))
+        version_alone = write_distribution(Path(scratch))
         with warnings.catch_warnings(record=True):  # of types that it does not check, as the loader says
             info = mlflow.pyfunc.log_model(
                 name="network",
                 python_model=str(LOADER),
                 artifacts={"weights": str(weights), "settings": str(settings)},
-                code_paths=[str(path) for path in code],
+                code_paths=[str(version_alone)],
                 input_example=[{"prepared": example.tolist()}],
                 pip_requirements=pinned(REQUIREMENTS),
             )
     return info.model_uri
+
+
+def attach_code(model_uri: str) -> None:
+    """Add the code to a logged network (`models:/m-...`) that leaves its study; what has it already keeps its own.
+
+    It is a hundred times a small network's weights, so that the many trials of a study go without.
+    """
+    client, model_id = connect(), model_uri.removeprefix("models:/")
+    if any(entry.path == CODE for entry in client.list_logged_model_artifacts(model_id, str(Path(CODE).parent))):
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "lab"
+        shutil.copytree(LOADER.parents[1], copy, ignore=shutil.ignore_patterns("__pycache__"))
+        client.log_model_artifacts(model_id, str(copy), CODE)
 
 
 def pinned(names: tuple[str, ...]) -> list[str]:

@@ -66,7 +66,7 @@ def patient_trials(url: str, what: str) -> optuna.storages.RDBStorage:
 
     Each method of the storage is one transaction, so that doing it again is safe.
     """
-    storage = optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True})
+    storage = patiently(lambda: optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True}), what, RESTART_S)
 
     @event.listens_for(storage.engine, "do_connect")
     def connect(dialect: Any, _: Any, arguments: list[Any], settings: dict[str, Any]) -> Any:

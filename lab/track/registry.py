@@ -240,6 +240,10 @@ def register(source: Run, name: str, contract: dict[str, Any], more: Mapping[str
     tags |= {} if package is None else {"package_sha256": package.package_sha256}
     uri = own[MODEL]
     model_id = uri.removeprefix("models:/") if uri.startswith("models:/m-") else None
+    if package is not None and model_id is not None:
+        from lab.track.package import attach_code
+
+        attach_code(uri)
     return client.create_model_version(name, source=place, run_id=source.info.run_id, model_id=model_id, tags=tags)
 
 

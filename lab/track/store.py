@@ -136,7 +136,7 @@ def read_only_copy(place: Path, *, adapt: bool) -> str:
             if any(file and Path(file) == copy.resolve() for _, _, file in names):
                 connection.execute("PRAGMA query_only = ON")
 
-    tell(f"{place} cannot be written: it is read, and keeps what it has")
+    tell(f"{place} can only be read: nothing new is kept there")
     _COPIES.add(f"sqlite:///{copy}")
     return f"sqlite:///{copy}"
 

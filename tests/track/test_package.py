@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -16,6 +19,7 @@ from small import ran, settings
 from lab.config import ModelConfig
 from lab.data.storage import file_sha256
 from lab.synthesis.models import build
+from lab.track import registry
 from lab.track.package import WEIGHTS, attach_calibration, load_network, load_package, log_network, read_package
 from lab.track.runs import children, find_or_create
 from lab.track.store import connect
@@ -88,6 +92,26 @@ def test_logging_it_says_nothing(capfd):
     experiment = connect().get_run(run_id).info.experiment_id
     left = connect().search_logged_models([experiment], f"source_run_id = '{run_id}'")
     assert [f"models:/{kept.model_id}" for kept in left] == [uri]
+
+
+def test_the_code_comes_only_with_a_network_that_leaves_its_study(folder, tmp_path):
+    """The best of a study, and what is registered; a trial's package without it is small."""
+    assert (folder / "code" / "lab" / "track" / "serve.py").is_file()
+    assert not list((folder / "code").rglob("__pycache__"))
+    uri = logged("package-code")
+    place = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path)))
+    assert not (place / "code" / "lab").exists()
+    assert sum(path.stat().st_size for path in place.rglob("*") if path.is_file()) < 100_000
+    run_id = connect().get_logged_model(uri.removeprefix("models:/")).source_run_id
+    connect().set_tag(run_id, "model_uri", uri)
+    registry.promote(run_id, "package-code-phantom")
+    version = mlflow.artifacts.download_artifacts("models:/package-code-phantom/1", dst_path=str(tmp_path / "version"))
+    code = "import mlflow, sys; mlflow.pyfunc.load_model(sys.argv[1]); import lab; print(lab.__file__)"
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    words = [sys.executable, "-c", code, version]
+    done = subprocess.run(words, cwd=tmp_path, env=alone, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(Path(version) / "code" / "lab" / "__init__.py")
 
 
 def test_the_run_points_at_its_model(run):
