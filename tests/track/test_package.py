@@ -94,10 +94,12 @@ def test_logging_it_says_nothing(capfd):
     assert [f"models:/{kept.model_id}" for kept in left] == [uri]
 
 
-def test_the_code_comes_only_with_a_network_that_leaves_its_study(folder, tmp_path):
-    """The best of a study, and what is registered; a trial's package without it is small."""
+def test_the_best_of_a_study_has_its_code(folder):
     assert (folder / "code" / "lab" / "track" / "serve.py").is_file()
     assert not list((folder / "code").rglob("__pycache__"))
+
+
+def test_the_code_comes_only_with_a_network_that_leaves_its_study(tmp_path):
     uri = logged("package-code")
     place = Path(mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path)))
     assert not (place / "code" / "lab").exists()
