@@ -64,10 +64,13 @@ def main() -> int:
     """Run the study, or go on with it."""
     varied = {"model.id": "--models", "loss.name": "--losses"}
     settings = settings_for(Architecture, sys.argv[1:], varied=varied)
-    from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
 
-    study = Study(name="architecture", question=QUESTION, grid=grid(settings), search=search)
-    return explain(lambda: run(study, plain(settings)))
+    def work() -> None:
+        from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
+
+        run(Study(name="architecture", question=QUESTION, grid=grid(settings), search=search), plain(settings))
+
+    return explain(work)
 
 
 if __name__ == "__main__":

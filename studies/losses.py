@@ -53,10 +53,13 @@ def main() -> int:
     changes = {"study.objective": "val/contrast_pooled"}
     varied = {"loss.name": "--losses"}
     settings = settings_for(Losses, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 40})
-    from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
 
-    study = Study(name="losses", question=QUESTION, grid=grid(settings))
-    return explain(lambda: run(study, plain(settings)))
+    def work() -> None:
+        from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
+
+        run(Study(name="losses", question=QUESTION, grid=grid(settings)), plain(settings))
+
+    return explain(work)
 
 
 if __name__ == "__main__":

@@ -55,10 +55,13 @@ def main() -> int:
     changes = {"loss.name": "mix", "study.search": True, "study.repeats": 3, "study.objective": "val/contrast_pooled"}
     varied = {"loss.name": "another study, studies/losses.py", "loss.mix-weights": "--trials, for a longer search"}
     settings = settings_for(MixWeights, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 30})
-    from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
 
-    study = Study(name="mix_weights", question=QUESTION, grid=grid(settings), search=search)
-    return explain(lambda: run(study, plain(settings)))
+    def work() -> None:
+        from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
+
+        run(Study(name="mix_weights", question=QUESTION, grid=grid(settings), search=search), plain(settings))
+
+    return explain(work)
 
 
 if __name__ == "__main__":

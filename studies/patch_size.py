@@ -50,10 +50,13 @@ def main() -> int:
     varied = {"train.patch-mm": "--sizes", "loss.name": "--losses"}
     changes = {"model.id": 1, "study.objective": "val/contrast_pooled"}
     settings = settings_for(PatchSize, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 20})
-    from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
 
-    study = Study(name="patch_size", question=QUESTION, grid=grid(settings), series="train.patch_mm")
-    return explain(lambda: run(study, plain(settings)))
+    def work() -> None:
+        from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
+
+        run(Study(name="patch_size", question=QUESTION, grid=grid(settings), series="train.patch_mm"), plain(settings))
+
+    return explain(work)
 
 
 if __name__ == "__main__":

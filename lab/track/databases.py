@@ -165,8 +165,8 @@ def ensure(url: str, kind: Kind) -> None:
 
 def state(place: Path, kind: Kind) -> Literal["absent", "half made", "whole"]:
     """What there is of a database. Raises ValueError and OSError as `ensure`."""
-    if not place.exists():
-        return "absent"
+    if not place.exists() or (place.is_file() and place.stat().st_size == 0):
+        return "absent"  # an empty file is what SQLite makes for whoever only asks
     if place.is_dir():
         raise ValueError(f"{place} is a folder; {kind.program}'s database was expected there: move it away")
     try:
@@ -233,7 +233,8 @@ def make(place: Path, kind: Kind) -> None:
         try:
             os.link(draft, place)  # unlike a rename it replaces nothing that came meanwhile
         except FileExistsError:
-            return
+            if place.stat().st_size == 0:
+                draft.rename(place)
         except OSError:  # a file system without links
             draft.rename(place)
     finally:

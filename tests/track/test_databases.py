@@ -232,3 +232,18 @@ def test_a_half_made_database_that_is_worked_on_is_waited_for(tmp_path, fresh_da
     assert "waiting for who makes it" in capsys.readouterr().err
     assert digest(place) == digest(fresh_databases / "mlflow.db")
     assert sorted(os.listdir(tmp_path)) == ["create.lock", "mlflow.db"]
+
+
+def test_who_only_asks_for_a_database_does_not_hinder_its_making(tmp_path, fresh_databases):
+    """SQLite makes an empty file for a question, and a watcher asks again and again."""
+    place, makes = tmp_path / "mlflow.db", []
+
+    def asked_meanwhile(url: str) -> None:
+        makes.append(url)
+        shutil.copy(fresh_databases / "mlflow.db", url.removeprefix("sqlite:///"))
+        sqlite3.connect(place).execute("SELECT 1 FROM sqlite_master").connection.close()
+
+    ensure(f"sqlite:///{place}", replace(RUNS_KIND, make=asked_meanwhile))
+    assert len(makes) == 1
+    assert digest(place) == digest(fresh_databases / "mlflow.db")
+    assert sorted(os.listdir(tmp_path)) == ["create.lock", "mlflow.db"]
