@@ -83,9 +83,9 @@ def extract(
         found |= extractor.computeShape(inside, shape_mask, bounds, **settings)
     if intensity:
         for filtered, name, arguments in _filtered(image, mask, box, extractor.enabledImagetypes, settings):
-            cropped = imageoperations.cropToTumorMask(filtered, tumour, bounds)
-            _check_levels(name, *cropped, arguments)
-            found |= extractor.computeFeatures(*cropped, name, **arguments)
+            part, region = imageoperations.cropToTumorMask(filtered, tumour, bounds)
+            _check_levels(name, part, region, arguments)
+            found |= extractor.computeFeatures(part, region, name, **arguments)
     return {name: float(value) for name, value in found.items()}
 
 

@@ -143,7 +143,7 @@ def _shape(path: Path, raw: nib.Nifti1Header) -> tuple[int, int, int]:
 def _dtype(path: Path, raw: nib.Nifti1Header) -> np.dtype[Any]:
     code = int(raw["datatype"])
     try:
-        dtype = nib.nifti1.data_type_codes.dtype[code].newbyteorder(raw.endianness)
+        dtype = np.dtype(nib.nifti1.data_type_codes.dtype[code]).newbyteorder(raw.endianness)
     except KeyError:
         raise ValueError(f"{path}: the header is damaged, no voxel type has the code {code}") from None
     if dtype.kind not in "iuf" or not dtype.itemsize:
