@@ -16,6 +16,7 @@ from lab.track.calibrate_command import Calibrate
 from lab.track.command import explain
 from lab.track.export_command import Export
 from lab.track.promote_command import Promote
+from lab.track.serve_command import Serve
 from lab.track.synthesize_command import Synthesize
 
 
@@ -33,6 +34,7 @@ class Prepare(DataConfig):
         """Prepare, telling of every subject, and say what came of it."""
         from lab.data.patients import told
         from lab.data.prepare import prepare
+        from lab.report.tables import plural
 
         settings = DataConfig(**{item.name: getattr(self, item.name) for item in dataclasses.fields(DataConfig)})
         cohort = prepare(self.source, self.out, settings, progress=_tell)
@@ -41,7 +43,8 @@ class Prepare(DataConfig):
         counts = cohort.manifest["counts"]
         shape = " x ".join(str(size) for size in cohort.shape)
         print(
-            f"{counts['used']} scans of {counts['patients']} patients prepared ({counts['enhancing']} enhance), "
+            f"{plural(counts['used'], 'scan')} of {plural(counts['patients'], 'patient')} prepared "
+            f"({counts['enhancing']} {'enhances' if counts['enhancing'] == 1 else 'enhance'}), "
             f"{counts['left_out']} left out{' (phantom)' if cohort.phantom else ''}"
         )
         print(f"{cohort.path}: {shape} voxels of {cohort.spacing_mm:g} mm, digest {cohort.digest}")
@@ -69,6 +72,7 @@ class Phantom:
         if self.subjects < 1 or not self.spacing > 0:
             raise ValueError(f"--subjects {self.subjects} and --spacing {self.spacing} must be above 0")
         from lab.data.phantom import write_cohort
+        from lab.report.tables import plural
 
         path = write_cohort(
             self.out,
@@ -78,7 +82,7 @@ class Phantom:
             processes=self.processes,
             progress=lambda done, total: _tell(done, total, "phantom subjects written"),
         )
-        print(f"{self.subjects} phantom subjects in {path}")
+        print(f"{plural(self.subjects, 'phantom subject')} in {path}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +145,7 @@ class Classify:
             raise ValueError("--mask is needed: the features are those of the tumour")
         from lab.data.contract import Contract, one_patient
         from lab.data.layouts import Subject, find_subjects
+        from lab.report.tables import plural
         from lab.track.classify_new import RESEARCH, classify, told, write
         from lab.track.store import clear_errors
 
@@ -158,7 +163,7 @@ class Classify:
             print(f"Written to {self.out}")
         print(RESEARCH)
         if judged.table.empty:
-            raise ValueError(f"none of {len(judged.left_out)} patients could be judged")
+            raise ValueError(f"none of {plural(len(judged.left_out), 'patient')} could be judged")
 
 
 def _tell(done: int, total: int, line: str) -> None:
@@ -169,7 +174,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run a command; a mistake of the user is one line on stderr and exit code 2."""
     commands: dict[str, Callable[..., Any]] = {"prepare": Prepare, "phantom": Phantom, "report": Report}
     commands |= {"promote": Promote, "calibrate": Calibrate, "synthesize": Synthesize, "classify": Classify}
-    commands |= {"export": Export}
+    commands |= {"export": Export, "serve": Serve}
     command = tyro.extras.subcommand_cli_from_dict(commands, prog="python -m lab", args=arguments)
     goes_on = isinstance(command, Prepare | Phantom) or (isinstance(command, Synthesize) and command.data is not None)
     return explain(command.run, unit="case" if goes_on else None)

@@ -64,6 +64,7 @@ def run(settings: Extract) -> None:
     from lab.classify.cohort_features import measure_cohort, refuse_contrast
     from lab.classify.features import PARAMETERS, load_extractor
     from lab.classify.stability import stability
+    from lab.report.tables import plural
 
     refuse_contrast(data.inputs, data.target)
     parameters = settings.parameters or PARAMETERS
@@ -77,7 +78,8 @@ def run(settings: Extract) -> None:
     how: dict[str, Any] = {"parameters": parameters, "processes": data.processes}
     found = measure_cohort(cohort, data.inputs, cache, **how, progress=Ticker("cases measured", print))
     cases, features = found.table.shape
-    print(f"{features} features of {cases} {'phantom ' * cohort.phantom}cases, {len(found.left_out)} left out")
+    measured = plural(cases, "phantom " * cohort.phantom + "case")
+    print(f"{plural(features, 'feature')} of {measured}, {len(found.left_out)} left out")
     out = settings.out or RUNS / "features" / f"{'phantom-' * cohort.phantom}{cohort.path.name}.csv"
     reasons = pd.DataFrame(sorted(found.left_out.items()), columns=["case_id", "reason"])
     write({out: found.table.reset_index(), beside(out, "left_out"): reasons})
@@ -107,13 +109,14 @@ def write(tables: dict[Path, pd.DataFrame]) -> None:
     """Replace the CSVs of an earlier call, all at once, and say so."""
     from lab.data.folders import output_folder
     from lab.data.storage import write_atomically
+    from lab.report.tables import plural
 
     first = next(iter(tables))
     with output_folder(first.parent, output=f"features {first.name}", last=first.name, say=None) as folder:
         for path, table in tables.items():
             write_atomically(folder / path.name, table.to_csv(index=False).encode())
     for path, table in tables.items():
-        print(f"{path}: {len(table)} rows")
+        print(f"{path}: {plural(len(table), 'row')}")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,7 @@ def test_prepare_makes_a_cohort_and_says_what_came_of_it(tmp_path, capsys):
     assert main([*arguments, "--processes", "1"]) == 0
     printed = capsys.readouterr().out
     assert "[2/2] BraTS-GLI-00001-000: prepared" in printed
-    assert "2 scans of 2 patients prepared (1 enhance), 0 left out" in printed
+    assert "2 scans of 2 patients prepared (1 enhances), 0 left out" in printed
     cohort = open_cohort(out)
     assert (cohort.channels, cohort.shape) == (("T2", "FLAIR", "T1", "T1GD"), (16, 19, 16))
 

@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from lab.data.scans import write_scan
+from lab.data.stored import LARGEST
 
 ENCODED = "nifti"
 """Key of an object that holds the base64 of a NIfTI file."""
@@ -47,10 +48,13 @@ def place(name: str, value: Any, file: Path, *, root: Path | None, affine: np.nd
 def array(name: str, value: Any, axes: int, expected: str) -> np.ndarray:
     """Numbers as float32. Raises ValueError where they are none, or have not that many axes."""
     try:
-        with np.errstate(over="ignore"):
-            result = np.asarray(value, np.float32)
+        found = np.asarray(value)
     except (ValueError, TypeError, OverflowError):
-        raise ValueError(f"{name} is no array of numbers with rows of one length; {expected} is needed") from None
+        found = np.asarray("")
+    if found.dtype.kind not in "iuf":  # text, truth values, null, integers without end
+        raise ValueError(f"{name} is no array of numbers with rows of one length; {expected} is needed")
+    with np.errstate(over="ignore"):
+        result = found.astype(np.float32)
     if result.ndim != axes or not result.size:
         shape = " x ".join(map(str, result.shape)) or "a single number"
         raise ValueError(f"{name} has the shape {shape}; {expected} is needed")
@@ -85,6 +89,8 @@ def _allowed(name: str, path: str, root: Path | None) -> bytes:
     try:
         if not real.is_file():
             raise ValueError(f"{name}: there is no file {path[:200]}")
+        if real.stat().st_size > LARGEST:
+            raise ValueError(f"{name}: {path[:200]} is larger than the {LARGEST >> 20} MiB that are read of a file")
         return real.read_bytes()
     except OSError as error:
         raise ValueError(f"{name}: {path[:200]} cannot be read ({error.strerror})") from None

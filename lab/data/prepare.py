@@ -183,7 +183,7 @@ def _check_classes(source: Path, index: pd.DataFrame, settings: DataConfig) -> N
     reasons = Counter(_kind(reason) for reason in index.loc[index["status"] != "used", "reason"])
     left_out = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
     if used.empty:
-        raise ValueError(f"{source}: none of {len(index)} subjects can be used ({left_out})")
+        raise ValueError(f"{source}: none of {len(index)} subject{'s' * (len(index) != 1)} can be used ({left_out})")
     enhancing = int((by_patient := used.groupby("patient_id")["enhancing"].max()).sum())
     if enhancing in (0, len(by_patient)) and not settings.allow_one_class:
         which = "every patient enhances" if enhancing else "no patient enhances"

@@ -54,7 +54,7 @@ def make_phantom(data: DataConfig, phantom: PhantomConfig, folder: Path, say: Sa
 
     spacing = data.spacing_mm or PHANTOM_SPACING_MM
     out = folder / f"{phantom.subjects}-subjects-seed-{phantom.seed}-{spacing:g}mm"
-    say(f"Simulating {phantom.subjects} phantom patients at {spacing:g} mm in {out}")
+    say(f"Simulating {phantom.subjects} phantom patient{'s' * (phantom.subjects != 1)} at {spacing:g} mm in {out}")
     ticker = Ticker("phantom patients", say)
     return write_cohort(
         out,
@@ -99,9 +99,9 @@ def check_fits(cohort: Cohort, data: DataConfig) -> None:
 
 def describe(cohort: Cohort) -> str:
     """One line on who is in the cohort."""
-    left_out = cohort.manifest["counts"]["left_out"]
+    left_out, patients = cohort.manifest["counts"]["left_out"], cohort.index["patient_id"].nunique()
     return (
-        f"{'Phantom cohort' if cohort.phantom else 'Cohort'}: {cohort.index['patient_id'].nunique()} patients, "
+        f"{'Phantom cohort' if cohort.phantom else 'Cohort'}: {patients} patient{'s' * (patients != 1)}, "
         f"{int(cohort.index['enhancing'].sum())} of {len(cohort.index)} scans enhance, "
         f"{' x '.join(map(str, cohort.shape))} voxels of {cohort.spacing_mm:g} mm, "
         f"{left_out} left out, digest {cohort.digest}"

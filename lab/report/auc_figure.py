@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from lab.classify.intervals import LEVEL
 from lab.report.figures import COLOURS, FAINT, INK, RIVAL_COLOUR, SMALL, TEXT, headline, new_figure, plain_axes
 from lab.report.roc_figures import count_note
+from lab.report.tables import plural
 
 
 def auc_figure(
@@ -44,7 +45,9 @@ def auc_figure(
             axes.plot(row["auc_splits"], below, "|", color=colour, markersize=7)
         text = f"{row['auc']:.2f} ({row['auc_low']:.2f} to {row['auc_high']:.2f})"
         axes.text(1.02, height, text, transform=axes.get_yaxis_transform(), va="center", fontsize=SMALL, color=INK)
-        names.append(row["method"] + (f"\n{int(row['patients'])} patients" if row["patients"] != most else ""))
+        names.append(
+            row["method"] + (f"\n{plural(int(row['patients']), 'patient')}" if row["patients"] != most else "")
+        )
     axes.set_yticks(range(len(table) - 1, -1, -1), names)
     axes.set_ylim(-0.6, len(table) - 0.5)
     ends = table[["auc_low", "auc_splits_low"]].to_numpy(float)

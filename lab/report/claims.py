@@ -11,7 +11,7 @@ from scipy.stats import wilcoxon
 
 from lab.report.names import name_of
 from lab.report.stats import MIN_PAIRS
-from lab.report.tables import per_patient
+from lab.report.tables import per_patient, plural
 from lab.report.verdict import p_text
 
 Expected = Literal["higher", "lower", "equal"]
@@ -118,7 +118,7 @@ def _held(table: pd.DataFrame, claim: Claim, *, alpha: float) -> str:
         return ""
     name, count = name_of(claim.metric), len(difference)
     figures = f"{name.text(first[difference.index].mean())} against {name.text(second[difference.index].mean())}"
-    found = f"{name.title} {figures}, {count} patients"
+    found = f"{name.title} {figures}, {plural(count, 'patient')}"
     if count < MIN_PAIRS or not difference.any():
         reason = "no difference at all" if not difference.any() else "too few for a test"
         return f"{claim.words}. Here: {found}, {reason}."

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
+from lab.report.tables import plural
+
 HEADS = ("test", "against", "model", "other", "difference (95 % interval)", "asked for", "n", "")
 
 
@@ -54,7 +56,7 @@ class Check:
         why = f", {self.note}" if self.note else ""
         return (
             f"{self.figure} against {self.against}: {self.model:.3f} and {self.other:.3f}, difference {self.interval} "
-            f"in {self.n} patients, must be {self.asked}{why}"
+            f"in {plural(self.n, 'patient')}, must be {self.asked}{why}"
         )
 
 

@@ -44,7 +44,7 @@ ALWAYS = ("| patients |", "| --- |", "| all patients |")
 LOADING = {
     "network": (
         "python -m lab synthesize --model {uri} --t1 T1.nii.gz --t2 T2.nii.gz --flair FLAIR.nii.gz --out DIR",
-        "mlflow models serve -m {uri} --env-manager local  # patients by path or as arrays",
+        "python -m lab serve --model {uri}  # patients by path or as arrays, over HTTP",
     ),
     "classifier": (
         "python -m lab classify --model {uri} --t1 T1.nii.gz --t2 T2.nii.gz --flair FLAIR.nii.gz --mask MASK.nii.gz",

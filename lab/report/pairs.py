@@ -11,7 +11,7 @@ from matplotlib.patches import Patch, Rectangle
 
 from lab.report.figures import FAINT, INK, SMALL, TEXT, headline, new_figure
 from lab.report.stats import asked
-from lab.report.tables import lower_is_better, metric_name
+from lab.report.tables import lower_is_better, metric_name, plural
 
 BETTER, WORSE, EQUAL = "#0072B2", "#E69F00", "#eeeeee"
 COLUMN, ROW = 2.6, 0.36  # inches
@@ -76,7 +76,7 @@ def pairs_table(
         figure,
         f"Paired tests: {metric_name(metric)}",
         phantom=phantom,
-        note=f"median difference over {int(chosen['n'].max())} patients (row - reference); "
+        note=f"median difference over {plural(int(chosen['n'].max()), 'patient')} (row - reference); "
         "Wilcoxon signed rank, p after Holm within each column",
     )
     return figure

@@ -12,6 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+"""Environment variables by which a user says how many threads of arithmetic a process may have."""
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
@@ -65,8 +67,9 @@ def choose(device: str = "auto", precision: str = "auto", channels_last: bool = 
 
 
 def use_threads(workers: int) -> None:
-    """Share the cores between `workers` processes and make the CPU's results repeatable."""
-    torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // max(1, workers)))
+    """Share the cores between `workers` processes, unless the user has said how many threads a process may have."""
+    if not any(os.environ.get(name) for name in THREADS):
+        torch.set_num_threads(max(1, len(os.sched_getaffinity(0)) // max(1, workers)))
     torch.backends.cudnn.benchmark = True
 
 

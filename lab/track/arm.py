@@ -18,6 +18,7 @@ from lab.classify.splits import Split, make_splits
 from lab.config import DEMO, PhantomConfig, RadiomicsConfig, fingerprint, flatten
 from lab.data.cohort import Cohort
 from lab.data.source import Say, Ticker, obtain
+from lab.report.tables import plural
 from lab.track import runs
 from lab.track.store import RUNS, connect
 
@@ -116,8 +117,8 @@ def describe(dataset: Dataset, splits: list[Split]) -> str:
     patients, events = dataset.patients.nunique(), int(dataset.labels.groupby(dataset.patients).max().sum())
     left = f", {len(dataset.left_out)} left out" if dataset.left_out else ""
     return (
-        f"{patients} {'phantom ' * dataset.phantom}patients, {events} {dataset.event}, "
-        f"{dataset.features.shape[1]} features{left}; {len(splits)} split{'s' * (len(splits) > 1)}"
+        f"{plural(patients, 'phantom ' * dataset.phantom + 'patient')}, {events} {dataset.event}, "
+        f"{plural(dataset.features.shape[1], 'feature')}{left}; {plural(len(splits), 'split')}"
     )
 
 

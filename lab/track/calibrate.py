@@ -204,7 +204,8 @@ def probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]
     own, events = len(labels["val"]), int(sum(labels["val"]))
     counts = {"patients": own, "events": events, "by": str(cohort.index["enhancing_by"].iloc[0])}
     if events in (0, own):
-        return {**counts, "missing": f"all {own} validation scans {'enhance' if events else 'do not enhance'}"}
+        told = f"all {own} validation scans {'enhance' if events else 'do not enhance'}"
+        return {**counts, "missing": told if own > 1 else "a single validation scan is too few"}
     line = platt(np.array(labels["val"]), np.array(scores["val"]))
     found: dict[str, Any] = {"slope": line.slope, "intercept": line.intercept, **counts, "prevalence": events / own}
     spread = float(np.std(scores["val"])) or 1.0

@@ -17,6 +17,7 @@ from lab.data.sealed import seal
 from lab.data.storage import write_atomically
 from lab.report.figures import save
 from lab.report.reliability_figure import reliability_figure
+from lab.report.tables import plural
 from lab.synthesis.arithmetic import Arithmetic, choose
 from lab.synthesis.conformal import LEVEL
 from lab.synthesis.measured import REGIONS, doubt, held
@@ -180,7 +181,8 @@ def summary_lines(measured: Measured) -> list[str]:
     """What a user is told."""
     record = measured.calibrated.record
     counts = record["patients"]
-    lines = [f"Fitted on {counts['val']} validation patients, tried on {counts['test']} test patients"]
+    tried = plural(counts["test"], "test patient")
+    lines = [f"Fitted on {plural(counts['val'], 'validation patient')}, tried on {tried}"]
     for row in record["coverage"]:
         if row["looks"] == USUAL and row["level"] == LEVEL:
             low, high = row["low"], row["high"]

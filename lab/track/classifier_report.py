@@ -23,7 +23,7 @@ from lab.report.classifier_page import classifier_page
 from lab.report.figures import Figure, png
 from lab.report.performance_text import performance_text
 from lab.report.roc_thumbnail import roc_thumbnail
-from lab.report.tables import plain_markdown
+from lab.report.tables import plain_markdown, plural
 from lab.track import runs
 from lab.track.assessed import FACTS, FEATURES, summarised
 from lab.track.store import connect, read_only
@@ -163,7 +163,8 @@ def close(parent: str, facts: dict[str, Any], words: list[str], assessment: Asse
 
 def stamp(parent: str, facts: dict[str, Any]) -> str:
     """The beginning of a note, of which MLflow shows four lines: a small ROC beside the figure."""
-    people = f"{facts['patients']} {'phantom ' * facts['phantom']}patients, {facts['events']} {facts['event']}"
+    people = plural(facts["patients"], "phantom " * facts["phantom"] + "patient")
+    people += f", {facts['events']} {facts['event']}"
     text = f"{facts['main']}: AUC {facts['auc']}; {people}{', shuffled labels' * facts['shuffled']}"
     return f"| ![ROC]({artifact(parent, THUMBNAIL)}) | {plain_markdown(text)} |\n|---|---|\n\n"
 

@@ -19,6 +19,7 @@ from lab.classify.results import suspicion
 from lab.classify.rivals import rival_datasets, rivals_left_out
 from lab.config import RadiomicsConfig
 from lab.data.contract import Contract
+from lab.report.tables import plural
 from lab.track import runs
 from lab.track.arm import Arm, Material, gather, open_arm
 from lab.track.assessed import draw_features, keep
@@ -54,7 +55,9 @@ def nested_arm(material: Material, question: str = QUESTION) -> tuple[Arm, pd.Da
     arm = open_arm(material, NAME, asked, source="studies/classifier.py")
     with runs.ending(arm.parent), arm.alone():
         methods = methods_of(arm)
-        print(f"{len(methods)} methods on {len(arm.splits)} splits: {', '.join(methods)}", flush=True)
+        print(
+            f"{plural(len(methods), 'method')} on {plural(len(arm.splits), 'split')}: {', '.join(methods)}", flush=True
+        )
         results = run_splits(arm, methods)
         predictions = pd.concat([result.predictions for result in results], ignore_index=True)
         ours = [result for result in results if result.method == OURS]

@@ -15,6 +15,7 @@ from mlflow.entities import Run
 from lab.config import flatten, override
 from lab.data.batches import CaseStore
 from lab.data.cohort import PARTS
+from lab.report.tables import plural
 from lab.report.trial_note import trial_note
 from lab.synthesis.arithmetic import Arithmetic, choose, use_threads
 from lab.synthesis.evaluate import evaluate, evaluate_inside, means
@@ -46,7 +47,8 @@ def finish(plan: Plan, started: float) -> None:
         raise ValueError(
             "no trial has finished; the reasons are in the runs' `failure` tags. --study.retry-failed tries again"
         )
-    print(f"Scoring {sum(len(group.runs) for group in made)} networks and 2 rivals on the test patients", flush=True)
+    count = plural(sum(len(group.runs) for group in made), "network")
+    print(f"Scoring {count} and 2 rivals on the test patients", flush=True)
     for group in made:
         for run in group.runs:
             if run.data.tags.get("tested") != "yes":

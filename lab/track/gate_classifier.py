@@ -11,6 +11,7 @@ from mlflow.entities import Run
 from lab.classify.auc import delong_interval, delong_test
 from lab.classify.methods import VOLUME
 from lab.report.gate_table import Check, Verdict, check
+from lab.report.tables import plural
 from lab.synthesis.paired import compare_means
 from lab.track import runs
 from lab.track.gate_patients import holds
@@ -83,7 +84,11 @@ def common(ours: pd.DataFrame, theirs: pd.DataFrame, *, least: int) -> tuple[pd.
             f"the two studies label {len(differ)} of {len(both)} patients differently, such as {differ.iloc[0]}"
         )
     other = both[["patient_id", "label"]].assign(score=both["score_other"])
-    return both[["patient_id", "label", "score"]], other, [f"Compared on {len(both)} held-out patients of both."]
+    return (
+        both[["patient_id", "label", "score"]],
+        other,
+        [f"Compared on {plural(len(both), 'held-out patient')} of both."],
+    )
 
 
 def same_question(candidate: Run, champion: Run, champion_name: str) -> None:

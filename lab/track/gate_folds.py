@@ -11,6 +11,7 @@ from __future__ import annotations
 import pandas as pd
 from mlflow.entities import Run
 
+from lab.report.tables import plural
 from lab.track import runs
 from lab.track.gate_patients import TESTED, Tested, holds
 from lab.track.groups import averaged
@@ -85,9 +86,10 @@ def told(run: Run, together: list[Run], patients: pd.DataFrame, name: str) -> st
     all_folds = max(folds_of_study(str(run.data.tags[runs.PARENT])), len(tested_folds))
     share = f"{all_folds}" if len(tested_folds) == all_folds else f"{len(tested_folds)} of {all_folds}"
     mean = f", the mean of {seeds} seeds" if seeds > 1 else ""
+    people = plural(patients["patient_id"].nunique(), "patient")
     return (
-        f"{name[0].upper()}{name[1:]} is judged over {share} folds ({patients['patient_id'].nunique()} patients, each "
-        f"scored by a network that had not learned from them{mean}); the version holds the network of fold "
+        f"{name[0].upper()}{name[1:]} is judged over {share} folds ({people}, "
+        f"each scored by a network that had not learned from them{mean}); the version holds the network of fold "
         f"{fold_and_seed(run)[0]}."
     )
 

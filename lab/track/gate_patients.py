@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 from mlflow.exceptions import MlflowException
 
+from lab.report.tables import plural
 from lab.track import runs
 from lab.track.store import store_trouble
 
@@ -59,10 +60,10 @@ def common_patients(candidate: Tested, other: Tested, *, least: int) -> tuple[pd
     for one, beside in ((candidate, other), (other, candidate)):
         seen = set(one.patients["patient_id"].astype(str)) & beside.learned
         if seen:
-            tested = one.patients["patient_id"].nunique()
+            tested, verb = one.patients["patient_id"].nunique(), "does" if len(seen) == 1 else "do"
             notes.append(
-                f"{len(seen)} of the {tested} test patients of {one.name} do not count: {beside.name} was trained or "
-                "chosen on them and would be flattered."
+                f"{len(seen)} of the {plural(tested, 'test patient')} of {one.name} {verb} not count: {beside.name} "
+                "was trained or chosen on them and would be flattered."
             )
     flattered = candidate.learned | other.learned
     tables = [
@@ -85,7 +86,7 @@ def common_patients(candidate: Tested, other: Tested, *, least: int) -> tuple[pd
             f"{len(differ)} of {len(cases)} differ, such as {differ[0]} (cohorts {candidate.digest[:12]} and "
             f"{other.digest[:12]}). Score both on one cohort"
         )
-    notes.append(f"Compared on {count} test patients of both ({len(cases)} scans).")
+    notes.append(f"Compared on {plural(count, 'test patient')} of both ({plural(len(cases), 'scan')}).")
     return first, second, notes
 
 

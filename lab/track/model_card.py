@@ -15,6 +15,7 @@ from lab.report.model_card import ModelCard, model_card, shortened
 from lab.report.model_figures import EVERYBODY, classifier_figures, evaluation_rows, network_figures
 from lab.report.model_limits import classifier_caution, classifier_limits, network_limits
 from lab.report.model_trust import trust_lines, trust_table
+from lab.report.tables import plural
 from lab.track import runs
 from lab.track.fetched import fetched
 from lab.track.gate_classifier import FACTS as CLASSIFIER_FACTS
@@ -199,15 +200,15 @@ def tested_on(kind: str, figures: pd.DataFrame, facts: dict[str, Any], folds: st
         count, repeats = facts.get("folds") or 0, facts.get("repeats") or 1
         how = f"{repeats} x {count}-fold cross-validation" if count else "one split"
         return (
-            f"{int(everybody)} patients, each judged by classifiers that had not seen it ({how}); the final one "
-            "learned from all of them. 95 % intervals. No other hospital's patients were tested."
+            f"{plural(int(everybody), 'patient')}, each judged by classifiers that had not seen it ({how}); the final "
+            "one learned from all of them. 95 % intervals. No other hospital's patients were tested."
         )
     choices = "read once, after all choices were made"
     if folds:
         choices = "of whom each was trained or validated on in the other folds"
     return (
-        f"{int(everybody)} test patients, {choices}. {folds}{' ' if folds else ''}95 % bootstrap intervals over "
-        "patients. No other hospital's patients were tested."
+        f"{plural(int(everybody), 'test patient')}, {choices}. {folds}{' ' if folds else ''}95 % bootstrap intervals "
+        "over patients. No other hospital's patients were tested."
     )
 
 

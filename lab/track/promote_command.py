@@ -21,7 +21,9 @@ class Promote:
     run_id: Annotated[str | None, tyro.conf.arg(name="run", metavar="RUN")] = None
     """Id of a trial's or a study's run: of a study the best is taken."""
     study: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Name of a study, instead of --run: the best of its newest run that has come to its end."""
+    """Name of a study, instead of --run: the best of its run that has come to its end."""
+    newest: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Take the newest run of the study where several have come to their end; without it they are listed."""
     name: str
     """Name of the registered model."""
     alias: Literal["challenger", "champion"] = "challenger"
@@ -35,7 +37,7 @@ class Promote:
     def run(self) -> None:
         """Promote or roll back, and say what was done."""
         if self.rollback:
-            if self.run_id is not None or self.study is not None or self.force is not None:
+            if self.run_id is not None or self.study is not None or self.force is not None or self.newest:
                 raise ValueError("--rollback takes --name alone: it gives champion back to the version before")
         elif (self.run_id is None) == (self.study is None):
             raise ValueError("name what is promoted: either --run ID or --study NAME")
@@ -51,7 +53,10 @@ class Promote:
         from lab.report.gate_table import as_text
         from lab.track.calibrate_run import calibrate_before_promotion
         from lab.track.gate import GateRefused, promote_through_gate
+        from lab.track.record import chosen_study
 
+        run = chosen_study(run, newest=self.newest)
+        print(f"Taken: run {run}" + (f", the newest of study {self.study}" if self.newest else ""))
         calibrate_before_promotion(run)
         try:
             found = promote_through_gate(run, self.name, self.alias, force=self.force, settings=self.gate)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Hashable
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
+from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from lab.report.floor import floor_of
@@ -15,7 +17,7 @@ from lab.report.tables import is_rival, lower_is_better
 from lab.track import runs
 from lab.track.store import connect, find_experiment
 
-FACTS = "study.json"
+FACTS, CLASSIFIER_FACTS = "study.json", "classifier.json"
 CURVES = ("train/loss", "val/loss", "val/mae_brain")
 SLICES = {
     "enhancing": "Test patient whose tumour enhances, of the median error among these",
@@ -69,20 +71,64 @@ class Record:
 def find_study(name: str) -> str:
     """Run id of the newest finished parent run of a study; a run id is taken as it is.
 
-    Raises ValueError where there is none.
+    Where there are several, which one was taken is said. Raises ValueError where there is none.
     """
+    found = finished_runs(name)
+    if len(found) > 1:
+        print(f"Taken: {told(found[0])}; the newest of {len(found)} finished runs of study {name!r}", flush=True)
+    return str(found[0].info.run_id)
+
+
+def chosen_study(name: str, *, newest: bool) -> str:
+    """As `find_study`, but of several finished runs of a study the newest only where that was asked for.
+
+    Raises ValueError that tells the runs apart where it was not.
+    """
+    found = finished_runs(name)
+    if len(found) > 1 and not newest:
+        lines = "; ".join(told(run) for run in found)
+        raise ValueError(
+            f"study {name!r} has {len(found)} finished runs: {lines}. Name one with --run ID, or take the newest with "
+            "--newest"
+        )
+    return str(found[0].info.run_id)
+
+
+def told(run: Run) -> str:
+    """A study's run in a line: id, when it began, what it learned from, and its figure."""
+    when = datetime.fromtimestamp(run.info.start_time / 1000).strftime("%Y-%m-%d %H:%M")
+    file = FACTS if runs.has_file(run.info.run_id, FACTS) else CLASSIFIER_FACTS
+    facts = json.loads(runs.read_text(run.info.run_id, file)) if runs.has_file(run.info.run_id, file) else {}
+    cohort = facts.get("cohort") or {"data": facts.get("dataset"), "patients": facts.get("patients")}
+    words = f"{run.info.run_id} of {when}, {cohort['data'] or 'unknown data'}, n = {cohort['patients'] or 'unknown'}"
+    return f"{words}, {figure(facts)}"
+
+
+def figure(facts: Mapping[str, Any]) -> str:
+    """The figure of a study by which its runs are told apart."""
+    if "auc" in facts:
+        return f"AUC {facts['auc']}"
+    try:
+        metrics = connect().get_run(facts["runs"][str(facts["best"])][0]).data.metrics
+        return f"best {facts['objective']} {metrics[facts['objective']]:.4g}"
+    except (KeyError, MlflowException):
+        return "figure unknown"
+
+
+def finished_runs(name: str) -> list[Run]:
+    """The finished parent runs of a study, the newest first; a run id gives that run. Raises ValueError without any."""
     client = connect()
     try:
-        return str(client.get_run(name).info.run_id)
+        return [client.get_run(name)]
     except MlflowException:
         experiment = find_experiment(name)
     if experiment is None:
         known = ", ".join(sorted(e.name for e in client.search_experiments() if e.name != "Default")) or "none yet"
         raise ValueError(f"there is no study and no run {name!r} in the tracking store; studies: {known}")
-    found = client.search_runs([experiment], "tags.role = 'study' and tags.state = 'finished'", max_results=1)
+    found = client.search_runs([experiment], "tags.role = 'study' and tags.state = 'finished'")
     if not found:
         raise ValueError(f"no study {name!r} has come to its end yet; run studies/{name}.py again, it goes on")
-    return str(found[0].info.run_id)
+    return list(found)
 
 
 def read_record(parent: str) -> Record:

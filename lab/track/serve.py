@@ -1,4 +1,6 @@
-"""A network behind `mlflow models serve`: patients in, synthetic images out, as `python -m lab synthesize` draws them.
+"""A network behind `python -m lab serve` or `mlflow models serve`: patients in, synthetic images out.
+
+They are those of `python -m lab synthesize`.
 
 A patient is an object with a scan per sequence, see lab.track.serve_request. What a user did wrong is answered with
 status 400 and the reason, too little memory with 503, a fault of ours with 500. No tracking store is asked.
@@ -8,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import tempfile
 import threading
 from collections.abc import Mapping
@@ -26,7 +29,7 @@ from lab.data.payload import array, returned
 from lab.synthesis.arithmetic import choose
 from lab.track.package import read_package
 from lab.track.seal import fitting
-from lab.track.serve_request import VOLUMES, read
+from lab.track.serve_request import PATIENTS, VOLUMES, at_most, read
 from lab.track.synthesis_folder import WHAT, write_patient
 from lab.track.synthesis_models import PHANTOM_WARNING, Networks, placed
 
@@ -69,6 +72,10 @@ class Service:
         try:
             if not patients:
                 raise ValueError("the request names no patient")
+            if len(patients) > at_most(PATIENTS):
+                raise ValueError(
+                    f"the request has {len(patients)} patients; at most {at_most(PATIENTS)} are answered at once"
+                )
             for patient in patients:
                 with self.turn:
                     answers.append(self._prepared(patient) if PREPARED in patient else self._drawn(patient))
@@ -122,6 +129,10 @@ class Service:
             raise ValueError(f"{PREPARED} has {len(values)} channels; {expected} is needed")
         if not np.isfinite(values).all() or np.abs(values).max() > 1:
             raise ValueError(f"{PREPARED} holds NaN, or values outside of -1 to 1; prepare it as the contract says")
+        step, room = 2 ** int(self.package.known["model"]["depth"]), math.prod(self.package.known["shape"])
+        if math.prod(-(-size // step) * step for size in values.shape[1:]) > room:
+            shape = " x ".join(map(str, self.package.known["shape"]))
+            raise ValueError(f"{PREPARED} is larger than the {shape} voxels that this model was made for")
         inputs = torch.from_numpy(values)[None]
         with torch.no_grad():
             try:

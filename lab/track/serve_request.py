@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ import numpy as np
 
 from lab.data.contract import Contract, one_patient
 from lab.data.layouts import Subject, canonical
+from lab.data.nifti import read_header
 from lab.data.payload import array, is_array, place
 from lab.synthesis.uncertainty import LOOKS
 from lab.track.synthesis_case import How
@@ -19,10 +21,13 @@ from lab.track.synthesis_folder import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTA
 
 ROOT = "LAB_SERVE_ROOT"
 """Environment variable: the folder that paths in requests may point into."""
+VOXELS, PATIENTS = "LAB_SERVE_VOXELS", "LAB_SERVE_PATIENTS"
+"""Environment variables: voxels of a scan and patients of a request at most."""
+MOST = {VOXELS: 30_000_000, PATIENTS: 8}
 VOLUMES = {"synthetic": SYNTHESIS, "enhancement": ENHANCEMENT, "uncertainty": UNCERTAINTY, "interval": INTERVAL}
 """What can be asked for -> its file; the first is what comes by itself."""
 OPTIONS = ("mask", "affine", "looks", "brain_mask", "strangers", "volumes")
-LEAST_MM, LARGEST_MM = 1e-3, 1e3
+LEAST_MM, LARGEST_MM, FLAT = 0.05, 50.0, 1e-3
 BRAIN_MASKS = ("nonzero", "mni152")
 STRANGERS = ("refuse", "warn")
 
@@ -49,6 +54,10 @@ def read(patient: Mapping[str, Any], contract: Contract, folder: Path) -> Asked:
     paths = {name: folder / f"{name}.nii.gz" for name in sent}
     for name, file in paths.items():
         place(name, named[name], file, root=Path(root) if root else None, affine=affine)
+        shape = read_header(file).shape
+        if math.prod(shape) > at_most(VOXELS):
+            size = " x ".join(map(str, shape))
+            raise ValueError(f"{name} has {size} voxels; this server takes at most {at_most(VOXELS)} of a scan")
     subject = one_patient("patient", {name: paths[name] for name in needed}, paths.get("mask"), like=contract)
     how = How(
         looks=_looks(named.get("looks", How.looks)),
@@ -67,11 +76,21 @@ def read(patient: Mapping[str, Any], contract: Contract, folder: Path) -> Asked:
     )
 
 
+def at_most(name: str) -> int:
+    """A limit of the server, from its environment variable where that is set. Raises ValueError for one below 1."""
+    text = os.environ.get(name, str(MOST[name]))
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(f"the server is set up wrongly: {name} must be a whole number above 0")
+    return int(text)
+
+
 def _named(patient: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
     """Scans by canonical name, options by their own; an option that is null counts as not given."""
     needed = [canonical(name) for name in contract.channels]
     may = f"a patient has {', '.join(needed)} and may have {', '.join(OPTIONS)}"
     named: dict[str, Any] = {}
+    if not isinstance(patient, Mapping):
+        raise ValueError(f"Expected dict, found {type(patient).__name__}: {may}")
     for key, value in patient.items():
         option = key.strip().lower()
         name = option if option in OPTIONS else canonical(key)
@@ -98,7 +117,7 @@ def _affine(named: Mapping[str, Any], sent: list[str], contract: Contract) -> np
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], [0, 0, 0, 1]):
         raise ValueError("affine is no 4 x 4 matrix of finite numbers whose last row is 0, 0, 0, 1")
     sizes = np.linalg.norm(affine[:3, :3], axis=0)
-    if sizes.min() < LEAST_MM or abs(np.linalg.det(affine[:3, :3] / sizes)) < LEAST_MM or sizes.max() > LARGEST_MM:
+    if sizes.min() < LEAST_MM or abs(np.linalg.det(affine[:3, :3] / sizes)) < FLAT or sizes.max() > LARGEST_MM:
         raise ValueError("affine makes no volume of a voxel: its three axes must be millimetres in three directions")
     return affine
 

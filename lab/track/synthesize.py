@@ -26,6 +26,7 @@ from lab.data.folders import check_output, output_folder
 from lab.data.layouts import canonical, find_subjects
 from lab.data.storage import write_atomically
 from lab.data.subject import one_line
+from lab.report.tables import plural
 from lab.synthesis.arithmetic import Arithmetic, choose
 from lab.track.second_opinion import pinned
 from lab.track.synthesis_case import How
@@ -122,7 +123,9 @@ def synthesize_folder(
             left_out[case_id] = one_line(error)
             say(f"[{number}/{len(subjects)}] {case_id}: left out, {left_out[case_id]}")
     if not reports:
-        raise ValueError(f"none of {len(subjects)} patients could be synthesised ({next(iter(left_out.values()))})")
+        raise ValueError(
+            f"none of {plural(len(subjects), 'patient')} could be synthesised ({next(iter(left_out.values()))})"
+        )
     tables = {
         PATIENTS: pd.DataFrame([_row(report) for report in reports.values()]),
         LEFT_OUT: pd.DataFrame(sorted(left_out.items()), columns=["case_id", "reason"]),

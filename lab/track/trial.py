@@ -15,6 +15,7 @@ from lab.config import Config, TrainConfig, flatten
 from lab.data.batches import CaseStore
 from lab.data.cohort import Cohort
 from lab.data.contract import Contract
+from lab.report.tables import plural
 from lab.synthesis.arithmetic import Arithmetic, choose, reset_peak_memory, use_threads
 from lab.synthesis.evaluate import evaluate, means
 from lab.synthesis.infer import synthesise
@@ -118,7 +119,7 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
     uri = log_network(job.run_id, fitted.network, config.model, contract(config, job.cohort))
     runs.log_settings(job.run_id, {}, {"model_uri": uri, "stopped_early": fitted.stopped_early})
     if config.study.objective not in figures:
-        raise ValueError(f"{config.study.objective} is defined for none of the {len(table)} validation patients")
+        raise ValueError(f"{config.study.objective} is defined for none of {plural(len(table), 'validation patient')}")
     return figures[config.study.objective]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from lab.classify.platt import Line
 from lab.data.sealed import read_sealed
 from lab.data.strangers import Likeness
+from lab.report.tables import plural
 from lab.synthesis.conformal import LEVEL, Intervals
 from lab.synthesis.measured import coverage_at
 from lab.track.synthesis_models import Networks
@@ -61,8 +62,8 @@ def trust(networks: Networks, looks: int, file: Path | None = None) -> Trust:
         warnings.append(f"no intervals: they were made for {', '.join(known)} looks, not for {looks}")
     elif not intervals.guaranteed:
         warnings.append(
-            f"intervals rest on {intervals.patients} validation patients, too few to promise that {LEVEL:.0%} of the "
-            "voxels are inside"
+            f"intervals rest on {plural(intervals.patients, 'validation patient')}, too few to promise that "
+            f"{LEVEL:.0%} of the voxels are inside"
         )
     return Trust(
         intervals=intervals,

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from lab.synthesis.arithmetic import Arithmetic, choose, peak_memory_mb, reset_peak_memory
+from lab.synthesis.arithmetic import THREADS, Arithmetic, choose, peak_memory_mb, reset_peak_memory, use_threads
 from lab.synthesis.models import build
 
 CPU = torch.device("cpu")
@@ -78,3 +78,15 @@ def test_peak_memory_grows_with_what_is_held():
     held = torch.ones(40_000_000)  # 160 MB
     assert peak_memory_mb(CPU) - before > 100
     del held
+
+
+@pytest.mark.parametrize("name", ["", *THREADS])
+def test_the_users_number_of_threads_stays(name, monkeypatch):
+    asked: list[int] = []
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    for other in THREADS:
+        monkeypatch.delenv(other, raising=False)
+    if name:
+        monkeypatch.setenv(name, "3")
+    use_threads(1000)
+    assert asked == ([] if name else [1])

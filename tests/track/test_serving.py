@@ -27,7 +27,7 @@ from patients import AFFINE, SEQUENCES, SHAPE, logged, named, stored, volumes
 from lab.track import serve
 from lab.track.package import REQUIREMENTS
 from lab.track.serve import Service
-from lab.track.serve_request import ROOT
+from lab.track.serve_request import PATIENTS, ROOT, VOXELS
 from lab.track.synthesis_case import How
 from lab.track.synthesis_folder import ENHANCEMENT, SYNTHESIS, UNCERTAINTY
 from lab.track.synthesize import synthesize
@@ -202,7 +202,12 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "ragged": ({"T1": [[[1, 2], [3]]]}, "T1 is no array of numbers with rows of one length"),
     "text": ({"T1": [[["a"]]]}, "T1 is no array of numbers"),
     "another grid": ({"T1": CUBE[0, :5].tolist()}, "T2 lies on another grid than T1"),
-    "NaN": ({"T1": np.full((6, 6, 6), np.nan).tolist()}, "T1: 216 voxels are NaN or infinite"),
+    "NaN": ({"T1": np.full((6, 6, 6), np.nan).tolist()}, "T1: every voxel is 0; the image is empty"),
+    "numbers as text": ({"T1": CUBE[0].astype(str).tolist()}, "T1 is no array of numbers"),
+    "null in it": ({"T1": [[[None, 1.0]]]}, "T1 is no array of numbers"),
+    "truth": ({"T1": [[[True, False]]]}, "T1 is no array of numbers"),
+    "deep": ({"T1": np.zeros((1,) * 30).tolist()}, "T1 has the shape 1 x 1"),
+    "no end": ({"T1": [[[10**400]]]}, "T1 is no array of numbers"),
     "too large": ({"T1": (CUBE[0] * 1e300).tolist()}, "T1: 216 voxels are NaN or infinite"),
     "empty": ({"T1": np.zeros((6, 6, 6)).tolist()}, "T1: every voxel is 0; the image is empty"),
     "twice the same": ({"T2": CUBE[0].tolist()}, "T2 and T1 are the same image"),
@@ -215,6 +220,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "no look": ({"looks": 0}, "looks is 0; a whole number from 1 to 8 is needed"),
     "looks as text": ({"looks": "4"}, "looks is '4'"),
     "looks as truth": ({"looks": True}, "looks is True"),
+    "large voxels": ({"affine": np.diag([1000, 1000, 1000, 1]).tolist()}, "affine makes no volume of a voxel"),
     "small affine": ({"affine": np.eye(3).tolist()}, "affine is no 4 x 4 matrix"),
     "flat affine": ({"affine": np.diag([1, 1, 0, 1]).tolist()}, "affine makes no volume of a voxel"),
     "brain mask": ({"brain_mask": "a"}, "brain_mask is 'a'; known are nonzero, mni152"),
@@ -241,6 +247,28 @@ def test_one_wrong_patient_is_named_and_no_patient_is_wrong(service, allowed):
 def test_what_a_model_was_not_calibrated_for_cannot_be_asked_of_it(service, allowed):
     said = refused(service, by_path(volumes=["synthetic", "interval"], looks=1))
     assert said == "volumes: there is no interval of 1 looks by this model"
+
+
+def test_more_than_the_server_takes_is_refused_before_it_takes_memory(service, allowed, monkeypatch):
+    monkeypatch.setenv(VOXELS, "1000")
+    said = "T1 has 44 x 52 x 46 voxels; this server takes at most 1000 of a scan"
+    assert said in refused(service, by_path())
+    assert said in refused(service, {"T1": volumes()["T1"], "T2": volumes()["T2"], "FLAIR": volumes()["FLAIR"]})
+    bomb = bytearray(nib.Nifti1Image(np.zeros((2, 2, 2), np.uint8), np.eye(4)).to_bytes())
+    bomb[42:48] = np.array([512, 512, 512], "<i2").tobytes()
+    sent = {"nifti": base64.b64encode(gzip.compress(bytes(bomb))).decode()}
+    assert "512 x 512 x 512 voxels" in refused(service, by_path(T1=sent))
+    monkeypatch.setenv(VOXELS, "many")
+    assert "LAB_SERVE_VOXELS must be a whole number" in refused(service, by_path())
+    monkeypatch.setenv(PATIENTS, "2")
+    assert "has 3 patients; at most 2" in refused(service, *[by_path()] * 3)
+
+
+@pytest.mark.parametrize("shape", [(41, 48, 40), (1, 1, 20_000), (200, 20, 20)])
+def test_a_prepared_array_is_no_larger_than_the_models_own_grid(shape, service):
+    """The network fills up to whole steps: a thin array may take far more than it holds."""
+    said = refused(service, {"prepared": np.zeros((3, *shape), np.float32)})
+    assert "larger than the 40 x 48 x 40 voxels that this model was made for" in said
 
 
 def test_an_affine_is_for_arrays(service, allowed):
@@ -342,7 +370,7 @@ def test_mlflow_serves_it(server, folder, drawn):
         OUTSIDE: {"inputs": [by_path(T1="../outside/T1.nii.gz")]},
         "'adc' is not known": {"inputs": [by_path(adc="one/T1.nii.gz")]},
         "not a NIfTI file": {"inputs": [by_path(T1="text.nii.gz")]},
-        "voxels are NaN": {"inputs": [empty]},
+        "every voxel is 0": {"inputs": [empty]},
         "valid JSON": b"{not json",
         "Expected list": {"inputs": by_path()},
         "Expected dict": {"inputs": ["one"]},
