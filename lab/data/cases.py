@@ -10,8 +10,10 @@ import numpy as np
 
 from lab.config import DataConfig
 from lab.data.brain import brain_core, brain_mask, scanned_part
+from lab.data.contrast import check_without_contrast
 from lab.data.geometry import Window, bounding_box, window_round
 from lab.data.label_books import count_values, listed, told
+from lab.data.scan_checks import check_mask, doubts, without_outliers
 from lab.data.scans import Scan, describe_grid, read_image, read_labels, same_grid
 from lab.data.storage import BRAIN, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
 from lab.data.subject import Subject, canonical
@@ -58,8 +60,10 @@ def prepare_case(subject: Subject, recipe: Recipe) -> tuple[np.ndarray, np.ndarr
     `RIM`. Label volumes are counted on the scan's own voxels, so they do not change with the grid. Raises ValueError
     with the reason why the subject cannot be used.
     """
+    inputs = [name for name in recipe.channels if canonical(name) != canonical(recipe.target)]
+    contrast = check_without_contrast(subject, inputs, overrule="if its header is wrong, correct that")
     case = open_case(subject, recipe)
-    return case.image, case.masks, case.measured
+    return case.image, case.masks, {**case.measured, "remarks": "; ".join([*contrast, *case.notes])}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +103,8 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     if method == "auto":
         method = "nonzero" if subject.skull_stripped else "mni152"
     brain = brain_mask(first, method)
+    if subject.mask is not None and mask_needed:
+        notes += check_mask(labels, brain, first.voxel_ml)
     window = window_round(bounding_box(brain), first.spacing_mm, recipe.shape, recipe.spacing_mm)
     inside, masks = _masks(window, brain, labels, subject)
     if subject.mask is not None and not (masks & TUMOUR).any():
@@ -115,6 +121,8 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
         scan = scans.pop(canonical(name)) if canonical(name) != REFERENCE else scans[REFERENCE]
         try:
             part = scanned_part(scan, brain, method)
+            scan, note = without_outliers(scan, part)
+            notes += [f"{name}: {note}"] if note else []
             share, seen = weights, inside
             if part is not brain:
                 share = window.apply(part)
@@ -124,18 +132,21 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         scales[canonical(name)] = scaling
+        first = scan if canonical(name) == REFERENCE else first
         if canonical(name) == canonical(recipe.target):
             masks[inside & ~seen] |= NO_TARGET
     names = [canonical(name) for name in recipe.channels]
     if canonical(recipe.target) in names:  # else a new patient's case, without contrast agent
         contrast = image[names.index(canonical(recipe.target))].astype(np.float32) - image[names.index(REFERENCE)]
         masks[(contrast > recipe.enhancement_threshold) & inside] |= ENHANCEMENT
+    if mask_needed:
+        notes += doubts(image, masks, recipe.channels, recipe.spacing_mm)
     mean, scale = scales[REFERENCE]
     measured = _measure(subject, recipe, first.voxel_ml, brain, window, counts, masks)
     return PreparedCase(
         image=image,
         masks=masks,
-        measured={**measured, "remarks": "; ".join(notes)},
+        measured=measured,
         window=window,
         t1=first,
         brain=brain,

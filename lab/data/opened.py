@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lab.data.cases import PreparedCase
 from lab.data.contract import Contract
+from lab.data.contrast import check_without_contrast
 from lab.data.coverage import check_whole
 from lab.data.layouts import Subject, canonical
 from lab.data.scans import scan_sha256
@@ -12,11 +13,19 @@ SIZES_DIFFER = 1.05
 """Ratio of voxel edges above which the model's grid is called coarser than the scan's."""
 
 
-def open_patient(subject: Subject, contract: Contract, brain_mask: str | None = None) -> tuple[PreparedCase, list[str]]:
-    """The prepared case and warnings. Raises ValueError where two scans are one, or nothing fits the contract."""
+def open_patient(
+    subject: Subject, contract: Contract, brain_mask: str | None = None, strangers: str = "refuse"
+) -> tuple[PreparedCase, list[str]]:
+    """The prepared case and warnings. Raises ValueError where two scans are one, or nothing fits the contract.
+
+    And where a T1 says of itself that contrast agent was given, unless `strangers` is `warn`.
+    """
     _check_different(subject, contract)
+    contrast = check_without_contrast(
+        subject, contract.channels, refuse=strangers == "refuse", overrule="--strangers warn draws it all the same"
+    )
     case = contract.open(subject, brain_mask)
-    warnings = [*case.notes, check_whole(case.brain)]
+    warnings = [*contrast, *case.notes, check_whole(case.brain)]
     lost, whole = case.measured["brain_outside_ml"], case.measured["brain_ml"]
     if lost > 0:
         warnings.append(f"{lost:.1f} of {whole:.0f} ml of the brain lie outside the model's field of view: not drawn")

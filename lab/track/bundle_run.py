@@ -105,7 +105,7 @@ class Prepare:
         if missing:
             raise ValueError(f"{', '.join(missing)} missing: the network takes {', '.join(contract.channels)}")
         subject = one_patient("patient", paths, mask, like=contract)
-        case, warnings = open_patient(subject, contract, self.brain_mask)
+        case, warnings = open_patient(subject, contract, self.brain_mask, self.strangers)
         picked = [case.image[names.index(canonical(name))] for name in contract.inputs]
         return Patient(
             subject=subject,

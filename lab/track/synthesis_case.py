@@ -93,7 +93,7 @@ def synthesise_patient(subject: Subject, networks: Networks, how: How, arithmeti
     """Prepare a patient as the contract says and draw the image. Raises ValueError where the scans do not fit."""
     started = time.monotonic()
     trusted = trust(networks, how.looks, None if how.calibration is None else Path(how.calibration))
-    case, warnings = open_patient(subject, networks.contract, how.brain_mask)
+    case, warnings = open_patient(subject, networks.contract, how.brain_mask, how.strangers)
     likeness = compared(case, networks.contract, trusted.likeness, how.strangers)
     warnings = [*(likeness.reasons if likeness is not None else ()), *warnings]
     prepared = time.monotonic()

@@ -1,0 +1,143 @@
+"""Does a scan say of itself that contrast agent was given? By its DICOM header, NIfTI description, sidecar or name."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from lab.data.nifti import read_header
+from lab.data.stored import read_text
+from lab.data.subject import Subject, canonical
+
+GIVEN = (
+    "ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolusAgentSequence", "ContrastBolusStartTime",
+    "ContrastBolusStopTime", "ContrastBolusVolume", "ContrastBolusTotalDose", "ContrastBolusAgentAdministered",
+    "ContrastBolusAgentDetected",
+)  # fmt: skip
+"""Attributes of DICOM, and of BIDS, that are filled in where contrast agent was given."""
+DESCRIBED = ("SeriesDescription", "ProtocolName", "ImageComments", "AcquisitionComments")
+NOT_GIVEN = {
+    "",
+    "0",
+    "0.0",
+    "no",
+    "none",
+    "n/a",
+    "na",
+    "n",
+    "without",
+    "nil",
+    "false",
+    "unknown",
+    "ohne",
+    "native",
+    "nativ",
+}
+LARGEST_SIDECAR = 2**22
+
+AGENT = (
+    r"gd|gad|gado\w*|gadolinium|gadavist|dotarem|magnevist|prohance|multihance|omniscan|clariscan|elucirem|vueway|dtpa|"
+    r"km|mdc|ce|contrast\w*|kontrast\w*|enhanced"
+)
+BEFORE = r"(?:pre|pr[aä]|vor|before|avant|ohne|without|w/o|wo|no|non|not|kein\w*|sans|sin|senza|zonder|o)"
+OTHER = r"(?:phase|high|low|soft|tissue|image|edge|inverse|dual|multi|mt)"
+WORDS = (
+    rf"(?<![a-z0-9])(?:{AGENT})(?![a-z0-9])",
+    r"(?<![a-z0-9])t1w?(?:[ _-]?(?:gd|gad|gado|ce|c|km|contrast)|post)(?![a-z0-9])",
+    r"\+ ?(?:c|k|km|gd|gad|ce)(?![a-z0-9])|(?<![a-z0-9])(?:c|km|gd|gad|ce) ?\+",
+    r"(?<![a-z0-9])post(?:contrast\w*|gad\w*|gd|km|inj\w*)?(?![a-z0-9])(?![ _-]*(?:op|surg|trea|tx|rt|proc|chemo|radi|ict))",
+    r"(?<![a-z0-9])(?:inj|injected|inject[eé]e?|injection)(?![a-z0-9])",
+)
+"""What says that contrast agent was given."""
+NAMED = r"(?:^|[_-])(?:t1w?(?:[_-]?(?:gd|gad|gado|ce|km|post|post[_-]?contrast)|c)|ce-[a-z0-9]+)(?:$|[_-])"
+"""The same of a file's name, where letters stand for more."""
+
+
+def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: str, refuse: bool = True) -> list[str]:
+    """What speaks for contrast agent in the given sequences, in words.
+
+    Raises ValueError where it was given before the T1, unless `refuse` is off: enhancement would be read off, not
+    predicted. `overrule` tells the user how to go on all the same.
+    """
+    found = []
+    for name in dict.fromkeys(map(canonical, names)):
+        path = subject.images.get(name)
+        said = None if path is None else contrast_said(path)
+        if said is None:
+            continue
+        if name == "T1" and refuse:
+            raise ValueError(
+                f"{path}: this T1 was taken after contrast agent was given ({said}); the T1 without is needed ({overrule})"
+            )
+        found.append(f"{name} was taken after contrast agent was given ({said}); a scan without is expected")
+    return found
+
+
+def contrast_said(path: Path) -> str | None:
+    """What a scan says of contrast agent, such as "ContrastBolusAgent: Gadovist"; None where it says nothing of it.
+
+    Raises ValueError where the scan cannot be read.
+    """
+    if os.path.isdir(path):
+        from lab.data.dicom import open_series
+
+        series = open_series(path)
+        headers = (header for part in series.slices for header in (part.header, part.plane))
+        return next((said for header in headers for said in _of_dicom(header)), None)
+    raw = read_header(path).raw
+    for name in ("descrip", "aux_file", "intent_name"):
+        text = raw[name].item().decode("latin-1").strip("\0 ")
+        if says_contrast(text):
+            return f"its header says {text!r}"
+    stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
+    if re.search(NAMED, stem, flags=re.IGNORECASE):
+        return f"its name is {path.name}"
+    sidecar = path.with_name(f"{stem}.json")
+    return _of_sidecar(sidecar) if sidecar.is_file() else None
+
+
+def says_contrast(text: str) -> bool:
+    """Whether a description says that contrast agent was given: "t1 +C", "T1 post Gd", "mit KM"; not "T1 pre Gd"."""
+    text = text.casefold().replace("_", " ")
+    for word in WORDS:
+        for found in re.finditer(word, text):
+            before = text[: found.start()]
+            negated = re.search(rf"(?:(?<![a-z]){BEFORE}[ .-]*|(?:^| )-)$", before)
+            other = found[0].startswith(("contrast", "enhanced")) and re.search(rf"(?<![a-z0-9]){OTHER}[ -]*$", before)
+            if not negated and not other and not re.match(r"-(?:\s|$)", text[found.end() :]):
+                return True
+    return False
+
+
+def _of_dicom(header: Any) -> Iterator[str]:
+    yield from _of_values({name: header.get(name) for name in (*GIVEN, *DESCRIBED) if header.get(name) is not None})
+    for item in header.get("ContrastBolusUsageSequence", None) or ():  # of enhanced images
+        yield from _of_values({name: item.get(name) for name in GIVEN if item.get(name) is not None})
+
+
+def _of_sidecar(path: Path) -> str | None:
+    """A BIDS sidecar that cannot be read says nothing."""
+    try:
+        content = json.loads(read_text(path, LARGEST_SIDECAR))
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(content, dict):
+        return None
+    said = next(_of_values({name: content.get(name) for name in (*GIVEN, *DESCRIBED)}), None)
+    return None if said is None else f"{path.name} says {said}"
+
+
+def _of_values(values: dict[str, Any]) -> Iterator[str]:
+    for name, value in values.items():
+        if value is None:
+            continue
+        if name == "ContrastBolusAgentSequence":
+            text = "; ".join(str(item.get("CodeMeaning", "some agent")) for item in value)
+        else:
+            text = str(value).strip("[]' ")
+        if says_contrast(text) if name in DESCRIBED else text.casefold() not in NOT_GIVEN:
+            yield f"{name}: {text[:80]}"
