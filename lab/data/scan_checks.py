@@ -102,13 +102,14 @@ def doubts(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spac
         if equal > EQUAL:
             raise ValueError(f"{a} and {b} are the same image (they correlate {equal:.4f}); each needs its own scan")
     tumour = (masks[inside] & TUMOUR) > 0
-    found = _in_tumour({name: values[name] for name in ("T1", "T2", "FLAIR") if name in values}, tumour)
-    if np.count_nonzero(inside) * spacing_mm**3 / 1000 >= BRAIN_ML[0]:
+    whole = np.count_nonzero(inside) * spacing_mm**3 / 1000 >= BRAIN_ML[0]
+    found = _in_tumour({name: values[name] for name in ("T1", "T2", "FLAIR") if name in values}, tumour, whole=whole)
+    if whole:
         found += _whole_brain(measure(image, masks, channels, spacing_mm), fine=spacing_mm <= FINE_MM)
     return found
 
 
-def _in_tumour(values: dict[str, np.ndarray], tumour: np.ndarray) -> list[str]:
+def _in_tumour(values: dict[str, np.ndarray], tumour: np.ndarray, *, whole: bool) -> list[str]:
     """Water makes a tumour bright in T2 and FLAIR and dark in T1, whatever its grade."""
     if not tumour.any():
         return []
@@ -123,7 +124,7 @@ def _in_tumour(values: dict[str, np.ndarray], tumour: np.ndarray) -> list[str]:
         found.append(_said("T1 is brighter in the tumour than T2", "T1", "T2"))
     if level.get("T2", np.inf) < -0.15:  # 0.01 at least; of whole brains 0.36
         found.append("T2 is dark in the tumour: is it a T2, or of reversed contrast, or does the mask lie elsewhere?")
-    if level.get("T2", np.inf) + level.get("FLAIR", np.inf) < -0.3:  # -0.11 at least; of whole brains 1.49
+    if level.get("T2", np.inf) + level.get("FLAIR", np.inf) < (0.6 if whole else -0.3):  # 1.49 and -0.11 at least
         found.append("the mask marks nothing bright in T2 and FLAIR: does it lie elsewhere, or is it mirrored?")
     return found
 
@@ -140,7 +141,7 @@ def _whole_brain(found: dict[str, float], *, fine: bool) -> list[str]:
     said = []
     alike = value("correlation:T1:T1GD")
     if alike - value("correlation:T1GD:T2") < -0.15:  # 0.26 at least
-        said.append(_said("T2 resembles T1GD more than T1 does", "T1", "T2"))
+        said.append("T2 resembles T1GD more than T1 does: were T1 and T2 exchanged, or is one of reversed contrast?")
     elif alike < -0.05:  # 0.16 at least
         said.append("T1 is bright where T1GD is dark: is one of them of reversed contrast?")
     if value("where_dark:T2:T1") - value("where_dark:FLAIR:T1") < -0.3:  # 0.07 at least, the next 0.55

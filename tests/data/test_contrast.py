@@ -21,8 +21,9 @@ T1 = head(0)["T1"]
 @pytest.mark.parametrize(
     "text",
     [
-        "t1 post Gd", "AX T1 +C", "T1 C+", "t1_mprage_sag_p2_iso_KM", "T1 mit KM", "nach KM", "Sag T1 GADO", "t1 ce", "T1CE",
-        "T1post", "t1c+", "3D T1 w/ contrast", "T1 with contrast", "T1 POST", "t1_vibe_post", "AX T1 POST-CONTRAST",
+        "t1 post Gd", "AX T1 +C", "T1 C+", "t1_mprage_sag_p2_iso_KM", "T1 mit KM", "nach KM", "Sag T1 GADO", "t1 ce",
+        "T1CE", "T1post", "t1c+", "3D T1 w/ contrast", "T1 with contrast", "T1 POST", "t1_vibe_post",
+        "AX T1 POST-CONTRAST",
         "postgad", "T1+GD",
         "MPRAGE-Gd", "ce-mprage", "contrast-enhanced T1", "T1 Gadovist", "con contraste",
         "apres injection", "T1_Gd-DTPA", "SYNTHETIC T1GD, research only",
