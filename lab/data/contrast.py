@@ -49,7 +49,8 @@ WORDS = (
     rf"(?<![a-z0-9])(?:{AGENT})(?![a-z0-9])",
     r"(?<![a-z0-9])t1w?(?:[ _-]?(?:gd|gad|gado|ce|c|km|contrast)|post)(?![a-z0-9])",
     r"\+ ?(?:c|k|km|gd|gad|ce)(?![a-z0-9])|(?<![a-z0-9])(?:c|km|gd|gad|ce) ?\+",
-    r"(?<![a-z0-9])post(?:contrast\w*|gad\w*|gd|km|inj\w*)?(?![a-z0-9])(?![ _-]*(?:op|surg|trea|tx|rt|proc|chemo|radi|ict))",
+    r"(?<![a-z0-9])post(?:contrast\w*|gad\w*|gd|km|inj\w*)?(?![a-z0-9])"
+    r"(?![ _-]*(?:op|surg|trea|tx|rt|proc|chemo|radi|ict))",
     r"(?<![a-z0-9])(?:inj|injected|inject[eé]e?|injection)(?![a-z0-9])",
 )
 """What says that contrast agent was given."""
@@ -71,7 +72,8 @@ def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: 
             continue
         if name == "T1" and refuse:
             raise ValueError(
-                f"{path}: this T1 was taken after contrast agent was given ({said}); the T1 without is needed ({overrule})"
+                f"{path}: this T1 was taken after contrast agent was given ({said}); the T1 without is needed "
+                f"({overrule})"
             )
         found.append(f"{name} was taken after contrast agent was given ({said}); a scan without is expected")
     return found
