@@ -147,7 +147,7 @@ def _whole_brain(found: dict[str, float], *, fine: bool) -> list[str]:
     if value("where_dark:T2:T1") - value("where_dark:FLAIR:T1") < -0.3:  # 0.07 at least, the next 0.55
         said.append(_said("the fluid, dark in T1, is brighter in FLAIR than in T2", "T2", "FLAIR"))
     dots = sum(value(f"{kind}:T1GD") - value(f"{kind}:T1") for kind in ("vessels", "dots"))
-    if fine and dots < -0.2:  # -0.003 at least
+    if fine and dots < -0.5:  # -0.21 at least
         said.append(_said("vessels are brighter in T1 than in T1GD", "T1", "T1GD"))
     return said
 
