@@ -123,7 +123,7 @@ def test_one_scan_twice_and_a_spike_in_a_cohort(tmp_path):
     assert "FLAIR: 1 voxel of the brain, such as 3e+38" in cohort.index["remarks"][spiked]
     assert any(line.startswith(f"{spiked}: prepared (remark: ") for line in lines)
     image, masks = cohort.load(spiked)
-    assert np.asarray(image[2], np.float32)[np.asarray(masks) > 0].std() == pytest.approx(0.25, abs=0.01)
+    assert np.asarray(image[2], np.float32)[np.asarray(masks) > 0].std() == pytest.approx(0.25, abs=0.1)
 
 
 def test_phantoms_are_not_remarked_upon(tiny_cohort: Cohort):
