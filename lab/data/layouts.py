@@ -251,7 +251,7 @@ def _find_csv(path: Path) -> list[Subject]:
         parts = _images(list(row.paths.items()))
         fault = row.fault or (f"case {row.case_id}: {parts['fault']}" if "fault" in parts else None)
         parts |= {"fault": fault, "remarks": (*parts.get("remarks", ()), *row.remarks)}
-        whose = {"patient_id": row.patient_id, "patient_given": row.patient_given}
+        whose: dict[str, Any] = {"patient_id": row.patient_id, "patient_given": row.patient_given}
         subjects.append(Subject(case_id=row.case_id, **whose, **parts, **row.known))
     return subjects
 

@@ -143,9 +143,10 @@ def _shape(path: Path, raw: nib.Nifti1Header) -> tuple[int, int, int]:
 def _dtype(path: Path, raw: nib.Nifti1Header) -> np.dtype[Any]:
     code = int(raw["datatype"])
     try:
-        dtype = np.dtype(nib.nifti1.data_type_codes.dtype[code]).newbyteorder(raw.endianness)
+        known: Any = nib.nifti1.data_type_codes.dtype[code]
     except KeyError:
         raise ValueError(f"{path}: the header is damaged, no voxel type has the code {code}") from None
+    dtype: np.dtype[Any] = np.dtype(known).newbyteorder(raw.endianness)
     if dtype.kind not in "iuf" or not dtype.itemsize:
         raise ValueError(f"{path}: voxels of type {nib.nifti1.data_type_codes.label[code]} are not plain numbers")
     return dtype
