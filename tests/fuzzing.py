@@ -23,6 +23,8 @@ from typing import Any
 import mutations
 import numpy as np
 
+from lab.data.workers import VERSION
+
 ROOT = Path(__file__).parent
 LONGEST_S, MEMORY, LONGEST_MESSAGE = 20, 2 * 2**30, 4000
 Check = Callable[[Any], bool]
@@ -298,6 +300,7 @@ CONTRACT = {
     "shape": [40, 48, 40],
     "preparation": {"brain_mask": "auto", "clip_sigma": 4.0, "enhancement_threshold": 0.3, "enhancing_ml": 0.5},
     "layout": "brats2023",
+    "preparation_version": VERSION,
     "cohort_digest": "c0" * 16,
     "phantom": False,
 }

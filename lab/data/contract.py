@@ -66,7 +66,7 @@ class Contract:
                 layout=str(known.get("layout", "")),
                 cohort_digest=str(known["cohort_digest"]),
                 phantom=bool(known["phantom"]),
-                version=int(known.get("version", 1)),  # models of 0.3.0 and earlier do not say it
+                version=int(known.get("preparation_version", 1)),  # models of 0.3.0 and earlier do not say it
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the model does not say how its images were prepared ({error!r})") from None
@@ -82,7 +82,7 @@ class Contract:
             "layout": self.layout,
             "cohort_digest": self.cohort_digest,
             "phantom": self.phantom,
-            "version": self.version,
+            "preparation_version": self.version,
         }
 
     @property

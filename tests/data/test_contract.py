@@ -136,6 +136,6 @@ def test_a_missing_sequence_is_named(tiny_phantom, contract):
 def test_a_model_of_another_preparation_is_refused(tiny_phantom, contract):
     """As every one of 0.3.0, which does not say its version."""
     old = contract.as_dict()
-    del old["version"]
+    del old["preparation_version"]
     with pytest.raises(ValueError, match="version 1 of the preparation"):
         Contract.read(old).prepare(find_subjects(tiny_phantom)[0])

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from lab.config import ModelConfig
+from lab.data.workers import VERSION
 from lab.synthesis.models import build
 from lab.track.package import log_network
 from lab.track.runs import find_or_create
@@ -25,6 +26,7 @@ KNOWN: dict[str, Any] = {
     "shape": [40, 48, 40],
     "preparation": {"brain_mask": "auto", "clip_sigma": 4.0, "enhancement_threshold": 0.3, "enhancing_ml": 0.5},
     "layout": "brats2023",
+    "preparation_version": VERSION,
     "cohort_digest": "c0" * 16,
     "phantom": False,
 }
