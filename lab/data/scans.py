@@ -141,13 +141,16 @@ def describe_grid(scan: Scan) -> str:
 def _without_nan(path: Path, data: np.ndarray, notes: list[str]) -> np.ndarray:
     """A background of NaN, as statistics packages leave it, set to 0. Raises ValueError where other voxels are NaN."""
     bad = ~np.isfinite(data)
+    if bad.all():
+        raise ValueError(f"{path}: every voxel is NaN or infinite; there is no image in it")
     pieces, _ = ndimage.label(np.isnan(data))
     corners = pieces[np.ix_(*[(0, -1)] * 3)]
     outside = np.isin(pieces, corners) if corners.all() else np.zeros_like(bad)
     inside = np.count_nonzero(bad & ~outside)
     if inside:
         what = "" if inside == np.count_nonzero(bad) else " inside the head"
-        raise ValueError(f"{path}: {inside} voxels{what} are NaN or infinite")
+        which = "1 voxel{} is" if inside == 1 else f"{inside} voxels{{}} are"
+        raise ValueError(f"{path}: {which.format(what)} NaN or infinite")
     notes.append(f"a background of NaN ({np.count_nonzero(bad)} voxels) was read as 0")
     return np.where(bad, data.dtype.type(0), data)
 

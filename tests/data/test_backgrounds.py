@@ -67,7 +67,7 @@ def test_nan_elsewhere_is_refused(spoil, tmp_path):
         t1[0, 0, 0] = np.nan
     else:
         t1[22, 26, 22] = np.nan if spoil == "inside" else np.inf
-    with pytest.raises(ValueError, match=r"1 voxels.* are NaN or infinite"):
+    with pytest.raises(ValueError, match=r"1 voxel.* is NaN or infinite"):
         read_image(save(tmp_path / "t1.nii.gz", t1))
 
 

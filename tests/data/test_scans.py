@@ -71,8 +71,9 @@ def with_value(value: float) -> np.ndarray:
     [
         (np.zeros((5, 6, 7), np.int16), "every voxel is 0"),
         (np.full((5, 6, 7), 7.0, np.float32), "every voxel is 7"),
-        (with_value(np.nan), "1 voxels are NaN or infinite"),
-        (with_value(-np.inf), "1 voxels are NaN or infinite"),
+        (with_value(np.nan), "1 voxel is NaN or infinite"),
+        (with_value(-np.inf), "1 voxel is NaN or infinite"),
+        (VOLUME * np.nan, "every voxel is NaN or infinite; there is no image in it"),
         (with_value(1.0)[..., None].repeat(3, axis=3), "4D with 5 x 6 x 7 x 3"),
         (VOLUME[:, :, 0], "5 x 6 voxels is not a volume"),
         (VOLUME[:, :, :1], "5 x 6 x 1 voxels is not a volume"),
@@ -137,7 +138,7 @@ def test_labels_are_whole_numbers(tmp_path):
     for wrong in (0.5, np.nan, -1, 300):
         volume = labels.astype(np.float32)
         volume[0, 0, 0] = wrong
-        with pytest.raises(ValueError, match=r"a mask holds whole numbers|1 voxels are NaN"):
+        with pytest.raises(ValueError, match=r"a mask holds whole numbers|1 voxel is NaN"):
             read_labels(save(tmp_path / "seg.nii.gz", volume))
 
 
