@@ -67,7 +67,7 @@ def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: 
     found = []
     for name in dict.fromkeys(map(canonical, names)):
         path = subject.images.get(name)
-        said = None if path is None else contrast_said(path)
+        said = None if path is None else contrast_said(path, subject.case_id)
         if said is None:
             continue
         if name == "T1" and refuse:
@@ -79,8 +79,10 @@ def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: 
     return found
 
 
-def contrast_said(path: Path) -> str | None:
+def contrast_said(path: Path, case_id: str = "") -> str | None:
     """What a scan says of contrast agent, such as "ContrastBolusAgent: Gadovist"; None where it says nothing of it.
+
+    A file's name that begins with the case id is read from there on: a patient may be called CE-001.
 
     Raises ValueError where the scan cannot be read.
     """
@@ -96,7 +98,7 @@ def contrast_said(path: Path) -> str | None:
         if says_contrast(text):
             return f"its header says {text!r}"
     stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
-    if re.search(NAMED, stem, flags=re.IGNORECASE):
+    if re.search(NAMED, stem.removeprefix(case_id), flags=re.IGNORECASE):
         return f"its name is {path.name}"
     sidecar = path.with_name(f"{stem}.json")
     return _of_sidecar(sidecar) if sidecar.is_file() else None

@@ -131,6 +131,15 @@ def _prepare_all(
             records[job.subject.case_id] = record
     cohort_folder.check_free(path for job in waiting for path in (job.case_path, job.note_path))
     stale = cohort_folder.stale(out, [path for job in jobs for path in (job.case_path, job.note_path)])
+    gone = [path.stem for path in stale if path.suffix == ".safetensors"]
+    if gone and not any(job.case_path.exists() for job in jobs):
+        raise ValueError(
+            f"{out} holds the prepared cohort of other patients, such as {gone[0]}, and of none of these; name a new "
+            "folder, or delete that one"
+        )
+    if gone:
+        names = ", ".join(gone[:8]) + ", ..." * (len(gone) > 8)
+        say(f"Removed from {out}, for they are no longer among the scans: {names}")
     if waiting or stale:
         cohort_folder.withdraw(out, say)
     for path in stale:

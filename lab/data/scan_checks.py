@@ -15,7 +15,7 @@ import numpy as np
 from lab.data.likeness import FINE_MM, measure
 from lab.data.nonsense import BRAIN_ML
 from lab.data.scans import Scan
-from lab.data.storage import BRAIN, TUMOUR
+from lab.data.storage import BRAIN, EXPERT, TUMOUR
 from lab.data.subject import canonical
 
 STANDS_OUT = 50.0
@@ -30,6 +30,8 @@ OUTSIDE, MOSTLY_OUTSIDE = 0.03, 0.5
 """Share of the tumour mask outside the brain that is said (0.0055 at most), and that is refused."""
 OF_BRAIN, OF_PART = 0.6, 0.98
 """Share of a whole brain, and of any part of one, that no tumour takes (0.16 and 0.96 at most)."""
+LEAST_MM3 = 100.0
+"""Enhancing part that is looked at (cubic millimetres)."""
 EQUAL = 0.998
 """Correlation of two sequences that are one scan (0.983 at most)."""
 
@@ -104,6 +106,12 @@ def doubts(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spac
     tumour = (masks[inside] & TUMOUR) > 0
     whole = np.count_nonzero(inside) * spacing_mm**3 / 1000 >= BRAIN_ML[0]
     found = _in_tumour({name: values[name] for name in ("T1", "T2", "FLAIR") if name in values}, tumour, whole=whole)
+    expert = (masks[inside] & EXPERT) > 0
+    if {"T1", "T1GD"} <= set(values) and np.count_nonzero(expert) * spacing_mm**3 >= LEAST_MM3:
+        rise = values["T1GD"] - values["T1"]
+        first, middle, third = np.quantile(rise, [0.25, 0.5, 0.75])
+        if np.median(rise[expert]) < middle - 0.1 * (third - first):  # 0.02 above at least, the next 0.12
+            found.append(_said("T1GD is darker than T1 where the mask says that the tumour enhances", "T1", "T1GD"))
     if whole:
         found += _whole_brain(measure(image, masks, channels, spacing_mm), fine=spacing_mm <= FINE_MM)
     return found

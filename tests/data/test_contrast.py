@@ -117,6 +117,9 @@ def test_nifti_files_by_description_sidecar_and_name(tmp_path):
         assert contrast_said(save(tmp_path / f"{name}.nii.gz", T1)) == f"its name is {name}.nii.gz"
     for name in ("x_t1", "x-t1n", "ce_T1", "sub-01_T1w", "t1_centre"):
         assert contrast_said(save(tmp_path / f"{name}.nii.gz", T1)) is None
+    for case_id in ("CE-001", "x_t1c-1", "BraTS_t1ce_7"):  # what a patient is called says nothing of the scan
+        assert contrast_said(save(tmp_path / f"{case_id}_t1.nii.gz", T1), case_id) is None
+        assert contrast_said(save(tmp_path / f"{case_id}_t1ce.nii.gz", T1), case_id) is not None
     path = save(tmp_path / "sub-02_T1w.nii.gz", T1)
     for content, said in (
         ({"ContrastBolusIngredient": "GADOLINIUM"}, "sub-02_T1w.json says ContrastBolusIngredient: GADOLINIUM"),

@@ -323,6 +323,22 @@ def test_nothing_to_do_writes_nothing_and_changes_are_followed(tmp_path):
     assert not (out / "cases" / "BraTS-GLI-00000-000.safetensors").exists()
 
 
+def test_a_cohort_of_other_patients_is_not_replaced_and_who_is_gone_is_told(tree, tmp_path):
+    source, out, said = brats_tree(tmp_path / "scans", 1, 1), tmp_path / "out", []
+    digest = run(source, out).digest
+    for number in range(2):
+        (source / f"BraTS-GLI-{number:05d}-000").rename(tmp_path / f"kept-{number}")
+    brats_case(source, "BraTS-GLI-00007-000", head(7))
+    before = files(out)
+    with pytest.raises(ValueError, match=r"prepared cohort of other patients, such as BraTS-GLI-00000-000, .*new fol"):
+        run(source, out)
+    assert files(out) == before
+    assert open_cohort(out).digest == digest
+    (tmp_path / "kept-1").rename(source / "BraTS-GLI-00001-000")
+    prepare(source, out, ONE_CLASS, processes=1, say=said.append)
+    assert said == [f"Removed from {out}, for they are no longer among the scans: BraTS-GLI-00000-000"]
+
+
 def test_a_damaged_case_file_is_made_again(tmp_path):
     source, out = brats_tree(tmp_path / "scans", 1, 1), tmp_path / "out"
     first = run(source, out)

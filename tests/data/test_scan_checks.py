@@ -14,8 +14,9 @@ from lab.data import cases
 from lab.data.cases import Recipe, prepare_case
 from lab.data.cohort import Cohort
 from lab.data.layouts import find_subjects
-from lab.data.scan_checks import STANDS_OUT, check_mask, without_outliers
+from lab.data.scan_checks import STANDS_OUT, check_mask, doubts, without_outliers
 from lab.data.scans import Scan, read_image, read_labels
+from lab.data.storage import BRAIN, EXPERT, TUMOUR
 
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2023-2mm"
 SHAPE = (20, 20, 20)
@@ -92,6 +93,18 @@ def test_masks_that_no_tumour_has():
     slab[9:17, 9:11, 9:11] = 1
     assert check_mask(slab, BALL, 1.0) == ["18.2% of the tumour mask lie outside the brain"]
     assert check_mask(np.roll(box, 15, 0), BALL, 1.0) == []  # wholly outside: the preparation says so
+
+
+@pytest.mark.parametrize(("label", "remarks"), [(EXPERT, 1), (0, 0)])
+def test_t1_and_t1gd_exchanged_by_what_the_mask_says(label, remarks):
+    image = np.random.default_rng(3).normal(0, 0.2, (4, *SHAPE)).astype(np.float32)
+    masks = BALL * np.uint8(BRAIN)
+    masks[8:12, 8:12, 8:12] |= TUMOUR | label
+    image[1:3, 8:12, 8:12, 8:12] += 0.5  # bright in T2 and FLAIR
+    image[3, 8:12, 8:12, 8:12] += 0.4
+    assert doubts(image, masks, ("T1", "T2", "FLAIR", "T1GD"), 2.0) == []
+    found = doubts(image[[3, 1, 2, 0]], masks, ("T1", "T2", "FLAIR", "T1GD"), 2.0)
+    assert ["were T1 and T1GD exchanged?" in said for said in found] == [True] * remarks
 
 
 def test_one_scan_twice_and_a_spike_in_a_cohort(tmp_path):
