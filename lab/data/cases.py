@@ -13,7 +13,7 @@ from lab.data.brain import brain_core, brain_mask, scanned_part
 from lab.data.contrast import check_without_contrast
 from lab.data.geometry import Window, bounding_box, window_round
 from lab.data.label_books import count_values, listed, told
-from lab.data.scan_checks import check_mask, doubts, without_outliers
+from lab.data.scan_checks import check_mask, doubt_cavity, doubts, without_outliers
 from lab.data.scans import Scan, describe_grid, read_image, read_labels, same_grid
 from lab.data.storage import BRAIN, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
 from lab.data.subject import Subject, canonical
@@ -96,7 +96,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     scans = _read(subject, recipe, mask_needed)
     first = scans[REFERENCE]
     notes = [f"{name}: {note}" for name, scan in scans.items() for note in scan.notes]
-    subject, labels, of_mask = _read_tumour(subject, first, mask_needed)
+    subject, labels, of_mask = _read_tumour(subject, scans, mask_needed)
     notes += of_mask
     counts = count_values(labels)
     method = recipe.brain_mask
@@ -174,11 +174,12 @@ def _check_grid(name: str, scan: Scan, first: Scan) -> None:
         raise ValueError(f"{name} lies on another grid than T1: {describe_grid(scan)}; T1: {describe_grid(first)}")
 
 
-def _read_tumour(subject: Subject, first: Scan, mask_needed: bool) -> tuple[Subject, np.ndarray, list[str]]:
+def _read_tumour(subject: Subject, scans: dict[str, Scan], mask_needed: bool) -> tuple[Subject, np.ndarray, list[str]]:
     """The subject as its mask can be used, the label map (X, Y, Z) uint8 without cavities, and notes.
 
     Raises ValueError where a mask is needed and there is none with a tumour whose labels are known.
     """
+    first = scans[REFERENCE]
     if subject.mask is None:
         return subject, np.zeros_like(first.data, np.uint8), []
     try:
@@ -196,6 +197,8 @@ def _read_tumour(subject: Subject, first: Scan, mask_needed: bool) -> tuple[Subj
             notes.append(f"{wrong}; every value above 0 is taken as tumour")
             subject = replace(subject, enhancing_label=None, cavity_label=None)
         if subject.cavity_label in values:
+            if mask_needed and "T1GD" in scans:
+                notes += doubt_cavity(first, scans["T1GD"], labels == subject.cavity_label)
             labels = np.where(labels == subject.cavity_label, np.uint8(0), labels)
             if not labels.any():
                 raise ValueError(f"{subject.mask}: holds a resection cavity ({subject.cavity_label}) and no tumour")

@@ -32,6 +32,8 @@ OF_BRAIN, OF_PART = 0.6, 0.98
 """Share of a whole brain, and of any part of one, that no tumour takes (0.16 and 0.96 at most)."""
 LEAST_MM3 = 100.0
 """Enhancing part that is looked at (cubic millimetres)."""
+BRIGHT, BRIGHTER = 0.85, 0.2
+"""Share of the brain that is darker in T1GD than what enhances, and how much higher it is than in T1."""
 EQUAL = 0.998
 """Correlation of two sequences that are one scan (0.983 at most)."""
 
@@ -91,6 +93,18 @@ def check_mask(labels: np.ndarray, brain: np.ndarray, voxel_ml: float) -> list[s
     return [f"{outside:.1%} of the tumour mask lie outside the brain"] if 1 > outside > OUTSIDE else []
 
 
+def doubt_cavity(t1: Scan, t1gd: Scan, cavity: np.ndarray) -> list[str]:
+    """What is unlikely about a resection cavity (X, Y, Z) bool, in words: fluid does not take up contrast agent.
+
+    Of the enhancing parts of 244 patients 78 % would be remarked upon, of the necrotic parts of 258 4 %.
+    """
+    grey = (scan.data[scan.data != scan.background] for scan in (t1, t1gd))
+    before, after = (np.mean(brain < np.median(scan.data[cavity])) for brain, scan in zip(grey, (t1, t1gd)))
+    if after < BRIGHT or after - before < BRIGHTER:
+        return []
+    return ["the resection cavity is bright in T1GD: does its label mean the enhancing part (brats2021) in this mask?"]
+
+
 def doubts(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spacing_mm: float) -> list[str]:
     """What is unlikely about a prepared patient's sequences, in words.
 
@@ -111,7 +125,8 @@ def doubts(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spac
         rise = values["T1GD"] - values["T1"]
         first, middle, third = np.quantile(rise, [0.25, 0.5, 0.75])
         if np.median(rise[expert]) < middle - 0.1 * (third - first):  # 0.02 above at least, the next 0.12
-            found.append(_said("T1GD is darker than T1 where the mask says that the tumour enhances", "T1", "T1GD"))
+            what = "T1GD is darker than T1 where the mask says that the tumour enhances"
+            found.append(f"{_said(what, 'T1', 'T1GD')[:-1]}, or does that label mean another part?")
     if whole:
         found += _whole_brain(measure(image, masks, channels, spacing_mm), fine=spacing_mm <= FINE_MM)
     return found

@@ -16,6 +16,7 @@ ALIASES = {
     "T1CE": "T1GD",
     "SEG": "MASK",
     "SEGM": "MASK",
+    "SEGMENTATION": "MASK",
 }
 
 

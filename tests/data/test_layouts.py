@@ -295,7 +295,11 @@ def test_copies_beside_their_original_are_not_read(tmp_path):
 
 @pytest.mark.parametrize(
     ("case_id", "mask", "book"),
-    [("UCSF-PDGM-0004", "_tumor_segmentation", "ucsf-pdgm"), ("UPENN-GBM-00001_11", "_segm", "upenn-gbm")],
+    [
+        ("UCSF-PDGM-0004", "_tumor_segmentation", "ucsf-pdgm"),
+        ("UPENN-GBM-00001_11", "_segm", "upenn-gbm"),
+        ("UPENN-GBM-00002_11", "_segmentation", "upenn-gbm"),
+    ],
 )
 def test_names_of_ucsf_and_upenn(case_id, mask, book, tmp_path):
     brats(tmp_path, case_id, ("_T1", "_T1_bias", "_T1c" if "UCSF" in case_id else "_T1GD", "_T2", "_FLAIR", mask))

@@ -14,7 +14,7 @@ from lab.data import cases
 from lab.data.cases import Recipe, prepare_case
 from lab.data.cohort import Cohort
 from lab.data.layouts import find_subjects
-from lab.data.scan_checks import STANDS_OUT, check_mask, doubts, without_outliers
+from lab.data.scan_checks import STANDS_OUT, check_mask, doubt_cavity, doubts, without_outliers
 from lab.data.scans import Scan, read_image, read_labels
 from lab.data.storage import BRAIN, EXPERT, TUMOUR
 
@@ -104,7 +104,17 @@ def test_t1_and_t1gd_exchanged_by_what_the_mask_says(label, remarks):
     image[3, 8:12, 8:12, 8:12] += 0.4
     assert doubts(image, masks, ("T1", "T2", "FLAIR", "T1GD"), 2.0) == []
     found = doubts(image[[3, 1, 2, 0]], masks, ("T1", "T2", "FLAIR", "T1GD"), 2.0)
-    assert ["were T1 and T1GD exchanged?" in said for said in found] == [True] * remarks
+    assert ["were T1 and T1GD exchanged, or does" in said for said in found] == [True] * remarks
+
+
+def test_a_cavity_that_takes_up_contrast_agent_is_remarked_upon():
+    cavity = np.zeros(SHAPE, bool)
+    cavity[8:12, 8:12, 8:12] = True
+    fluid, blood, enhancing = (scan(GREY + np.float32(rise) * cavity) for rise in (-40, 40, 30))
+    assert doubt_cavity(fluid, fluid, cavity) == []
+    assert doubt_cavity(blood, blood, cavity) == []
+    (said,) = doubt_cavity(fluid, enhancing, cavity)
+    assert "is bright in T1GD" in said
 
 
 def test_one_scan_twice_and_a_spike_in_a_cohort(tmp_path):
