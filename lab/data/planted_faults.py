@@ -54,8 +54,9 @@ def renormalised(case: Case, signal: np.ndarray, brain: np.ndarray) -> Case:
     image = np.full(signal.shape, -1, np.float16)
     for channel, known, values in zip(image, case.image, signal):
         usual, inside = known[known > -1].astype(np.float64), values[brain].astype(np.float64)
+        spread = float(usual.std()) or 1 / case.clip_sigma
         scaled = (inside - inside.mean()) / max(float(inside.std()), 1e-9)
-        channel[brain] = np.clip(scaled * usual.std() + usual.mean(), -1, 1)
+        channel[brain] = np.clip(scaled * spread + usual.mean(), -1, 1)
     masks = np.where(brain, case.masks | np.uint8(BRAIN), 0).astype(np.uint8)
     return dataclasses.replace(case, image=image, masks=masks)
 

@@ -13,6 +13,7 @@ from lab.classify.final import fit_final
 from lab.classify.fitted import FACTS, Final
 from lab.classify.inner import NestedSettings
 from lab.classify.outer import NOT_SHOWN, UNKNOWN, Outer
+from lab.data.sealed import read_sealed
 
 ROW = {"patients": 28, "events": 22, "auc": 0.30, "auc_low": 0.12, "auc_high": 0.58, "slope": -0.2, "slope_low": -1.0}
 ROW |= {"slope_high": 0.6, "note": ""}
@@ -74,7 +75,7 @@ def test_what_is_told_of_a_model_is_the_outer_figure_and_not_the_inner(final):
 
 def test_a_model_of_an_earlier_version_is_read_and_its_skill_is_unknown(final, tmp_path):
     final.save(tmp_path)
-    record = json.loads((tmp_path / FACTS).read_text())
+    record = read_sealed(tmp_path / FACTS)
     del record["facts"]["outer"]
     (tmp_path / FACTS).write_text(json.dumps(record))
     assert Final.load(tmp_path).facts.caution == UNKNOWN
