@@ -30,12 +30,19 @@ _NUMBERED = (
 _WORDS = (
     r"(?:pre|post|intra)[-_. ]?(?:op(?:erative)?|surgery|rt|treatment)?\d{0,2}|baseline|base|bl|initial|"
     r"follow[-_. ]?up|fu|recurrence|relapse|progression|before|after|first|second|third|early|late|rescan|retest|"
-    r"repeat|copy\d*|duplicate\d*"
+    r"repeat|copy\d*|duplicate\d*|nadir|1st|2nd|3rd|[4-9]th"
 )
+_AFTER = (
+    r"[tv]\d{1,2}|m\d\d|d\d{1,4}|y\d|mri[-_. ]?\d{1,2}|visit[-_. ][a-e]|"
+    r"\d{1,3}(?:months?|mo|m|weeks?|wks?|w|days?|years?|yrs?|y)"
+)
+_MONTH_NAME = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
+_CLOCK = r"(?:[t_-](?:[01]\d|2[0-3])[-_.:]?[0-5]\d(?:[-_.:]?[0-5]\d)?)?"
 _AT = r"(?:^|(?<=[-_. ]))"
 TIME = re.compile(
-    rf"{_AT}{_YEAR}[-_.]?{_MONTH}[-_.]?{_DAY}(?=$|[-_. ])|{_AT}{_DAY}[-_.]{_MONTH}[-_.]{_YEAR}(?=$|[-_. ])|"
-    rf"(?:^|(?<=[-_. \d]))(?:{_NUMBERED}|{_WORDS})(?=$|[-_. ])|(?<=[-_. ])(?:[tv]\d{{1,2}}|m\d\d|d\d{{4}})(?=$|[-_. ])",
+    rf"{_AT}{_YEAR}[-_.]?{_MONTH}[-_.]?{_DAY}{_CLOCK}(?=$|[-_. ])|{_AT}{_DAY}[-_.]{_MONTH}[-_.]{_YEAR}(?=$|[-_. ])|"
+    rf"{_AT}{_MONTH}[-_.]{_DAY}[-_.]{_YEAR}(?=$|[-_. ])|{_AT}{_DAY}[-_. ]?{_MONTH_NAME}[-_. ]?{_YEAR}(?=$|[-_. ])|"
+    rf"(?:^|(?<=[-_. \d]))(?:{_NUMBERED}|{_WORDS})(?=$|[-_. ])|(?<=[-_. ])(?:{_AFTER})(?=$|[-_. ])",
     re.IGNORECASE,
 )
 """What in a name says when a scan was made: a date, `time1`, `ses-2`, `week-000-1`, `FU016d`, `pre`, `baseline`."""
@@ -45,9 +52,28 @@ NUMBERED = re.compile(
 )
 """Data sets whose last number is the time point: BraTS since 2023, UPENN-GBM, UCSD-PTGBM, RHUH-GBM."""
 NOBODY = frozenset(
-    ["", "case", "patient", "subject", "sub", "pat", "subj", "scan", "scans", "study", "mri", "mr", "brain", "id"]
+    [
+        *("", "case", "patient", "subject", "sub", "pat", "subj", "scan", "scans", "study", "mri", "mr", "brain", "id"),
+        *(
+            "gbm",
+            "hgg",
+            "lgg",
+            "glioma",
+            "glioblastoma",
+            "astro",
+            "oligo",
+            "met",
+            "mets",
+            "meningioma",
+            "tumor",
+            "tumour",
+        ),
+        *("train", "training", "val", "validation", "test", "control", "healthy", "dataset", "data", "cohort"),
+    ]
 )
 """What names nobody, so that `patient_time1` and `patient_time2` stay two."""
+GROUP = re.compile(r"(?:site|cent(?:er|re)|hospital|group|grade|fold|batch)[-_. ]?(?:\d{1,2}|[a-z])", re.IGNORECASE)
+"""The same of groups: `site1_M01` and `site1_M02` stay two."""
 MATCH_S = 10.0
 
 
@@ -75,7 +101,7 @@ def _without_time(name: str) -> str:
     numbered = NUMBERED.fullmatch(name)
     rest = next(group for group in numbered.groups() if group) if numbered else TIME.sub("", name)
     rest = re.sub(r"([-_. ])[-_. ]+", r"\1", rest).strip("-_. ")
-    return name if spelled(rest) in NOBODY else rest
+    return name if spelled(rest) in NOBODY or GROUP.fullmatch(rest) else rest
 
 
 def spelled(name: str) -> str:

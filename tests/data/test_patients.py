@@ -29,6 +29,10 @@ ONE_PERSON = [
     "002_S_0295_bl 002_S_0295_m06",
     "baseline_P01 followup_P01 P01_2019-03-02",
     "7 007 7.0",
+    "PGBM-001_01-23-2010 PGBM-001_04-11-2010",
+    "A12_12Jan2019 A12_04Mar2020 A12_20200304_101512 A12_2020-03-04T10:15",
+    "S01_preop S01_3mo S01_6months S01_12m S01_1yr",
+    "P7_d0 P7_d28 P7_MRI2 P7_1st P7_nadir",
 ]
 SEVERAL = [
     "EGD-0001 EGD-0002",
@@ -43,6 +47,13 @@ SEVERAL = [
     "site1_scan_001 site1_scan_002",
     "case_20010203 case_20010204",
     "sub-01 sub-02",
+    "HGG_M01 HGG_M02",
+    "GBM-T12 GBM-T13",
+    "train_scan_1 train_scan_2",
+    "hospitalA_M12 hospitalA_M13",
+    "LGG_20190102 LGG_20190103",
+    "P12m P13m",
+    "new_001 new_002 study1_003 mri1_004 mri1_005",
 ]
 
 
