@@ -141,6 +141,6 @@ def _check_signal(t1: Scan, atlas: np.ndarray) -> None:
     tissue = float(np.mean(values > DARK * np.percentile(values[::50], 98)))
     if tissue < LEAST_TISSUE:
         raise ValueError(
-            f"T1 is dark in {1 - tissue:.0%} of the MNI152 brain at the place its affine says: it is not registered to "
+            f"is dark in {1 - tissue:.0%} of the MNI152 brain at the place its affine says: it is not registered to "
             "MNI152 (register it, or use --brain-mask nonzero for skull-stripped scans)"
         )

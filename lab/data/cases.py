@@ -102,7 +102,10 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     method = recipe.brain_mask
     if method == "auto":
         method = "nonzero" if subject.skull_stripped else "mni152"
-    brain = brain_mask(first, method)
+    try:
+        brain = brain_mask(first, method)
+    except ValueError as error:
+        raise ValueError(f"{subject.images[REFERENCE]}: {error}") from None
     if subject.mask is not None and mask_needed:
         notes += check_mask(labels, brain, first.voxel_ml)
     window = window_round(bounding_box(brain), first.spacing_mm, recipe.shape, recipe.spacing_mm)

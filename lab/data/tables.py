@@ -69,7 +69,7 @@ def read_table(path: Path) -> Table:
             found.append((line, [cell.strip(BLANK) for cell in cells]))
             line = reader.line_num + (2 if said else 1)
     except (ValueError, csv.Error) as error:
-        raise ValueError(f"{path}: cannot be read as a CSV ({error})") from None
+        raise ValueError(f"{path}: cannot be read as a CSV (line {line}: {error}; look for a stray quote)") from None
     found = [(line, cells) for line, cells in found if any(cells)]
     if len(found) < 2:
         raise ValueError(

@@ -251,8 +251,8 @@ def test_egd_takes_the_atlas_and_the_rule(tmp_path):
     cohort = run(tmp_path / "egd", tmp_path / "out", ONE_CLASS)
     assert cohort.index.index.tolist() == ["EGD-0001"]
     reasons = left_out(tmp_path / "out")
-    assert reasons["EGD-0002"].startswith("holds only")  # the atlas' brain reaches out of the image
-    assert reasons["EGD-0003"].startswith("T1 is dark in")  # the atlas' brain lies partly in air
+    assert "T1.nii.gz: holds only" in reasons["EGD-0002"]  # the atlas' brain reaches out of the image
+    assert "T1.nii.gz: is dark in" in reasons["EGD-0003"]  # the atlas' brain lies partly in air
     assert "not registered to MNI152" in reasons["EGD-0002"]
     assert "not registered to MNI152" in reasons["EGD-0003"]
     assert "T2: only" in reasons["EGD-0004"]
