@@ -13,7 +13,7 @@ import logging
 import math
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -129,8 +129,13 @@ class Service:
             raise ValueError(f"{PREPARED} has {len(values)} channels; {expected} is needed")
         if not np.isfinite(values).all() or np.abs(values).max() > 1:
             raise ValueError(f"{PREPARED} holds NaN, or values outside of -1 to 1; prepare it as the contract says")
-        step, room = 2 ** int(self.package.known["model"]["depth"]), math.prod(self.package.known["shape"])
-        if math.prod(-(-size // step) * step for size in values.shape[1:]) > room:
+        step = 2 ** int(self.package.known["model"]["depth"])
+
+        def padded(shape: Iterable[int]) -> int:
+            return math.prod(-(-size // step) * step for size in shape)
+
+        example = (2, 2, step + 1)  # what MLflow tries when the network is logged
+        if padded(values.shape[1:]) > max(padded(self.package.known["shape"]), padded(example)):
             shape = " x ".join(map(str, self.package.known["shape"]))
             raise ValueError(f"{PREPARED} is larger than the {shape} voxels that this model was made for")
         inputs = torch.from_numpy(values)[None]

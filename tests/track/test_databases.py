@@ -109,12 +109,14 @@ def test_killed_behind_any_statement(name, kills, every, tmp_path, fresh_databas
     assert len(left) > 15
     for folder in left:
         place = folder / name
-        if state(place, kind) == "whole":  # all tables are there: MLflow itself goes on
+        was = state(place, kind)
+        if was == "whole":  # all tables are there: MLflow itself goes on
             KINDS[name].make(f"sqlite:///{place}")
             continue
         ensure(f"sqlite:///{place}", kind)
-        (aside,) = folder.glob(f"{name}.half-made-*[0-9]")
-        assert f"it is now {aside}" in capsys.readouterr().err
+        if was == "half made":  # else SQLite itself took back all of it, and an empty file was left
+            (aside,) = folder.glob(f"{name}.half-made-*[0-9]")
+            assert f"it is now {aside}" in capsys.readouterr().err
         assert state(place, kind) == "whole"
         assert not any(part.exists() for part in beside(place))
 

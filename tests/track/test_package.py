@@ -87,7 +87,7 @@ def test_logging_it_says_nothing(capfd):
     network = build(2, width=2, depth=5, norm="instance")
     run_id = find_or_create("package-quiet", "quiet", identity={"slot": "quiet"})
     for _ in range(2):  # as after a kill between the model and the end of the trial
-        uri = log_network(run_id, network, model, {"inputs": ["T1", "T2", "FLAIR"]})
+        uri = log_network(run_id, network, model, {"inputs": ["T1", "T2", "FLAIR"], "shape": [32, 32, 64]})
     assert capfd.readouterr().err == ""
     experiment = connect().get_run(run_id).info.experiment_id
     left = connect().search_logged_models([experiment], f"source_run_id = '{run_id}'")
