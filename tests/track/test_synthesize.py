@@ -107,7 +107,7 @@ def test_the_truth_on_the_t1s_own_grid(axes, ending, rule, tmp_path):
     assert made.header["intent_name"].item() == b"SYNTHETIC"
     ball = nib.load(mask).get_fdata() > 0
     values, true = made.get_fdata(), t1.get_fdata()
-    scale = 4 * true[true != 0].std()
+    scale = report["t1_span"] / 2
     np.testing.assert_allclose(values - true, 0.5 * scale * ball, atol=scale * 6e-4)
     np.testing.assert_array_equal(values == 0, true == 0)
     drawn = nib.load(tmp_path / "out" / ENHANCEMENT).get_fdata()
@@ -163,7 +163,7 @@ def test_an_ensemble_is_its_mean_and_tells_where_it_disagrees(rule, tmp_path, no
     images, mask = split(stored(tmp_path / "scans"))
     report = synthesize(["rule:0.2", "rule:0.6"], images, mask=mask, out=tmp_path / "out", how=How(looks=1), say=quiet)
     ball, t1 = (nib.load(path).get_fdata() for path in (mask, images["T1"]))
-    scale = 4 * t1[t1 != 0].std()
+    scale = report["t1_span"] / 2
     spread = nib.load(tmp_path / "out" / UNCERTAINTY).get_fdata()
     np.testing.assert_allclose(spread, np.where(ball, np.std([0.2, 0.6], ddof=1) * scale, 0), rtol=1e-3, atol=1e-3)
     made = nib.load(tmp_path / "out" / SYNTHESIS).get_fdata()
@@ -512,7 +512,7 @@ def test_a_real_patient_in_native_orientation(rule, tmp_path):
     true, drawn = t1.get_fdata(), made.get_fdata()
     brain = drawn != 0
     scale = report["t1_span"] / 2
-    kept = brain & (np.abs(true - true[brain].mean()) < 0.99 * scale)
+    kept = brain & (np.abs(true - true[brain].mean()) < 0.9 * scale)  # the core's mean is another
     np.testing.assert_allclose(drawn[kept], true[kept], atol=scale * 6e-4)
     assert kept.sum() > 0.99 * np.count_nonzero(true)
     (warning,) = report["warnings"]
