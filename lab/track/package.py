@@ -29,7 +29,7 @@ NAME = "gadfree"
 LOADER = Path(__file__).with_name("package_loader.py")
 REQUIREMENTS = (
     "torch", "monai", "numpy", "scipy", "pandas", "nibabel", "nilearn", "pydicom", "safetensors", "mlflow", "optuna",
-    "scikit-learn", "matplotlib", "SQLAlchemy", "PyYAML", "filelock", "psutil", "tyro",
+    "scikit-learn", "matplotlib", "SQLAlchemy", "alembic", "PyYAML", "filelock", "psutil", "tyro",
 )  # fmt: skip
 """What the code in a logged model imports, at once or late."""
 WEIGHTS, SETTINGS, CALIBRATION = "weights.safetensors", "network.json", "calibration.json"

@@ -37,7 +37,9 @@ ALL = (*SEQUENCES, "mask")
 
 @pytest.fixture(scope="module")
 def uri() -> str:
-    return named(logged("served"), "sct1-served")
+    network = logged("served")
+    attach_code(network)  # as `promote` does
+    return named(network, "sct1-served")
 
 
 @pytest.fixture(scope="module")
@@ -413,7 +415,6 @@ print(json.dumps({"lab": sys.modules["lab"].__file__, "used": used, "version": v
 @pytest.mark.slow
 def test_the_package_brings_its_own_code_and_names_what_it_needs(uri, folder, tmp_path):
     """In an empty folder, with a tracking store that is not there: nothing of it is asked."""
-    attach_code(uri)
     model = mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path / "model"))
     left = {name: value for name, value in os.environ.items() if name not in ("LAB_RUNS", "PYTHONPATH")}
     (tmp_path / "cwd").mkdir()
