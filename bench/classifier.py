@@ -30,11 +30,11 @@ from sklearn.preprocessing import RobustScaler, StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
-from lab.classify.dataset import Dataset
-from lab.classify.nested import NestedSettings, run_split
-from lab.classify.perturb import PERTURBATIONS
-from lab.classify.splits import Split
-from lab.track.tuning import tune
+from lab.experiments.radiomics.tuning import tune
+from lab.radiomics.dataset import Dataset
+from lab.radiomics.features.perturb import PERTURBATIONS
+from lab.radiomics.pipeline.nested import NestedSettings, run_split
+from lab.radiomics.splits import Split
 
 CLASSIFIERS = {
     "elastic_net": (

@@ -22,11 +22,11 @@ from typing import Any
 import torch
 
 from lab.config import DataConfig
-from lab.data import storage
 from lab.data.batches import CaseStore, plan_epoch, unpack_masks
 from lab.data.cohort import Cohort
-from lab.data.phantom import write_cohort
 from lab.data.prepare import prepare
+from lab.io import case_file as storage
+from lab.phantom.cohort import write_cohort
 
 BATCH = 2
 

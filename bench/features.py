@@ -20,9 +20,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lab.classify.cohort_features import measure_cohort
-from lab.classify.features import load_extractor, to_images
 from lab.data.cohort import TUMOUR, Cohort
+from lab.radiomics.features.cohort_features import measure_cohort
+from lab.radiomics.features.image_features import load_extractor, to_images
 
 SEQUENCES = ("T1", "T2", "FLAIR")
 
@@ -64,8 +64,8 @@ def main() -> None:
     from preparation import processor_seconds  # not at the top: our workers import this file when they start
 
     from lab.config import DataConfig
-    from lab.data.phantom import write_cohort
     from lab.data.prepare import prepare
+    from lab.phantom.cohort import write_cohort
 
     with tempfile.TemporaryDirectory() as folder:
         scans = write_cohort(Path(folder) / "scans", subjects=arguments.cases, seed=0, spacing_mm=1.0)

@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.config import DataConfig, grid_shape
-from lab.data.phantom import write_cohort
 from lab.data.prepare import prepare
+from lab.phantom.cohort import write_cohort
 
 SEQUENCES = ("T1", "T2", "FLAIR", "T1GD")
 

@@ -33,11 +33,11 @@ from sklearn.metrics import precision_score, recall_score
 from lab.config import DataConfig
 from lab.data.batches import CaseStore
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort, open_cohort
-from lab.data.phantom import write_cohort
 from lab.data.prepare import prepare
-from lab.data.storage import judged
-from lab.synthesis.evaluate import evaluate
-from lab.synthesis.midline import midline_slab
+from lab.evaluation.evaluate import evaluate
+from lab.evaluation.midline import midline_slab
+from lab.io.case_file import judged
+from lab.phantom.cohort import write_cohort
 
 THRESHOLD, ENHANCING_ML, TOLERANCE_MM, LEAST_ML = 0.3, 0.5, 3.0, 0.05
 

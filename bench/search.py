@@ -32,11 +32,11 @@ from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from lab.config import DEMO
 from lab.data.batches import CaseStore
 from lab.data.source import obtain
-from lab.synthesis.arithmetic import choose, use_threads
-from lab.synthesis.losses import mix
+from lab.experiments.synthesis.trial import build_network
+from lab.synthesis.device import choose, use_threads
+from lab.synthesis.losses.image_losses import mix
 from lab.synthesis.train import fit
-from lab.track.store import RUNS
-from lab.track.trial import build_network
+from lab.tracking.store import RUNS
 
 LOW, HIGH, ZERO = -2.0 - 1 / 3, 1.0, -2.0
 TERMS = ("L1", "SSIM", "L1_enhancement")

@@ -23,7 +23,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from lab.synthesis.ssim import ssim
+from lab.evaluation.ssim import ssim
 
 SMALL, FULL = (80, 96, 80), (160, 192, 160)
 

@@ -22,16 +22,16 @@ import torch
 from torch import Tensor
 
 from lab.config import DataConfig
-from lab.data.layouts import find_subjects
-from lab.data.phantom import write_cohort
-from lab.synthesis.arithmetic import choose, use_threads
-from lab.synthesis.infer import synthesise
-from lab.synthesis.models import build
-from lab.synthesis.tiles import choose_way, run
-from lab.track.package import Package
-from lab.track.synthesis_case import How
-from lab.track.synthesis_folder import write_patient
-from lab.track.synthesis_models import placed
+from lab.data.layouts.find import find_subjects
+from lab.deploy.patient_folder import write_patient
+from lab.inference.case import How
+from lab.inference.load import placed
+from lab.inference.predict import synthesise
+from lab.inference.tiling import choose_way, run
+from lab.phantom.cohort import write_cohort
+from lab.synthesis.device import choose, use_threads
+from lab.synthesis.networks.paper import build
+from lab.tracking.models.network import Package
 
 SHAPE, WINDOW = (160, 192, 160), (128, 128, 128)
 

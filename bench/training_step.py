@@ -22,9 +22,9 @@ import lab  # noqa: F401 - before torch: its threads then wait without spinning,
 import torch
 from torch import Tensor, nn
 
-from lab.synthesis.arithmetic import Arithmetic, choose, use_threads
-from lab.synthesis.losses import LOSSES
-from lab.synthesis.models import MODEL_NAMES, MODELS, build, count_parameters
+from lab.synthesis.device import Arithmetic, choose, use_threads
+from lab.synthesis.losses.image_losses import LOSSES
+from lab.synthesis.networks.paper import MODEL_NAMES, MODELS, build, count_parameters
 
 DEMO, MEDIUM = ((40, 48, 40), 2, 8, 3), ((48, 48, 48), 1, 16, 4)  # grid, batch, width, depth
 Key = TypeVar("Key", bound=Hashable)

@@ -10,7 +10,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def __getattr__(name: str) -> object:
     """`lab.synthesize` and `lab.synthesize_folder`, imported when they are asked for: torch takes seconds."""
     if name in ("synthesize", "synthesize_folder"):
-        from lab.track import synthesize as doors
+        from lab.deploy import new_patients as doors
 
         return getattr(doors, name)
     raise AttributeError(f"module 'lab' has no attribute {name!r}")

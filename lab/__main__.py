@@ -11,13 +11,13 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from lab.cli.calibrate import Calibrate
+from lab.cli.export import Export
+from lab.cli.promote import Promote
+from lab.cli.serve import Serve
+from lab.cli.study_command import explain
+from lab.cli.synthesize import Synthesize
 from lab.config import DataConfig, LabelBook
-from lab.track.calibrate_command import Calibrate
-from lab.track.command import explain
-from lab.track.export_command import Export
-from lab.track.promote_command import Promote
-from lab.track.serve_command import Serve
-from lab.track.synthesize_command import Synthesize
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,9 +32,9 @@ class Prepare(DataConfig):
 
     def run(self) -> None:
         """Prepare, telling of every subject, and say what came of it."""
-        from lab.data.patients import told
+        from lab.data.layouts.patients import told
         from lab.data.prepare import prepare
-        from lab.report.tables import plural
+        from lab.report.tables.patient_table import plural
 
         settings = DataConfig(**{item.name: getattr(self, item.name) for item in dataclasses.fields(DataConfig)})
         cohort = prepare(self.source, self.out, settings, progress=_tell)
@@ -71,8 +71,8 @@ class Phantom:
         """Write the tree, telling of every subject."""
         if self.subjects < 1 or not self.spacing > 0:
             raise ValueError(f"--subjects {self.subjects} and --spacing {self.spacing} must be above 0")
-        from lab.data.phantom import write_cohort
-        from lab.report.tables import plural
+        from lab.phantom.cohort import write_cohort
+        from lab.report.tables.patient_table import plural
 
         path = write_cohort(
             self.out,
@@ -97,10 +97,10 @@ class Report:
 
     def run(self) -> None:
         """Write it and say where it is."""
-        from lab.data.folders import check_output
-        from lab.track.record import find_study
-        from lab.track.store import clear_errors
-        from lab.track.writers import write
+        from lab.experiments.synthesis.record import find_study
+        from lab.experiments.writers import write
+        from lab.io.output_folder import check_output
+        from lab.tracking.store import clear_errors
 
         if self.out is not None:
             check_output(self.out, "report.html")
@@ -144,10 +144,10 @@ class Classify:
         if one and self.mask is None:
             raise ValueError("--mask is needed: the features are those of the tumour")
         from lab.data.contract import Contract, one_patient
-        from lab.data.layouts import Subject, find_subjects
-        from lab.report.tables import plural
-        from lab.track.classify_new import RESEARCH, classify, told, write
-        from lab.track.store import clear_errors
+        from lab.data.layouts.find import Subject, find_subjects
+        from lab.deploy.classify import RESEARCH, classify, told, write
+        from lab.report.tables.patient_table import plural
+        from lab.tracking.store import clear_errors
 
         def patients(contract: Contract) -> list[Subject]:
             if self.data is not None:

@@ -34,7 +34,7 @@ LabelBook = Literal[
     "egd",
     "tumour",
 ]
-"""Names of `lab.data.label_books.LABEL_BOOKS`."""
+"""Names of `lab.data.layouts.label_books.LABEL_BOOKS`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ class LossConfig:
     """What the network is trained to make small."""
 
     name: str = "L1_brain"
-    """A key of `lab.synthesis.losses.LOSSES`."""
+    """A key of `lab.synthesis.losses.image_losses.LOSSES`."""
     mix_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Weights of L1, SSIM and L1_enhancement in the loss `mix`."""
 

@@ -18,8 +18,8 @@ from typing import Annotated
 
 import tyro
 
+from lab.cli.study_command import explain
 from lab.config import RadiomicsConfig
-from lab.track.command import explain
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,8 +44,8 @@ def run(settings: Compare) -> None:
     """The settings as the lab has them, and the comparison."""
     fields = {item.name: getattr(settings, item.name) for item in dataclasses.fields(RadiomicsConfig)}
 
-    from lab.track.compare_study import run as run_study  # late, so that --help answers at once
-    from lab.track.worc_study import preset
+    from lab.experiments.radiomics.compare_study import run as run_study  # late, so that --help answers at once
+    from lab.experiments.radiomics.worc_study import preset
 
     worc = preset(quick=settings.quick, search=settings.search, seed=settings.classifier.seed)
     run_study(RadiomicsConfig(**fields), worc, settings.synthesis)

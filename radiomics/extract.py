@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from lab.cli.study_command import explain
 from lab.config import DEMO, DataConfig, PhantomConfig
-from lab.track.command import explain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -61,17 +61,17 @@ def run(settings: Extract) -> None:
 
     import pandas as pd  # late, so that --help answers at once
 
-    from lab.classify.cohort_features import measure_cohort, refuse_contrast
-    from lab.classify.features import PARAMETERS, load_extractor
-    from lab.classify.stability import stability
-    from lab.report.tables import plural
+    from lab.radiomics.features.cohort_features import measure_cohort, refuse_contrast
+    from lab.radiomics.features.image_features import PARAMETERS, load_extractor
+    from lab.radiomics.features.stability import stability
+    from lab.report.tables.patient_table import plural
 
     refuse_contrast(data.inputs, data.target)
     parameters = settings.parameters or PARAMETERS
     load_extractor(parameters)  # mistakes are told before the phantom is made
 
     from lab.data.source import Ticker, obtain
-    from lab.track.store import RUNS
+    from lab.tracking.store import RUNS
 
     cohort = obtain(data, settings.phantom, RUNS)
     cache = RUNS / "features" / "cache"
@@ -91,7 +91,7 @@ def run(settings: Extract) -> None:
 
 def check_writable(path: Path, *, stability: bool) -> None:
     """Raises an OSError, or ValueError where others' files are in the way, before the work instead of after it."""
-    from lab.data.folders import check_output
+    from lab.io.output_folder import check_output
 
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
@@ -107,9 +107,9 @@ def beside(path: Path, what: str) -> Path:
 
 def write(tables: dict[Path, pd.DataFrame]) -> None:
     """Replace the CSVs of an earlier call, all at once, and say so."""
-    from lab.data.folders import output_folder
-    from lab.data.storage import write_atomically
-    from lab.report.tables import plural
+    from lab.io.case_file import write_atomically
+    from lab.io.output_folder import output_folder
+    from lab.report.tables.patient_table import plural
 
     first = next(iter(tables))
     with output_folder(first.parent, output=f"features {first.name}", last=first.name, say=None) as folder:

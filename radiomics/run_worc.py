@@ -21,8 +21,8 @@ from typing import Annotated, Literal
 
 import tyro
 
+from lab.cli.study_command import explain
 from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsConfig
-from lab.track.command import explain
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,8 +65,8 @@ def run(settings: RunWorc) -> None:
     shared = {item.name for item in dataclasses.fields(ClassifierConfig)} & set(vars(settings))
     chosen = ClassifierConfig(**{name: getattr(settings, name) for name in shared})
 
-    from lab.track.worc_study import preset  # late, so that --help answers at once
-    from lab.track.worc_study import run as run_study
+    from lab.experiments.radiomics.worc_study import preset  # late, so that --help answers at once
+    from lab.experiments.radiomics.worc_study import run as run_study
 
     worc = preset(quick=settings.quick, search=settings.search, route=settings.route, seed=settings.seed)
     run_study(RadiomicsConfig(data=settings.data, phantom=settings.phantom, classifier=chosen), worc)

@@ -18,8 +18,8 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING, Any
 
+from lab.cli.study_command import explain, plain, settings_for
 from lab.config import Config
-from lab.track.command import explain, plain, settings_for
 
 if TYPE_CHECKING:
     import optuna
@@ -66,7 +66,10 @@ def main() -> int:
     settings = settings_for(Architecture, sys.argv[1:], varied=varied)
 
     def work() -> None:
-        from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
+        from lab.experiments.synthesis.study import (  # after --help has answered: torch and mlflow take seconds
+            Study,
+            run,
+        )
 
         run(Study(name="architecture", question=QUESTION, grid=grid(settings), search=search), plain(settings))
 

@@ -4,9 +4,9 @@
     python studies/classifier.py --data PATH           EGD, BraTS, a CSV of paths or a prepared cohort
     python studies/classifier.py --label grade         grade IV against II and III, as in the paper
 
-Fixed:   cohort, features (lab/classify/features.yaml), splits: 4 times 5 folds of patients, stratified by label
+Fixed:   cohort, features (lab/radiomics/features/features.yaml), splits: 4 times 5 folds of patients, stratified by label
 Varied:  within each split, on its training patients alone, guided by Optuna: scaling, ranking, number and correlation
-         of features; elastic net, random forest, gradient boosting or SVM, and their settings (lab/classify/space.py)
+         of features; elastic net, random forest, gradient boosting or SVM, and their settings (see pipeline/search_space.py)
 Score:   AUC over patients, each tested once a repeat, with DeLong's and the bootstrap's interval, and over splits with
          Nadeau & Bengio's; calibration, net benefit, and DeLong's tests against the rivals. Test patients are not seen
          by search, scaling, selection, calibration or threshold
@@ -20,8 +20,8 @@ import sys
 
 import tyro
 
+from lab.cli.study_command import explain
 from lab.config import RadiomicsConfig
-from lab.track.command import explain
 
 QUESTION = "Can T1, T2 and FLAIR tell whether the tumour enhances, better than its size, age or one sequence alone?"
 
@@ -31,7 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     settings = tyro.cli(RadiomicsConfig, args=arguments, description=__doc__)
 
     def work() -> None:
-        from lab.track.classifier_study import run  # after --help has answered: scikit-learn and mlflow take seconds
+        from lab.experiments.radiomics.classifier_study import (
+            run,  # after --help has answered: scikit-learn and mlflow take seconds
+        )
 
         run(settings, QUESTION)
 

@@ -19,8 +19,8 @@ import dataclasses
 import sys
 from typing import Any
 
+from lab.cli.study_command import explain, plain, settings_for
 from lab.config import Config
-from lab.track.command import explain, plain, settings_for
 
 QUESTION = "Which loss makes the synthetic image enhance where the patient does, and at what cost in fidelity?"
 
@@ -55,7 +55,10 @@ def main() -> int:
     settings = settings_for(Losses, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 40})
 
     def work() -> None:
-        from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
+        from lab.experiments.synthesis.study import (  # after --help has answered: torch and mlflow take seconds
+            Study,
+            run,
+        )
 
         run(Study(name="losses", question=QUESTION, grid=grid(settings)), plain(settings))
 

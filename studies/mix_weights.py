@@ -20,8 +20,8 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING, Any
 
+from lab.cli.study_command import explain, plain, settings_for
 from lab.config import Config
-from lab.track.command import explain, plain, settings_for
 
 if TYPE_CHECKING:
     import optuna
@@ -57,7 +57,10 @@ def main() -> int:
     settings = settings_for(MixWeights, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 30})
 
     def work() -> None:
-        from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
+        from lab.experiments.synthesis.study import (  # after --help has answered: torch and mlflow take seconds
+            Study,
+            run,
+        )
 
         run(Study(name="mix_weights", question=QUESTION, grid=grid(settings), search=search), plain(settings))
 

@@ -20,8 +20,8 @@ import dataclasses
 import sys
 from typing import Any
 
+from lab.cli.study_command import explain, plain, settings_for
 from lab.config import Config
-from lab.track.command import explain, plain, settings_for
 
 QUESTION = "Does it help to train on patches round the tumour, and of what size?"
 
@@ -52,7 +52,10 @@ def main() -> int:
     settings = settings_for(PatchSize, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 20})
 
     def work() -> None:
-        from lab.track.study import Study, run  # after --help has answered: torch and mlflow take seconds
+        from lab.experiments.synthesis.study import (  # after --help has answered: torch and mlflow take seconds
+            Study,
+            run,
+        )
 
         run(Study(name="patch_size", question=QUESTION, grid=grid(settings), series="train.patch_mm"), plain(settings))
 

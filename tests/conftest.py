@@ -8,8 +8,8 @@ import pytest
 
 from lab.config import DataConfig
 from lab.data.cohort import Cohort
-from lab.data.phantom import write_cohort
 from lab.data.prepare import prepare
+from lab.phantom.cohort import write_cohort
 
 SUBJECTS, SPACING_MM = 12, 8.0
 

@@ -23,7 +23,7 @@ from typing import Any
 import mutations
 import numpy as np
 
-from lab.data.workers import VERSION
+from lab.data.prepare_worker import VERSION
 
 ROOT = Path(__file__).parent
 LONGEST_S, MEMORY, LONGEST_MESSAGE = 20, 2 * 2**30, 4000
@@ -100,9 +100,9 @@ def scans(fuzz: Fuzz, folder: Path) -> None:
     from scan_trees import BRATS_2023, brats_tree
 
     from lab.config import DataConfig
-    from lab.data.layouts import find_subjects
+    from lab.data.layouts.find import find_subjects
     from lab.data.prepare import _recipe
-    from lab.data.workers import Job
+    from lab.data.prepare_worker import Job
 
     rng = np.random.default_rng(1)
     subjects = find_subjects(brats_tree(folder / "scans", enhancing=1, others=0))
@@ -130,7 +130,7 @@ def lists(fuzz: Fuzz, folder: Path) -> None:
     """A CSV of scans and EGD's metadata, as `find_subjects` reads them."""
     from scan_trees import BRATS_2023, brats_tree
 
-    from lab.data.layouts import Subject, find_subjects
+    from lab.data.layouts.find import Subject, find_subjects
 
     rng = np.random.default_rng(2)
     brats_tree(folder / "listed", enhancing=2, others=1)
@@ -196,7 +196,7 @@ def cohort(fuzz: Fuzz, folder: Path) -> None:
     from lab.config import DataConfig
     from lab.data.cohort import open_cohort
     from lab.data.prepare import prepare
-    from lab.data.storage import content_digest
+    from lab.io.case_file import content_digest
 
     rng = np.random.default_rng(3)
     place = folder / "cohort"
@@ -228,16 +228,16 @@ def models(fuzz: Fuzz, folder: Path) -> None:
     from learnable import make_dataset, random_search
     from safetensors.torch import save_file
 
-    from lab.classify.features import PARAMETERS
-    from lab.classify.final import fit_final
-    from lab.classify.inner import NestedSettings
     from lab.config import ModelConfig
-    from lab.data.sealed import seal
-    from lab.data.storage import file_sha256
+    from lab.io.case_file import file_sha256
+    from lab.io.sealed_json import seal
+    from lab.radiomics.features.image_features import PARAMETERS
+    from lab.radiomics.pipeline.final import fit_final
+    from lab.radiomics.pipeline.inner_search import NestedSettings
     from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
-    from lab.synthesis.models import build
-    from lab.track.classifier_package import classifier_in
-    from lab.track.seal import package_in
+    from lab.synthesis.networks.paper import build
+    from lab.tracking.models.classifier import classifier_in
+    from lab.tracking.models.verify import package_in
 
     limit_memory()
     rng = np.random.default_rng(4)

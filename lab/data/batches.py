@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
-from lab.data.storage import judged
+from lab.io.case_file import judged
 
 FLAGS = {"brain": BRAIN, "tumour": TUMOUR, "enhancement": ENHANCEMENT, "expert": EXPERT}
 FLIPS = ("both", "random", "none")

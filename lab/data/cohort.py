@@ -15,8 +15,8 @@ import numpy as np
 import pandas as pd
 
 from lab.config import fingerprint
-from lab.data.sealed import read_sealed
-from lab.data.storage import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, file_sha256, read_case
+from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, file_sha256, read_case
+from lab.io.sealed_json import read_sealed
 
 __all__ = ["BRAIN", "ENHANCEMENT", "EXPERT", "TUMOUR", "Cohort", "is_cohort", "open_cohort", "split_patients"]
 
@@ -181,7 +181,7 @@ def open_cohort(path: Path) -> Cohort:
 
     Manifest and tables are checked here, voxels when a case is loaded.
     """
-    from lab.data.workers import VERSION  # it reads scans, which training does not need
+    from lab.data.prepare_worker import VERSION  # it reads scans, which training does not need
 
     path = Path(path)
     if not path.exists():

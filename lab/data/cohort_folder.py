@@ -1,8 +1,8 @@
 """Whose a file in the folder of a prepared cohort is: only our own are ever replaced or removed.
 
 A prepared case and a note on who was left out say themselves which case they are; the tables are in the folder's record
-(`lab.data.folders`). Versions before 0.4.0 kept no record: their tables are set aside, not replaced, and so is one that
-somebody has changed.
+(`lab.io.output_folder`). Versions before 0.4.0 kept no record: their tables are set aside, not replaced, and so is one
+that somebody has changed.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from lab.data.cohort import FORMAT
-from lab.data.folders import check_output, is_marked, is_recorded, mark_ours, output_folder
-from lab.data.storage import write_atomically
+from lab.io.case_file import write_atomically
+from lab.io.output_folder import check_output, is_marked, is_recorded, mark_ours, output_folder
 
 FOLDERS = ("cases", "left_out")
 OUTPUT = "prepared cohort"

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from lab.data.cases import REFERENCE, PreparedCase, Recipe, open_case, prepare_case
+from lab.data.case import REFERENCE, PreparedCase, Recipe, open_case, prepare_case
 from lab.data.cohort import Cohort
-from lab.data.layouts import Subject, canonical
-from lab.data.workers import VERSION
+from lab.data.layouts.find import Subject
+from lab.data.prepare_worker import VERSION
+from lab.io.scan import canonical
 
 NOT_STRIPPED = ("egd",)
 """Layouts whose scans still have the skull and lie in MNI152 space."""
@@ -154,6 +155,6 @@ def _check_identity(subject: Subject) -> None:
     """Raises ValueError where DICOM series are of different patients."""
     folders = {name: path for name, path in subject.images.items() if path.is_dir()}
     if folders:
-        from lab.data.dicom import check_one_patient
+        from lab.io.dicom import check_one_patient
 
         check_one_patient(folders)

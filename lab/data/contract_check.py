@@ -8,10 +8,10 @@ from typing import Any
 
 from lab.config import DataConfig
 from lab.data.contract import Contract
-from lab.data.layouts import canonical
+from lab.io.scan import canonical
 
 METHODS = ("auto", "nonzero", "mni152")
-"""Ways to find the brain, see `lab.data.brain.brain_mask`."""
+"""Ways to find the brain, see `lab.data.brain_mask.brain_mask`."""
 NEEDED = ("brain_mask", "clip_sigma", "enhancement_threshold", "enhancing_ml")
 KNOWN = {field.name for field in fields(DataConfig)}
 

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from lab.data.nifti import read_header
-from lab.data.stored import read_text
-from lab.data.subject import Subject, canonical
+from lab.data.layouts.subject import Subject
+from lab.io.files import read_text
+from lab.io.nifti import read_header
+from lab.io.scan import canonical
 
 GIVEN = (
     "ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolusAgentSequence", "ContrastBolusStartTime",
@@ -87,7 +88,7 @@ def contrast_said(path: Path, case_id: str = "") -> str | None:
     Raises ValueError where the scan cannot be read.
     """
     if os.path.isdir(path):
-        from lab.data.dicom import open_series
+        from lab.io.dicom import open_series
 
         series = open_series(path)
         headers = (header for part in series.slices for header in (part.header, part.plane))

@@ -19,7 +19,7 @@ import scipy.fft
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lab.data.storage import BRAIN, TUMOUR
+from lab.io.case_file import BRAIN, TUMOUR
 
 GRID_MM, FINE_MM, COARSE_MM = 4.0, 3.0, 8.0
 LEAST, LEAST_OF_ONE = 0.58, 0.85

@@ -13,11 +13,11 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
-from lab.data import nifti
-from lab.data.cases import PreparedCase
+from lab.data.case import PreparedCase
 from lab.data.cohort import BRAIN
-from lab.data.geometry import axis_weights, bounding_box
-from lab.data.storage import write_atomically
+from lab.io import nifti
+from lab.io.case_file import write_atomically
+from lab.io.grid import axis_weights, bounding_box
 
 GEOMETRY = (
     "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
@@ -153,7 +153,7 @@ def read_header(path: Path) -> nib.Nifti1Header:
     dcm2niix turns the rows round and stores LAS; world coordinates are the same).
     """
     if path.is_dir():
-        from lab.data.dicom import open_series
+        from lab.io.dicom import open_series
 
         series = open_series(path)
         header = nib.Nifti1Header()

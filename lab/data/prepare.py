@@ -18,17 +18,18 @@ import pandas as pd
 from filelock import FileLock
 
 from lab.config import DataConfig, fingerprint, flatten, grid_shape
-from lab.data import cohort_folder, workers
-from lab.data.cases import REFERENCE, Recipe, channels
+from lab.data import cohort_folder
+from lab.data import prepare_worker as workers
+from lab.data.case import REFERENCE, Recipe, channels
 from lab.data.cohort import COLUMNS, FORMAT, Cohort, check_fractions, is_cohort, open_cohort
 from lab.data.duplicates import alike
-from lab.data.label_books import LABEL_BOOKS
-from lab.data.layouts import Subject, detect, find_subjects
-from lab.data.patients import Patients, find_patients, put_same_scans_together
-from lab.data.pool import run_all
-from lab.data.scans import read_spacing
-from lab.data.sealed import parse_json, seal
-from lab.data.subject import one_line
+from lab.data.layouts.find import Subject, detect, find_subjects
+from lab.data.layouts.label_books import LABEL_BOOKS
+from lab.data.layouts.patients import Patients, find_patients, put_same_scans_together
+from lab.data.layouts.subject import one_line
+from lab.io.pool import run_all
+from lab.io.scan import read_spacing
+from lab.io.sealed_json import parse_json, seal
 
 Progress = Callable[[int, int, str], None]
 """Called with the number of subjects done, their total, and a line for the screen."""

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from lab.config import DataConfig, PhantomConfig, fingerprint, flatten
 from lab.data.cohort import Cohort, is_cohort, open_cohort
-from lab.data.patients import told
+from lab.data.layouts.patients import told
 from lab.data.prepare import prepare
-from lab.data.workers import VERSION
+from lab.data.prepare_worker import VERSION
 
 Say = Callable[[str], None]
 PHANTOM_SPACING_MM = 1.0
@@ -50,7 +50,7 @@ def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = prin
 
 def make_phantom(data: DataConfig, phantom: PhantomConfig, folder: Path, say: Say) -> Path:
     """The phantom as an EGD tree at the voxel size of the study."""
-    from lab.data.phantom import write_cohort  # the atlas behind it is slow to import
+    from lab.phantom.cohort import write_cohort  # the atlas behind it is slow to import
 
     spacing = data.spacing_mm or PHANTOM_SPACING_MM
     out = folder / f"{phantom.subjects}-subjects-seed-{phantom.seed}-{spacing:g}mm"

@@ -1,1 +1,1 @@
-"""From numbers to tables and figures. The only home of matplotlib."""
+"""From numbers to tables, text, figures and pages."""

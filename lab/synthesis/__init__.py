@@ -1,1 +1,1 @@
-"""From a prepared cohort to a synthetic post-contrast T1 (torch)."""
+"""Training a network that turns T1, T2 and FLAIR into a post-contrast T1 (torch)."""

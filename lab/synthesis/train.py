@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from lab.config import TrainConfig, fingerprint
 from lab.data.batches import Batch, CaseStore, plan_epoch
-from lab.synthesis.agreement import concordance_of_sums
-from lab.synthesis.arithmetic import Arithmetic, peak_memory_mb
+from lab.evaluation.image_errors import METRICS
+from lab.stats.agreement import concordance_of_sums
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
-from lab.synthesis.metrics import METRICS
+from lab.synthesis.device import Arithmetic, peak_memory_mb
 
 Loss = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
 NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")  # allocators, in their words

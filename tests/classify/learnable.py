@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lab.classify.dataset import CLINICAL, Dataset
+from lab.radiomics.dataset import CLINICAL, Dataset
 
 
 class RandomTrial:

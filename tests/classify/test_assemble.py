@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.classify.assemble import assemble, feature_settings, labelled
-from lab.classify.rivals import rival_datasets, rivals_left_out
 from lab.config import ClassifierConfig, DataConfig
+from lab.radiomics.assemble import assemble, feature_settings, labelled
+from lab.radiomics.baselines import rival_datasets, rivals_left_out
 
 DATA = DataConfig(inputs=("T1", "T2"), processes=1)
 PLAIN = ClassifierConfig(stability=0.0)

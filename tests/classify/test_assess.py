@@ -8,12 +8,12 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from lab.classify.assess import COLUMNS, Assessment, assess, read_assessment, split_scores
-from lab.classify.assess_compare import holm
-from lab.classify.assess_sample import detectable, half_width, hanley_mcneil
-from lab.classify.auc import delong_interval, delong_test
-from lab.classify.intervals import corrected_t
-from lab.classify.methods import OURS, VOLUME, WORC, synthetic
+from lab.radiomics.assess.assess import COLUMNS, Assessment, assess, read_assessment, split_scores
+from lab.radiomics.assess.sample_size import detectable, half_width, hanley_mcneil
+from lab.radiomics.method_names import OURS, VOLUME, WORC, synthetic
+from lab.stats.auc import delong_interval, delong_test
+from lab.stats.delong import holm
+from lab.stats.intervals import corrected_t
 
 FAST = {"resamples": 100, "permutations": 100}
 NETWORK = synthetic("model 1, L1_brain")

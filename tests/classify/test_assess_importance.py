@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.classify.assess_importance import summarise_importances
-from lab.classify.intervals import corrected_t
+from lab.radiomics.assess.importance_table import summarise_importances
+from lab.stats.intervals import corrected_t
 
 TABLE = pd.DataFrame(
     [(1, 1, "a", 0.2), (1, 2, "a", 0.1), (2, 1, "a", 0.3), (1, 1, "b", 0.4), (2, 2, "c", -0.1)],

@@ -5,7 +5,7 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from lab.classify.calibration import calibration, recalibrated, reliability
+from lab.stats.calibration import calibration, recalibrated, reliability
 
 
 def patients(count, rng, *, slope=1.0, intercept=0.0, spread=1.5):

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from learnable import make_dataset, random_search
 
-from lab.classify.inner import NestedSettings
-from lab.classify.nested import run_split
-from lab.classify.rivals import rival_datasets, rivals_left_out, sequences
-from lab.classify.splits import make_splits
+from lab.radiomics.baselines import rival_datasets, rivals_left_out, sequences
+from lab.radiomics.pipeline.inner_search import NestedSettings
+from lab.radiomics.pipeline.nested import run_split
+from lab.radiomics.splits import make_splits
 
 
 def with_shape(data):

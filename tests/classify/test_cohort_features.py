@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.classify import case_features, cohort_features
-from lab.classify.case_features import measure_part
-from lab.classify.cohort_features import measure_cohort
-from lab.classify.features import extract, load_extractor, to_images
 from lab.data.cohort import TUMOUR, Cohort, open_cohort
-from lab.data.sealed import read_sealed, seal
-from lab.data.storage import content_digest, file_sha256, map_case, read_record, write_case
+from lab.io.case_file import content_digest, file_sha256, map_case, read_record, write_case
+from lab.io.sealed_json import read_sealed, seal
+from lab.radiomics.features import case_features, cohort_features
+from lab.radiomics.features.case_features import measure_part
+from lab.radiomics.features.cohort_features import measure_cohort
+from lab.radiomics.features.image_features import extract, load_extractor, to_images
 
 SEQUENCES = ("T1", "T2", "FLAIR")
 SMALL = """
@@ -286,7 +286,7 @@ def test_killed_and_called_again(tiny_cohort, small, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     code = (
         "import sys, time; from pathlib import Path; from lab.data.cohort import open_cohort;"
-        "from lab.classify.cohort_features import measure_cohort;"
+        "from lab.radiomics.features.cohort_features import measure_cohort;"
         "tell = lambda *news: (print(*news, flush=True), time.sleep(60));"
         "measure_cohort(open_cohort(Path(sys.argv[1])), ('T1', 'FLAIR'), Path(sys.argv[2]),"
         " parameters=Path(sys.argv[3]), processes=2, progress=tell)"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.classify.combat import ComBat
+from lab.radiomics.pipeline.combat import ComBat
 
 
 def make(sizes=(30, 20, 15), features=40, seed=0):

@@ -3,7 +3,7 @@ import pytest
 from scipy.stats import binomtest
 from sklearn.metrics import confusion_matrix, roc_curve
 
-from lab.classify.decision import at_threshold, decision_curve, youden_threshold
+from lab.stats.decision_curve import at_threshold, decision_curve, youden_threshold
 
 
 def sample(count=60, digits=None, seed=0):

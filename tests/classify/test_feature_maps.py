@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-from lab.classify.feature_maps import FeatureName, extremes, feature_plane, maps_of_top, parse
-from lab.classify.features import load_extractor, to_images
 from lab.data.cohort import TUMOUR
+from lab.radiomics.features.feature_maps import FeatureName, extremes, feature_plane, maps_of_top, parse
+from lab.radiomics.features.image_features import load_extractor, to_images
 
 SPACING_MM = 4.0
 CONTRAST = "T2_wavelet-LLH_glcm_Contrast"

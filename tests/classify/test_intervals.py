@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from lab.classify.intervals import bootstrap, corrected_t, stratified_draws, wilson
-from lab.classify.predictions import checked, checked_probabilities, one_per_patient
+from lab.stats.intervals import bootstrap, corrected_t, stratified_draws, wilson
+from lab.stats.predictions import checked, checked_probabilities, one_per_patient
 
 
 @pytest.mark.parametrize(("hits", "total"), [(0, 1), (0, 12), (7, 12), (12, 12), (1, 400), (399, 400)])

@@ -7,7 +7,7 @@ import dataclasses
 import pandas as pd
 import pytest
 
-from lab.classify.labels import read_labels
+from lab.radiomics.labels import read_labels
 
 
 def with_columns(cohort, **columns):

@@ -12,14 +12,14 @@ from learnable import make_dataset, random_search
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from lab.classify.auc import auc, delong_interval
-from lab.classify.inner import InnerFolds, NestedSettings
-from lab.classify.nested import fit_training, run_split, split_seed
-from lab.classify.pipeline import frame, score, selected
-from lab.classify.predictions import one_per_patient
-from lab.classify.results import suspicion
-from lab.classify.selection import anova
-from lab.classify.splits import make_splits
+from lab.radiomics.pipeline.inner_search import InnerFolds, NestedSettings
+from lab.radiomics.pipeline.nested import fit_training, run_split, split_seed
+from lab.radiomics.pipeline.selection import anova
+from lab.radiomics.pipeline.split_result import suspicion
+from lab.radiomics.pipeline.steps import frame, score, selected
+from lab.radiomics.splits import make_splits
+from lab.stats.auc import auc, delong_interval
+from lab.stats.predictions import one_per_patient
 
 FRACTIONS = (0.7, 0.15, 0.15)
 SETTINGS = NestedSettings(classifiers=("elastic_net", "svm"), trials=3, inner_folds=3, combat="vendor", seed=1)

@@ -11,14 +11,14 @@ import pytest
 from learnable import make_dataset, random_search
 from scipy.special import expit
 
-from lab.classify.auc import auc
-from lab.classify.importance import permutation_importance
-from lab.classify.inner import InnerFolds, NestedSettings, best_trial, patient_auc
-from lab.classify.nested import run_split, split_seed
-from lab.classify.pipeline import build, score
-from lab.classify.platt import platt
-from lab.classify.results import SplitResult, suspicion
-from lab.classify.splits import make_splits
+from lab.radiomics.assess.importance import permutation_importance
+from lab.radiomics.pipeline.inner_search import InnerFolds, NestedSettings, best_trial, patient_auc
+from lab.radiomics.pipeline.nested import run_split, split_seed
+from lab.radiomics.pipeline.split_result import SplitResult, suspicion
+from lab.radiomics.pipeline.steps import build, score
+from lab.radiomics.splits import make_splits
+from lab.stats.auc import auc
+from lab.stats.platt import platt
 
 FRACTIONS = (0.7, 0.15, 0.15)
 SETTINGS = NestedSettings(classifiers=("elastic_net", "svm", "random_forest"), trials=4, inner_folds=3, seed=2)

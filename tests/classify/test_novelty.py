@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.spatial.distance import mahalanobis
 
-from lab.classify.novelty import FAR, fit_novelty
+from lab.radiomics.pipeline.mahalanobis import FAR, fit_novelty
 
 
 def normal(count, features=5, seed=0):

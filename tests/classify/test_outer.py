@@ -9,11 +9,11 @@ import math
 import pytest
 from learnable import make_dataset, random_search
 
-from lab.classify.final import fit_final
-from lab.classify.fitted import FACTS, Final
-from lab.classify.inner import NestedSettings
-from lab.classify.outer import NOT_SHOWN, UNKNOWN, Outer
-from lab.data.sealed import read_sealed
+from lab.io.sealed_json import read_sealed
+from lab.radiomics.assess.outer_estimate import NOT_SHOWN, UNKNOWN, Outer
+from lab.radiomics.pipeline.final import fit_final
+from lab.radiomics.pipeline.fitted import FACTS, Final
+from lab.radiomics.pipeline.inner_search import NestedSettings
 
 ROW = {"patients": 28, "events": 22, "auc": 0.30, "auc_low": 0.12, "auc_high": 0.58, "slope": -0.2, "slope_low": -1.0}
 ROW |= {"slope_high": 0.6, "note": ""}

@@ -9,9 +9,9 @@ from learnable import RandomTrial, make_dataset
 from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 
-from lab.classify.cleaning import Informative, MedianImputer, Scaler, StabilityFilter
-from lab.classify.pipeline import build, frame, pruned, score, selected
-from lab.classify.space import CLASSIFIERS, draw, replay
+from lab.radiomics.pipeline.cleaning import Informative, MedianImputer, Scaler, StabilityFilter
+from lab.radiomics.pipeline.search_space import CLASSIFIERS, draw, replay
+from lab.radiomics.pipeline.steps import build, frame, pruned, score, selected
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from scipy.integrate import trapezoid
 from scipy.stats import norm
 from sklearn import metrics
 
-from lab.classify.auc import (
+from lab.stats.auc import (
     auc,
     bootstrap_auc,
     delong,
@@ -15,7 +15,7 @@ from lab.classify.auc import (
     subgroup_auc,
     weighted_auc,
 )
-from lab.classify.roc import (
+from lab.stats.roc import (
     on_grid,
     precision_recall,
     roc_curve,

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from sklearn.feature_selection import f_classif
 
-from lab.classify.auc import auc
-from lab.classify.selection import BestUncorrelated, Ranked, anova, rank_auc
+from lab.radiomics.pipeline.selection import BestUncorrelated, Ranked, anova, rank_auc
+from lab.stats.auc import auc
 
 
 @pytest.fixture

@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.classify.dataset import Dataset
-from lab.classify.splits import make_splits
 from lab.data.cohort import fold_patients, split_patients
+from lab.radiomics.dataset import Dataset
+from lab.radiomics.splits import make_splits
 
 FRACTIONS = (0.6, 0.2, 0.2)
 

@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lab.classify.icc import icc_3_1
-from lab.classify.perturb import PERTURBATIONS, dilate, erode
-from lab.classify.stability import compare, stability
+from lab.radiomics.features.perturb import PERTURBATIONS, dilate, erode
+from lab.radiomics.features.stability import compare, stability
+from lab.stats.icc import icc_3_1
 
 SHROUT_FLEISS = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
 """Table 2 of Shrout & Fleiss 1979: six targets, four judges."""

@@ -11,13 +11,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.classify import worc_process
-from lab.classify.auc import auc
-from lab.classify.dataset import CLINICAL, Dataset
-from lab.classify.splits import Split, make_splits
-from lab.classify.worc import QUICK, WorcFailed, WorcSettings, run_worc
-from lab.classify.worc_inputs import our_name, worc_names, write_images, write_inputs
-from lab.classify.worc_settings import configuration
+from lab.radiomics.dataset import CLINICAL, Dataset
+from lab.radiomics.splits import Split, make_splits
+from lab.radiomics.worc import process as worc_process
+from lab.radiomics.worc.inputs import our_name, worc_names, write_images, write_inputs
+from lab.radiomics.worc.run import QUICK, WorcFailed, WorcSettings, run_worc
+from lab.radiomics.worc.settings import configuration
+from lab.stats.auc import auc
 
 FRACTIONS = (0.7, 0.15, 0.15)
 CHILD = """

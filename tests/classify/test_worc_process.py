@@ -12,10 +12,10 @@ import time
 
 import pytest
 
-from lab.classify import worc_process
-from lab.classify.worc_fastr import check_sinks
-from lab.classify.worc_process import WorcFailed, Workplace, last_words
-from lab.track.command import explain
+from lab.cli.study_command import explain
+from lab.radiomics.worc import process as worc_process
+from lab.radiomics.worc.fastr import check_sinks
+from lab.radiomics.worc.process import WorcFailed, Workplace, last_words
 
 START = """
 import json, os, pathlib, subprocess, sys, time
@@ -139,7 +139,7 @@ def test_it_ends_with_its_parent(tmp_path, how):
     parent = f"""
 import signal
 from pathlib import Path
-from lab.classify.worc_process import Workplace
+from lab.radiomics.worc.process import Workplace
 signal.signal(signal.SIGTERM, signal.default_int_handler)
 Workplace.environment = lambda self: {{**__import__('os').environ, 'PYTHONPATH': {str(tmp_path)!r}}}
 place = Workplace(folder=Path({str(tmp_path)!r}) / 'work', log=Path({str(tmp_path)!r}) / 'log')

@@ -8,10 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.classify.dataset import Dataset
-from lab.classify.intervals import corrected_t
-from lab.classify.splits import Split
-from lab.classify.worc_results import (
+from lab.radiomics.dataset import Dataset
+from lab.radiomics.splits import Split
+from lab.radiomics.worc.results import (
     check_record,
     chosen_table,
     disagreement,
@@ -21,6 +20,7 @@ from lab.classify.worc_results import (
     read_roc,
     workflows_table,
 )
+from lab.stats.intervals import corrected_t
 
 SPLITS = [
     Split(repeat=1, fold=1, train=("c", "d"), test=("a", "b")),

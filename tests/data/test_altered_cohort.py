@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from lab.config import DataConfig, PhantomConfig
-from lab.data import storage
 from lab.data.cohort import BRAIN, Cohort, case_path, is_cohort, open_cohort
 from lab.data.prepare import prepare
-from lab.data.sealed import read_sealed, seal
 from lab.data.source import obtain
-from lab.data.storage import content_digest, map_case, read_case, read_record, write_case
+from lab.io import case_file as storage
+from lab.io.case_file import content_digest, map_case, read_case, read_record, write_case
+from lab.io.sealed_json import read_sealed, seal
 
 ONE, OTHER = "EGD-0001", "EGD-0002"
 

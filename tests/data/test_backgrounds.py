@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from scan_trees import AFFINE, brats_case, head, run, save
 
-from lab.data.brain import brain_mask
-from lab.data.layouts import find_subjects
-from lab.data.scans import read_image, read_labels
+from lab.data.brain_mask import brain_mask
+from lab.data.layouts.find import find_subjects
+from lab.io.scan import read_image, read_labels
 
 REAL = Path(__file__).parents[3] / "shared" / "cases"
 HEAD = head(0)

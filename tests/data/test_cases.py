@@ -27,13 +27,15 @@ from scan_trees import (
 from scipy import ndimage
 
 from lab.config import DataConfig, grid_shape
-from lab.data import brain, geometry, storage
-from lab.data.cases import PreparedCase, Recipe, open_case
+from lab.data import brain_mask as brain
+from lab.data.case import PreparedCase, Recipe, open_case
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR
-from lab.data.layouts import Subject
-from lab.data.patient import make_subject
+from lab.data.layouts.find import Subject
 from lab.data.prepare import prepare
-from lab.data.scans import Scan, read_image
+from lab.io import case_file as storage
+from lab.io import grid as geometry
+from lab.io.scan import Scan, read_image
+from lab.phantom.subject import make_subject
 
 REAL = Path(__file__).parents[3] / "shared" / "cases"
 needs_real = pytest.mark.skipif(not REAL.is_dir(), reason=f"the real cases are not in {REAL}")

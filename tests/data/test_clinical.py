@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.data.clinical import (
+from lab.data.layouts.clinical import (
     parse_age,
     parse_bool,
     parse_clinical,

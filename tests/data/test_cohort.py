@@ -13,8 +13,8 @@ from scan_trees import brats_tree
 from lab.config import DataConfig
 from lab.data.cohort import FORMAT, Cohort, is_cohort, open_cohort, read_index, split_patients
 from lab.data.prepare import prepare
-from lab.data.sealed import seal
-from lab.data.workers import VERSION
+from lab.data.prepare_worker import VERSION
+from lab.io.sealed_json import seal
 
 PAPER_SPLIT = (0.7, 0.15, 0.15)
 

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from scan_trees import ONE_CLASS, brats_case, head, run
 
-from lab.classify.case_features import measure_part
-from lab.classify.features import load_extractor
 from lab.config import DataConfig
 from lab.data.batches import CaseStore
 from lab.data.cohort import BRAIN, TUMOUR
 from lab.data.contract import Contract, one_patient
-from lab.data.layouts import Subject, find_subjects
+from lab.data.layouts.find import Subject, find_subjects
 from lab.data.prepare import prepare
-from lab.data.storage import NO_TARGET
+from lab.io.case_file import NO_TARGET
+from lab.radiomics.features.case_features import measure_part
+from lab.radiomics.features.image_features import load_extractor
 
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2023-2mm"
 

@@ -13,7 +13,7 @@ from pydicom.sequence import Sequence
 from scan_trees import AFFINE, BRATS_2023, brats_case, head, left_out, run, save
 
 from lab.data.contrast import check_without_contrast, contrast_said, says_contrast
-from lab.data.subject import Subject
+from lab.data.layouts.subject import Subject
 
 T1 = head(0)["T1"]
 

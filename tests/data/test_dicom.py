@@ -24,9 +24,9 @@ from scan_trees import AFFINE, head, save
 from test_native import contract
 
 from lab.data.contract import one_patient
-from lab.data.dicom import check_one_patient, open_series, series_sha256
 from lab.data.native import read_header, write_like
-from lab.data.scans import read_image, read_labels, read_spacing, scan_sha256, source_state
+from lab.io.dicom import check_one_patient, open_series, series_sha256
+from lab.io.scan import read_image, read_labels, read_spacing, scan_sha256, source_state
 
 VOLUME = np.random.default_rng(0).integers(0, 900, (5, 6, 7)).astype(np.int16)
 TURN = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.1, -0.2, 0.15) @ np.diag([0.9, 1.1, 3.0]), [-20, 31, 7])
@@ -345,7 +345,7 @@ def test_a_deflated_file_is_inflated_within_limits(tmp_path, monkeypatch):
         image.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
         pydicom.dcmwrite(path, image, enforce_file_format=True)
     np.testing.assert_array_equal(read_image(folder).data, VOLUME)
-    monkeypatch.setattr("lab.data.dicom.LARGEST", 500)
+    monkeypatch.setattr("lab.io.dicom.LARGEST", 500)
     for path in folder.iterdir():
         path.touch()
     with pytest.raises(ValueError, match="inflates to more than"):

@@ -15,9 +15,9 @@ from dicom_series import PLANES, store
 from pydicom.uid import SecondaryCaptureImageStorage
 from test_dicom import TURN, VOLUME, enhanced, setting
 
-from lab.data.dicom import open_series
-from lab.data.dicom_export import Made, check_source, quantised, write_series
-from lab.data.scans import read_image
+from lab.deploy.export.dicom import Made, check_source, quantised, write_series
+from lab.io.dicom import open_series
+from lab.io.scan import read_image
 
 MADE = Made(target="T1GD", model="sct1 v3", software="gadfree 0.3.0", weights="ab" * 32, key="k1", phantom=False)
 DRAWN = (VOLUME * 1.37 - 11).astype(np.float32)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lab.data.fields import Spline, field_of_view, random_field
+from lab.phantom.fields import Spline, field_of_view, random_field
 
 
 def test_field_of_view_is_that_of_egd() -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.data import folders
-from lab.data.folders import check_output, output_folder
+from lab.io import output_folder as folders
+from lab.io.output_folder import check_output, output_folder
 
 LAST = "report.json"
 FIRST = {"image": "image 1", "dicom/1": "slice", LAST: "report 1"}

@@ -13,9 +13,9 @@ from scan_trees import ONE_CLASS, SHAPE, brats_case, brats_tree, head, left_out,
 from lab.config import DataConfig, LabelBook
 from lab.data.cohort import EXPERT, read_index
 from lab.data.contract import Contract
-from lab.data.label_books import LABEL_BOOKS, count_values, with_book
-from lab.data.layouts import find_subjects
-from lab.data.subject import Subject
+from lab.data.layouts.find import find_subjects
+from lab.data.layouts.label_books import LABEL_BOOKS, count_values, with_book
+from lab.data.layouts.subject import Subject
 
 BRATS_2021 = ("_t1", "_seg")
 BRATS_2023 = ("-t1n", "-seg")

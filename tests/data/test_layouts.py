@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.data.layouts import LAYOUTS, detect, find_subjects
+from lab.data.layouts.find import LAYOUTS, detect, find_subjects
 
 METADATA = {
     "Clinical_data": {"Age": 57, "Sex": "F"},

@@ -11,7 +11,7 @@ import pytest
 from scan_trees import AFFINE, SHAPE, head, save, save_as
 from scipy import ndimage
 
-from lab.data.cases import PreparedCase
+from lab.data.case import PreparedCase
 from lab.data.cohort import BRAIN
 from lab.data.contract import Contract, one_patient
 from lab.data.native import background, image_on_scan, mask_on_scan, read_header, spread_on_scan, write_like

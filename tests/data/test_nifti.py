@@ -12,7 +12,7 @@ import pytest
 from scan_trees import AFFINE
 
 from lab.data.native import read_header, write_like
-from lab.data.scans import read_image, read_labels, read_spacing
+from lab.io.scan import read_image, read_labels, read_spacing
 
 VOLUME = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
 TURN = nib.affines.from_matvec(nib.eulerangles.euler2mat(np.pi, 0.02, 0.01) @ np.diag([2, 2, 3]), [4, 5, 6])

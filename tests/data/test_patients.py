@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from scan_trees import BRATS_2023, brats_case, brats_tree, head, run
 
-from lab.data import patients
 from lab.data.cohort import read_index
 from lab.data.duplicates import Pair, alike, fingerprint
-from lab.data.patients import find_patients, person, put_same_scans_together, told
-from lab.data.storage import BRAIN
-from lab.data.subject import Subject
+from lab.data.layouts.find import patients
+from lab.data.layouts.patients import find_patients, person, put_same_scans_together, told
+from lab.data.layouts.subject import Subject
+from lab.io.case_file import BRAIN
 
 ONE_PERSON = [
     "100001_time1 100001_time2 100001 100001time3",

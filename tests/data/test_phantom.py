@@ -17,8 +17,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from lab.data import anatomy, lesion, phantom, scanner
-from lab.data.layouts import find_subjects
+from lab.data.layouts.find import find_subjects
+from lab.phantom import anatomy, lesion, scanner
+from lab.phantom import cohort as phantom
 
 FILES = ["FLAIR.nii.gz", "MASK.nii.gz", "T1.nii.gz", "T1GD.nii.gz", "T2.nii.gz", "metadata.json"]
 
@@ -329,7 +330,7 @@ def test_workers_that_cannot_start_are_an_error_and_not_a_wait(tmp_path: Path) -
     """A script without the guard that processes need: every worker runs it anew and dies at its start."""
     script = tmp_path / "unguarded.py"
     script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom lab.data.phantom import write_cohort\n"
+        "import sys\nfrom pathlib import Path\nfrom lab.phantom.cohort import write_cohort\n"
         f"write_cohort(Path({str(tmp_path / 'tree')!r}), subjects=4, seed=0, spacing_mm=8.0, processes=2)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=180)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from lab.data import physics
-from lab.data.physics import TISSUES, Sequence
+from lab.phantom import physics
+from lab.phantom.physics import TISSUES, Sequence
 
 
 def test_long_tr_and_short_te_leave_the_proton_density() -> None:

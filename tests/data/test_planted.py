@@ -11,14 +11,14 @@ from scipy import ndimage
 
 from lab.config import DataConfig
 from lab.data.cohort import BRAIN, Cohort
-from lab.data.likeness import measure
-from lab.data.nonsense import SUSPECTS
-from lab.data.phantom import write_cohort
-from lab.data.planted import FAULTS, NONE, cases_of, judge, score_faults
-from lab.data.planted_faults import Case, renormalised
 from lab.data.prepare import prepare
-from lab.data.strangers import Likeness
-from lab.data.strangers_fit import fit_likeness
+from lab.evaluation.fault_injection import FAULTS, NONE, cases_of, judge, score_faults
+from lab.evaluation.faults import Case, renormalised
+from lab.phantom.cohort import write_cohort
+from lab.qc.hard_limits import SUSPECTS
+from lab.qc.image_quality import measure
+from lab.qc.ood import Likeness
+from lab.qc.ood_fit import fit_likeness
 
 INPUTS, TARGET = ("T1", "T2", "FLAIR"), "T1GD"
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2023-2mm"

@@ -28,7 +28,7 @@ from scan_trees import (
 )
 
 from lab.config import DataConfig
-from lab.data import workers
+from lab.data import prepare_worker as workers
 from lab.data.cohort import Cohort, is_cohort, open_cohort
 from lab.data.cohort_folder import TABLES
 from lab.data.prepare import prepare

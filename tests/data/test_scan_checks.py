@@ -10,13 +10,13 @@ import pytest
 from scan_trees import brats_case, head, left_out, run
 
 from lab.config import DataConfig
-from lab.data import cases
-from lab.data.cases import Recipe, prepare_case
+from lab.data import case as cases
+from lab.data.case import Recipe, prepare_case
 from lab.data.cohort import Cohort
-from lab.data.layouts import find_subjects
-from lab.data.scan_checks import STANDS_OUT, check_mask, doubt_cavity, doubts, without_outliers
-from lab.data.scans import Scan, read_image, read_labels
-from lab.data.storage import BRAIN, EXPERT, TUMOUR
+from lab.data.layouts.find import find_subjects
+from lab.io.case_file import BRAIN, EXPERT, TUMOUR
+from lab.io.scan import Scan, read_image, read_labels
+from lab.qc.scan_checks import STANDS_OUT, check_mask, doubt_cavity, doubts, without_outliers
 
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2023-2mm"
 SHAPE = (20, 20, 20)

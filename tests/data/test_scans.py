@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scan_trees import AFFINE, save, save_as
 
-from lab.data.scans import Scan, read_image, read_labels, read_spacing, same_grid, write_scan
+from lab.io.scan import Scan, read_image, read_labels, read_spacing, same_grid, write_scan
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.normal(size=(5, 6, 7)).astype(np.float32)

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from scan_trees import AFFINE, brats_tree, head, left_out, run, save
 
-from lab.data.dicom import open_series
-from lab.data.layouts import find_subjects
-from lab.data.scans import read_image, read_labels, read_spacing, scan_sha256, source_state
-from lab.data.stored import SLACK, open_regular, read_text
+from lab.data.layouts.find import find_subjects
+from lab.io.dicom import open_series
+from lab.io.files import SLACK, open_regular, read_text
+from lab.io.scan import read_image, read_labels, read_spacing, scan_sha256, source_state
 
 VOLUME = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
 CONTENT = nib.Nifti1Image(VOLUME, AFFINE).to_bytes()

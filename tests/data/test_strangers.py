@@ -9,11 +9,11 @@ import pandas as pd
 import pytest
 
 from lab.data.cohort import BRAIN, Cohort
-from lab.data.likeness import measure
-from lab.data.likeness_kinds import KINDS, aspect_of, exchanged, names_of, said, turned
-from lab.data.nonsense import SUSPECTS
-from lab.data.strangers import LEAST_PATIENTS, LEVELS, Likeness
-from lab.data.strangers_fit import fit_likeness
+from lab.qc.hard_limits import SUSPECTS
+from lab.qc.image_quality import measure
+from lab.qc.measures import KINDS, aspect_of, exchanged, names_of, said, turned
+from lab.qc.ood import LEAST_PATIENTS, LEVELS, Likeness
+from lab.qc.ood_fit import fit_likeness
 
 SEQUENCES = ("T1", "T2", "FLAIR")
 NAMES = names_of(SEQUENCES)

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.report.stats import paired_tests
-from lab.report.tables import COLUMNS
+from lab.report.tables.paired_tests import paired_tests
+from lab.report.tables.patient_table import COLUMNS
 
 CASES = [f"case-{number:02d}" for number in range(8)]
 WITHOUT_TUMOUR = CASES[3]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lab.synthesis.enhancement import SUMS, concordance, gain_sums
+from lab.evaluation.enhancement import SUMS, concordance, gain_sums
 
 RIVALS = ("copy T1", "linear regression")
 FLOOR_SD = 0.03

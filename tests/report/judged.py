@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 from scipy.stats import norm
 
-from lab.classify.assess import COLUMNS, Assessment, assess
-from lab.classify.methods import OURS, VOLUME, WORC, synthetic
+from lab.radiomics.assess.assess import COLUMNS, Assessment, assess
+from lab.radiomics.method_names import OURS, VOLUME, WORC, synthetic
 
 NETWORK = synthetic("model 1, L1_brain")
 

@@ -4,11 +4,11 @@ import pytest
 from PIL import Image
 from scipy.special import expit
 
-from lab.classify.calibration import calibration, reliability
-from lab.classify.decision import decision_curve
-from lab.report.calibration_figures import calibration_figure, decision_figure
-from lab.report.figures import save
-from lab.report.learning_figure import learning_figure
+from lab.report.figures.classifier.calibration import calibration_figure, decision_figure
+from lab.report.figures.classifier.learning_curve import learning_figure
+from lab.report.figures.style import save
+from lab.stats.calibration import calibration, reliability
+from lab.stats.decision_curve import decision_curve
 
 
 def sample(seed=0, count=60):

@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from constructed import long_table
 
-from lab.report.card import blocks
-from lab.report.console import WIDTH
-from lab.report.scorecard import COLUMNS, scorecard, scorecard_html, scorecard_markdown, scorecard_text
-from lab.synthesis.pooled import pooled
+from lab.evaluation.pooled import pooled
+from lab.report.tables.card import blocks
+from lab.report.tables.console import WIDTH
+from lab.report.tables.scorecard import COLUMNS, scorecard, scorecard_html, scorecard_markdown, scorecard_text
 
 NETWORKS = {"good <net>": (0, "L1", 0.9), "poor|net": (1, "L1", 0.1)}
 

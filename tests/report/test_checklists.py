@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from lab.classify.methods import CLINICAL, VOLUME, one_sequence
-from lab.report.checklists import FACTS, FOR_THE_AUTHORS, as_html, as_markdown, fill, metrics_score, summary
+from lab.radiomics.method_names import CLINICAL, VOLUME, one_sequence
+from lab.report.text.checklists import FACTS, FOR_THE_AUTHORS, as_html, as_markdown, fill, metrics_score, summary
 
 KNOWN = {
     "patients": 28,

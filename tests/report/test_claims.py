@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.report.claims import CLAIMS, about_the_paper
+from lab.report.text.claims import CLAIMS, about_the_paper
 
 LOSSES = ("L1", "L2", "L1_brain", "L2_brain", "SSIM", "L1_tumour", "L2_tumour")
 
@@ -58,7 +58,7 @@ def test_a_study_without_the_networks_says_nothing(study):
 
 
 def test_claims_name_losses_and_models_that_exist():
-    from lab.synthesis.losses import LOSSES as KNOWN
+    from lab.synthesis.losses.image_losses import LOSSES as KNOWN
 
     for claim in (claim for claims in CLAIMS.values() for claim in claims if claim.column == "loss"):
         named = {*claim.these, *(claim.others or ())}

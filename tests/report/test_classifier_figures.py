@@ -7,15 +7,15 @@ import pandas as pd
 import pytest
 from judged import NETWORK, judged_methods, predicted
 
-from lab.classify.assess import assess
-from lab.classify.feature_maps import FeatureMap
-from lab.classify.methods import OURS, VOLUME, WORC
-from lab.report.auc_figure import auc_figure
-from lab.report.classifier_figures import CAPTIONS, classifier_figures
-from lab.report.feature_pictures import feature_pictures
-from lab.report.figures import png
-from lab.report.importance_figure import feature_words, importance_figure
-from lab.report.null_figure import null_figure
+from lab.radiomics.assess.assess import assess
+from lab.radiomics.features.feature_maps import FeatureMap
+from lab.radiomics.method_names import OURS, VOLUME, WORC
+from lab.report.figures.classifier.all_figures import CAPTIONS, classifier_figures
+from lab.report.figures.classifier.auc import auc_figure
+from lab.report.figures.classifier.feature_maps import feature_pictures
+from lab.report.figures.classifier.importance import feature_words, importance_figure
+from lab.report.figures.classifier.permutation_test import null_figure
+from lab.report.figures.style import png
 
 FAST = {"resamples": 100}
 

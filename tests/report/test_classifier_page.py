@@ -10,14 +10,14 @@ import pandas as pd
 import pytest
 from judged import NETWORK, all_predictions, judged_methods, predicted
 
-from lab.classify.assess import assess, read_assessment
-from lab.classify.methods import OURS, VOLUME, WORC
-from lab.report.checklists import LISTS, fill
-from lab.report.classifier_figures import CAPTIONS, classifier_figures
-from lab.report.classifier_findings import classifier_findings
-from lab.report.classifier_note import classifier_note
-from lab.report.classifier_page import classifier_page
-from lab.report.figures import new_figure, png
+from lab.radiomics.assess.assess import assess, read_assessment
+from lab.radiomics.method_names import OURS, VOLUME, WORC
+from lab.report.figures.classifier.all_figures import CAPTIONS, classifier_figures
+from lab.report.figures.style import new_figure, png
+from lab.report.pages.classifier import classifier_page
+from lab.report.text.checklists import LISTS, fill
+from lab.report.text.classifier_findings import classifier_findings
+from lab.report.text.classifier_note import classifier_note
 
 FAST = {"resamples": 100, "permutations": 200}
 

@@ -7,10 +7,10 @@ from constructed import long_table
 from matplotlib.colors import to_hex
 from scipy.stats import wilcoxon
 
-from lab.report.effects import COLUMNS, EFFECT_METRICS, effects, rank_biserial
-from lab.report.forest import UNCLEAR, forest
-from lab.report.pairs import BETTER, WORSE
-from lab.report.stats import asked, paired_tests
+from lab.report.figures.forest import UNCLEAR, forest
+from lab.report.tables.paired_tests import asked, paired_tests
+from lab.report.tables.pairs import BETTER, WORSE
+from lab.stats.effects import COLUMNS, EFFECT_METRICS, effects, rank_biserial
 
 PATIENTS = 12
 

@@ -4,13 +4,13 @@ import pandas as pd
 import pytest
 from constructed import long_table
 
-from lab.report.enhanced import about_enhancement
-from lab.report.findings import findings
-from lab.report.note import study_note
-from lab.report.published import comparable
-from lab.report.scorecard import scorecard
-from lab.report.stats import paired_tests
-from lab.report.tables import paper_table
+from lab.report.tables.paired_tests import paired_tests
+from lab.report.tables.patient_table import paper_table
+from lab.report.tables.published import comparable
+from lab.report.tables.scorecard import scorecard
+from lab.report.text.enhancement import about_enhancement
+from lab.report.text.findings import findings
+from lab.report.text.study_note import study_note
 
 REFERENCES = [0, "copy T1", "linear regression"]
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.report.model_trust import NONE, trust_lines, trust_table
-from lab.report.reliability_figure import reliability_figure
-from lab.synthesis.measured import REGIONS
+from lab.evaluation.measured_trust import REGIONS
+from lab.report.figures.interval_coverage import reliability_figure
+from lab.report.text.model_trust import NONE, trust_lines, trust_table
 
 
 def rows(level: float, region: str, value: float, looks: int = 4, **changes) -> dict:

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from constructed import long_table
 
-from lab.report.names import DEFINITIONS, PATIENT, POOLED, definition_words, name_of
-from lab.report.tables import COLUMNS, lower_is_better, metric_name, per_patient
-from lab.synthesis.pooled import pooled
+from lab.evaluation.figures import DEFINITIONS, PATIENT, POOLED, definition_words, name_of
+from lab.evaluation.pooled import pooled
+from lab.report.tables.patient_table import COLUMNS, lower_is_better, metric_name, per_patient
 
 KNOWN = {"trial", "label", "model", "loss", "case_id", "patient_id", "enhancing"}
 

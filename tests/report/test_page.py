@@ -4,15 +4,15 @@ from html.parser import HTMLParser
 import pytest
 from constructed import long_table, spread_of
 
-from lab.report.boxes import box_plots
-from lab.report.effects import effects
-from lab.report.findings import findings
-from lab.report.page import report_page, save_page
-from lab.report.patches import patch_tables
-from lab.report.published import comparable
-from lab.report.scorecard import scorecard
-from lab.report.stats import paired_tests
-from lab.report.tables import paper_table
+from lab.report.figures.box_plots import box_plots
+from lab.report.pages.study import report_page, save_page
+from lab.report.tables.paired_tests import paired_tests
+from lab.report.tables.patches import patch_tables
+from lab.report.tables.patient_table import paper_table
+from lab.report.tables.published import comparable
+from lab.report.tables.scorecard import scorecard
+from lab.report.text.findings import findings
+from lab.stats.effects import effects
 
 VOID = {"meta", "img", "br", "hr", "link", "input"}
 

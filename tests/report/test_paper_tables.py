@@ -4,12 +4,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.report.console import WIDTH, as_text
-from lab.report.findings import findings
-from lab.report.note import study_note
-from lab.report.published import comparable
-from lab.report.stats import paired_tests
-from lab.report.tables import COLUMNS, as_csv, as_html, as_markdown, best, paper_table, region_count, summarise
+from lab.report.tables.console import WIDTH, as_text
+from lab.report.tables.paired_tests import paired_tests
+from lab.report.tables.patient_table import (
+    COLUMNS,
+    as_csv,
+    as_html,
+    as_markdown,
+    best,
+    paper_table,
+    region_count,
+    summarise,
+)
+from lab.report.tables.published import comparable
+from lab.report.text.findings import findings
+from lab.report.text.study_note import study_note
 
 ON_EGD = {"phantom": False, "dataset": "EGD", "spacing_mm": 1.0, "width": 64, "depth": 5}
 FAIR, SMALLER = comparable(**ON_EGD), comparable(**(ON_EGD | {"width": 8}))

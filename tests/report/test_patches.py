@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from constructed import long_table
 
-from lab.report.console import WIDTH, as_text
-from lab.report.patches import OWN, SAME, patch_tables
-from lab.report.published import comparable
-from lab.report.tables import as_csv, as_html, as_markdown, best
+from lab.report.tables.console import WIDTH, as_text
+from lab.report.tables.patches import OWN, SAME, patch_tables
+from lab.report.tables.patient_table import as_csv, as_html, as_markdown, best
+from lab.report.tables.published import comparable
 
 NETWORKS = {f"SSIM, {size}": (1, "SSIM", 0.3) for size in ("full", "128", "64")}
 SIZES = {0: "full", 1: "128", 2: "64"}

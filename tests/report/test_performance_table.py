@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from judged import NETWORK, judged_methods
 
-from lab.classify.assess import Assessment
-from lab.classify.methods import OURS, VOLUME, WORC
-from lab.report.performance_table import (
+from lab.radiomics.assess.assess import Assessment
+from lab.radiomics.method_names import OURS, VOLUME, WORC
+from lab.report.tables.performance import (
     accuracy_html,
     comparisons_html,
     performance_html,

@@ -1,6 +1,6 @@
 import pytest
 
-from lab.report.published import comparable, published, published_row
+from lab.report.tables.published import comparable, published, published_row
 
 AS_PUBLISHED = {"phantom": False, "dataset": "EGD", "spacing_mm": 1.0, "width": 64, "depth": 5}
 

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lab.classify.decision import at_threshold
-from lab.classify.roc import precision_recall, roc_of_patients, roc_of_splits
-from lab.report.figures import save
-from lab.report.roc_figures import precision_recall_figure, roc_figure
+from lab.report.figures.classifier.roc import precision_recall_figure, roc_figure
+from lab.report.figures.style import save
+from lab.stats.decision_curve import at_threshold
+from lab.stats.roc import precision_recall, roc_of_patients, roc_of_splits
 
 
 def sample(seed=0, count=40):

@@ -2,7 +2,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.report.search import best_so_far, search_figure
+from lab.report.figures.search import best_so_far, search_figure
 
 TRIALS = pd.DataFrame(
     {

@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from constructed import long_table, spread_of
 
-from lab.report.console import as_text
-from lab.report.published import comparable
-from lab.report.spread import spread_html, spread_remark, spread_table
-from lab.report.tables import notes, paper_table
+from lab.report.tables.console import as_text
+from lab.report.tables.patient_table import notes, paper_table
+from lab.report.tables.published import comparable
+from lab.report.tables.spread import spread_html, spread_remark, spread_table
 
 
 def made(values: dict[tuple[int, int], float]) -> pd.DataFrame:

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
 
-from lab.classify.assess_compare import holm
-from lab.report.stats import COLUMNS, MIN_PAIRS, paired_tests
+from lab.report.tables.paired_tests import COLUMNS, MIN_PAIRS, paired_tests
+from lab.stats.delong import holm
 
 METRICS = [f"{kind}_{region}" for region in ("image", "brain", "tumour") for kind in ("mae", "mse", "ssim")]
 

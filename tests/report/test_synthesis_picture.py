@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from lab.report.figures import png
-from lab.report.synthesis_picture import PLANES, Drawn, crossing, cut, synthesis_picture
+from lab.report.figures.new_patient import PLANES, Drawn, crossing, cut, synthesis_picture
+from lab.report.figures.style import png
 
 SHAPE = (20, 24, 22)
 GRID = np.indices(SHAPE)

@@ -12,8 +12,8 @@ import optuna
 import pytest
 
 from lab.config import Config, override
-from lab.report.published import published
-from lab.synthesis.losses import make_loss
+from lab.report.tables.published import published
+from lab.synthesis.losses.image_losses import make_loss
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.py"))
 

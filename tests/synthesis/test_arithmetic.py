@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lab.synthesis.arithmetic import THREADS, Arithmetic, choose, peak_memory_mb, reset_peak_memory, use_threads
-from lab.synthesis.models import build
+from lab.synthesis.device import THREADS, Arithmetic, choose, peak_memory_mb, reset_peak_memory, use_threads
+from lab.synthesis.networks.paper import build
 
 CPU = torch.device("cpu")
 

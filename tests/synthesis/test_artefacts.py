@@ -6,7 +6,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from lab.synthesis.artefacts import checkerboard, gradient_energy, sharpness
+from lab.evaluation.artefacts import checkerboard, gradient_energy, sharpness
 
 SHAPE = (50, 58, 46)
 X, Y, Z = np.indices(SHAPE)

@@ -6,8 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.data.storage import BRAIN, ENHANCEMENT, EXPERT, TUMOUR
-from lab.synthesis.conformal import (
+from lab.evaluation.conformal import (
     GRID,
     LEVELS,
     Curve,
@@ -19,7 +18,8 @@ from lab.synthesis.conformal import (
     regions_of,
     shares_inside,
 )
-from lab.synthesis.interval_coverage import Held, coverage_summary, coverage_table
+from lab.evaluation.interval_coverage import Held, coverage_summary, coverage_table
+from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, TUMOUR
 
 SHAPE = (14, 14, 14)
 

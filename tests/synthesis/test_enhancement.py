@@ -12,8 +12,7 @@ from scipy import ndimage
 from skimage.measure import label, regionprops
 from sklearn.metrics import precision_score, recall_score
 
-from lab.data.storage import BRAIN, EXPERT, TUMOUR
-from lab.synthesis.enhancement import (
+from lab.evaluation.enhancement import (
     LOWEST_LEVEL,
     MIN_LESION_ML,
     enhancement_level,
@@ -23,6 +22,7 @@ from lab.synthesis.enhancement import (
     scorecard,
     widened,
 )
+from lab.io.case_file import BRAIN, EXPERT, TUMOUR
 
 SHAPE = (40, 44, 36)
 VOXEL_ML = 0.008  # 2 mm

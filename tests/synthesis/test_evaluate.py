@@ -15,13 +15,13 @@ from lab.config import DataConfig
 from lab.data.batches import Batch, CaseStore, patch_window
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
 from lab.data.prepare import prepare
-from lab.synthesis.artefacts import checkerboard, sharpness
-from lab.synthesis.enhancement import SUMS, scorecard
-from lab.synthesis.evaluate import evaluate, evaluate_inside, means
-from lab.synthesis.floor import noise_sd
-from lab.synthesis.metrics import METRICS
-from lab.synthesis.midline import midline_figures, midline_slab
-from lab.synthesis.pooled import pooled
+from lab.evaluation.artefacts import checkerboard, sharpness
+from lab.evaluation.enhancement import SUMS, scorecard
+from lab.evaluation.evaluate import evaluate, evaluate_inside, means
+from lab.evaluation.image_errors import METRICS
+from lab.evaluation.midline import midline_figures, midline_slab
+from lab.evaluation.noise_floor import noise_sd
+from lab.evaluation.pooled import pooled
 
 PERFECT = {"mae": 0.0, "mse": 0.0, "ssim": 1.0}
 AGAINST = ["ml", "enhances", "overlap_ml", "bias_ml", "dice", "sensitivity", "precision", "lesions", "found", "missed"]

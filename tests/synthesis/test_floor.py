@@ -5,11 +5,11 @@ import pytest
 from scipy import ndimage
 from skimage.restoration import estimate_sigma
 
-from lab.data import physics, scanner
 from lab.data.batches import CaseStore
-from lab.data.patient import make_subject
-from lab.synthesis.evaluate import evaluate
-from lab.synthesis.floor import floor, noise_sd
+from lab.evaluation.evaluate import evaluate
+from lab.evaluation.noise_floor import floor, noise_sd
+from lab.phantom import physics, scanner
+from lab.phantom.subject import make_subject
 
 SHAPE = (48, 56, 44)
 

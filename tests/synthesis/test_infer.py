@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.synthesis.arithmetic import choose
-from lab.synthesis.infer import synthesise
-from lab.synthesis.models import build
+from lab.inference.predict import synthesise
+from lab.synthesis.device import choose
+from lab.synthesis.networks.paper import build
 
 CPU = choose("cpu", "float32")
 SHAPE = (19, 24, 17)

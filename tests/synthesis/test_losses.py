@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from lab.synthesis.losses import LOSSES, make_loss
-from lab.synthesis.ssim import ssim
+from lab.evaluation.ssim import ssim
+from lab.synthesis.losses.image_losses import LOSSES, make_loss
 
 SHAPE = (3, 1, 13, 12, 14)
 MASKED = [name for name in LOSSES if name[:2] in ("L1", "L2") and "_" in name]

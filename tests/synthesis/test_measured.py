@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.synthesis.measured import coverage_at, doubt, held, verdict
+from lab.evaluation.measured_trust import coverage_at, doubt, held, verdict
 
 TEST = {"n": 8, "auc": 0.9, "auc_low": 0.7, "auc_high": 1.0}
 SKILLED = {"slope": 4.0, "intercept": -2.0, "patients": 20, "flat": False, "test": TEST}

@@ -6,7 +6,7 @@ import torch
 from skimage.metrics import structural_similarity
 from torch import Tensor
 
-from lab.synthesis.metrics import METRICS, errors, score
+from lab.evaluation.image_errors import METRICS, errors, score
 
 SHAPE = (3, 1, 14, 17, 12)
 REGIONS = ("image", "brain", "tumour")

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lab.data.storage import BRAIN, TUMOUR
-from lab.synthesis.midline import midline_figures, midline_plane, midline_slab
+from lab.evaluation.midline import midline_figures, midline_plane, midline_slab
+from lab.io.case_file import BRAIN, TUMOUR
 
 SHAPE = (80, 96, 80)
 X, Y, Z = np.indices(SHAPE)

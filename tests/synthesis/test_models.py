@@ -8,8 +8,17 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.synthesis import models
-from lab.synthesis.models import MODEL_NAMES, MODELS, AttentionGate, BatchNorm, Residual, UNet, build, count_parameters
+from lab.synthesis.networks import paper as models
+from lab.synthesis.networks.paper import (
+    MODEL_NAMES,
+    MODELS,
+    AttentionGate,
+    BatchNorm,
+    Residual,
+    UNet,
+    build,
+    count_parameters,
+)
 
 IDS = sorted(MODELS)
 FINE_TUNED = [1, 2, 3, 4]

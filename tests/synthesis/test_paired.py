@@ -7,9 +7,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lab.synthesis.enhancement import SUMS, gain_sums
-from lab.synthesis.paired import SCORES, compare_means, compare_scores, draws, interval
-from lab.synthesis.pooled import point
+from lab.evaluation.enhancement import SUMS, gain_sums
+from lab.evaluation.paired import SCORES, compare_means, compare_scores, draws, interval
+from lab.evaluation.pooled import point
 
 
 def table(values, *, patients=None, **columns) -> pd.DataFrame:

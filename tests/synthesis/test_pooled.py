@@ -6,8 +6,8 @@ import pytest
 from scipy import stats
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
-from lab.synthesis.enhancement import SUMS, gain_sums
-from lab.synthesis.pooled import auc, concordance, point, pooled
+from lab.evaluation.enhancement import SUMS, gain_sums
+from lab.evaluation.pooled import auc, concordance, point, pooled
 
 FIGURES = [
     "auc",

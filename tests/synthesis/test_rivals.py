@@ -9,8 +9,8 @@ from sklearn.linear_model import LinearRegression
 
 from lab.data.batches import CaseStore
 from lab.data.cohort import BRAIN
-from lab.synthesis.evaluate import evaluate
-from lab.synthesis.rivals import copy_channel, fit_linear, linear
+from lab.evaluation.evaluate import evaluate
+from lab.synthesis.baselines import copy_channel, fit_linear, linear
 
 INPUTS = ("T1", "T2", "FLAIR")
 

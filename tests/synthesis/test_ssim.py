@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
-from lab.synthesis.ssim import interior_mean, ssim, ssim_map
+from lab.evaluation.ssim import interior_mean, ssim, ssim_map
 
 SHAPES = [(11, 11, 11), (11, 12, 13), (24, 17, 32), (16, 31, 12)]
 

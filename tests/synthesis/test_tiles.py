@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.synthesis import tiles
-from lab.synthesis.arithmetic import choose
-from lab.synthesis.infer import synthesise
-from lab.synthesis.models import MODELS, UNet, build
-from lab.synthesis.tiles import SHARE, Way, choose_way, dependence, exact, needed_bytes, run, why_not_exact
+from lab.inference import tiling as tiles
+from lab.inference.predict import synthesise
+from lab.inference.tiling import SHARE, Way, choose_way, dependence, exact, needed_bytes, run, why_not_exact
+from lab.synthesis.device import choose
+from lab.synthesis.networks.paper import MODELS, UNet, build
 
 CPU = choose("cpu", "float32")
 

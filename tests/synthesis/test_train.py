@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from lab.config import TrainConfig
 from lab.data.batches import CaseStore
 from lab.data.cohort import Cohort
+from lab.evaluation.pooled import concordance
 from lab.synthesis import train as training
-from lab.synthesis.arithmetic import Arithmetic, choose
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
-from lab.synthesis.losses import LOSSES
-from lab.synthesis.models import build
-from lab.synthesis.pooled import concordance
+from lab.synthesis.device import Arithmetic, choose
+from lab.synthesis.losses.image_losses import LOSSES
+from lab.synthesis.networks.paper import build
 from lab.synthesis.train import Fitted, TrainingFailed, fit, validate
 
 CPU = choose("cpu", "float32")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lab.synthesis.uncertainty import LOOKS, Look, look, moved
+from lab.inference.tta import LOOKS, Look, look, moved
 
 SHAPE = (7, 8, 9)
 X = torch.rand(1, 2, *SHAPE, generator=torch.Generator().manual_seed(0)) * 2 - 1

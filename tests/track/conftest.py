@@ -13,7 +13,7 @@ import pytest
 from matplotlib.figure import Figure
 from watching import on_cores
 
-os.environ["LAB_RUNS"] = tempfile.mkdtemp(prefix="lab-runs-")  # before anything imports lab.track.store
+os.environ["LAB_RUNS"] = tempfile.mkdtemp(prefix="lab-runs-")  # before anything imports lab.tracking.store
 for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
     os.environ.pop(name, None)
 
@@ -28,7 +28,7 @@ def one_core() -> Iterator[None]:
 @pytest.fixture(scope="session", autouse=True)
 def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Folder with empty MLflow and Optuna databases to copy, since making them takes seconds."""
-    from lab.track.store import RUNS, connect, trial_storage
+    from lab.tracking.store import RUNS, connect, trial_storage
 
     connect()
     trial_storage()
@@ -43,7 +43,7 @@ def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def no_faults_planted() -> Iterator[None]:
     """Planting two dozen faults takes longer than a small study; tests/data and test_calibrate.py do it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lab.track.calibrate.FAULT_CASES", 0)
+        patch.setattr("lab.inference.calibrate.FAULT_CASES", 0)
         yield
 
 

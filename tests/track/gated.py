@@ -16,14 +16,15 @@ import pytest
 from safetensors.torch import save
 from scipy.special import expit
 
-from lab.report.gate_table import Verdict
-from lab.synthesis.enhancement import SUMS, gain_sums
-from lab.synthesis.models import build
-from lab.track import gate_history, runs
-from lab.track.gate import GateRefused, Outcome, promote_through_gate
-from lab.track.gate_settings import GateSettings
-from lab.track.registry import version_of
-from lab.track.store import connect, experiment_id
+from lab.evaluation.enhancement import SUMS, gain_sums
+from lab.registry import history as gate_history
+from lab.registry.gate import GateRefused, Outcome, promote_through_gate
+from lab.registry.registry import version_of
+from lab.registry.settings import GateSettings
+from lab.report.tables.gate import Verdict
+from lab.synthesis.networks.paper import build
+from lab.tracking import runs
+from lab.tracking.store import connect, experiment_id
 
 EXPERIMENT = "gated"
 VOXEL_ML = 0.1

@@ -10,11 +10,11 @@ import nibabel as nib
 import numpy as np
 
 from lab.config import ModelConfig
-from lab.data.workers import VERSION
-from lab.synthesis.models import build
-from lab.track.package import log_network
-from lab.track.runs import find_or_create
-from lab.track.store import connect
+from lab.data.prepare_worker import VERSION
+from lab.synthesis.networks.paper import build
+from lab.tracking.models.network import log_network
+from lab.tracking.runs import find_or_create
+from lab.tracking.store import connect
 
 SHAPE, SPACING = (44, 52, 46), 4.0
 AFFINE = np.array([[4.0, 0, 0, -90], [0, 4.0, 0, -126], [0, 0, 4.0, -72], [0, 0, 0, 1]])

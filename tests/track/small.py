@@ -9,9 +9,9 @@ from watching import Seen, look
 
 from lab.config import Config, DataConfig, ModelConfig, StudyConfig, TrainConfig, override
 from lab.data.cohort import Cohort
-from lab.track.plan import Plan, Study
-from lab.track.store import RUNS
-from lab.track.study import run
+from lab.experiments.plan import Plan, Study
+from lab.experiments.synthesis.study import run
+from lab.tracking.store import RUNS
 
 
 def settings(cohort: Cohort, **changes: Any) -> Config:

@@ -12,10 +12,10 @@ import sqlalchemy
 from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from sqlalchemy.exc import OperationalError
 
-from lab.track import patience, store
-from lab.track.addresses import check_address, shown
-from lab.track.databases import RUNS_KIND, TRIALS_KIND
-from lab.track.patience import done_again, patiently, tell_of_servers
+from lab.tracking import patience, store
+from lab.tracking.addresses import check_address, shown
+from lab.tracking.databases import RUNS_KIND, TRIALS_KIND
+from lab.tracking.patience import done_again, patiently, tell_of_servers
 
 WRONG = [
     (RUNS_KIND, "./mlruns", "is a folder"),

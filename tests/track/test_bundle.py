@@ -18,11 +18,11 @@ from monai.bundle import ConfigWorkflow, verify_net_in_out
 from patients import KNOWN, SEQUENCES, logged, named, stored
 
 from lab.__main__ import main
-from lab.track.bundle import MARK, export_bundle
-from lab.track.bundle_run import Prepare
-from lab.track.package import attach_calibration, load_package
-from lab.track.synthesis_case import How
-from lab.track.synthesize import synthesize
+from lab.deploy.export.bundle import MARK, export_bundle
+from lab.deploy.export.bundle_run import Prepare
+from lab.deploy.new_patients import synthesize
+from lab.inference.case import How
+from lab.tracking.models.network import attach_calibration, load_package
 
 REQUIRED = (
     "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task", "description",

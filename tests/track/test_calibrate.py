@@ -12,16 +12,14 @@ import pandas as pd
 import pytest
 from small import ran, settings
 
-from lab.data.layouts import find_subjects
-from lab.data.likeness import measure
-from lab.data.planted import cases_of
-from lab.data.strangers_fit import fit_likeness
-from lab.synthesis.arithmetic import choose
-from lab.synthesis.conformal import LEVEL
-from lab.synthesis.measured import doubt, held
-from lab.track import runs
-from lab.track.calibrate_command import Calibrate
-from lab.track.calibrate_run import (
+from lab.cli.calibrate import Calibrate
+from lab.data.layouts.find import find_subjects
+from lab.deploy.new_patients import synthesize
+from lab.deploy.patient_folder import INTERVAL, SYNTHESIS, UNCERTAINTY, told
+from lab.evaluation.conformal import LEVEL
+from lab.evaluation.fault_injection import cases_of
+from lab.evaluation.measured_trust import doubt, held
+from lab.inference.calibrate_run import (
     COVERAGE,
     PICTURE,
     STRANGERS,
@@ -29,12 +27,14 @@ from lab.track.calibrate_run import (
     calibrate_models,
     common_parts,
 )
-from lab.track.package import attach_calibration, load_package
-from lab.track.registry import promote
-from lab.track.runs import children
-from lab.track.synthesis_case import How
-from lab.track.synthesis_folder import INTERVAL, SYNTHESIS, UNCERTAINTY, told
-from lab.track.synthesize import synthesize
+from lab.inference.case import How
+from lab.qc.image_quality import measure
+from lab.qc.ood_fit import fit_likeness
+from lab.registry.registry import promote
+from lab.synthesis.device import choose
+from lab.tracking import runs
+from lab.tracking.models.network import attach_calibration, load_package
+from lab.tracking.runs import children
 
 TWO = {"one": {"loss.name": "L1_brain"}, "two": {"loss.name": "SSIM"}}
 
@@ -43,7 +43,7 @@ TWO = {"one": {"loss.name": "L1_brain"}, "two": {"loss.name": "SSIM"}}
 def faults_planted():
     """In one patient, which conftest.py spares all others."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lab.track.calibrate.FAULT_CASES", 1)
+        patch.setattr("lab.inference.calibrate.FAULT_CASES", 1)
         yield
 
 
@@ -111,7 +111,7 @@ def test_no_other_network_is(other):
 
 
 def test_a_study_that_goes_on_does_not_measure_twice(study, best, tiny_cohort, monkeypatch):
-    monkeypatch.setattr("lab.track.calibrate_run.calibrate", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr("lab.inference.calibrate_run.calibrate", lambda *_, **__: pytest.fail("measured again"))
     again, _ = ran("calibrated", settings(tiny_cohort, train__epochs=1, study__repeats=2), TWO)
     assert again.parent == study.parent
 
@@ -120,7 +120,7 @@ def test_a_study_comes_to_its_end_without(tiny_cohort, monkeypatch, capsys):
     def no_memory(*_, **__):
         raise ValueError("out of memory; use --tile 32")
 
-    monkeypatch.setattr("lab.track.calibrate_run.calibrate", no_memory)
+    monkeypatch.setattr("lab.inference.calibrate_run.calibrate", no_memory)
     plan, seen = ran("uncalibrated", settings(tiny_cohort, train__epochs=1), {"one": {"loss.name": "L1_brain"}})
     assert seen.statuses == {"FINISHED"}
     assert "is left without: out of memory" in capsys.readouterr().out
@@ -226,7 +226,7 @@ def test_no_file_of_somebody_else_is_replaced_by_a_calibration(out, taken, tmp_p
 
 def test_a_cohort_that_was_moved_is_asked_for(best, tiny_cohort, tmp_path, monkeypatch):
     uri = best[0].data.tags["model_uri"]
-    monkeypatch.setattr("lab.track.calibrate_run.is_cohort", lambda _: False)
+    monkeypatch.setattr("lab.inference.calibrate_run.is_cohort", lambda _: False)
     with pytest.raises(ValueError, match="say with --cohort where it is now"):
         calibrate_models([uri], choose("cpu", "auto"))
     monkeypatch.undo()

@@ -6,7 +6,7 @@ import pytest
 from gated import EXPERIMENT, finished_run
 
 from lab.__main__ import main
-from lab.track.record import chosen_study, find_study
+from lab.experiments.synthesis.record import chosen_study, find_study
 
 
 def study(name: str, auc: str, patients: int) -> str:

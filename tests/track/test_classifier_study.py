@@ -13,17 +13,18 @@ import pytest
 from patients import logged
 
 from lab.__main__ import main
-from lab.classify.assemble import assemble
-from lab.classify.methods import CLINICAL, OURS, VOLUME, synthetic
 from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsConfig
 from lab.data.source import obtain
-from lab.track import classifier_study, nested_run, runs
-from lab.track.arm import check, gather
-from lab.track.classifier_package import load_classifier
-from lab.track.classifier_study import run
-from lab.track.registry import promote, version_of
-from lab.track.store import RUNS, connect
-from lab.track.synthetic import synthetic_scores
+from lab.experiments.radiomics import classifier_study, nested_run
+from lab.experiments.radiomics.classifier_study import run
+from lab.experiments.radiomics.experiment import check, gather
+from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
+from lab.radiomics.assemble import assemble
+from lab.radiomics.method_names import CLINICAL, OURS, VOLUME, synthetic
+from lab.registry.registry import promote, version_of
+from lab.tracking import runs
+from lab.tracking.models.classifier import load_classifier
+from lab.tracking.store import RUNS, connect
 
 METHODS = [OURS, VOLUME, CLINICAL, "T1 only", "T2 only", "FLAIR only"]
 SETTINGS = RadiomicsConfig(

@@ -12,9 +12,9 @@ import pytest
 import torch
 from watching import ARCHITECTURE, ROOT, finished, look, start
 
+from lab.cli.study_command import explain, settings_for
 from lab.config import DEMO, Config
-from lab.track.command import explain, settings_for
-from lab.track.store import RUNS
+from lab.tracking.store import RUNS
 
 MISTAKES = {
     "unknown loss": (["--losses", "L3"], "There is no loss 'L3'"),

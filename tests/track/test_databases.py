@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from watching import ROOT
 
-from lab.track import databases
-from lab.track.databases import RUNS_KIND, TRIALS_KIND, Kind, beside, ensure, state
+from lab.tracking import databases
+from lab.tracking.databases import RUNS_KIND, TRIALS_KIND, Kind, beside, ensure, state
 
 KINDS = {"mlflow.db": RUNS_KIND, "optuna.db": TRIALS_KIND}
 KILLED = """
@@ -26,8 +26,8 @@ from pathlib import Path
 import mlflow, optuna
 from sqlalchemy import event
 from sqlalchemy.engine import Engine
-from lab.track.databases import RUNS_KIND, TRIALS_KIND, ensure
-from lab.track.databases import beside
+from lab.tracking.databases import RUNS_KIND, TRIALS_KIND, ensure
+from lab.tracking.databases import beside
 
 logging.disable(logging.CRITICAL)
 folder, name, kills, every = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3]), int(sys.argv[4])
@@ -213,7 +213,7 @@ def test_an_empty_file_and_old_journals_beside_it(tmp_path, fresh_databases):
 
 def test_a_full_disk_leaves_nothing_in_the_way(tmp_path):
     code = (
-        "import resource, sys; from lab.track.databases import TRIALS_KIND, ensure\n"
+        "import resource, sys; from lab.tracking.databases import TRIALS_KIND, ensure\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000)); ensure(sys.argv[1], TRIALS_KIND)"
     )
     place = tmp_path / "optuna.db"

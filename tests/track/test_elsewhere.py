@@ -25,7 +25,7 @@ import pytest
 from watching import ROOT
 
 from lab.data.cohort import Cohort
-from lab.data.layouts import find_subjects
+from lab.data.layouts.find import find_subjects
 
 pytestmark = pytest.mark.slow
 VOLUMES = ("synthetic_t1gd.nii.gz", "uncertainty.nii.gz", "enhancement.nii.gz")

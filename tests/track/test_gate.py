@@ -8,13 +8,14 @@ from functools import partial
 import pytest
 from gated import failed, known, network_run, patients, refused, split_of, states, tags, through
 
-from lab.report.gate_table import Verdict
-from lab.report.model_figures import network_figures
-from lab.track import gate_history, runs
-from lab.track.gate import GateRefused, promote_through_gate
-from lab.track.gate_settings import GateSettings
-from lab.track.registry import promote, roll_back, version_of
-from lab.track.store import connect
+from lab.registry import history as gate_history
+from lab.registry.gate import GateRefused, promote_through_gate
+from lab.registry.registry import promote, roll_back, version_of
+from lab.registry.settings import GateSettings
+from lab.report.tables.gate import Verdict
+from lab.report.tables.model_figures import network_figures
+from lab.tracking import runs
+from lab.tracking.store import connect
 
 ALL = range(30)
 
@@ -22,8 +23,8 @@ ALL = range(30)
 @pytest.fixture(autouse=True)
 def no_card(monkeypatch):
     """Cards and intervals take half of a promotion's time; test_model_card looks at them."""
-    monkeypatch.setattr("lab.track.gate.keep_card", lambda *_: "")
-    monkeypatch.setattr("lab.track.model_card.network_figures", partial(network_figures, resamples=50))
+    monkeypatch.setattr("lab.registry.gate.keep_card", lambda *_: "")
+    monkeypatch.setattr("lab.registry.model_card.network_figures", partial(network_figures, resamples=50))
 
 
 @pytest.fixture(scope="module")
@@ -262,7 +263,7 @@ def test_a_crash_before_the_alias_moves_misleads_nobody(good, great, monkeypatch
 
 def test_a_crash_after_registering_is_made_good(great, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr("lab.track.gate.keep_card", crash)
+        broken.setattr("lab.registry.gate.keep_card", crash)
         with pytest.raises(RuntimeError):
             through(great, "half")
     assert connect().get_registered_model("half").aliases == {}

@@ -6,9 +6,9 @@ import pytest
 from gated import classifier_run, failed, network_run, patients, refused, tags, through
 
 from lab.__main__ import main
-from lab.track import runs
-from lab.track.registry import roll_back
-from lab.track.store import connect
+from lab.registry.registry import roll_back
+from lab.tracking import runs
+from lab.tracking.store import connect
 
 
 @pytest.fixture(scope="module")

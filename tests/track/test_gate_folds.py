@@ -9,16 +9,16 @@ import pandas as pd
 import pytest
 from gated import failed, folded_runs, network_run, patients, refused, split_of, tags, through
 
-from lab.report.model_figures import network_figures
-from lab.track import runs
-from lab.track.gate_folds import of_all_folds, read_tested
-from lab.track.gate_patients import common_patients
-from lab.track.store import connect
+from lab.registry.folds import of_all_folds, read_tested
+from lab.registry.shared_patients import common_patients
+from lab.report.tables.model_figures import network_figures
+from lab.tracking import runs
+from lab.tracking.store import connect
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("lab.track.model_card.network_figures", partial(network_figures, resamples=50))
+    monkeypatch.setattr("lab.registry.model_card.network_figures", partial(network_figures, resamples=50))
 
 
 def read(run: str, name: str = "the candidate"):

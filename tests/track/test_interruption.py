@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from watching import ROOT
 
-from lab.track.command import explain
-from lab.track.interruption import SAME_S
+from lab.cli.study_command import explain
+from lab.io.interruption import SAME_S
 
-START = "import os, signal, sys, tempfile, threading, time, weakref\nfrom lab.track.command import explain\n"
+START = "import os, signal, sys, tempfile, threading, time, weakref\nfrom lab.cli.study_command import explain\n"
 SWALLOWED = """
 class Thing: pass
 thing = Thing()

@@ -18,10 +18,10 @@ import psutil
 import pytest
 from watching import ARCHITECTURE, Seen, finished, look, start
 
+from lab.cli.study_command import plain, settings_for
 from lab.data.cohort import Cohort
-from lab.track.command import plain, settings_for
-from lab.track.store import RUNS
-from lab.track.study import Study, run
+from lab.experiments.synthesis.study import Study, run
+from lab.tracking.store import RUNS
 
 pytestmark = pytest.mark.slow
 
@@ -179,7 +179,7 @@ WORKER = """
 import multiprocessing, os, signal, time
 
 def body():
-    from lab.track import worker
+    from lab.experiments import worker
     worker.work = lambda *_: (print("works", flush=True), time.sleep(300))
     worker.work_apart(None, "grid", [], 0)
 

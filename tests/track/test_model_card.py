@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from gated import classifier_run, network_run, patients
 
-from lab.report.model_card import shortened
-from lab.track import runs
-from lab.track.finish import with_groups
-from lab.track.gate import GateRefused, promote_through_gate
-from lab.track.gate_settings import GateSettings
-from lab.track.groups import ABOUT
-from lab.track.store import connect
+from lab.experiments.synthesis.finish import with_groups
+from lab.experiments.synthesis.groups import ABOUT
+from lab.registry.gate import GateRefused, promote_through_gate
+from lab.registry.settings import GateSettings
+from lab.report.text.model_card import shortened
+from lab.tracking import runs
+from lab.tracking.store import connect
 
 QUICK = GateSettings(resamples=300)
 HEADINGS = (

@@ -17,12 +17,19 @@ from safetensors.torch import load_file
 from small import ran, settings
 
 from lab.config import ModelConfig
-from lab.data.storage import file_sha256
-from lab.synthesis.models import build
-from lab.track import registry
-from lab.track.package import WEIGHTS, attach_calibration, load_network, load_package, log_network, read_package
-from lab.track.runs import children, find_or_create
-from lab.track.store import connect
+from lab.io.case_file import file_sha256
+from lab.registry import registry
+from lab.synthesis.networks.paper import build
+from lab.tracking.models.network import (
+    WEIGHTS,
+    attach_calibration,
+    load_network,
+    load_package,
+    log_network,
+    read_package,
+)
+from lab.tracking.runs import children, find_or_create
+from lab.tracking.store import connect
 
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".npy", ".cloudpickle"}
 

@@ -12,12 +12,12 @@ import pytest
 from gated import classifier_run, contract, finished_run, known, network_files, network_run, package, patients
 from sklearn.linear_model import LogisticRegression
 
-from lab.synthesis.arithmetic import choose
-from lab.track.package import attach_calibration
-from lab.track.registry import described, promote
-from lab.track.seal import SEAL, load_package, seal, seal_versions
-from lab.track.store import connect
-from lab.track.synthesis_models import Networks, open_networks
+from lab.inference.load import Networks, open_networks
+from lab.registry.registry import described, promote
+from lab.synthesis.device import choose
+from lab.tracking.models.network import attach_calibration
+from lab.tracking.models.verify import SEAL, load_package, seal, seal_versions
+from lab.tracking.store import connect
 
 
 def opened(*uris: str) -> Networks:

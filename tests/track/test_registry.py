@@ -8,12 +8,13 @@ import pytest
 import tyro
 from gated import contract, finished_run, network_run, package, patients
 
-from lab.track import gate_history, runs
-from lab.track.command import explain
-from lab.track.promote_command import Promote
-from lab.track.registry import described, promote, run_with_model, version_of
-from lab.track.seal import load_package
-from lab.track.store import connect
+from lab.cli.promote import Promote
+from lab.cli.study_command import explain
+from lab.registry import history as gate_history
+from lab.registry.registry import described, promote, run_with_model, version_of
+from lab.tracking import runs
+from lab.tracking.models.verify import load_package
+from lab.tracking.store import connect
 
 
 def command(*arguments: str) -> int:
@@ -172,7 +173,7 @@ def test_the_best_of_a_real_study_is_promoted(tiny_cohort, no_drawing, capsys):
 
 
 def contract_of(run):
-    from lab.track.package import load_network
+    from lab.tracking.models.network import load_network
 
     _, known = load_network(run.data.tags["model_uri"])
     return {key: value for key, value in known.items() if key != "model"}

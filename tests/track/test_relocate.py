@@ -17,7 +17,7 @@ import pytest
 from filelock import FileLock
 from watching import ROOT
 
-from lab.track.relocate import settle
+from lab.tracking.relocate import settle
 
 ELSEWHERE = "file:///somewhere/else/study/r2/artifacts"
 
@@ -145,7 +145,7 @@ def test_a_store_that_remembers_nothing_is_asked_what_its_studies_say(store, tmp
 def test_a_kill_in_between_leaves_all_or_nothing(store, tmp_path, monkeypatch):
     new = store.rename(tmp_path / "new")
     before = addresses(new)
-    monkeypatch.setattr("lab.track.relocate.json.dumps", lambda *_: 1 / 0)
+    monkeypatch.setattr("lab.tracking.relocate.json.dumps", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         settle(new, 5)
     monkeypatch.undo()
@@ -180,7 +180,7 @@ def test_only_the_local_database_is_adapted(store, tmp_path):
     new = store.rename(tmp_path / "new")
     other = tmp_path / "other.db"
     shutil.copy(new / "mlflow.db", other)
-    code = "from lab.track.store import connect; connect()"
+    code = "from lab.tracking.store import connect; connect()"
     for uri, moved in ((f"sqlite:///{other}", False), (f"sqlite:///{new / 'mlflow.db'}", True), (None, False)):
         environment = os.environ | {"LAB_RUNS": str(new)} | ({"MLFLOW_TRACKING_URI": uri} if uri else {})
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)

@@ -7,7 +7,7 @@ import pytest
 from small import ran, settings
 
 from lab.data.cohort import fold_patients
-from lab.track import runs
+from lab.tracking import runs
 
 TWO = {"one": {"loss.name": "L1_brain"}, "two": {"loss.name": "L2_brain"}}
 

@@ -9,10 +9,10 @@ from small import ran, settings
 
 from lab.__main__ import main
 from lab.data.cohort import Cohort
-from lab.track import runs
-from lab.track.record import find_study, read_record
-from lab.track.report import paper_tables
-from lab.track.store import RUNS
+from lab.experiments.synthesis.record import find_study, read_record
+from lab.experiments.synthesis.report import paper_tables
+from lab.tracking import runs
+from lab.tracking.store import RUNS
 
 SIZES = {
     "full": {"train.patch_mm": None, "model.id": 1},
@@ -70,9 +70,11 @@ def test_the_report_needs_the_tracking_store_and_nothing_else(patched, tmp_path,
     before = runs.read_text(plan.parent, "report.html")
     tables = {name: runs.read_bytes(plan.parent, name) for name in runs.files(plan.parent, "tables")}
     monkeypatch.setattr(Cohort, "load", lambda *_: pytest.fail("the report read a scan"))
-    monkeypatch.setattr("lab.track.networks.load_network", lambda *_: pytest.fail("the report loaded a network"))
+    monkeypatch.setattr(
+        "lab.experiments.synthesis.networks.load_network", lambda *_: pytest.fail("the report loaded a network")
+    )
     with monkeypatch.context() as patch:
-        patch.setattr("lab.track.trials.trial_storage", lambda: pytest.fail("the report asked Optuna"))
+        patch.setattr("lab.experiments.queue.trial_storage", lambda: pytest.fail("the report asked Optuna"))
         assert main(["report", "patched", "--out", str(tmp_path / "copy")]) == 0
     assert (tmp_path / "copy" / "report.html").read_text() == before == runs.read_text(plan.parent, "report.html")
     assert tables == {name: runs.read_bytes(plan.parent, name) for name in runs.files(plan.parent, "tables")}

@@ -15,8 +15,8 @@ import pytest
 import uvicorn
 from mlflow.exceptions import MlflowException
 
-from lab.track.serve import Refused
-from lab.track.serve_app import Limits, application, shortened
+from lab.deploy.serve.app import Limits, application, shortened
+from lab.deploy.serve.service import Refused
 
 
 class Model:

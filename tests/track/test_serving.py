@@ -24,13 +24,13 @@ import pytest
 from mlflow.exceptions import MlflowException
 from patients import AFFINE, SEQUENCES, SHAPE, logged, named, stored, volumes
 
-from lab.track import serve
-from lab.track.package import REQUIREMENTS, attach_code
-from lab.track.serve import Service
-from lab.track.serve_request import PATIENTS, ROOT, VOXELS
-from lab.track.synthesis_case import How
-from lab.track.synthesis_folder import ENHANCEMENT, SYNTHESIS, UNCERTAINTY
-from lab.track.synthesize import synthesize
+from lab.deploy.new_patients import synthesize
+from lab.deploy.patient_folder import ENHANCEMENT, SYNTHESIS, UNCERTAINTY
+from lab.deploy.serve import service as serve
+from lab.deploy.serve.request import PATIENTS, ROOT, VOXELS
+from lab.deploy.serve.service import Service
+from lab.inference.case import How
+from lab.tracking.models.network import REQUIREMENTS, attach_code
 
 ALL = (*SEQUENCES, "mask")
 
@@ -292,7 +292,7 @@ def test_too_little_memory_for_a_network_is_not_the_clients_fault(service, allow
     def fails(*_: Any, **__: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("lab.track.synthesis_case.look", fails)
+    monkeypatch.setattr("lab.inference.case.look", fails)
     with pytest.raises(MlflowException) as caught:
         service.answer([by_path()])
     assert caught.value.get_http_status_code() == 503

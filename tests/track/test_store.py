@@ -15,10 +15,10 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.exc import OperationalError
 from watching import ROOT
 
-from lab.track import store
-from lab.track.store import RUNS, StoreLost, clear_errors, connect, experiment_id, store_trouble
+from lab.tracking import store
+from lab.tracking.store import RUNS, StoreLost, clear_errors, connect, experiment_id, store_trouble
 
-CREATE = "from lab.track.store import connect, experiment_id, trial_storage as t; print(experiment_id('x')); t()"
+CREATE = "from lab.tracking.store import connect, experiment_id, trial_storage as t; print(experiment_id('x')); t()"
 WHERE = "import mlflow; from lab.track import store; store.connect(); print(store.RUNS, mlflow.get_tracking_uri())"
 
 

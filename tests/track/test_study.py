@@ -10,10 +10,12 @@ from mlflow.exceptions import MlflowException
 from small import grid_study, ran, settings
 from watching import look
 
+from lab.cli.study_command import explain
+from lab.experiments import worker
+from lab.experiments.synthesis import finish, study
 from lab.synthesis.train import TrainingFailed
-from lab.track import finish, runs, study, worker
-from lab.track.command import explain
-from lab.track.store import RUNS, StoreLost, connect
+from lab.tracking import runs
+from lab.tracking.store import RUNS, StoreLost, connect
 
 ONE = {"one": {"loss.name": "L1_brain"}}
 
@@ -28,9 +30,9 @@ def no_report(monkeypatch):
         runs.end(plan.parent, "FINISHED", state="finished")
 
     monkeypatch.setattr(finish, "finish", close)
-    monkeypatch.setattr("lab.track.package.log_network", lambda *_: "models:/left-out")
-    monkeypatch.setattr("lab.report.sheets.trial_slices", lambda *_, **__: None)
-    monkeypatch.setattr("lab.report.figures.save", lambda _, path: path.touch())
+    monkeypatch.setattr("lab.tracking.models.network.log_network", lambda *_: "models:/left-out")
+    monkeypatch.setattr("lab.report.figures.sheets.trial_slices", lambda *_, **__: None)
+    monkeypatch.setattr("lab.report.figures.style.save", lambda _, path: path.touch())
 
 
 def states(seen):
@@ -221,15 +223,15 @@ def test_a_trial_that_is_killed_again_and_again_is_given_up(tiny_cohort, monkeyp
 MOMENTS = {
     "before the checkpoint": ("lab.synthesis.train.save_checkpoint", "'epoch': 2", "before"),
     "between checkpoint and figures": ("lab.synthesis.train.save_checkpoint", "'epoch': 2", "after"),
-    "between MLflow and Optuna": ("lab.track.runs.log_metrics", "train/loss", "after"),
-    "between the last figures": ("lab.track.runs.log_metrics", "val/ssim_brain", "after"),
-    "between figures and model": ("lab.track.package.log_network", "", "before"),
-    "after the model": ("lab.track.package.log_network", "", "after"),
-    "between MLflow's end and Optuna's": ("lab.track.trials.Queue.tell", "", "before"),
-    "before the checkpoint goes": ("lab.track.worker.discard", "", "before"),
-    "between two trials": ("lab.track.worker.runs.end", "'state': 'finished'", "after"),
-    "test figures logged and not marked": ("lab.track.runs.log_metrics", "test/mae_image", "after"),
-    "in the report": ("lab.track.report.report_page", "", "before"),
+    "between MLflow and Optuna": ("lab.tracking.runs.log_metrics", "train/loss", "after"),
+    "between the last figures": ("lab.tracking.runs.log_metrics", "val/ssim_brain", "after"),
+    "between figures and model": ("lab.tracking.models.network.log_network", "", "before"),
+    "after the model": ("lab.tracking.models.network.log_network", "", "after"),
+    "between MLflow's end and Optuna's": ("lab.experiments.queue.Queue.tell", "", "before"),
+    "before the checkpoint goes": ("lab.experiments.worker.discard", "", "before"),
+    "between two trials": ("lab.experiments.worker.runs.end", "'state': 'finished'", "after"),
+    "test figures logged and not marked": ("lab.tracking.runs.log_metrics", "test/mae_image", "after"),
+    "in the report": ("lab.experiments.synthesis.report.report_page", "", "before"),
 }
 """What is killed: before or after the first call of a function in whose arguments a word occurs."""
 

@@ -17,18 +17,19 @@ from mlflow.pyfunc import PythonModel
 from patients import AFFINE, KNOWN, SHAPE, SPACING, volumes
 from torch import Tensor, nn
 
+from lab.cli.synthesize import Synthesize
 from lab.config import ModelConfig
 from lab.data.contract import Contract, one_patient
-from lab.data.layouts import find_subjects
-from lab.synthesis.models import build
-from lab.track import synthesis_folder, synthesis_models
-from lab.track.package import Package, log_network
-from lab.track.registry import promote
-from lab.track.runs import find_or_create, log_settings
-from lab.track.synthesis_case import How
-from lab.track.synthesis_folder import ENHANCEMENT, PICTURE, REPORT, SYNTHESIS, UNCERTAINTY
-from lab.track.synthesize import synthesize, synthesize_folder
-from lab.track.synthesize_command import Synthesize
+from lab.data.layouts.find import find_subjects
+from lab.deploy import patient_folder as synthesis_folder
+from lab.deploy.new_patients import synthesize, synthesize_folder
+from lab.deploy.patient_folder import ENHANCEMENT, PICTURE, REPORT, SYNTHESIS, UNCERTAINTY
+from lab.inference import load as synthesis_models
+from lab.inference.case import How
+from lab.registry.registry import promote
+from lab.synthesis.networks.paper import build
+from lab.tracking.models.network import Package, log_network
+from lab.tracking.runs import find_or_create, log_settings
 
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2021-1mm" / "BraTS2021_01481"
 FILES = [ENHANCEMENT, REPORT, PICTURE, SYNTHESIS, UNCERTAINTY]

@@ -14,13 +14,14 @@ import pytest
 from dicom_series import store
 from test_synthesize import AFFINE, FILES, KNOWN, MODEL, SHAPE, Rule, head, quiet, split, stored
 
+from lab.cli.synthesize import Synthesize
 from lab.data.native import read_header
-from lab.track import synthesis_folder, synthesis_models
-from lab.track.package import Package
-from lab.track.synthesis_case import How
-from lab.track.synthesis_folder import DICOM, ENHANCEMENT, REPORT, SYNTHESIS, UNCERTAINTY
-from lab.track.synthesize import synthesize, synthesize_folder
-from lab.track.synthesize_command import Synthesize
+from lab.deploy import patient_folder as synthesis_folder
+from lab.deploy.new_patients import synthesize, synthesize_folder
+from lab.deploy.patient_folder import DICOM, ENHANCEMENT, REPORT, SYNTHESIS, UNCERTAINTY
+from lab.inference import load as synthesis_models
+from lab.inference.case import How
+from lab.tracking.models.network import Package
 
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2021-1mm" / "BraTS2021_01481"
 TURN = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.12, -0.2, 0.1) @ AFFINE[:3, :3], AFFINE[:3, 3])

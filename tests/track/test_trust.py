@@ -8,9 +8,9 @@ import pytest
 from torch import nn
 
 from lab.data.contract import Contract
-from lab.data.sealed import seal
-from lab.track.synthesis_models import Networks
-from lab.track.trust import trust
+from lab.inference.calibration_lookup import trust
+from lab.inference.load import Networks
+from lab.io.sealed_json import seal
 
 CONTRACT = Contract(
     inputs=("T1", "T2", "FLAIR"),

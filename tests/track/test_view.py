@@ -15,9 +15,9 @@ from mlflow.entities import Metric
 from mlflow.exceptions import MlflowException
 from small import ran, settings
 
-from lab.track import runs, view
-from lab.track.searched import search_trials, shown_settings
-from lab.track.store import connect, experiment_id
+from lab.experiments.synthesis.search_results import search_trials, shown_settings
+from lab.tracking import runs, view
+from lab.tracking.store import connect, experiment_id
 
 FIGURES = {
     "train/loss": 0.2,

@@ -14,13 +14,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.classify.methods import OURS, WORC
-from lab.classify.worc import WorcFailed
-from lab.classify.worc_results import WorcResult
 from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsConfig
-from lab.track import compare_study, runs, worc_study
-from lab.track.store import connect, find_experiment
-from lab.track.worc_study import preset, run, without_ours
+from lab.experiments.radiomics import compare_study, worc_study
+from lab.experiments.radiomics.worc_study import preset, run, without_ours
+from lab.radiomics.method_names import OURS, WORC
+from lab.radiomics.worc.results import WorcResult
+from lab.radiomics.worc.run import WorcFailed
+from lab.tracking import runs
+from lab.tracking.store import connect, find_experiment
 
 SETTINGS = RadiomicsConfig(
     data=DataConfig(spacing_mm=8.0, processes=1),

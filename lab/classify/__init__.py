@@ -1,1 +1,0 @@
-"""From a prepared cohort to "will this tumour enhance?". Runs without torch."""

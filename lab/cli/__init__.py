@@ -1,0 +1,1 @@
+"""`python -m lab COMMAND`. Imports are late, so that `--help` answers at once."""

@@ -1,0 +1,89 @@
+"""`python -m lab promote`: a run becomes a registered version, a challenger becomes champion, or champion goes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+import tyro
+
+from lab.registry.settings import GateSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promote:
+    """Register the model of a run, a network or a classifier, under a name and give it an alias.
+
+    A version becomes champion only through the gate: on test patients that neither it nor the present champion has
+    learned from it must be better than that and than the trivial rivals, and not worse where it must not be.
+    """
+
+    run_id: Annotated[str | None, tyro.conf.arg(name="run", metavar="RUN")] = None
+    """Id of a trial's or a study's run: of a study the best is taken."""
+    study: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
+    """Name of a study, instead of --run: the best of its run that has come to its end."""
+    newest: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Take the newest run of the study where several have come to their end; without it they are listed."""
+    name: str
+    """Name of the registered model."""
+    alias: Literal["challenger", "champion"] = "challenger"
+    """What the version is called from now on."""
+    force: Annotated[str | None, tyro.conf.arg(metavar="REASON")] = None
+    """Make it champion although the gate refuses it. The reason is recorded for ever and shown by the model card."""
+    rollback: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
+    """Give champion back to the version that had it before; needs --name alone."""
+    gate: GateSettings = field(default_factory=GateSettings)
+
+    def run(self) -> None:
+        """Promote or roll back, and say what was done."""
+        if self.rollback:
+            if self.run_id is not None or self.study is not None or self.force is not None or self.newest:
+                raise ValueError("--rollback takes --name alone: it gives champion back to the version before")
+        elif (self.run_id is None) == (self.study is None):
+            raise ValueError("name what is promoted: either --run ID or --study NAME")
+        from lab.tracking.store import clear_errors
+
+        with clear_errors():
+            if self.rollback:
+                self._roll_back()
+            else:
+                self._promote(self.run_id or self.study or "")
+
+    def _promote(self, run: str) -> None:
+        from lab.experiments.synthesis.record import chosen_study
+        from lab.inference.calibrate_run import calibrate_before_promotion
+        from lab.registry.gate import GateRefused, promote_through_gate
+        from lab.report.tables.gate import as_text
+
+        run = chosen_study(run, newest=self.newest)
+        print(f"Taken: run {run}" + (f", the newest of study {self.study}" if self.newest else ""))
+        calibrate_before_promotion(run)
+        try:
+            found = promote_through_gate(run, self.name, self.alias, force=self.force, settings=self.gate)
+        except GateRefused as refused:
+            print(as_text(refused.verdict))
+            raise
+        if found.verdict is not None:
+            print(as_text(found.verdict))
+        if found.caution:
+            print(f"It gives no verdict on a patient: {found.caution}")
+        done = found.promotion
+        if done.before == done.version:
+            print(f"{done.name} version {done.version} of run {done.run_id} is {done.alias} already: {done.uri}")
+            return
+        if found.forced:
+            print(f"The gate refuses it; forced all the same, on record for ever: {self.force}")
+        elif self.force is not None:
+            print("The gate lets it through: --force was not needed and is not recorded")
+        before = f", which was version {done.before}" if done.before is not None else ""
+        print(f"{done.name} version {done.version} of run {done.run_id} is {done.alias} now{before}: {done.uri}")
+
+    def _roll_back(self) -> None:
+        from lab.registry.history import history
+        from lab.registry.registry import roll_back
+
+        done = roll_back(self.name)
+        print(f"{done.name}: champion is version {done.version} of run {done.run_id} again, no longer {done.before}")
+        for event in history(self.name):
+            if event.state != "void":
+                print(f"  {event.told}")

@@ -1,0 +1,63 @@
+"""`python -m lab serve`: what it takes. Imports are late, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve a registered network or classifier over HTTP, within limits; see docs/models.md.
+
+    It answers what `mlflow models serve` does, which has those on voxels and patients alone.
+    """
+
+    model: str
+    """The model, such as models:/sct1@champion."""
+    host: str = "127.0.0.1"
+    """Address to listen on; whoever can reach it can ask."""
+    port: int = 5001
+    """Port to listen on."""
+    root: Path | None = None
+    """Folder that paths in requests may point into; without it paths are refused, and scans must be sent."""
+    max_body_mb: int = 64
+    """MiB of a request."""
+    max_voxels: int = 30_000_000
+    """Voxels of a scan."""
+    max_patients: int = 8
+    """Patients, or rows of a classifier's table, in a request."""
+    max_seconds: int = 600
+    """Until an answer, the wait in the queue included."""
+    waiting: int = 4
+    """Requests that may wait while one is worked on; more are turned away with status 503."""
+
+    def run(self) -> None:
+        """Load the model and answer until it is stopped."""
+        numbers = (self.max_body_mb, self.max_voxels, self.max_patients, self.max_seconds)
+        if min(numbers) < 1 or self.waiting < 0 or not 0 < self.port < 65536:
+            raise ValueError("limits are 1 or more, --waiting is 0 or more, and --port lies between 1 and 65535")
+        if self.root is not None and not self.root.is_dir():
+            raise ValueError(f"--root {self.root}: is no folder")
+        import uvicorn
+        from mlflow.pyfunc import load_model
+
+        from lab.deploy.serve.app import Limits, application
+        from lab.deploy.serve.request import PATIENTS, ROOT, VOXELS
+        from lab.tracking.store import clear_errors, connect
+
+        if self.root is not None:
+            os.environ[ROOT] = str(self.root.resolve())
+        os.environ |= {VOXELS: str(self.max_voxels), PATIENTS: str(self.max_patients)}
+        with clear_errors():
+            connect()
+            model = load_model(self.model)
+        limits = Limits(
+            body_mb=self.max_body_mb, patients=self.max_patients, seconds=self.max_seconds, waiting=self.waiting
+        )
+        print(f"{self.model} answers at http://{self.host}:{self.port}/invocations", flush=True)
+        many = limits.waiting + 32  # connections, those for /ping included
+        uvicorn.run(
+            application(model, limits), host=self.host, port=self.port, log_level="warning", limit_concurrency=many
+        )

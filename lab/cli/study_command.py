@@ -1,0 +1,80 @@
+"""The command line of a study. Nothing slow is imported, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+import tyro
+
+from lab.config import DEMO, PAPER, Config, override
+from lab.io.files import named
+from lab.io.interruption import interruptible
+
+S = TypeVar("S", bound=Config)
+
+
+def settings_for(
+    study: type[S],
+    arguments: Sequence[str],
+    *,
+    varied: Mapping[str, str],
+    changes: Mapping[str, Any] | None = None,
+    demo: Mapping[str, Any] | None = None,
+) -> S:
+    """The settings of a study from its command line.
+
+    With `--data` every default is the paper's, without it the demo's; `changes` are the study's own defaults, by dotted
+    name, and `demo` those of its demo. `varied` maps a setting that the study varies itself to the flag that says how:
+    naming such a setting is refused, for it would do nothing.
+    """
+    names = [word.partition("=")[0].replace("_", "-") for word in arguments]
+    for setting, flag in varied.items():
+        if f"--{setting}".replace("_", "-") in names:
+            refuse(f"this study varies {setting} itself; choose with {flag}")
+    real = "--data" in names or "--data.path" in names
+    if real and any(name.startswith("--phantom.") for name in names):
+        refuse("--phantom settings do nothing with --data; leave one of the two out")
+    preset = override(PAPER if real else DEMO, {**(changes or {}), **({} if real else demo or {})})
+    default = study(**{item.name: getattr(preset, item.name) for item in dataclasses.fields(Config)})
+    text = f"Defaults below are those of {'the paper' if real else 'the phantom demo; with --data PATH, the paper'}."
+    return tyro.cli(study, default=default, args=list(arguments), description=f"{study.__doc__}\n\n{text}")
+
+
+def refuse(mistake: str) -> NoReturn:
+    """Say what is wrong and end, as the parser does."""
+    print(f"error: {mistake}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def plain(settings: Config) -> Config:
+    """The settings without what one study adds to them."""
+    return Config(**{item.name: getattr(settings, item.name) for item in dataclasses.fields(Config)})
+
+
+def explain(work: Callable[[], object], *, unit: str | None = "epoch") -> int:
+    """Run `work`; a mistake of the user or of the machine is one clear line and exit code 2, not a traceback.
+
+    `unit` is what at most one of is lost when it is interrupted; None for work that is done again from its beginning.
+    """
+    try:
+        with interruptible():
+            work()
+    except (ValueError, OSError, KeyboardInterrupt) as error:
+        if interrupted(error):
+            goes_on = f"; the same command goes on from the last finished {unit}" if unit else ""
+            print(f"\ninterrupted{goes_on}", file=sys.stderr)
+            return 130
+        told = named(error) if isinstance(error, OSError) else str(error)
+        print(f"error: {' '.join(told.split())}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def interrupted(error: BaseException | None) -> bool:
+    """Whether an error is an interruption, or came up while one was being cleaned up after."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None

@@ -1,0 +1,302 @@
+"""One subject -> one prepared case: the paper's normalisation on one grid, and the masks that scores need."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lab.config import DataConfig
+from lab.data.brain_mask import brain_core, brain_mask, scanned_part
+from lab.data.contrast import check_without_contrast
+from lab.data.layouts.label_books import count_values, listed, told
+from lab.data.layouts.subject import Subject
+from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
+from lab.io.grid import Window, bounding_box, window_round
+from lab.io.scan import Scan, canonical, describe_grid, read_image, read_labels, same_grid
+from lab.qc.scan_checks import check_mask, doubt_cavity, doubts, without_outliers
+
+REFERENCE = "T1"
+"""Enhancement is the target minus this sequence."""
+UNUSED = "the mask is not used: the whole brain is searched for enhancement, and vessels count too"
+RIM = 1.2
+"""Standard deviation over a stripped brain to that over its core: the median of 4 sequences of 8 patients at 1 mm."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The settings that change what a prepared case holds, with the voxel size settled."""
+
+    channels: tuple[str, ...]
+    target: str
+    spacing_mm: float
+    shape: tuple[int, int, int]
+    brain_mask: str
+    clip_sigma: float
+    enhancement_threshold: float
+    enhancing_ml: float
+
+
+def channels(settings: DataConfig) -> tuple[str, ...]:
+    """Sequences that are stored: the inputs, T1 and the target, each once. Raises ValueError."""
+    if not settings.inputs:
+        raise ValueError("--inputs names no sequence")
+    if canonical(settings.target) in map(canonical, settings.inputs):
+        raise ValueError(f"the target {settings.target} is among the inputs {', '.join(settings.inputs)}")
+    names: dict[str, str] = {}
+    for name in (*settings.inputs, REFERENCE, settings.target):
+        names.setdefault(canonical(name), name)
+    return tuple(names.values())
+
+
+def prepare_case(subject: Subject, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Image (C, X, Y, Z) float16 in [-1, 1], mask (X, Y, Z) uint8 bit flags, and what is measured on them.
+
+    Voxels outside the brain are exactly -1, as are those of the brain that a sequence does not reach. Each channel has
+    mean 0 and standard deviation `1 / clip_sigma` before the cut, and depends on the T1 and its own file alone. Both
+    are taken over the brain; of stripped scans over its core, which looks alike at any voxel size, the deviation times
+    `RIM`. Label volumes are counted on the scan's own voxels, so they do not change with the grid. Raises ValueError
+    with the reason why the subject cannot be used.
+    """
+    inputs = [name for name in recipe.channels if canonical(name) != canonical(recipe.target)]
+    contrast = check_without_contrast(subject, inputs, overrule="if its header is wrong, correct that")
+    case = open_case(subject, recipe)
+    return case.image, case.masks, {**case.measured, "remarks": "; ".join([*contrast, *case.notes])}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCase:
+    """What `prepare_case` gives, and what leads from there back to the T1's own grid and intensities."""
+
+    image: np.ndarray
+    masks: np.ndarray
+    measured: dict[str, Any]
+    window: Window
+    t1: Scan
+    """The T1 as scanned, RAS."""
+    brain: np.ndarray
+    """The brain (X, Y, Z) bool on the grid of `t1`."""
+    mean: float
+    """Intensity of `t1` that became 0."""
+    scale: float
+    """What 1 on the prepared grid is worth in intensities of `t1`."""
+    notes: tuple[str, ...]
+    """What was put right in the scans or looks wrong with them, in words."""
+
+
+def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> PreparedCase:
+    """As `prepare_case`, with the way back.
+
+    Where no mask is needed, a patient without one is taken, and one whose mask cannot be used, which `notes` tells.
+    """
+    if subject.fault is not None:
+        raise ValueError(subject.fault)
+    scans = _read(subject, recipe, mask_needed)
+    first = scans[REFERENCE]
+    notes = [f"{name}: {note}" for name, scan in scans.items() for note in scan.notes]
+    subject, labels, of_mask = _read_tumour(subject, scans, mask_needed)
+    notes += of_mask
+    counts = count_values(labels)
+    method = recipe.brain_mask
+    if method == "auto":
+        method = "nonzero" if subject.skull_stripped else "mni152"
+    try:
+        brain = brain_mask(first, method)
+    except ValueError as error:
+        raise ValueError(f"{subject.images[REFERENCE]}: {error}") from None
+    if subject.mask is not None and mask_needed:
+        notes += check_mask(labels, brain, first.voxel_ml)
+    window = window_round(bounding_box(brain), first.spacing_mm, recipe.shape, recipe.spacing_mm)
+    inside, masks = _masks(window, brain, labels, subject)
+    if subject.mask is not None and not (masks & TUMOUR).any():
+        outside = "no tumour is left inside the brain on the prepared grid"
+        if mask_needed:
+            raise ValueError(outside)
+        notes.append(f"{subject.mask}: {outside}; {UNUSED}")
+    image = np.full((len(recipe.channels), *recipe.shape), -1, np.float16)
+    weights = window.apply(brain)
+    stripped = method == "nonzero"
+    core = inside & (window.apply(brain_core(brain, first.spacing_mm)) >= 0.5) if stripped else inside
+    scales: dict[str, list[float]] = {}
+    for channel, name in zip(image, recipe.channels):
+        scan = scans.pop(canonical(name)) if canonical(name) != REFERENCE else scans[REFERENCE]
+        try:
+            part = scanned_part(scan, brain, method)
+            scan, note = without_outliers(scan, part)
+            notes += [f"{name}: {note}"] if note else []
+            share, seen = weights, inside
+            if part is not brain:
+                share = window.apply(part)
+                seen = inside & (share >= 0.5)
+            values = _brain_mean(window, scan.data, part, share, seen)
+            channel[seen], *scaling = _normalise(values, core[seen], recipe.clip_sigma * (RIM if stripped else 1))
+        except ValueError as error:
+            raise ValueError(f"{name}: {error}") from None
+        scales[canonical(name)] = scaling
+        first = scan if canonical(name) == REFERENCE else first
+        if canonical(name) == canonical(recipe.target):
+            masks[inside & ~seen] |= NO_TARGET
+    names = [canonical(name) for name in recipe.channels]
+    if canonical(recipe.target) in names:  # else a new patient's case, without contrast agent
+        contrast = image[names.index(canonical(recipe.target))].astype(np.float32) - image[names.index(REFERENCE)]
+        masks[(contrast > recipe.enhancement_threshold) & inside] |= ENHANCEMENT
+    if mask_needed:
+        notes += doubts(image, masks, recipe.channels, recipe.spacing_mm)
+    mean, scale = scales[REFERENCE]
+    measured = _measure(subject, recipe, first.voxel_ml, brain, window, counts, masks)
+    return PreparedCase(
+        image=image,
+        masks=masks,
+        measured=measured,
+        window=window,
+        t1=first,
+        brain=brain,
+        mean=mean,
+        scale=scale,
+        notes=tuple(notes),
+    )
+
+
+def _read(subject: Subject, recipe: Recipe, mask_needed: bool) -> dict[str, Scan]:
+    """The recipe's sequences by canonical name, on one grid."""
+    missing = [name for name in recipe.channels if canonical(name) not in subject.images]
+    if missing:
+        raise ValueError(f"{', '.join(missing)} missing (found {', '.join(sorted(subject.images)) or 'no sequence'})")
+    if subject.mask is None and mask_needed:
+        raise ValueError("tumour mask missing")
+    scans = {canonical(name): read_image(subject.images[canonical(name)]) for name in recipe.channels}
+    for name, scan in scans.items():
+        _check_grid(name, scan, scans[REFERENCE])
+    return scans
+
+
+def _check_grid(name: str, scan: Scan, first: Scan) -> None:
+    if not same_grid(first, scan):
+        raise ValueError(f"{name} lies on another grid than T1: {describe_grid(scan)}; T1: {describe_grid(first)}")
+
+
+def _read_tumour(subject: Subject, scans: dict[str, Scan], mask_needed: bool) -> tuple[Subject, np.ndarray, list[str]]:
+    """The subject as its mask can be used, the label map (X, Y, Z) uint8 without cavities, and notes.
+
+    Raises ValueError where a mask is needed and there is none with a tumour whose labels are known.
+    """
+    first = scans[REFERENCE]
+    if subject.mask is None:
+        return subject, np.zeros_like(first.data, np.uint8), []
+    try:
+        mask = read_labels(subject.mask)
+        _check_grid("tumour mask", mask, first)
+        notes = [f"tumour mask: {note}" for note in mask.notes]
+        labels = mask.data
+        values = set(np.flatnonzero(count_values(labels)).tolist())
+        if values == {0}:
+            raise ValueError(f"{subject.mask}: the tumour mask is empty")
+        wrong = subject.mask_fault or _misfit(subject, values)
+        if wrong is not None:
+            if mask_needed:
+                raise ValueError(wrong)
+            notes.append(f"{wrong}; every value above 0 is taken as tumour")
+            subject = replace(subject, enhancing_label=None, cavity_label=None)
+        if subject.cavity_label in values:
+            if mask_needed and "T1GD" in scans:
+                notes += doubt_cavity(first, scans["T1GD"], labels == subject.cavity_label)
+            labels = np.where(labels == subject.cavity_label, np.uint8(0), labels)
+            if not labels.any():
+                raise ValueError(f"{subject.mask}: holds a resection cavity ({subject.cavity_label}) and no tumour")
+    except ValueError as error:
+        if mask_needed:
+            raise
+        subject = replace(subject, mask=None, enhancing_label=None)
+        return subject, np.zeros_like(first.data, np.uint8), [f"{error}; {UNUSED}"]
+    return subject, labels, notes
+
+
+def _misfit(subject: Subject, values: set[int]) -> str | None:
+    """Why values of the mask are not those of its label book."""
+    if subject.labels is None or values <= subject.labels:
+        return None
+    book = f"the label book {told(subject.label_book)}" if subject.label_book else f"labels {listed(subject.labels)}"
+    return (
+        f"{subject.mask}: holds the labels {listed(values)}, which do not fit {book}; correct the mask, or name the "
+        "right book (--data.labels; for prepare, synthesize and classify --labels; `tumour` takes any value)"
+    )
+
+
+def _masks(window: Window, brain: np.ndarray, labels: np.ndarray, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
+    """Brain (X, Y, Z) bool and the bit flags on the prepared grid; a voxel goes with the majority of its volume."""
+    enhancing = subject.enhancing_label
+    if window.is_crop:
+        inside, labels = window.apply(brain), window.apply(labels)
+        tumour, expert = labels > 0, labels == enhancing
+    else:
+        inside, tumour, expert = (window.apply(part) >= 0.5 for part in (brain, labels > 0, labels == enhancing))
+    if not inside.any():
+        raise ValueError("no brain is left on the prepared grid; choose a finer --spacing")
+    masks = inside * np.uint8(BRAIN)
+    masks[tumour & inside] |= TUMOUR
+    if enhancing is not None:
+        masks[expert & inside] |= EXPERT
+    return inside, masks
+
+
+def _brain_mean(
+    window: Window, volume: np.ndarray, brain: np.ndarray, weights: np.ndarray, inside: np.ndarray
+) -> np.ndarray:
+    """Intensities (N,) of the prepared grid's brain voxels: the mean over the brain part of each voxel's volume."""
+    if window.is_crop:
+        return window.apply(volume)[inside]
+    return window.apply(volume * brain)[inside] / weights[inside]
+
+
+def _normalise(values: np.ndarray, core: np.ndarray, clip_sigma: float) -> tuple[np.ndarray, float, float]:
+    """Z-score by the values (N,) in `core`, cut at ±`clip_sigma` and divided by it: (N,) in [-1, 1]; the intensities
+    of 0, and from 0 to 1."""
+    if not core.any():
+        raise ValueError("no core of the brain is left on the prepared grid")
+    mean, deviation = values[core].mean(dtype=np.float64), values[core].std(dtype=np.float64)
+    if deviation <= 1e-6 * abs(mean) or deviation == 0:
+        raise ValueError(f"the brain has the same value everywhere ({mean:g})")
+    scaled = np.clip((values - np.float32(mean)) / np.float32(deviation * clip_sigma), -1, 1)
+    return scaled, float(mean), float(deviation * clip_sigma)
+
+
+def _measure(
+    subject: Subject,
+    recipe: Recipe,
+    voxel_ml: float,
+    brain: np.ndarray,
+    window: Window,
+    counts: np.ndarray,
+    masks: np.ndarray,
+) -> dict[str, Any]:
+    """Volumes in millilitres, and whether the patient enhances."""
+    prepared_ml = recipe.spacing_mm**3 / 1000
+    brain_ml = np.count_nonzero(brain) * voxel_ml
+    rule_ml = np.count_nonzero((masks & (TUMOUR | ENHANCEMENT)) == (TUMOUR | ENHANCEMENT)) * prepared_ml
+    label_ml = None if subject.enhancing_label is None else float(counts[subject.enhancing_label]) * voxel_ml
+    enhancing_ml = rule_ml if label_ml is None else label_ml
+    return {
+        # rounded up a trace: a volume of exactly the threshold must not fall below it by the affine's last digit
+        "enhancing": int(enhancing_ml * (1 + 1e-6) >= recipe.enhancing_ml),
+        "enhancing_by": "paper's rule" if label_ml is None else "expert label",
+        "tumour_ml": round(float(counts[1:].sum()) * voxel_ml, 4),
+        "label_enhancing_ml": None if label_ml is None else round(label_ml, 4),
+        "rule_enhancing_ml": round(rule_ml, 4),
+        "brain_ml": round(brain_ml, 4),
+        "brain_outside_ml": round(brain_ml - np.count_nonzero(_covered(brain, window)) * voxel_ml, 4),
+    }
+
+
+def _covered(brain: np.ndarray, window: Window) -> np.ndarray:
+    """The part of the brain that the window holds."""
+    ends = [start + size * ratio for start, size, ratio in zip(window.start, window.shape, window.ratio)]
+    return brain[tuple(slice(max(start, 0), max(0, round(end))) for start, end in zip(window.start, ends))]
+
+
+def sources(subject: Subject, recipe: Recipe) -> list[Path]:
+    """The files that decide what the prepared case holds, in a fixed order."""
+    names = [canonical(name) for name in recipe.channels]
+    images = [subject.images[name] for name in names if name in subject.images]
+    return images if subject.mask is None else [*images, subject.mask]

@@ -1,0 +1,1 @@
+"""Where data sets keep their scans, labels and clinical values."""

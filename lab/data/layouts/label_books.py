@@ -1,0 +1,236 @@
+"""What the values of a tumour mask mean: one label book a data set, named by the user or told from names and values.
+
+brats2021       BraTS 2017-2021 (Baid 2021, arXiv:2107.02314), UCSF-PDGM (Calabrese 2022), UPENN-GBM (Bakas 2022)
+brats2015       BraTS 2012-2015: 3 is solid tumour that does not enhance (Menze 2015)
+brats2023       BraTS 2023 adult glioma, BraTS-Africa, meningioma (arXiv:2305.19369, 2305.07642)
+brats2024       BraTS 2024 after treatment: 4 is the resection cavity (arXiv:2405.18368), as in BraTS-MET 2025
+brats-ped       BraTS-PED 2024: 1 enhances, 3 is a cyst, 4 oedema (arXiv:2404.15009)
+brats-ped2023   BraTS-PED 2023, three values (arXiv:2305.17033)
+msd             Medical Segmentation Decathlon, Task01 (Antonelli 2022)
+egd             Erasmus Glioma Database: the whole tumour (van der Voort 2021)
+tumour          any mask: all values above 0 are tumour, none is known to enhance
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from lab.data.layouts.subject import Subject
+from lab.io.scan import read_labels
+
+_ADULT_2021 = {"necrosis": 1, "oedema": 2, "enhancing": 4}
+_ADULT_2023 = {"necrosis": 1, "oedema": 2, "enhancing": 3}
+_TREATED = {"non-enhancing": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
+LABEL_BOOKS: dict[str, dict[str, int]] = {
+    "brats2015": {"necrosis": 1, "oedema": 2, "non-enhancing": 3, "enhancing": 4},
+    "brats2021": _ADULT_2021,
+    "brats2023": _ADULT_2023,
+    "brats2024": _TREATED,
+    "brats-met": _TREATED,
+    "brats-men": _ADULT_2023,
+    "brats-ped": {"enhancing": 1, "non-enhancing": 2, "cyst": 3, "oedema": 4},
+    "brats-ped2023": {"non-enhancing": 1, "oedema": 2, "enhancing": 3},
+    "ucsf-pdgm": _ADULT_2021,
+    "upenn-gbm": _ADULT_2021,
+    "ucsf-post-treatment": _TREATED,
+    "msd": {"oedema": 1, "non-enhancing": 2, "enhancing": 3},
+    "egd": {"tumour": 1},
+    "tumour": {},
+}
+"""Name -> part of the tumour -> its value; no part of a book `tumour` or `egd` is known to enhance."""
+
+BY_NAME: tuple[tuple[str, tuple[str | None, ...]], ...] = (
+    (r"BraTS-PEDs?-", (None, "brats-ped", "brats-ped2023")),
+    (r"BraTS-MET-", ("brats-met",)),
+    (r"BraTS-MEN-", ("brats-men", "brats2024", "brats2021")),
+    (r"BraTS-(GLI|SSA)-", ("brats2023", "brats2024", "brats2021")),
+    (r"UCSF-PDGM-", ("ucsf-pdgm", "brats2023", "brats2024")),
+    (r"UPENN-GBM-", ("upenn-gbm", "brats2023", "brats2024")),
+    (r"\d+_time\d", (None, "ucsf-post-treatment", "brats2021")),
+)
+"""How case ids begin -> the book they usually have (`None`: no usual one), then what else it may be."""
+BY_LAYOUT: dict[str, tuple[str | None, ...]] = {
+    "brats2021": ("brats2021", "brats2023", "brats2024", "brats2015"),
+    "brats2023": ("brats2023", "brats2024", "brats2021", "brats-ped"),
+}
+ODD = 0.1
+"""The usual book stands while fewer than this share of the masks do not fit it; those are left out."""
+MANY = 10
+"""A book is out of the question when none of so many masks has its enhancing part."""
+Values = frozenset[int]
+
+
+def with_book(subject: Subject, name: str) -> Subject:
+    """The subject whose mask is read by a book of `LABEL_BOOKS`."""
+    book = LABEL_BOOKS[name]
+    values = frozenset({0, *book.values()}) if book else None
+    enhancing, cavity = book.get("enhancing"), book.get("cavity")
+    return replace(subject, label_book=name, labels=values, enhancing_label=enhancing, cavity_label=cavity)
+
+
+def told(name: str) -> str:
+    """A book in words: "brats2021 (1 necrosis, 2 oedema, 4 enhancing)"."""
+    parts = ", ".join(f"{value} {part}" for part, value in sorted(LABEL_BOOKS[name].items(), key=lambda item: item[1]))
+    return f"{name} ({parts or 'all values are tumour'})"
+
+
+def listed(values: Values | set[int]) -> str:
+    """Values in order, for messages."""
+    return ", ".join(str(value) for value in sorted(values))
+
+
+def count_values(labels: np.ndarray) -> np.ndarray:
+    """Voxels of a mask (X, Y, Z) uint8 by value, (256,)."""
+    flat = labels.ravel(order="K")
+    counts = np.bincount(flat[flat > 0], minlength=256)
+    counts[0] = labels.size - counts.sum()
+    return counts
+
+
+def read_values(subjects: list[Subject]) -> dict[str, Values]:
+    """Values above 0 of each mask that can be read, by case id; the others are told of where they are prepared."""
+
+    def values(mask: Path) -> Values | None:
+        try:
+            return frozenset((np.flatnonzero(count_values(read_labels(mask).data)[1:]) + 1).tolist())
+        except ValueError:
+            return None
+
+    masks = {subject.case_id: subject.mask for subject in subjects if subject.mask is not None and not subject.fault}
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # reading is mostly decompression, side by side
+        found = dict(zip(masks, pool.map(values, masks.values())))
+    return {case_id: one for case_id, one in found.items() if one}
+
+
+def name_books(subjects: list[Subject], layout: str, name: str, say: Callable[[str], None]) -> list[Subject]:
+    """The subjects with what the values of their masks mean.
+
+    `name` is a key of `LABEL_BOOKS` or `auto`. Where values have more than one meaning, or a mask does
+    not fit, the subject has a `mask_fault`. Raises ValueError for an unknown name.
+    """
+    if name == "auto":
+        groups: dict[tuple[str | None, ...], list[Subject]] = defaultdict(list)
+        for subject in subjects:
+            groups[_candidates(subject, layout)].append(subject)
+        chosen = [one for names, group in groups.items() for one in _guess(group, names, say)]
+        return sorted(chosen, key=lambda subject: subject.case_id)
+    if name not in LABEL_BOOKS:
+        raise ValueError(f"unknown label book {name!r}: choose one of auto, {', '.join(LABEL_BOOKS)}")
+    return [_checked(subject, name) for subject in subjects]
+
+
+def _checked(subject: Subject, name: str) -> Subject:
+    column, book = subject.enhancing_label, LABEL_BOOKS[name]
+    if column is None or column == book.get("enhancing"):
+        return with_book(subject, name)
+    fault = f"enhancing_label {column} in the table, but the label book is {told(name)}; correct one of them"
+    return replace(with_book(subject, name), mask_fault=fault)
+
+
+def _candidates(subject: Subject, layout: str) -> tuple[str | None, ...]:
+    if layout == "csv":
+        return ("column", str(subject.enhancing_label)) if subject.enhancing_label else ("tumour",)
+    named = next((names for start, names in BY_NAME if re.match(start, subject.case_id)), BY_LAYOUT.get(layout))
+    return ("egd",) if layout == "egd" or named is None else named
+
+
+def _guess(group: list[Subject], names: tuple[str | None, ...], say: Callable[[str], None]) -> list[Subject]:
+    usual, *others = names
+    if usual == "column":
+        return _by_column(group, read_values(group))
+    if usual is not None and not others:
+        return [with_book(subject, usual) for subject in group]
+    found = read_values(group)
+    children = any({3, 4} <= values for values in found.values())  # a cyst beside oedema, under whatever name
+    known = [name for name in names if name and (name != "brats-ped" or usual is None or children)]
+    odd = [values for values in found.values() if usual is None or not _fits(usual, values)]
+    if usual is not None and len(odd) < ODD * len(found):
+        return [with_book(subject, usual) for subject in group]
+    sure = _only(known, list(found.values()))
+    if sure is not None and found:
+        say(f"Masks of {group[0].case_id} and {len(group) - 1} more: labels of {told(sure)}, by the values they hold")
+        return [with_book(subject, sure) for subject in group]
+    return [_by_itself(subject, found.get(subject.case_id, frozenset()), known, usual) for subject in group]
+
+
+def _fits(name: str, values: Values) -> bool:
+    return values <= set(LABEL_BOOKS[name].values())
+
+
+def _agree(names: list[str], values: Values) -> bool:
+    """Whether books say the same of some values: which enhances, and which is no tumour."""
+    books = [LABEL_BOOKS[name] for name in names]
+    return (
+        len(
+            {
+                frozenset((part, book.get(part)) for part in ("enhancing", "cavity") if book.get(part) in values)
+                for book in books
+            }
+        )
+        == 1
+    )
+
+
+def _only(names: list[str], found: list[Values]) -> str | None:
+    """The one book that explains all masks, where no two others explain a part of them each."""
+    everything = frozenset().union(*found)
+    if len(found) >= MANY:
+        seen = [name for name in names if LABEL_BOOKS[name]["enhancing"] in everything]
+        names = seen or names
+    whole = [name for name in names if _fits(name, everything)]
+    if not whole or not _agree(whole, everything):
+        return None
+    rivals = [name for name in names if name not in whole]
+    return whole[0] if any(not any(_fits(rival, values) for rival in rivals) for values in found) else None
+
+
+def _by_itself(subject: Subject, values: Values, names: list[str], usual: str | None) -> Subject:
+    """A mask of a data set that no one book explains: all right where every book says the same of its values."""
+    fitting = [name for name in names if _fits(name, values)] if values else []
+    if fitting and _agree(fitting, values):
+        return with_book(subject, fitting[0])
+    fault = None
+    if values:
+        several = " or ".join(told(name) for name in fitting or names)
+        fault = (
+            f"{subject.mask}: holds the labels {listed(values)}, which may be those of {several}: name the label book "
+            "(--data.labels; for prepare, synthesize and classify --labels)"
+        )
+    named = with_book(subject, usual or names[0])
+    return replace(named, mask_fault=fault, label_book=None if fault else named.label_book)
+
+
+def _by_column(group: list[Subject], found: dict[str, Values]) -> list[Subject]:
+    """Subjects of a CSV with one `enhancing_label`, which must be seen in some mask, and not be another's book."""
+    label = group[0].enhancing_label
+    everything = frozenset().union(*found.values())
+    rival = {3: 4, 4: 3}.get(label or 0)
+    apart = not any({label, rival} <= values for values in found.values())
+    named = [replace(subject, label_book=f"enhancing_label {label}") for subject in group]
+
+    def fault(subject: Subject) -> str | None:
+        values = found.get(subject.case_id)
+        if not values or label in values:
+            return None
+        if label not in everything:
+            which = f"none of the {len(found)} masks with" if len(found) > 1 else "not even the one mask with"
+            return f"{subject.mask}: {which} enhancing_label {label} holds {label}; found {listed(everything)}{ADVICE}"
+        if apart and rival in values:
+            return (
+                f"{subject.mask}: holds the labels {listed(values)}, not the enhancing_label {label}; in most "
+                f"data sets one of {label} and {rival} enhances{ADVICE}"
+            )
+        return None
+
+    return [replace(subject, mask_fault=fault(subject)) for subject in named]
+
+
+ADVICE = "; correct the column, or name the label book (--data.labels; for prepare, synthesize and classify --labels)"

@@ -1,0 +1,59 @@
+"""One scan session of one patient, as every layout gives it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+
+class Remark(NamedTuple):
+    """Something odd about a patient that does not stop the work."""
+
+    what: str
+    """In words that count together: "age not understood, taken as unknown"."""
+    found: str
+    """What was found: "'67X'"."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """One scan session of one patient: where its files are and what is known of the patient (`None`: unknown)."""
+
+    case_id: str
+    patient_id: str
+    patient_given: bool = False
+    """Whether a table says whose scan it is; otherwise `patients` tells it from the name."""
+    images: dict[str, Path] = field(default_factory=dict)
+    """Path per sequence, by canonical name: T1, T2, FLAIR, T1GD, and any other in capitals (ADC)."""
+    mask: Path | None = None
+    """Tumour mask or segmentation: 0 is healthy."""
+    label_book: str | None = None
+    """What the mask's values mean, a key of `label_books.LABEL_BOOKS` or in words; the next three follow from it."""
+    labels: frozenset[int] | None = None
+    """Values the mask may hold; `None`: any."""
+    enhancing_label: int | None = None
+    """Value of enhancing tumour in the mask, where experts drew it."""
+    cavity_label: int | None = None
+    """Value of a resection cavity in the mask, which is no tumour."""
+    skull_stripped: bool = True
+    grade: int | None = None
+    age: float | None = None
+    """Years."""
+    sex: str | None = None
+    idh: int | None = None
+    """1 mutant, 0 wild type."""
+    codeletion: int | None = None
+    """1p/19q: 1 codeleted, 0 intact."""
+    vendor: str | None = None
+    field_strength_t: float | None = None
+    fault: str | None = None
+    """Why this patient cannot be used at all."""
+    mask_fault: str | None = None
+    """Why the mask's values cannot be told; the scans can be used where no mask is needed."""
+    remarks: tuple[Remark, ...] = ()
+
+
+def one_line(text: object) -> str:
+    """A text on one line that every table can hold, also where the name of a file is no text."""
+    return " ".join(str(text).split()).encode("utf-8", "backslashreplace").decode()

@@ -1,0 +1,99 @@
+"""One subject to prepare, as a piece of work that leaves its case, or why there is none, on disk."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from lab.config import fingerprint
+from lab.data.case import Recipe, prepare_case, sources
+from lab.data.duplicates import fingerprint as fingerprint_of_head
+from lab.data.layouts.subject import Subject, one_line
+from lab.io.case_file import content_digest, read_case, read_record, write_atomically, write_case
+from lab.io.scan import scan_sha256, source_state
+from lab.io.sealed_json import seal
+
+VERSION = 3
+"""Raise it when the same settings and files give another prepared case."""
+
+Record = dict[str, Any]
+"""`case_id`, `recipe` and `source` (fingerprints), and `row`: status, reason and what was measured; of a used case also
+`scans`, the digests of its image files, and `head`, its fingerprint (`duplicates.py`)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One subject to prepare into the cohort `out`."""
+
+    subject: Subject
+    recipe: Recipe
+    out: Path
+
+    @property
+    def case_path(self) -> Path:
+        """Where the prepared case lies."""
+        return self.out / "cases" / f"{self.subject.case_id}.safetensors"
+
+    @property
+    def note_path(self) -> Path:
+        """Where the record of a left-out subject lies."""
+        return self.out / "left_out" / f"{self.subject.case_id}.json"
+
+    def expected(self) -> Record:
+        """What an up-to-date record says of recipe and source files."""
+        subject = self.subject
+        files = [(path.name, source_state(path)) for path in sources(subject, self.recipe)]
+        meaning = (
+            sorted(subject.labels or ()),
+            subject.enhancing_label,
+            subject.skull_stripped,
+            sorted(subject.images),
+            *[part for part in (subject.cavity_label, subject.mask_fault) if part is not None],
+        )
+        return {
+            "case_id": subject.case_id,
+            "recipe": fingerprint([VERSION, asdict(self.recipe)]),
+            "source": fingerprint([files, meaning]),
+        }
+
+    def finished(self) -> Record | None:
+        """The record of an earlier run, where recipe and source files are still the same and the case is whole."""
+        if self.subject.fault is not None:  # known without work; its case id may be no file name
+            row = {"status": "left out", "reason": one_line(self.subject.fault)}
+            return {"case_id": self.subject.case_id, "row": row}
+        for path in (self.case_path, self.note_path):
+            record = read_record(path)
+            if record is not None and {**record, **self.expected()} == record and self._whole(path, record):
+                return record
+        return None
+
+    def _whole(self, path: Path, record: Record) -> bool:
+        try:
+            if path == self.case_path:
+                read_case(path, self.subject.case_id, record["row"]["sha256"])
+        except (ValueError, KeyError, TypeError):
+            return False
+        return True
+
+    def run(self) -> Record:
+        """Prepare the subject, or note why it cannot be used; either is on disk before this returns."""
+        record = self.expected()
+        try:
+            image, mask, measured = prepare_case(self.subject, self.recipe)
+        except ValueError as error:
+            record["row"] = {"status": "left out", "reason": one_line(error)}
+            write_atomically(self.note_path, json.dumps(seal(record), sort_keys=True).encode())
+            self.case_path.unlink(missing_ok=True)
+            return record
+        digest = content_digest(image, mask)
+        record["row"] = {"status": "used", "reason": "", **measured, "sha256": digest}
+        inputs = [name != self.recipe.target for name in self.recipe.channels]
+        record["scans"] = sorted(
+            {scan_sha256(path) for path in sources(self.subject, self.recipe) if path != self.subject.mask}
+        )
+        record["head"] = fingerprint_of_head(image[inputs], mask, self.recipe.spacing_mm)
+        write_case(self.case_path, image, mask, record)
+        self.note_path.unlink(missing_ok=True)
+        return record

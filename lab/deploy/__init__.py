@@ -1,0 +1,1 @@
+"""Models used on new patients."""

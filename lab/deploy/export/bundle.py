@@ -1,0 +1,237 @@
+"""A registered or logged network as a MONAI bundle: a folder that `python -m monai.bundle run` runs by itself.
+
+configs/metadata.json    what the network is, takes and gives, as MONAI's specification asks
+configs/inference.json   the workflow: preparation, inference, the way back
+models/                  weights as safetensors, the frozen preparation, the calibration: no pickle
+docs/                    README.md and license.txt
+lab/                     the code that it runs, see lab.deploy.export.bundle_run
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import platform
+import shutil
+from importlib.metadata import distribution, version
+from pathlib import Path
+from typing import Any
+
+import lab
+from lab.deploy.export.bundle_run import CALIBRATION, SETTINGS, WEIGHTS
+from lab.deploy.export.bundle_text import INTENDED, readme
+from lab.evaluation.measured_trust import coverage_at, held
+from lab.inference.load import PHANTOM_WARNING, Networks, open_networks
+from lab.io.case_file import file_sha256
+from lab.io.output_folder import check_output, output_folder
+from lab.io.scan import canonical
+from lab.synthesis.device import choose
+from lab.tracking.models.download import fetched
+from lab.tracking.models.network import NAME
+from lab.tracking.store import connect
+
+MARK = f"models/{SETTINGS}"
+"""The file without which a bundle is none."""
+FOLDERS = ("io", "stats", "qc", "data", "evaluation", "synthesis", "deploy/__init__.py", "deploy/export/__init__.py")
+CODE = (
+    *("__init__.py", "config.py", *FOLDERS, "deploy/export/bundle_run.py"),
+    *(f"inference/{name}.py" for name in ("__init__", "predict", "tiling", "tta", "summary")),
+)
+"""What of `lab` a bundle runs."""
+NEEDED = ("nibabel", "pydicom", "safetensors", "scipy", "pandas", "nilearn", "tyro", "psutil", "filelock")
+"""What the bundle imports besides torch, monai and numpy."""
+SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+
+
+def export_bundle(model: str, place: Path) -> dict[str, Any]:
+    """Write the bundle of a model such as `models:/sct1@champion`; returns its metadata.
+
+    An older bundle of ours in that place is replaced; what somebody put beside its files stays. Raises ValueError for a
+    model that is none of ours, and where other files stand in that place; nothing is written then.
+    """
+    check_output(place, MARK, alone=True)
+    networks = open_networks([model], choose("cpu", "float32"))
+    about = networks.about[0]
+    with output_folder(place, output="bundle", last=MARK, alone=True) as folder:
+        for name in ("configs", "models", "docs"):
+            (folder / name).mkdir()
+        with fetched(_exact(about)) as files:
+            for name in (WEIGHTS, SETTINGS, CALIBRATION):
+                if (files / "artifacts" / name).is_file():
+                    shutil.copy(files / "artifacts" / name, folder / "models" / name)
+        if file_sha256(folder / "models" / WEIGHTS) != about["weights_sha256"]:
+            raise ValueError(f"{model} became another one while it was read; try again")
+        _copy_code(folder)
+        metadata = described(networks)
+        _write(folder / "configs" / "metadata.json", metadata)
+        _write(folder / "configs" / "inference.json", workflow(networks))
+        (folder / "docs" / "README.md").write_text(readme(metadata), encoding="utf-8")
+        (folder / "docs" / "license.txt").write_text(_license(), encoding="utf-8")
+    return metadata
+
+
+def described(networks: Networks) -> dict[str, Any]:
+    """The bundle's metadata."""
+    about, contract = networks.about[0], networks.contract
+    shape = list(contract.shape)
+    tensor = {
+        "type": "image",
+        "format": "magnitude",
+        "modality": "MR",
+        "spatial_shape": shape,
+        "dtype": "float32",
+        "value_range": [-1, 1],
+        "is_patch_data": False,
+    }
+    channels = {str(number): name for number, name in enumerate(contract.inputs)}
+    drawn = f"synthetic {contract.target}"
+    number = str(about.get("version", "0"))
+    return {
+        "schema": SCHEMA,
+        "version": number,
+        "changelog": {number: f"exported by {NAME} {version(NAME)}"},
+        "monai_version": version("monai"),
+        "pytorch_version": version("torch").partition("+")[0],
+        "numpy_version": version("numpy"),
+        "required_packages_version": {name: version(name) for name in NEEDED},
+        "python_version": platform.python_version(),
+        "name": networks.name,
+        "task": f"A {drawn} from {', '.join(contract.inputs)} of a brain with glioma",
+        "description": f"A network that draws a post-contrast T1 from scans without contrast agent ({networks.name}).",
+        "authors": f"who trained it with {NAME}",
+        "copyright": "of the weights: theirs who trained them; of the code: Apache-2.0, see docs/license.txt",
+        "intended_use": INTENDED,
+        "data_source": f"cohort {contract.cohort_digest} ({'digital phantoms' if contract.phantom else 'patients'})",
+        "data_type": "nibabel",
+        "image_classes": f"{', '.join(contract.inputs)}: z-score over the brain, cut and scaled to -1 to 1",
+        "pred_classes": f"{drawn}, on the scale of the prepared T1",
+        "eval_metrics": _figures(about.get("run_id")),
+        "references": [],
+        "supported_apps": {},
+        "phantom": contract.phantom,
+        "warnings": [PHANTOM_WARNING] if contract.phantom else [],
+        "model": {key: about[key] for key in ("name", "version", "run_id") if key in about} | {"model": _exact(about)},
+        "weights_sha256": about["weights_sha256"],
+        "package_sha256": about["package_sha256"],
+        "contract": contract.as_dict(),
+        "intervals": _intervals(networks),
+        "network_data_format": {
+            "inputs": {"image": {**tensor, "num_channels": len(contract.inputs), "channel_def": channels}},
+            "outputs": {"pred": {**tensor, "num_channels": 1, "channel_def": {"0": drawn}}},
+        },
+    }
+
+
+def workflow(networks: Networks) -> dict[str, Any]:
+    """What MONAI runs: a setting per sequence and a few more, each to be overridden on the command line."""
+    steps, models = "lab.deploy.export.bundle_run", "$@bundle_root + '/models'"
+    settings, patch = networks.about[0]["network"], networks.patches[0]
+    names = [canonical(name).lower() for name in networks.contract.channels]
+    scans = ", ".join(
+        f"'{name}': os.path.join(@dataset_dir, @{name}) if @{name} else None" for name in (*names, "mask")
+    )
+    whole = {"_target_": "SimpleInferer"}
+    sliding = {
+        "_target_": "SlidingWindowInferer",
+        "roi_size": [min(patch, size) for size in networks.contract.shape] if patch else [],
+        "sw_batch_size": 1,
+        "overlap": 0.5,
+        "mode": "gaussian",
+        "padding_mode": "constant",
+        "cval": -1.0,
+    }
+    in_patches = patch is not None and min(networks.contract.shape) > patch
+    return {
+        "imports": ["$import os", "$import torch"],
+        "bundle_root": ".",
+        "dataset_dir": ".",
+        "output_dir": "$@bundle_root + '/eval'",
+        **dict.fromkeys((*names, "mask"), ""),
+        "brain_mask": None,
+        "looks": 1,
+        "strangers": "refuse",
+        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        "precision": "auto",
+        "network_def": {
+            "_target_": "lab.synthesis.networks.paper.build",
+            "model": settings["id"],
+            "in_channels": len(networks.contract.inputs),
+            **{key: settings[key] for key in ("width", "depth", "norm", "dropout")},
+        },
+        "network": {
+            "_target_": f"{steps}.Weighted",
+            "network": "@network_def",
+            "folder": models,
+            "device": "@device",
+            "precision": "@precision",
+        },
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {
+                    "_target_": f"{steps}.Prepare",
+                    "folder": models,
+                    "brain_mask": "@brain_mask",
+                    "strangers": "@strangers",
+                }
+            ],
+        },
+        "dataset": {"_target_": "Dataset", "data": f"$[{{{scans}}}]", "transform": "@preprocessing"},
+        "inferer": sliding if in_patches else whole,
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": f"{steps}.Save", "folder": models, "output_dir": "@output_dir", "about": "@_meta_"}
+            ],
+        },
+        "evaluator": {
+            "_target_": f"{steps}.Synthesise",
+            "dataset": "@dataset",
+            "network": "@network",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+            "looks": "@looks",
+        },
+        "run": ["$@evaluator.run()"],
+    }
+
+
+def _exact(about: dict[str, Any]) -> str:
+    """URI that stays with this model when an alias moves on."""
+    return f"models:/{about['name']}/{about['version']}" if "name" in about else str(about["model"])
+
+
+def _intervals(networks: Networks) -> dict[str, str]:
+    """Number of looks -> what its intervals held on test patients, in words; empty where there are none."""
+    record = networks.calibrations[0] if networks.calibrations else {}
+    return {looks: held(coverage_at(record, int(looks))) for looks in record.get("intervals", {})}
+
+
+def _figures(run_id: str | None) -> dict[str, float]:
+    """Metrics on the test patients, from the run that trained it."""
+    if run_id is None:
+        return {}
+    metrics = connect().get_run(run_id).data.metrics
+    judged = {name.removeprefix("test/"): value for name, value in sorted(metrics.items()) if name.startswith("test/")}
+    return {name: value for name, value in judged.items() if math.isfinite(value)}  # JSON has no NaN
+
+
+def _copy_code(folder: Path) -> None:
+    source = Path(lab.__file__).parent
+    for name in CODE:
+        target = folder / "lab" / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if (source / name).is_dir():
+            shutil.copytree(source / name, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
+        else:
+            shutil.copy(source / name, target)
+
+
+def _license() -> str:
+    """Of the code, as it was installed."""
+    text = distribution(NAME).read_text("licenses/LICENSE")
+    return text or "Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,184 @@
+"""New patients through a logged or registered network: from three images to a synthetic one on the T1's own grid.
+
+Each patient's folder is written whole or not at all and holds
+
+    synthetic_t1gd.nii.gz   float32 in the T1's intensities, on its grid and affine, in its stored orientation
+    interval_90.nii.gz      half of each voxel's 90 % interval, in the same intensities, by conformal calibration
+    uncertainty.nii.gz      standard deviation over looks and networks, in the same intensities (not of a single look)
+    enhancement.nii.gz      1 where synthesis - T1 exceeds the paper's threshold, in the tumour and 3 mm round it
+    dicom/                  with `How(export="dicom")`: the synthesis as a derived series in the T1's study
+    synthesis.png           three planes to look at
+    report.json             model, contract, input hashes, millilitres, warnings, seconds
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from lab.data.case import REFERENCE
+from lab.data.contract import one_patient
+from lab.data.layouts.find import find_subjects
+from lab.data.layouts.subject import one_line
+from lab.deploy.patient_folder import check_place, finished, told, write_patient
+from lab.deploy.radiomics_prediction import pinned
+from lab.inference.case import How
+from lab.inference.load import PHANTOM_WARNING, Networks, open_networks
+from lab.io.case_file import write_atomically
+from lab.io.output_folder import check_output, output_folder
+from lab.io.scan import canonical
+from lab.report.tables.patient_table import plural
+from lab.synthesis.device import Arithmetic, choose
+
+PATIENTS, LEFT_OUT = TABLES = ("patients.csv", "left_out.csv")
+"""Who was synthesised, and who was not, in the folder of all patients."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesised:
+    """What came of a list of patients."""
+
+    reports: dict[str, dict[str, Any]]
+    """Case id -> what its report.json holds."""
+    folders: dict[str, Path]
+    """Case id -> its folder."""
+    left_out: dict[str, str]
+    """Case id -> why there is no synthesis."""
+
+
+def synthesize(
+    model: str | Sequence[str],
+    images: Mapping[str, Path | str],
+    *,
+    out: Path | str,
+    mask: Path | str | None = None,
+    how: How | None = None,
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """One patient, `{"T1": path, "T2": path, "FLAIR": path}`, into the folder `out`; returns what report.json holds.
+
+    A path is that of a NIfTI file or of a folder with one DICOM series; both give the same voxels.
+    Several models make an ensemble. Raises ValueError or an OSError with the reason where the model is none of ours or
+    the images do not fit it; nothing is written then.
+    """
+    how, place = _settled(how), Path(out)
+    check_place(place, how)
+    _check_export(how, [images])
+    arithmetic = choose(how.device, how.precision)
+    networks = _open(model, arithmetic, say)
+    contract = networks.contract
+    paths = {name: Path(path) for name, path in images.items()}
+    subject = one_patient("patient", paths, None if mask is None else Path(mask), like=contract)
+    known = {canonical(name) for name in contract.channels}
+    extra = sorted(set(subject.images) - known)
+    if extra:
+        raise ValueError(
+            f"{', '.join(extra)} is given, but the model takes {', '.join(contract.channels)}; leave it out, or name "
+            "the right model"
+        )
+    return write_patient(subject, networks, place, how, arithmetic, say)
+
+
+def synthesize_folder(
+    model: str | Sequence[str],
+    data: Path | str,
+    *,
+    out: Path | str,
+    layout: str = "auto",
+    labels: str = "auto",
+    how: How | None = None,
+    say: Callable[[str], None] = print,
+) -> Synthesised:
+    """Patients of a folder in a known layout, or of a CSV of paths, into `out/<case id>`; it goes on where it ended.
+
+    Who cannot be synthesised is left out, with the reason in `left_out.csv`; `patients.csv` has a row for each of the
+    others. Raises as `synthesize`, and ValueError where nobody is left.
+    """
+    how, place = _settled(how), Path(out)
+    if place.resolve() == Path(data).resolve():
+        raise ValueError(f"{place} holds the scans; name another folder for what is made of them")
+    check_output(place, *TABLES)
+    subjects = find_subjects(Path(data), layout, labels=labels, say=say)
+    _check_export(how, [subject.images for subject in subjects])
+    arithmetic = choose(how.device, how.precision)
+    networks = _open(model, arithmetic, say)
+    reports: dict[str, dict[str, Any]] = {}
+    left_out: dict[str, str] = {}
+    warned = {PHANTOM_WARNING}  # each is told once
+    for number, subject in enumerate(subjects, start=1):
+        case_id = subject.case_id
+        try:
+            if subject.fault is not None:  # its case id may be no name of a folder
+                raise ValueError(subject.fault)
+            _check_export(how, [subject.images])
+            check_place(place / case_id, how)
+            done = finished(subject, networks, place / case_id, how)
+            reports[case_id] = done or write_patient(subject, networks, place / case_id, how, arithmetic, _quiet)
+            say(f"[{number}/{len(subjects)}] {told(reports[case_id], warned)}{' (there already)' if done else ''}")
+            warned.update(reports[case_id]["warnings"])
+        except ValueError as error:
+            left_out[case_id] = one_line(error)
+            say(f"[{number}/{len(subjects)}] {case_id}: left out, {left_out[case_id]}")
+    if not reports:
+        raise ValueError(
+            f"none of {plural(len(subjects), 'patient')} could be synthesised ({next(iter(left_out.values()))})"
+        )
+    tables = {
+        PATIENTS: pd.DataFrame([_row(report) for report in reports.values()]),
+        LEFT_OUT: pd.DataFrame(sorted(left_out.items()), columns=["case_id", "reason"]),
+    }
+    with output_folder(place, output="synthesis of a folder", last=PATIENTS, say=say) as folder:
+        for name, table in tables.items():
+            write_atomically(folder / name, table.to_csv(index=False).encode())
+    return Synthesised(reports=reports, folders={case: place / case for case in reports}, left_out=left_out)
+
+
+def _check_export(how: How, patients: Sequence[Mapping[str, Path | str]]) -> None:
+    """Raises ValueError where DICOM series are wanted and no patient's T1 is one."""
+    if how.export != "dicom":
+        return
+    from lab.deploy.export.dicom import check_source
+
+    refused = []
+    for images in patients:
+        try:
+            check_source(next((path for name, path in images.items() if canonical(name) == REFERENCE), None))
+            return
+        except ValueError as error:
+            refused.append(error)
+    raise refused[0]
+
+
+def _settled(how: How | None) -> How:
+    how = how or How()
+    return how if how.classifier is None else replace(how, classifier=pinned(how.classifier))
+
+
+def _quiet(_: str) -> None:
+    pass
+
+
+def _open(model: str | Sequence[str], arithmetic: Arithmetic, say: Callable[[str], None]) -> Networks:
+    networks = open_networks([model] if isinstance(model, str) else list(model), arithmetic)
+    if networks.phantom:
+        say("*" * 40 + f"\n{PHANTOM_WARNING}\n" + "*" * 40)
+    return networks
+
+
+def _row(report: dict[str, Any]) -> dict[str, Any]:
+    drawn, measured = report["enhancement"], report["measured"]
+    return {
+        "case_id": report["case_id"],
+        "synthetic": True,
+        "enhancement_ml": drawn["ml"],
+        "probability": drawn.get("probability"),
+        "probability_by_classifier": (report.get("classifier") or {}).get("probability"),
+        "region": drawn["region"],
+        "tumour_ml": measured["tumour_ml"],
+        "uncertainty": report["uncertainty"].get("median_in_brain"),
+        "warnings": "; ".join(report["warnings"]),
+    }

@@ -1,0 +1,30 @@
+"""What MLflow runs to load a logged network ("models from code"): its settings and safetensors, no pickle."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import mlflow
+from mlflow.pyfunc import PythonModel
+
+from lab.deploy.serve.service import Service
+
+with warnings.catch_warnings(record=True):  # MLflow remarks that it does not check what a patient holds: we do
+
+    class Synthesis(PythonModel):
+        """Patients in, synthetic images out: see lab.deploy.serve.service and lab.deploy.serve.request."""
+
+        def load_context(self, context: Any) -> None:
+            """Read the weights."""
+            self.service = Service(Path(context.artifacts["settings"]).parent)
+
+        def predict(  # type: ignore[override]
+            self, context: Any, model_input: list[dict[str, Any]]
+        ) -> list[dict[str, Any]]:
+            """An answer for each patient."""
+            return self.service.answer(model_input)
+
+
+mlflow.models.set_model(Synthesis())

@@ -1,0 +1,159 @@
+"""One row of figures for each patient: the paper's metrics, the enhancement scorecard, the noise floor, artefacts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lab.config import DataConfig
+from lab.data.batches import Batch, CaseStore, patch_window, unpack_masks
+from lab.data.cohort import BRAIN
+from lab.evaluation.artefacts import checkerboard, sharpness
+from lab.evaluation.enhancement import DEFINITIONS, SUMS, scorecard
+from lab.evaluation.image_errors import METRICS, errors, score
+from lab.evaluation.midline import midline_figures, midline_slab
+from lab.evaluation.noise_floor import floor, noise_sd
+from lab.evaluation.pooled import point
+from lab.evaluation.ssim import WINDOW
+from lab.io.case_file import judged
+from lab.io.grid import Box
+
+REGIONS = {"brain": ("_brain",), "tumour": ("_tumour", "_balanced")}
+"""Region -> endings of the metrics that mean nothing without it."""
+KNOWN = ["case_id", "patient_id", "enhancing"]
+
+
+def evaluate(predict: Callable[[Batch], Tensor], cases: CaseStore) -> pd.DataFrame:
+    """Everything that is measured of each case, one row a case.
+
+    Columns: `case_id`, `patient_id`, `enhancing`; the metrics of `METRICS`; the enhancement scorecard against `rule`
+    and `expert`; the midline; `noise_sd`, `floor_mae`, `floor_mse` of the true scan; `checkerboard`,
+    `checkerboard_true`, `sharpness`. What a case cannot have (a metric of a region without voxels, expert figures
+    without a label) is an empty cell, so that means and tests count only patients who have it. T1 is read from the
+    cohort where it is no input.
+    """
+    return evaluate_inside(predict, cases, [None])[0]
+
+
+@torch.no_grad()
+def evaluate_inside(
+    predict: Callable[[Batch], Tensor], cases: CaseStore, edges: Sequence[int | None]
+) -> list[pd.DataFrame]:
+    """The table of `evaluate` for each edge: one prediction a case, scored inside cubes round the tumour.
+
+    An edge is in voxels, None is the whole volume; cubes lie as in `patch_window`. What belongs to the scan (its noise,
+    the midline) is taken from the whole of it. Inside a cube smaller than its window SSIM is an empty cell.
+    """
+    tables: list[list[dict[str, Any]]] = [[] for _ in edges]
+    for index, case_id in enumerate(cases.case_ids):
+        synthesis = predict(cases.batch([index]))[0, 0].float()
+        case = _case(cases, case_id)
+        outer = patch_window(case.flags, cases.patch)
+        entry = cases.cohort.index.loc[case_id]
+        known = {"case_id": case_id, "patient_id": entry["patient_id"], "enhancing": int(entry["enhancing"])}
+        for rows, edge in zip(tables, edges):
+            window = _overlap(outer, patch_window(case.flags, edge))
+            inner = tuple(
+                slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(window, outer)
+            )
+            rows.append(known | _figures(synthesis[inner], case, window))
+    return [pd.DataFrame(rows) for rows in tables]
+
+
+def means(table: pd.DataFrame, prefix: str) -> dict[str, float]:
+    """Mean of every numeric column as `{prefix}/mae_brain` and so on; empty cells do not count, empty columns go.
+
+    And what is pooled over all cases: `dice_pooled_rule`, `kappa_expert` and so on, in which what is made up in a
+    patient who does not enhance counts by its volume (in the mean of the patients' own Dice one made-up voxel is a 0,
+    as many are, and none at all is an empty cell), and `contrast_pooled`, the concordance of the contrast.
+    """
+    figures = dict(table.drop(columns=[*KNOWN, *SUMS], errors="ignore").select_dtypes("number").mean())
+    for truth in DEFINITIONS:
+        figures |= {f"{name}_{truth}": point(table, truth, name) for name in ("dice_pooled", "kappa")}
+    figures["contrast_pooled"] = point(table, "", "contrast_concordance")
+    return {f"{prefix}/{name}": float(value) for name, value in figures.items() if value == value}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient's true images and how they are judged; arrays (X, Y, Z) over the whole volume."""
+
+    t1: NDArray[np.float32]
+    truth: NDArray[np.float32]
+    flags: NDArray[np.uint8]
+    slab: NDArray[np.bool_]
+    noise_sd: float
+    spacing_mm: float
+    threshold: float
+    enhancing_ml: float
+    labelled: bool
+
+
+def _case(cases: CaseStore, case_id: str) -> Case:
+    cohort = cases.cohort
+    settings = cohort.manifest.get("settings", {})
+    image, mask = cohort.load(case_id)
+    flags = judged(mask)
+    brain = (flags & BRAIN) != 0
+    truth = np.asarray(image[cases.channels[-1]], np.float32)
+    return Case(
+        t1=np.asarray(image[cohort.channel("T1")], np.float32),
+        truth=truth,
+        flags=flags,
+        slab=midline_slab(brain, cohort.spacing_mm),
+        noise_sd=noise_sd(truth, brain),
+        spacing_mm=cohort.spacing_mm,
+        threshold=float(settings.get("enhancement_threshold", DataConfig.enhancement_threshold)),
+        enhancing_ml=float(settings.get("enhancing_ml", DataConfig.enhancing_ml)),
+        labelled="expert" in str(cohort.index.loc[case_id, "enhancing_by"]),
+    )
+
+
+def _figures(synthesis: Tensor, case: Case, window: Box) -> dict[str, float]:
+    """All figures inside a window of the volume; `synthesis` holds that window's voxels."""
+    t1, truth, flags, slab = case.t1[window], case.truth[window], case.flags[window], case.slab[window]
+    brain = (flags & BRAIN) != 0
+    image = synthesis.cpu().numpy()
+    rule: dict[str, Any] = {"spacing_mm": case.spacing_mm, "threshold": case.threshold}
+    return {
+        **_metrics(synthesis, truth, flags),
+        **scorecard(
+            image,
+            t1,
+            truth,
+            flags,
+            enhancing_ml=case.enhancing_ml,
+            noise_sd=case.noise_sd,
+            labelled=case.labelled,
+            **rule,
+        ),
+        **midline_figures(image, t1, truth, flags, slab, **rule),
+        "noise_sd": case.noise_sd,
+        **floor(case.noise_sd),
+        "checkerboard": checkerboard(image, brain),
+        "checkerboard_true": checkerboard(truth, brain),
+        "sharpness": sharpness(image, truth, brain, case.noise_sd),
+    }
+
+
+def _metrics(synthesis: Tensor, truth: NDArray[np.float32], flags: NDArray[np.uint8]) -> dict[str, float]:
+    """`METRICS` of one volume; NaN where there is no region, or no room for SSIM's window."""
+    target, bits = (torch.from_numpy(np.ascontiguousarray(part)).to(synthesis.device) for part in (truth, flags))
+    masks = unpack_masks(bits[None, None])
+    judge = score if min(synthesis.shape) >= WINDOW else errors
+    found = judge(synthesis[None, None], target[None, None], masks)
+    lacking = [ending for region, endings in REGIONS.items() if not masks[region].any() for ending in endings]
+    figures = {name: float(found[name]) if name in found else float("nan") for name in METRICS}
+    return {name: float("nan") if name.endswith(tuple(lacking)) else value for name, value in figures.items()}
+
+
+def _overlap(first: Box, second: Box) -> Box:
+    x, y, z = (slice(max(a.start, b.start), min(a.stop, b.stop)) for a, b in zip(first, second))
+    return x, y, z

@@ -1,0 +1,1 @@
+"""Studies: planned, queued, run by workers, resumed, reported."""

@@ -1,0 +1,123 @@
+"""What a study is, and a study made out on one cohort: plain data that a worker process can be handed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+
+from lab.config import Config
+from lab.data.cohort import Cohort
+from lab.experiments.queue import Queue
+from lab.report.tables.patient_table import lower_is_better
+from lab.tracking.store import RUNS
+
+Settings = Mapping[str, Any]
+"""Settings of one trial that differ from the study's, by dotted name."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What a script in `studies/` defines. The functions must be importable, since workers are processes."""
+
+    name: str
+    question: str
+    grid: dict[str, Settings]
+    """Label of each network of the grid and its settings."""
+    search: Callable[[optuna.Trial, Config], Settings] | None = None
+    """Draws the settings of a trial of the guided search round the best of the grid."""
+    series: str = "model.id"
+    """The setting that tells networks of the same loss apart in figures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """One network to train: what it is called, which of the compared settings it has, with which seed and fold."""
+
+    name: str
+    label: str
+    settings: Settings
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """A study on one cohort with all settings made out; what a worker gets."""
+
+    study: Study
+    config: Config
+    cohort: Cohort
+    splits: tuple[pd.DataFrame, ...]
+    """The split, or that of each fold: columns case_id, patient_id, enhancing, split."""
+    key: str
+    parent: str
+    winner: dict[str, Settings] = field(default_factory=dict)
+    """Label and settings of the best trial of the guided search, once it is known."""
+
+    @property
+    def folder(self) -> Path:
+        """Locks and checkpoints of the study."""
+        return RUNS / "work" / f"{self.study.name}-{self.key}"
+
+    @property
+    def lower(self) -> bool:
+        """Whether a low objective is a good one."""
+        return lower_is_better(self.config.study.objective.rpartition("/")[2])
+
+    def slots(self, phase: str) -> list[Slot]:
+        """What there is to train in a phase whose settings are known before it starts.
+
+        `grid`: its networks, each with every seed and on every fold. `confirm`: the same for the search's winner, but
+        for what the search itself has trained.
+        """
+        if phase == "confirm":
+            return self._repeated(self.winner)[1:]
+        labels = list(self.study.grid)[: self.config.study.trials]
+        return self._repeated({label: self.study.grid[label] for label in labels})
+
+    def once(self, settings: Settings) -> Settings:
+        """Settings with the first seed on the first fold, as the guided search trains them."""
+        return {"train.seed": self.config.train.seed, **settings, "study.fold": 0}
+
+    def _repeated(self, networks: Mapping[str, Settings]) -> list[Slot]:
+        """Each network with every seed and on every fold, all of them once before any of them twice.
+
+        The first seed goes without saying, so that repeats can be added to a study that had none.
+        """
+        slots = []
+        for repeat in range(self.config.study.repeats):
+            for fold in range(len(self.splits)):
+                for label, settings in networks.items():
+                    seed = settings.get("train.seed", self.config.train.seed) + repeat
+                    name = label + (f", seed {seed}" if repeat else "")
+                    name += f", fold {fold + 1}" if self.config.study.folds else ""
+                    fixed = {"train.seed": seed, "study.fold": fold}
+                    slots.append(Slot(name=name, label=label, settings={**settings, **fixed}))
+        return slots
+
+    def cases(self, part: str, fold: int = 0) -> list[str]:
+        """Case ids of one part of the split."""
+        split = self.splits[fold]
+        return split.loc[split["split"] == part, "case_id"].tolist()
+
+    def checkpoint(self, run_id: str) -> Path:
+        """Where a trial that is being trained is saved after every epoch."""
+        return self.folder / f"{run_id}.checkpoint"
+
+    def queue(self, phase: str) -> Queue:
+        """The trials of `grid`, `search` or `confirm` (the search's winner with the other seeds and folds)."""
+        return Queue(
+            name=f"{self.study.name}-{self.key}-{phase}",
+            direction="minimize" if self.lower else "maximize",
+            folder=self.folder / phase,
+            seed=self.config.train.seed,
+            prune=phase == "search" and self.config.study.prune,
+        )
+
+
+def varied(networks: Iterable[Settings]) -> list[str]:
+    """Names of the settings that a study varies, in the order of their first appearance."""
+    return list(dict.fromkeys(name for settings in networks for name in settings))

@@ -1,0 +1,165 @@
+"""An experiment of the classifier arm made out: the same patients, labels and splits for whatever is tried on them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from filelock import FileLock
+
+from lab.config import DEMO, PhantomConfig, RadiomicsConfig, fingerprint, flatten
+from lab.data.cohort import Cohort
+from lab.data.source import Say, Ticker, obtain
+from lab.radiomics.assemble import assemble, labelled
+from lab.radiomics.dataset import Dataset
+from lab.radiomics.pipeline.search_space import CLASSIFIERS
+from lab.radiomics.splits import Split, make_splits
+from lab.report.tables.patient_table import plural
+from lab.tracking import runs
+from lab.tracking.store import RUNS, connect
+
+SAME = ("classifier.labels", "classifier.workers", "data.path", "data.processes", "data.layout", "data.labels")
+"""Settings that do not change what is found: labels and cohort have their digests."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Who is to be learned from and tested on."""
+
+    settings: RadiomicsConfig
+    cohort: Cohort
+    dataset: Dataset
+    splits: tuple[Split, ...]
+
+    @property
+    def key(self) -> str:
+        """Digest of all that makes results comparable."""
+        chosen = {name: value for name, value in flatten(self.settings).items() if not name.startswith("phantom.")}
+        kept = {name: value for name, value in chosen.items() if name not in SAME}
+        return fingerprint([self.dataset.digest, kept])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm(Material):
+    """One experiment on it, with its MLflow run."""
+
+    name: str
+    """The MLflow experiment: classifier, worc or compare."""
+    question: str
+    parent: str
+    identity: str
+    """Digest over material and the experiment's own settings."""
+
+    @property
+    def folder(self) -> Path:
+        """What is kept of finished pieces of work."""
+        return RUNS / "work" / f"{self.name}-{self.identity}"
+
+    def alone(self) -> FileLock:
+        """Held while the folder is worked in: a second call at once waits, and finds the work done."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.folder / ".lock")
+
+
+def with_demo(settings: RadiomicsConfig) -> RadiomicsConfig:
+    """The phantom at the voxel size of the demo where neither data nor voxel size is given. Raises ValueError."""
+    data = settings.data
+    if data.path is None:
+        spacing = DEMO.data.spacing_mm if data.spacing_mm is None else data.spacing_mm
+        return dataclasses.replace(settings, data=dataclasses.replace(data, spacing_mm=spacing))
+    if settings.phantom not in (PhantomConfig(), RadiomicsConfig().phantom):
+        raise ValueError("--phantom settings do nothing with --data; leave one of the two out")
+    return settings
+
+
+def gather(settings: RadiomicsConfig, say: Say = print) -> Material:
+    """Cohort, features, labels and splits; what was made before is found again.
+
+    Raises ValueError or an OSError where data or settings do not allow it.
+    """
+    check(settings)
+    settings = with_demo(settings)
+    chosen = settings.classifier
+    cohort = obtain(settings.data, settings.phantom, RUNS, say)
+    data = settings.data
+    how: dict[str, Any] = {"folds": chosen.folds, "repeats": chosen.repeats}
+    how |= {"fractions": data.split, "seed": data.split_seed}
+    bare = labelled(cohort, data, chosen, say)
+    make_splits(bare, **how)  # too few of a class: told before the features are measured
+    ticker = Ticker("cases measured", say)
+    dataset = assemble(cohort, data, chosen, RUNS / "features" / "cache", progress=ticker)
+    splits = make_splits(dataset, **how)
+    say(describe(dataset, splits))
+    return Material(settings=settings, cohort=cohort, dataset=dataset, splits=tuple(splits))
+
+
+def check(settings: RadiomicsConfig) -> None:
+    """Raises ValueError for settings that nothing could run with, before anything is made."""
+    chosen = settings.classifier
+    if chosen.folds < 0 or chosen.folds == 1 or chosen.repeats < 1:
+        raise ValueError(f"--folds {chosen.folds} --repeats {chosen.repeats}: 0 or at least 2 folds, at least 1 repeat")
+    if chosen.trials < 1 or chosen.inner_folds < 2:
+        raise ValueError("--trials must be at least 1 and --classifier.inner-folds at least 2")
+    if not 0 <= chosen.stability < 1:
+        raise ValueError(f"--classifier.stability {chosen.stability:g}: an ICC from 0 (no filter) to below 1")
+    unknown = sorted(set(chosen.classifiers) - set(CLASSIFIERS))
+    if unknown or not chosen.classifiers:
+        known = ", ".join(CLASSIFIERS)
+        raise ValueError(f"--classifier.classifiers {' '.join(unknown) or '(none)'}: known are {known}")
+
+
+def describe(dataset: Dataset, splits: list[Split]) -> str:
+    """One line on what is learned from and how it is tested."""
+    patients, events = dataset.patients.nunique(), int(dataset.labels.groupby(dataset.patients).max().sum())
+    left = f", {len(dataset.left_out)} left out" if dataset.left_out else ""
+    return (
+        f"{plural(patients, 'phantom ' * dataset.phantom + 'patient')}, {events} {dataset.event}, "
+        f"{plural(dataset.features.shape[1], 'feature')}{left}; {plural(len(splits), 'split')}"
+    )
+
+
+def open_arm(material: Material, name: str, question: str, *, source: str, own: Mapping[str, Any] | None = None) -> Arm:
+    """The experiment's parent run, found or created, with its settings, its patients and its splits.
+
+    `source` is the script, `own` are settings that only this experiment has.
+    """
+    identity = fingerprint([material.key, dict(own or {})])
+    dataset, cohort, chosen = material.dataset, material.cohort, material.settings.classifier
+    words = [name, "phantom" * dataset.phantom, chosen.label, "shuffled" * chosen.shuffle_labels, identity[:6]]
+    connect()
+    with FileLock(RUNS / "create.lock"):  # two calls at once share one parent
+        parent = runs.find_or_create(
+            name, " ".join(filter(None, words)), identity={"study_key": identity, "role": "study"}, source=source
+        )
+    tags = {"cohort_digest": cohort.digest, "phantom": dataset.phantom, "seed": chosen.seed, "event": dataset.event}
+    settings = {
+        key: value
+        for key, value in flatten(material.settings).items()
+        if key not in SAME and (dataset.phantom or not key.startswith("phantom."))
+    }
+    runs.log_settings(parent, settings | dict(own or {}), tags | {"dataset_digest": dataset.digest})
+    runs.log_cohort(parent, cohort, dataset.phantom)
+    runs.log_table(parent, split_table(material), "split.csv")
+    runs.log_table(parent, dataset.table.rename_axis("case_id").reset_index(), "patients.csv")
+    left = pd.DataFrame(sorted(dataset.left_out.items()), columns=["case_id", "reason"])
+    runs.log_table(parent, left, "left_out.csv")
+    fields = {item.name: getattr(material, item.name) for item in dataclasses.fields(Material)}
+    return Arm(**fields, name=name, question=question, parent=parent, identity=identity)
+
+
+def split_table(material: Material) -> pd.DataFrame:
+    """Who is trained on and who is tested in each split: repeat, fold, case_id, patient_id, label, split."""
+    table = material.dataset.table[["patient_id", "label"]].rename_axis("case_id").reset_index()
+    parts = [
+        table.assign(
+            repeat=one.repeat,
+            fold=one.fold,
+            split=["test" if case in set(one.test) else "train" for case in table["case_id"]],
+        )
+        for one in material.splits
+    ]
+    return pd.concat(parts, ignore_index=True)[["repeat", "fold", "case_id", "patient_id", "label", "split"]]

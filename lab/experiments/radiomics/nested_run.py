@@ -1,0 +1,175 @@
+"""Our own classifier and the rivals through all splits: side by side, kept split by split, each trial an MLflow run."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from mlflow.entities import Metric, Param, RunTag
+
+from lab.data.prepare import cores
+from lab.experiments.radiomics.experiment import Arm
+from lab.experiments.radiomics.tuning import tune
+from lab.io.case_file import write_atomically
+from lab.io.pool import run_all
+from lab.radiomics.dataset import Dataset
+from lab.radiomics.features.image_features import PARAMETERS
+from lab.radiomics.method_names import OURS
+from lab.radiomics.pipeline.final import Final, fit_final
+from lab.radiomics.pipeline.nested import NestedSettings, SplitResult, run_split
+from lab.radiomics.splits import Split
+from lab.tracking import runs
+from lab.tracking.store import connect, experiment_id
+
+TRIALS = "trials.csv"
+KILLED = "its process was killed three times, probably for lack of memory; run again with fewer --workers"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """One method on one split, as a process of its own may run it."""
+
+    method: str
+    split: Split
+    dataset: Dataset
+    settings: NestedSettings
+    path: Path
+
+    def run(self) -> SplitResult:
+        """Search, refit, predict; the result is on disk before this returns."""
+        ours = self.method == OURS
+        result = run_split(self.dataset, self.split, self.settings, tune, method=self.method, learning=ours)
+        write_atomically(self.path, result.to_json().encode())
+        return result
+
+    def finished(self) -> SplitResult | None:
+        """The result of an earlier call; None where there is none, or the file is damaged."""
+        try:
+            return SplitResult.from_json(self.path.read_text())
+        except (OSError, ValueError, KeyError):
+            return None
+
+
+def run_splits(arm: Arm, methods: Mapping[str, tuple[Dataset, NestedSettings]]) -> list[SplitResult]:
+    """Every method on every split, in the order of methods and splits; what was finished before is read, not run.
+
+    Each result goes to MLflow as it comes. Raises ChildProcessError where a process was killed again and again.
+    """
+    pieces = {
+        (method, split.name): Piece(
+            method=method,
+            split=split,
+            dataset=dataset,
+            settings=settings,
+            path=arm.folder / f"{number}-{split.repeat}-{split.fold}.json",
+        )
+        for number, (method, (dataset, settings)) in enumerate(methods.items())
+        for split in arm.splits
+    }
+    arm.folder.mkdir(parents=True, exist_ok=True)
+    found = {key: piece.finished() for key, piece in pieces.items()}
+    done: dict[tuple[str, str], SplitResult] = {key: result for key, result in found.items() if result is not None}
+    for (method, _), result in done.items():
+        if method == OURS:
+            log_split(arm, result)
+    if done:
+        print(f"  {len(done)} of {len(pieces)} were finished before", flush=True)
+    waiting = {key: piece for key, piece in pieces.items() if key not in done}
+    started = time.monotonic()
+    for (method, name), made in run_all(waiting, arm.settings.classifier.workers or cores()):
+        if made is None:
+            raise ChildProcessError(f"{method}, {name}: {KILLED}")
+        done[method, name] = made
+        print(f"  [{len(done):>{len(str(len(pieces)))}}/{len(pieces)}] {told(made)}", flush=True)
+        if method == OURS:
+            log_split(arm, made)
+    if waiting:
+        print(f"  {len(waiting)} in {time.monotonic() - started:.0f} s", flush=True)
+    return [done[key] for key in pieces]
+
+
+def told(result: SplitResult) -> str:
+    """A finished split in a line for the screen."""
+    return (
+        f"{result.method}, {result.split.name}: AUC {result.test_auc:.2f} on its test patients, "
+        f"{result.inner_auc:.2f} within training ({result.params['classifier']}, {result.seconds:.0f} s)"
+    )
+
+
+def log_split(arm: Arm, result: SplitResult) -> None:
+    """One split as a run below the study's, its trials as runs below it; a split that is logged stays as it is."""
+    identity = {"study_key": arm.identity, "role": "split", "split": result.split.name}
+    run_id = runs.find_or_create(arm.name, result.split.name, identity=identity, parent=arm.parent)
+    tags = connect().get_run(run_id).data.tags
+    if tags.get("state") != "finished":
+        log_trials(arm, run_id, result.trials, result.split.name)
+        runs.log_settings(run_id, result.params, {"label": result.method, "phantom": arm.dataset.phantom})
+        runs.log_table(run_id, result.predictions, "predictions.csv")
+        runs.log_table(run_id, result.trials, "trials.csv")
+        runs.log_table(run_id, result.chosen, "chosen.csv")
+        if not runs.logged_steps(run_id, "test/auc"):
+            figures = {"test/auc": result.test_auc, "val/auc": result.inner_auc, "val/threshold": result.threshold}
+            runs.log_metrics(run_id, figures | {"cost/seconds": result.seconds})
+    runs.end(run_id, "FINISHED", state="finished")
+
+
+def log_trials(arm: Arm, parent: str, trials: pd.DataFrame, name: str) -> None:
+    """The trials of a search as runs with their true times, each written in three calls; those that are there stay."""
+    client, experiment = connect(), experiment_id(arm.name)
+    there = {run.data.tags.get("number") for run in runs.children(arm.name, parent)}
+    for row in trials.to_dict("records"):
+        number = str(int(row["number"]))
+        if number in there:
+            continue
+        began, took = int(row["started"]), float(row["seconds"])
+        identity = {runs.PARENT: parent, "role": "trial", "number": number, "study_key": arm.identity}
+        run = client.create_run(experiment, start_time=began, tags=identity, run_name=f"{name}, trial {number}")
+        drawn = {key: value for key, value in row.items() if key not in ("number", "value", "started", "seconds")}
+        ended = began + int(1000 * took)
+        client.log_batch(
+            run.info.run_id,
+            metrics=[Metric("val/auc", row["value"], ended, 0), Metric("cost/seconds", took, ended, 0)],
+            params=[Param(key, str(value)) for key, value in drawn.items() if value == value and value is not None],
+            tags=[RunTag("state", "finished")],
+        )
+        client.set_terminated(run.info.run_id, end_time=ended)
+
+
+def make_final(arm: Arm, folder: Path) -> Final:
+    """The classifier for new patients, searched for and fitted on everybody; the folder is complete or not there.
+
+    The trials of its search are in `trials.csv` beside it.
+    """
+    searched: list[pd.DataFrame] = []
+
+    def noted(objective: Callable[[Any], float], trials: int, seed: int) -> pd.DataFrame:
+        searched.append(tune(objective, trials, seed))
+        return searched[-1]
+
+    final = fit_final(arm.dataset, settings_of(arm), noted, parameters=PARAMETERS, spacing_mm=arm.cohort.spacing_mm)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
+        made = Path(scratch) / "final"
+        final.save(made)
+        searched[0].to_csv(made / TRIALS, index=False)
+        shutil.rmtree(folder, ignore_errors=True)
+        made.rename(folder)
+    return final
+
+
+def settings_of(arm: Arm) -> NestedSettings:
+    """The study's settings as the nested cross-validation takes them."""
+    chosen = arm.settings.classifier
+    return NestedSettings(
+        classifiers=chosen.classifiers,
+        trials=chosen.trials,
+        inner_folds=chosen.inner_folds,
+        stability=chosen.stability,
+        combat=chosen.combat,
+        seed=chosen.seed,
+    )

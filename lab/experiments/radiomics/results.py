@@ -1,0 +1,166 @@
+"""What a classifier experiment leaves on its run, and the report that is made from it and from nothing else."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lab.config import flatten
+from lab.experiments.radiomics.experiment import Arm
+from lab.radiomics.assemble import feature_settings
+from lab.radiomics.assess.assess import Assessment, assess
+from lab.radiomics.assess.importance_table import summarise_importances
+from lab.radiomics.features.feature_maps import maps_of_top
+from lab.radiomics.method_names import OURS, WORC
+from lab.tracking import runs
+from lab.tracking.store import connect
+
+FACTS = "classifier.json"
+SOFTWARE = ("pyradiomics", "WORC", "scikit-learn", "optuna", "numpy", "scipy", "SimpleITK", "mlflow")
+FEATURES = "figures/features.png"
+DRAWN = 3
+"""Features that are drawn over the images."""
+OWN = ("importances", "settings", "learning", "worc_features", "worc_workflows", "worc_performance", "worc_roc")
+"""Tables that only some experiments have."""
+OURS_ALONE = ("trials", "inner_folds", "classifiers", "stability", "stability_cases", "combat")
+RULES = {
+    "enhancement": "the expert label of enhancing tumour where the data set has one, else the paper's rule",
+    "expert": "the expert label of enhancing tumour",
+    "rule": "the paper's rule, T1GD - T1 > 0.3 inside the tumour",
+    "grade": "WHO grade IV against II and III",
+}
+
+
+def keep(
+    arm: Arm,
+    predictions: pd.DataFrame,
+    tables: Mapping[str, pd.DataFrame],
+    *,
+    main: str = OURS,
+    warnings: Sequence[str] = (),
+) -> Assessment:
+    """Judge all predictions and leave tables and facts on the experiment's run; returns the tables of the judgement.
+
+    `tables` are those that only some experiments have (see `OWN`), `warnings` what a reader must know first.
+    """
+    groups = arm.dataset.table.rename_axis("case_id")
+    found = assess(predictions, main=main, seed=arm.settings.classifier.seed, groups=groups)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch) / "tables"
+        found.write(folder)
+        for name, table in {"predictions": predictions, **tables}.items():
+            table.to_csv(folder / f"{name}.csv", index=False)
+        connect().log_artifacts(arm.parent, scratch)
+    row = found.performance.iloc[0]
+    known = facts(arm, predictions, main) | {"warnings": list(warnings)}
+    known["auc"] = f"{row['auc']:.2f} ({row['auc_low']:.2f} to {row['auc_high']:.2f})"
+    if main == WORC:  # which searches in its own way
+        known = {name: value for name, value in known.items() if name not in OURS_ALONE}
+    runs.log_text(arm.parent, json.dumps(known, indent=2, default=str), FACTS)
+    log_figures(arm.parent, found.performance, main)
+    return found
+
+
+def draw_features(arm: Arm, importances: pd.DataFrame) -> None:
+    """The first features over the images of three patients each, as a picture on the run; it needs the cohort."""
+    from lab.report.figures.classifier.feature_maps import feature_pictures
+    from lab.report.figures.style import save
+
+    if importances.empty or runs.has_file(arm.parent, FEATURES):
+        return
+    top = summarised(importances, split_sizes(arm)).head(DRAWN)["feature"].tolist()
+    maps = maps_of_top(arm.cohort, arm.dataset.features, arm.dataset.labels, top)
+    figure = feature_pictures(maps, phantom=arm.dataset.phantom, event=arm.dataset.event)
+    runs.log_file(arm.parent, FEATURES, lambda path: save(figure, path))
+
+
+def summarised(importances: pd.DataFrame, sizes: tuple[int, float, float]) -> pd.DataFrame:
+    """Importances over the splits, of which there are so many with so many patients to train and to test on."""
+    count, train, test = sizes
+    return summarise_importances(importances, splits=count, train=train, test=test)
+
+
+def split_sizes(arm: Arm) -> tuple[int, float, float]:
+    """Number of splits, and the mean number of patients that they train and test on."""
+    patients = arm.dataset.patients
+    train = [patients[list(split.train)].nunique() for split in arm.splits]
+    test = [patients[list(split.test)].nunique() for split in arm.splits]
+    return len(arm.splits), float(np.mean(train)), float(np.mean(test))
+
+
+def log_figures(run_id: str, performance: pd.DataFrame, main: str) -> None:
+    """The figures by which runs are compared in MLflow's table: those of the method that is judged."""
+    row = performance.set_index("method").loc[main]
+    names = {
+        "auc": "test/auc",
+        "auc_low": "test/auc_low",
+        "auc_high": "test/auc_high",
+        "auc_splits": "test/auc_splits",
+        "auc_splits_low": "test/auc_splits_low",
+        "auc_splits_high": "test/auc_splits_high",
+        "ap": "test/average_precision",
+        "brier": "test/brier",
+        "slope": "test/calibration_slope",
+    }
+    figures = {name: float(row[column]) for column, name in names.items() if pd.notna(row.get(column))}
+    if not runs.logged_steps(run_id, "test/auc"):
+        runs.log_metrics(run_id, figures)
+
+
+def facts(arm: Arm, predictions: pd.DataFrame, main: str) -> dict[str, Any]:
+    """What the report says besides its tables; plain values that JSON can hold."""
+    dataset, chosen, cohort = arm.dataset, arm.settings.classifier, arm.cohort
+    truth = dataset.labels.groupby(dataset.patients).max()
+    settings = feature_settings()
+    return {
+        "experiment": arm.name,
+        "question": arm.question,
+        "main": main,
+        "phantom": dataset.phantom,
+        "dataset": "phantom (simulated)" if dataset.phantom else dataset.name,
+        "data_set": cohort.dataset,
+        "label": chosen.label,
+        "label_rule": RULES.get(chosen.label, f"column {chosen.label} of {chosen.labels and chosen.labels.name}"),
+        "event": dataset.event,
+        "shuffled": chosen.shuffle_labels,
+        "patients": len(truth),
+        "events": int(truth.sum()),
+        "cases": len(dataset.table),
+        "left_out": len(dataset.left_out),
+        "folds": chosen.folds,
+        "repeats": chosen.repeats if chosen.folds else 1,
+        "inner_folds": chosen.inner_folds,
+        "trials": chosen.trials,
+        "seed": chosen.seed,
+        "classifiers": list(chosen.classifiers),
+        "sequences": list(arm.settings.data.inputs),
+        "features": dataset.features.shape[1],
+        "spacing_mm": cohort.spacing_mm,
+        "bin_count": settings["binCount"],
+        "image_types": settings["image types"],
+        "feature_classes": settings["classes"],
+        "pyradiomics": version("pyradiomics"),
+        "stability": chosen.stability,
+        "stability_cases": len(next(iter(dataset.perturbed.values()), [])),
+        "combat": chosen.combat,
+        "rivals": [name for name in dict.fromkeys(predictions["method"]) if name != main],
+        "importances": arm.name != "worc",
+        "external_test": False,
+        "grid": f"{' x '.join(map(str, cohort.shape))} voxels of {cohort.spacing_mm:g} mm",
+        "digest": cohort.digest,
+        "settings": {k: str(v) for k, v in flatten(chosen).items() if k not in ("labels", "workers")},
+        "software": {name: version(name) for name in SOFTWARE},
+    }
+
+
+def own_tables(run_id: str) -> dict[str, pd.DataFrame]:
+    """The tables that only some experiments have, of a run that has them."""
+    there = runs.files(run_id, "tables")
+    return {name: runs.read_table(run_id, f"tables/{name}.csv") for name in OWN if f"tables/{name}.csv" in there}

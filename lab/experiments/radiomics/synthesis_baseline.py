@@ -1,0 +1,75 @@
+"""The synthesis arm as a rival of the classifiers: the enhancing volume that a network draws, on the same axis."""
+
+from __future__ import annotations
+
+import json
+
+import pandas as pd
+from mlflow.entities import Run
+from mlflow.exceptions import MlflowException
+
+from lab.experiments.synthesis.record import FACTS, find_study
+from lab.radiomics.dataset import Dataset
+from lab.radiomics.method_names import synthetic
+from lab.tracking import runs
+from lab.tracking.store import connect
+
+TESTED = "test_patients.csv"
+SCORE = "ml_predicted"
+
+
+def synthetic_scores(name: str, dataset: Dataset) -> pd.DataFrame:
+    """Predictions of the network of a synthesis run, or of a study's best: millilitres drawn in each test patient.
+
+    `name` is the id of a study's or a trial's run, or a study's name. All folds and seeds of the network count, seeds
+    are averaged. The labels are those of `dataset`, patients whom it does not have are left out. Raises ValueError
+    where the run has no tested network, or none of its patients is in `dataset`.
+    """
+    tested = [run for run in network_runs(name) if runs.has_file(run.info.run_id, TESTED)]
+    if not tested:
+        raise ValueError(f"--synthesis {name}: no network of it has been scored on test patients")
+    tables = []
+    for run in tested:
+        split = runs.read_table(run.info.run_id, "split.csv")
+        trained = split.loc[split["split"] == "train", "patient_id"].nunique()
+        table = runs.read_table(run.info.run_id, TESTED)
+        tables.append(table.assign(fold=int(run.data.tags.get("fold", 1)), train=trained))
+    everyone = pd.concat(tables, ignore_index=True)
+    found = everyone.groupby(["fold", "case_id"], sort=True).agg(score=(SCORE, "mean"), train=("train", "first"))
+    found = found.reset_index()
+    found = found[found["case_id"].isin(dataset.table.index)]
+    if found.empty:
+        raise ValueError(f"--synthesis {name}: none of its test patients is among the {len(dataset.table)} cases here")
+    known = dataset.table.loc[found["case_id"]]
+    return pd.DataFrame(
+        {
+            "method": synthetic(tested[0].data.tags.get("label", "network")),
+            "repeat": 1,
+            "fold": found["fold"].to_numpy(),
+            "case_id": found["case_id"].to_numpy(),
+            "patient_id": known["patient_id"].to_numpy(),
+            "label": known["label"].to_numpy(),
+            "score": found["score"].to_numpy(),
+            "threshold": float("nan"),
+            "train": found["train"].to_numpy(),
+            "test": found.groupby("fold")["case_id"].transform("size").to_numpy(),
+        }
+    )
+
+
+def network_runs(name: str) -> list[Run]:
+    """The runs of one network, every fold and seed: of the trial with this run id, or of a study's best."""
+    client = connect()
+    try:
+        run = client.get_run(name)
+    except MlflowException:
+        run = client.get_run(find_study(name))
+    if runs.has_file(run.info.run_id, FACTS):
+        facts = json.loads(runs.read_text(run.info.run_id, FACTS))
+        return [client.get_run(one) for one in facts["runs"][str(facts["best"])]]
+    parent, label = run.data.tags.get(runs.PARENT), run.data.tags.get("label")
+    if parent is None or label is None:
+        raise ValueError(f"--synthesis {name}: this run is neither a study of networks nor one of its trials")
+    experiment = client.get_experiment(run.info.experiment_id).name
+    same = [one for one in runs.children(experiment, parent) if one.data.tags.get("label") == label]
+    return sorted(same, key=lambda one: one.info.run_name or "")

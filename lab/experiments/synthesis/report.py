@@ -1,0 +1,270 @@
+"""The report of a study, made from what the tracking store holds and from nothing else.
+
+A study that ends leaves its facts and tables on its parent run and then calls `write_report`; `python -m lab report`
+calls it again, later, elsewhere, without the scans and without the networks.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lab.evaluation.conformal import LEVEL
+from lab.evaluation.interval_coverage import coverage_summary
+from lab.evaluation.measured_trust import held
+from lab.experiments.synthesis.record import SLICES, Record, read_record
+from lab.experiments.synthesis.search_results import shown_settings
+from lab.inference.tta import USUAL
+from lab.io.output_folder import output_folder
+from lab.report.figures.box_plots import box_plots
+from lab.report.figures.cost import cost_against_quality
+from lab.report.figures.forest import forest
+from lab.report.figures.interval_coverage import reliability_figure
+from lab.report.figures.learning_curves import learning_curves
+from lab.report.figures.pareto_front import front_figure
+from lab.report.figures.search import search_figure
+from lab.report.figures.style import Figure, png
+from lab.report.pages.study import report_page
+from lab.report.tables.console import as_text
+from lab.report.tables.paired_tests import paired_tests
+from lab.report.tables.pairs import pairs_table
+from lab.report.tables.patches import patch_tables
+from lab.report.tables.patient_table import PaperTable, as_csv, as_markdown, is_rival, paper_table, plural, summarise
+from lab.report.tables.published import Comparison, comparable
+from lab.report.tables.scorecard import scorecard, scorecard_markdown, scorecard_text
+from lab.report.tables.spread import spread_table
+from lab.report.text.claims import about_the_paper
+from lab.report.text.findings import findings
+from lab.report.text.study_note import study_note
+from lab.stats.effects import effects
+from lab.tracking import runs
+from lab.tracking.store import connect, read_only
+from lab.tracking.view import closing, leave_view, note_links
+
+
+def write_report(parent: str, *, seconds: float | None = None, out: Path | None = None) -> None:
+    """Write page, tables, figures and note of a finished study to its parent run, and to the folder `out`.
+
+    `seconds` is what the study took, where it has just ended. Raises what `read_record` and `output_folder` raise.
+    """
+    record = read_record(parent)
+    facts, phantom, best = record.facts, record.phantom, record.facts["best"]
+    table, patches = paper_tables(record)
+    tests = paired_tests(record.patients, against=record.references)
+    card = scorecard(record.patients, ceiling=record.tables["true_scans"])
+    compared = effects(record.patients, against=record.references)
+    words = findings(record.patients, tests, phantom=phantom, best=best, card=card)
+    words[1:1] = about_search(record)
+    last = len(words) - phantom  # that nothing of a phantom can be carried over stays the last word
+    words[last:last] = [*about_the_paper(record.patients, facts["study"]), *about_intervals(record)]
+    figures = number_figures(record, tests, compared, card)
+    pictures: dict[str, Figure | bytes] = {SLICES[why]: image for why, image in record.slices.items()}
+    page = report_page(
+        title=f"Study {facts['study']}",
+        question=facts["question"],
+        phantom=phantom,
+        table=table,
+        findings=words,
+        figures=pictures | dict(figures.values()),
+        cohort=facts["cohort"],
+        settings=facts["settings"],
+        trials=record.trials,
+        tests=tests,
+        names=record.names,
+        card=card,
+        effects=compared,
+        spread=record.tables["spread"] if len(record.tables["spread"]) else None,
+        patches=patches,
+        floor=record.floor,
+    )
+    texts = {"report.html": page, "tables/comparison.csv": as_csv(table), "tables/comparison.md": as_markdown(table)}
+    texts |= {"tables/enhancement.md": scorecard_markdown(card, phantom=phantom)}
+    numbers = {"paired_tests": tests, "enhancement": card, "effects": compared}
+    if len(record.tables["spread"]):
+        numbers["spread_summary"] = spread_table(record.tables["spread"])
+    texts |= {f"tables/{name}.csv": content.to_csv(index=False) for name, content in numbers.items()}
+    for name, patch_table in zip(("own_patch", "same_voxels"), patches):
+        texts[f"tables/comparison_{name}.csv"] = as_csv(patch_table)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for name, text in texts.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_text(text, encoding="utf-8")
+        (folder / "figures").mkdir(exist_ok=True)
+        for name, (_, figure) in figures.items():
+            (folder / "figures" / f"{name}.png").write_bytes(png(figure))
+        if out is not None:
+            with output_folder(out, output="report", last="report.html") as copy:
+                shutil.copytree(folder, copy, dirs_exist_ok=True)
+                for why, image in record.slices.items():
+                    (copy / "figures" / f"slices_{why}.png").write_bytes(image)
+        if read_only():
+            return
+        connect().log_artifacts(parent, str(folder))
+    close(record, [table, *patches], card, words, seconds)
+
+
+def close(
+    record: Record, tables: list[PaperTable], card: pd.DataFrame, words: list[str], seconds: float | None
+) -> None:
+    """Note and tags of the parent run, its end, and what the user sees."""
+    parent, facts = record.parent, record.facts
+    validation = dict(zip(record.trials["trial"], record.trials["val/mae_brain"])) | facts["reference"]
+    note = study_note(
+        facts["question"],
+        words,
+        tables[0],
+        validation=validation,
+        best=facts["best"],
+        phantom=record.phantom,
+        card=card,
+    )
+    phases = tuple(dict.fromkeys(record.trials["phase"]))
+    views = leave_view(facts["study"], parent, facts["objective"], facts["varied"], phases)
+    ranked = record.trials.sort_values(facts["objective"], ascending=record.lower, kind="stable")
+    note += f"\n\n{note_links(facts['study'], parent, views, list(ranked['run_id']))}"
+    runs.log_settings(parent, {}, {runs.NOTE: note, "best": record.names[str(facts["best"])]})
+    count = int(record.trials["runs"].sum()) + max(0, len(record.tables["search"]) - 1)  # the winner is among both
+    if seconds is not None and count not in runs.logged_steps(parent, "study/trials"):
+        runs.log_metrics(parent, {"study/seconds": seconds, "study/trials": count}, step=count)
+    runs.end(parent, "FINISHED", state="finished")
+    points = "\n".join(textwrap.fill(point, 118, initial_indent="- ", subsequent_indent="  ") for point in words)
+    for text in (*map(as_text, tables), scorecard_text(card, phantom=record.phantom), points):
+        print(f"\n{text}")
+    print()
+    print(closing(facts["study"], parent, views, seconds))
+
+
+def paper_tables(record: Record) -> tuple[PaperTable, list[PaperTable]]:
+    """The table in the paper's shape, and those inside patches where the study has some."""
+    facts, trials = record.facts, record.trials
+    comparison: Comparison = comparable(phantom=record.phantom, dataset=facts["dataset"], **facts["comparison"])
+    shared: dict[str, Any] = {
+        "study": facts["study"],
+        "comparison": comparison,
+        "phantom": record.phantom,
+        "dataset": facts["data"],
+    }
+    # published are the grid's networks, trained on whole volumes
+    beside = trials.loc[(trials["phase"] == "grid") & (trials["size"] == "full"), "trial"]
+    spread = record.tables["spread"] if len(record.tables["spread"]) else None
+    table = paper_table(with_model(record.patients, trials), beside=list(beside), spread=spread, **shared)
+    own, same = record.tables["own_patch"], record.tables["same_voxels"]
+    if own.empty:
+        return table, []
+    sizes = {trial: str(size).removesuffix(" mm") for trial, size in zip(trials["trial"], trials["size"])}
+    inside = (with_model(part, trials) for part in (own, same))
+    return table, patch_tables(*inside, sizes=sizes, **shared)
+
+
+def with_model(patients: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
+    """The long table with the paper's number of each network in the column `model`."""
+    numbers = trials.set_index("trial")["model_id"].to_dict()
+    return patients.assign(model=[numbers.get(trial) for trial in patients["trial"]])
+
+
+def number_figures(
+    record: Record, tests: pd.DataFrame, compared: pd.DataFrame, card: pd.DataFrame
+) -> dict[str, tuple[str, Figure]]:
+    """File name -> caption and figure, of all that is drawn from numbers."""
+    patients, trials, phantom, best = record.patients, record.trials, record.phantom, record.facts["best"]
+    drawn: dict[str, tuple[str, Figure]] = {}
+    points = front_points(record, card)
+    figure = front_figure(points, y="contrast_concordance", phantom=phantom, split="test", floor=record.floor)
+    drawn["front"] = ("Image fidelity against enhancement, test patients", figure)
+    if tests["p_holm"].notna().any():
+        figure = forest(compared, tests, phantom=phantom, best=best)
+        drawn["effects"] = ("Differences to the reference, with intervals", figure)
+        order = [str(trial) for trial in summarise(patients)["trial"]]
+        figure = pairs_table(tests, phantom=phantom, order=order, names=record.names, best=str(best))
+        drawn["paired_tests"] = ("Networks against the references, brain MAE", figure)
+    drawn["boxes"] = ("Every test patient", box_plots(patients, phantom=phantom, floor=record.floor))
+    drawn |= search_figures(record)
+    reference = record.facts["reference"]
+    curves = learning_curves(record.histories, trials, phantom=phantom, reference=reference, floor=record.floor)
+    drawn["learning_curves"] = ("Learning curves", curves)
+    cost = cost_against_quality(trials, patients, phantom=phantom, floor=record.floor)
+    drawn["cost"] = ("Cost against quality", cost)
+    if not record.tables["coverage"].empty:
+        looks = shown_looks(record.tables["coverage"])
+        table = record.tables["coverage"][record.tables["coverage"]["looks"] == looks]
+        figure = reliability_figure(pd.DataFrame(coverage_summary(table)), looks=looks, phantom=phantom)
+        drawn["reliability"] = (f"Voxel intervals of {record.names[str(best)]}, test patients", figure)
+    return drawn
+
+
+def shown_looks(table: pd.DataFrame) -> int:
+    """For how many looks intervals are shown: the usual number, where it was measured."""
+    measured = set(table["looks"])
+    return USUAL if USUAL in measured else int(max(measured))
+
+
+def about_intervals(record: Record) -> list[str]:
+    """What the best network's intervals hold, as a point of the findings."""
+    table = record.tables["coverage"]
+    if table.empty:
+        return []
+    table = table[(table["looks"] == shown_looks(table)) & np.isclose(table["level"], LEVEL)]
+    name = record.names[str(record.facts["best"])]
+    told = held(coverage_summary(table))
+    return [f"The {LEVEL:.0%} voxel intervals of {name} {told} (made by conformal calibration on validation patients)."]
+
+
+def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:
+    """One row a network or rival: brain MAE over test patients, and the concordance of the contrast."""
+    rows = summarise(record.patients).set_index("trial")
+    phases = dict(zip(record.trials["trial"], record.trials["phase"]))
+    points = pd.DataFrame(
+        {
+            "label": rows["label"],
+            "kind": ["rival" if is_rival(trial) else phases[trial] for trial in rows.index],
+            "mae_brain": rows["mae_brain_mean"],
+        }
+    )
+    figures = card[card["figure"] == "contrast_concordance"].set_index("trial").reindex(points.index)
+    names = {"value": "contrast_concordance", "low": "contrast_concordance_low", "high": "contrast_concordance_high"}
+    points = points.join(figures[list(names)].rename(columns=names))
+    return points.reset_index(drop=True)
+
+
+def search_figures(record: Record) -> dict[str, tuple[str, Figure]]:
+    """History, importances and front of the guided search, where there was one."""
+    searched, objective = record.tables["search"], record.facts["objective"]
+    if searched.empty or searched["value"].isna().all():
+        return {}
+    grid = record.trials[record.trials["phase"] == "grid"]
+    start = None if grid.empty else float(grid[objective].min() if record.lower else grid[objective].max())
+    shares = record.tables["importances"]
+    importances = {} if shares.empty else dict(zip(shares["setting"], shares["share"]))
+    figure = search_figure(searched, importances, objective=objective, phantom=record.phantom, start=start)
+    drawn = {"search": ("The guided search", figure)}
+    pair = {"val/mae_brain": "mae_brain", "val/contrast_pooled": "contrast_pooled"}
+    if set(pair) <= set(searched.columns):
+        points = pd.concat([searched.assign(kind="search"), grid.assign(kind="grid")], ignore_index=True)
+        points = points.rename(columns=pair)[["label", "kind", *pair.values()]].dropna()
+        figure = front_figure(points, y="contrast_pooled", phantom=record.phantom, split="validation")
+        drawn["search_front"] = ("Fidelity against enhancement in the search, validation patients", figure)
+    return drawn
+
+
+def about_search(record: Record) -> list[str]:
+    """What the row of the best search trial stands for, as a point of the findings."""
+    searched = record.tables["search"]
+    chosen = record.trials[record.trials["phase"] == "search"]
+    if searched.empty or chosen.empty:
+        return []
+    label = str(chosen["label"].iloc[0])
+    row = searched[searched["label"] == label].drop(columns=["number", "label", "state", "value"]).iloc[0]
+    # powers of ten are the weights of the loss, which its name tells
+    drawn = {str(k): v for k, v in row.items() if not str(k).startswith(("val/", "log10 "))}
+    settings = f" with {shown_settings(drawn)}" if drawn else ""
+    return [
+        f"{label} is the best of {plural(len(searched), 'trial')} of the guided search on validation patients: "
+        f"{chosen['base'].iloc[0]}{settings}."
+    ]

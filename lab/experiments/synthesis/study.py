@@ -1,0 +1,224 @@
+"""A study from its first trial to its report: created, continued, run in parallel, finished."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+import time
+from dataclasses import replace
+
+import pandas as pd
+from filelock import FileLock
+from optuna.trial import FrozenTrial, TrialState
+
+from lab.config import Config, fingerprint, flatten, override
+from lab.data.cohort import PARTS, Cohort
+from lab.data.source import obtain
+from lab.evaluation.ssim import WINDOW
+from lab.experiments.plan import Plan, Study, varied
+from lab.experiments.synthesis.trial import discard, patch_edge
+from lab.experiments.worker import search_winner, work, work_apart
+from lab.tracking import runs
+from lab.tracking.store import RUNS, clear_errors, connect
+
+__all__ = ["Plan", "Study", "run"]
+
+SEARCH_TRIALS = 20
+OBJECTIVES = (
+    *(f"val/{metric}_{region}" for metric in ("mae", "mse", "ssim") for region in ("image", "brain", "tumour")),
+    "val/mae_balanced",
+    "val/contrast_pooled",
+    *(f"val/{figure}_{truth}" for figure in ("kappa", "dice_pooled", "dice") for truth in ("rule", "expert")),
+)
+GRACE_S = 10.0
+"""For workers that were interrupted to close their runs."""
+
+
+def run(study: Study, config: Config) -> Plan:
+    """Run or continue a study and leave its report on the parent run.
+
+    The grid comes first, then the guided search where one is asked for, then the search's winner with the grid's other
+    seeds and folds. Trials that were finished stay, one that was killed goes on in its MLflow run from its last epoch,
+    a trial that fails never ends the study. Raises ValueError or an OSError where the data or the settings do not allow
+    a start or no trial comes to its end, StoreLost (an OSError too) where what is tracked can no longer be written.
+    """
+    started = time.monotonic()
+    check(study, config)
+    cohort = obtain(config.data, config.phantom, RUNS)
+    splits = split_up(config, cohort)
+    check_patches(study, config, cohort.spacing_mm)
+    with clear_errors():
+        plan = open_plan(study, config, cohort, splits)
+        tell_other_threads(plan)
+    with clear_errors(goes_on="epoch"), runs.ending(plan.parent):
+        train(plan, "grid", [slot.name for slot in plan.slots("grid")])
+        if config.study.search and study.search is not None:
+            grid = len({slot.label for slot in plan.slots("grid")})
+            count = SEARCH_TRIALS if config.study.trials is None else max(0, config.study.trials - grid)
+            train(plan, "search", [f"search {number + 1:02d}" for number in range(count)])
+        plan = replace(plan, winner=search_winner(plan))
+        if config.study.search:
+            train(plan, "confirm", [slot.name for slot in plan.slots("confirm")])
+
+        from lab.experiments.synthesis.finish import finish
+
+        with FileLock(plan.folder / "finish.lock"):
+            finish(plan, started)
+    return plan
+
+
+def train(plan: Plan, phase: str, slots: list[str]) -> None:
+    """Put the slots of a phase into its queue and work through what is open of them."""
+    if slots:
+        plan.queue(phase).plan({slot: {} for slot in slots})
+        work_through(plan, phase, slots)
+
+
+def check(study: Study, config: Config) -> None:
+    """Raises ValueError for settings that no trial could run with, before anything is made."""
+    from lab.experiments.synthesis.trial import build_network
+    from lab.synthesis.device import choose
+    from lab.synthesis.losses.image_losses import make_loss
+
+    choose(config.train.device, config.train.precision, config.train.channels_last)
+    if not study.grid:
+        raise ValueError("the study has no trials")
+    for settings in study.grid.values():
+        trial = override(config, dict(settings))
+        make_loss(trial.loss.name, trial.loss.mix_weights)
+        narrow = {"model.width": min(trial.model.width, 1)}  # built for its errors, not to be used
+        build_network(override(trial, narrow))
+    if config.study.search and study.search is None:
+        raise ValueError(f"--search: {study.name} has no guided search, its grid is all there is; leave the flag out")
+    if config.study.trials is not None and config.study.trials < 1:
+        raise ValueError(f"--trials {config.study.trials}: at least 1 is needed")
+    least = (config.train.epochs, config.train.batch_size, config.train.patience, config.study.workers)
+    if min(*least, config.study.repeats) < 1:
+        raise ValueError("--epochs, --train.batch-size, --train.patience, --workers and --repeats must be at least 1")
+    if not config.train.learning_rate > 0:
+        raise ValueError(f"--train.learning-rate {config.train.learning_rate:g} must be above 0")
+    if config.study.objective not in OBJECTIVES:
+        raise ValueError(f"--study.objective {config.study.objective}: known are {', '.join(OBJECTIVES)}")
+
+
+def check_patches(study: Study, config: Config, spacing_mm: float) -> None:
+    """Raises ValueError for patches that are too small at this voxel size for their network or their loss."""
+    for label, settings in study.grid.items():
+        trial = override(config, dict(settings))
+        edge = patch_edge(trial.train, spacing_mm)
+        if edge is None:
+            continue
+        found = f"{label}: a patch of {trial.train.patch_mm:g} mm is {edge} voxels of {spacing_mm:g} mm"
+        if edge < WINDOW and trial.loss.name in ("SSIM", "mix"):
+            raise ValueError(f"{found}, SSIM needs {WINDOW}; take larger patches or smaller voxels")
+        if edge <= 2**trial.model.depth:
+            raise ValueError(f"{found}, of which {trial.model.depth} halvings leave one; lower --model.depth")
+
+
+def split_up(config: Config, cohort: Cohort) -> tuple[pd.DataFrame, ...]:
+    """The split, or one for each fold. Raises ValueError where nobody is left to train, to validate or to test on."""
+    data, folds = config.data, config.study.folds
+    if folds:
+        splits = cohort.folds(folds, data.split, data.split_seed)
+    else:
+        splits = [cohort.split(data.split, data.split_seed)]
+    for split in splits:
+        counts = {part: int((split["split"] == part).sum()) for part in PARTS}
+        if not all(counts.values()):
+            found = ", ".join(f"{part} {count}" for part, count in counts.items())
+            raise ValueError(
+                f"{cohort.path}: every part of the split needs a patient, found {found}; change --data.split or --folds"
+            )
+    return tuple(splits)
+
+
+def open_plan(study: Study, config: Config, cohort: Cohort, splits: tuple[pd.DataFrame, ...]) -> Plan:
+    """The study's parent run, found or created, with its settings and its cohort."""
+    key = study_key(config, cohort)
+    name = f"{study.name}{' phantom' if cohort.phantom else ''} {cohort.spacing_mm:g} mm {key[:6]}"
+    connect()
+    with FileLock(RUNS / "create.lock"):  # two calls at once share one parent
+        parent = runs.find_or_create(study.name, name, identity={"study_key": key, "role": "study"})
+    plan = Plan(study=study, config=config, cohort=cohort, splits=splits, key=key, parent=parent)
+    tags = {"cohort_digest": cohort.digest, "phantom": cohort.phantom, "seed": config.train.seed}
+    changed = varied(study.grid.values())
+    shared = {k: v for k, v in flatten(config).items() if k not in changed and not k.startswith("study.")}
+    runs.log_settings(parent, shared, tags)
+    runs.log_cohort(parent, cohort, cohort.phantom)
+    numbered = [split.assign(fold=fold) if len(splits) > 1 else split for fold, split in enumerate(splits, start=1)]
+    runs.log_table(parent, pd.concat(numbered, ignore_index=True), "split.csv")
+    return plan
+
+
+def study_key(config: Config, cohort: Cohort) -> str:
+    """Digest of all that makes results comparable: cohort, split and settings, but not how many trials or workers."""
+    settings = flatten(config)
+    left = ("data.path", "data.processes", "data.layout", "data.labels", "train.device")
+    kept = {k: v for k, v in settings.items() if k not in left and not k.startswith(("study.", "phantom."))}
+    return fingerprint([cohort.digest, kept, config.study.objective, config.study.folds])
+
+
+def tell_other_threads(plan: Plan) -> None:
+    """Say that trials which are there were computed on a CPU with another number of threads than those to come.
+
+    They stay one study, since stopping and going on with more workers is what workers are for.
+    """
+    import torch
+
+    from lab.synthesis.device import use_threads
+
+    use_threads(plan.config.study.workers)
+    threads = str(torch.get_num_threads())
+    found = [run.data.tags for run in runs.children(plan.study.name, plan.parent)]
+    other = sorted({tags.get("threads", threads) for tags in found if tags.get("device") == "cpu"} - {threads})
+    if other:
+        print(
+            f"Trials that are there were computed with {' or '.join(other)} threads, new ones get {threads} (cores "
+            "divided by --workers): another number rounds otherwise, and figures differ as from seed to seed",
+            flush=True,
+        )
+
+
+def work_through(plan: Plan, phase: str, slots: list[str]) -> None:
+    """Run all open trials of a phase, here or in `workers` processes."""
+    renew(plan, phase)
+    count = min(plan.config.study.workers, len(plan.queue(phase).unfinished(slots)))
+    if count <= 1:
+        work(plan, phase, slots, 0)
+        return
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=work_apart, args=(plan, phase, slots, i)) for i in range(count)]
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C must not catch a worker at its start
+    try:
+        for worker in workers:
+            worker.start()
+    finally:
+        signal.signal(signal.SIGINT, previous)
+    try:
+        for worker in workers:
+            worker.join()
+    except KeyboardInterrupt:
+        for worker in workers:
+            worker.terminate()  # as Ctrl-C: it closes its run
+        for worker in workers:
+            worker.join(GRACE_S)
+            worker.kill()
+        raise
+    if any(worker.exitcode for worker in workers):  # killed, by the system's memory killer perhaps: go on alone
+        print("A worker ended early; what it left goes on in this process.", flush=True)
+        work(plan, phase, slots, 0)
+
+
+def renew(plan: Plan, phase: str) -> None:
+    """Queue trials again whose runs were deleted in MLflow, and where it is asked for those that failed."""
+    children = [run for run in runs.children(plan.study.name, plan.parent) if run.data.tags.get("phase") == phase]
+    there = {run.data.tags["slot"]: plan.checkpoint(run.info.run_id) for run in children}
+    for slot, trial in plan.queue(phase).by_slot().items():
+        if slot in there and trial.state.is_finished():
+            discard(there[slot])  # killed when all but this was done
+
+    def again(slot: str, trial: FrozenTrial) -> bool:
+        failed = trial.state == TrialState.FAIL and plan.config.study.retry_failed
+        return trial.state.is_finished() and (failed or slot not in there)
+
+    plan.queue(phase).repeat(again)

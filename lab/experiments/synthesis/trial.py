@@ -1,0 +1,195 @@
+"""One trial of a synthesis study: train, validate, log. It never sees the test patients."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+
+from lab.config import Config, TrainConfig, flatten
+from lab.data.batches import CaseStore
+from lab.data.cohort import Cohort
+from lab.data.contract import Contract
+from lab.evaluation.evaluate import evaluate, means
+from lab.inference.predict import synthesise
+from lab.report.tables.patient_table import plural
+from lab.synthesis.device import Arithmetic, choose, reset_peak_memory, use_threads
+from lab.synthesis.losses.image_losses import make_loss
+from lab.synthesis.networks.paper import build, count_parameters
+from lab.synthesis.train import Fitted, fit
+from lab.tracking import runs
+
+PATIENTS_SHOWN = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that one trial needs; plain data, so that it can be handed to another process."""
+
+    config: Config
+    cohort: Cohort
+    split: pd.DataFrame
+    """Columns case_id and split."""
+    run_id: str
+    label: str
+    checkpoint: Path
+    workers: int = 1
+
+
+def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float:
+    """Train and validate one network, log everything to its run, return the objective's value.
+
+    `on_epoch` gets each epoch's figures and may raise to prune. Raises TrainingFailed with the reason where the trial
+    cannot go on.
+    """
+    config = job.config
+    use_threads(job.workers)
+    arithmetic = choose(config.train.device, config.train.precision, config.train.channels_last)
+    reset_peak_memory(arithmetic.device)
+    train, val = (store(job, part, arithmetic) for part in ("train", "val"))
+    network = build_network(config)
+    tags = {"label": job.label, "device": arithmetic.name, "seed": config.train.seed, "phantom": job.cohort.phantom}
+    tags |= {"threads": torch.get_num_threads()}  # another number, other last bits on a CPU
+    tags |= {"fold": config.study.fold + 1} if config.study.folds else {}
+    params = {name: value for name, value in flatten(config).items() if not name.startswith("study.")}
+    runs.log_settings(job.run_id, params, tags | {"cohort_digest": job.cohort.digest})
+    runs.log_cohort(job.run_id, job.cohort, job.cohort.phantom)
+    runs.log_table(job.run_id, job.split, "split.csv")
+    runs.log_text(job.run_id, as_json(config), "config.json")
+
+    logged = runs.logged_steps(job.run_id, "train/loss")
+    first = (config.study.objective, "val/mae_brain", "val/contrast_tumour")  # MLflow's pages open on what came first
+
+    def report(figures: dict[str, float]) -> None:
+        step = int(figures["epoch"])
+        if step not in logged:  # an epoch that was logged before a kill is not logged twice
+            shown = sorted((name for name in figures if "/" in name), key=lambda name: name not in first)
+            runs.log_metrics(job.run_id, {name: figures[name] for name in shown}, step)
+        on_epoch(figures)
+
+    loss = make_loss(config.loss.name, config.loss.mix_weights)
+    fitted = fit(
+        network, loss, train, val, config.train, arithmetic=arithmetic, checkpoint=job.checkpoint, on_epoch=report
+    )
+    return log_trained(job, fitted, val, arithmetic)
+
+
+def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic) -> float:
+    """Validation figures, slices, cost and the model itself; returns the objective's value."""
+    from lab.report.figures.sheets import trial_slices
+    from lab.report.figures.style import save
+
+    config = job.config
+    whole = val if val.patch is None else store(job, "val", arithmetic, whole=True)
+    window = tile(config, job.cohort)
+
+    def predict(batch: Any) -> Any:
+        return synthesise(
+            fitted.network, batch.inputs, brain=batch.masks["brain"], arithmetic=arithmetic, window=window
+        )
+
+    table = evaluate(predict, whole)
+    runs.log_table(job.run_id, table, "val_patients.csv")
+    cases = table["case_id"].head(PATIENTS_SHOWN).tolist()
+    images = [predict(whole.batch([whole.case_ids.index(case)]))[0, 0].cpu().numpy() for case in cases]
+    patients = [drawn(job.cohort, case, config) for case in cases]
+    figure = trial_slices(patients, images, label=f"{job.label}, validation patients", phantom=job.cohort.phantom)
+    runs.log_file(job.run_id, "slices.png", lambda path: save(figure, path))
+
+    progress = fitted.progress
+    cost = {
+        "cost/parameters": count_parameters(fitted.network),
+        "cost/train_seconds": progress.seconds,
+        "cost/peak_memory_mb": fitted.peak_memory_mb,
+        "cost/epochs": progress.epoch,
+        "cost/best_epoch": progress.best_epoch,
+    }
+    figures = means(table, "val")  # one step after the last epoch: what the run table shows is the network that is kept
+    if not runs.logged_steps(job.run_id, "val/mae_image"):  # killed right here: do not log twice
+        runs.log_metrics(job.run_id, figures, progress.epoch + 1)
+    if not runs.logged_steps(job.run_id, "cost/epochs"):
+        runs.log_metrics(job.run_id, cost)  # at step 0, of which the UI makes bars
+    from lab.tracking.models.network import log_network
+
+    uri = log_network(job.run_id, fitted.network, config.model, contract(config, job.cohort))
+    runs.log_settings(job.run_id, {}, {"model_uri": uri, "stopped_early": fitted.stopped_early})
+    if config.study.objective not in figures:
+        raise ValueError(f"{config.study.objective} is defined for none of {plural(len(table), 'validation patient')}")
+    return figures[config.study.objective]
+
+
+def store(job: Job, part: str, arithmetic: Arithmetic, *, whole: bool = False) -> CaseStore:
+    """The cases of one part of the split."""
+    config = job.config
+    return CaseStore(
+        job.cohort,
+        job.split.loc[job.split["split"] == part, "case_id"].tolist(),
+        inputs=config.data.inputs,
+        target=config.data.target,
+        device=arithmetic.device,
+        patch=None if whole else patch_edge(config.train, job.cohort.spacing_mm),
+    )
+
+
+def build_network(config: Config) -> Any:
+    """The network of a config, with weights drawn from its seed."""
+    model = config.model
+    return build(
+        model.id,
+        in_channels=len(config.data.inputs),
+        width=model.width,
+        depth=model.depth,
+        norm=model.norm,
+        dropout=model.dropout,
+        seed=config.train.seed,
+    )
+
+
+def patch_edge(train: TrainConfig, spacing_mm: float) -> int | None:
+    """Edge in voxels of the patches that a network is trained on, None for whole volumes."""
+    return None if train.patch_mm is None else max(1, round(train.patch_mm / spacing_mm))
+
+
+def tile(config: Config, cohort: Cohort) -> tuple[int, int, int] | None:
+    """The sliding window of a network that was trained on patches, None for one trained on whole volumes."""
+    edge = patch_edge(config.train, cohort.spacing_mm)
+    return None if edge is None else (edge, edge, edge)
+
+
+def drawn(cohort: Cohort, case_id: str, config: Config) -> Any:
+    """A patient as the slice figures want it."""
+    from lab.report.figures.slices import patient_from
+
+    data = config.data
+    return patient_from(
+        cohort,
+        case_id,
+        inputs=data.inputs,
+        target=data.target,
+        threshold=data.enhancement_threshold,
+        enhancing_ml=data.enhancing_ml,
+    )
+
+
+def contract(config: Config, cohort: Cohort) -> dict[str, Any]:
+    """How images are prepared for a network of this study; travels with its weights."""
+    kept = Contract.of(cohort, config.data.inputs, config.data.target).as_dict()
+    return kept | {"patch_mm": config.train.patch_mm}
+
+
+def as_json(config: Config) -> str:
+    """All settings, nested, for people and programs."""
+    import json
+
+    return json.dumps(asdict(config), indent=2, default=str)
+
+
+def discard(checkpoint: Path) -> None:
+    """Remove the checkpoint of a trial that is told and done."""
+    with contextlib.suppress(FileNotFoundError):
+        checkpoint.unlink()

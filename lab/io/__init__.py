@@ -1,0 +1,1 @@
+"""Bytes to arrays and back: scans, headers, prepared cases, folders of results, worker processes."""

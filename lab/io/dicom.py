@@ -1,0 +1,289 @@
+"""Reading one MR series from a folder of DICOM files: slices are ordered by where they lie, never by name or number.
+
+DICOM counts millimetres to the left, back and top (LPS), NIfTI to the right, front and top: the first two are turned.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    EnhancedMRImageStorage,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    LegacyConvertedEnhancedMRImageStorage,
+    MediaStorageDirectoryStorage,
+    MRImageStorage,
+)
+
+from lab.io.dicom_stack import Slice, in_order, named, stack_affine
+from lab.io.files import LARGEST, open_regular, regular_sha256
+from lab.io.nifti import MOST_VOXELS
+
+MR_IMAGES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
+SUFFIXES = (".dcm", ".ima", ".dicom")
+"""Endings of files that claim to be DICOM."""
+DAMAGED = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
+           OverflowError, RecursionError, struct.error, zlib.error)  # fmt: skip
+"""What pydicom raises on bytes that make no sense."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One MR series in space; no pixel is read yet."""
+
+    folder: Path
+    slices: tuple[Slice, ...]
+    """In ascending order along the normal, which is the cross product of the row's and the column's direction."""
+    affine: np.ndarray
+    """(4, 4), indices (column, row, slice) to millimetres, RAS; as exact as a NIfTI header holds it."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Columns, rows and slices."""
+        header = self.slices[0].header
+        return int(header.Columns), int(header.Rows), len(self.slices)
+
+
+def open_series(folder: Path) -> Series:
+    """The one MR series in a folder and its subfolders; files of other kinds are passed over.
+
+    Raises ValueError where there is none or more than one, where its images are no MR images of one orientation, size
+    and voxel size, a localiser, several echoes or volumes, or where slices are missing, doubled or shifted.
+    """
+    files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith("."))
+    states = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
+    return _open(Path(folder), states)
+
+
+@lru_cache(maxsize=4)  # grid, hash, patient and pixels are asked for one after the other
+def _open(folder: Path, states: tuple[tuple[Path, int, int], ...]) -> Series:
+    images = _images(folder, [path for path, _, _ in states])
+    _check_kind(folder, images)
+    slices = in_order(folder, [part for path, header in images.items() for part in _parts(path, header)])
+    series = Series(folder=folder, slices=tuple(slices), affine=stack_affine(slices))
+    if math.prod(series.shape) > MOST_VOXELS:
+        raise ValueError(f"{folder}: {' x '.join(map(str, series.shape))} voxels; at most {MOST_VOXELS} are read")
+    return series
+
+
+def read_volume(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Intensities (columns, rows, slices) as float32 with each slice's rescaling, and the affine to RAS.
+
+    MONOCHROME1, where the largest value is black, is turned round. Raises ValueError as `open_series`, and where pixels
+    are missing, damaged or in a compression that cannot be decoded here.
+    """
+    series = open_series(folder)
+    volume = np.empty(series.shape[::-1], np.float32)
+    pixels: dict[Path, np.ndarray] = {}
+    for index, part in enumerate(series.slices):
+        if part.path not in pixels:
+            pixels = {part.path: _pixels(part.path)}
+        stored = pixels[part.path]  # a file of several frames, or of one
+        values = (stored if stored.ndim == 2 else stored[part.frame]).astype(np.float32)
+        if (part.slope, part.intercept) != (1, 0):  # the same arithmetic as for a NIfTI, to the bit
+            values = values * np.float32(part.slope) + np.float32(part.intercept)
+        volume[index] = values
+    return volume.T, series.affine
+
+
+def series_sha256(folder: Path) -> str:
+    """Digest of the series' files, whatever their names and order. Raises ValueError as `open_series`."""
+    paths = {part.path for part in open_series(folder).slices}
+    digests = sorted(bytes.fromhex(regular_sha256(path)) for path in paths)
+    return hashlib.sha256(b"".join(digests)).hexdigest()
+
+
+def check_one_patient(folders: Mapping[str, Path]) -> None:
+    """Raises ValueError where series are of different patients by their Patient ID; names are told nowhere."""
+    found = {name: open_series(path).slices[0].header.get("PatientID") for name, path in folders.items()}
+    found = {name: patient for name, patient in found.items() if patient}  # taken out by who made it anonymous
+    first = next(iter(found), "")
+    for name, patient in found.items():
+        if patient != found[first]:
+            raise ValueError(
+                f"{name} ({folders[name]}) and {first} ({folders[first]}) have different Patient IDs; all scans must "
+                "be of one patient"
+            )
+
+
+def _images(folder: Path, files: list[Path]) -> dict[Path, Dataset]:
+    """Headers of the image files by path."""
+    images: dict[Path, Dataset] = {}
+    for path in files:
+        try:
+            header = _dataset(path, stop_before_pixels=True)
+            kind = header.get("SOPClassUID", header.file_meta.get("MediaStorageSOPClassUID"))
+        except InvalidDicomError:
+            if path.suffix.lower() in SUFFIXES:
+                raise ValueError(f"{path}: not a DICOM file in spite of its name; export the series again") from None
+            continue
+        except DAMAGED as error:
+            raise ValueError(f"{path}: damaged, cannot be read as DICOM ({error}); export it again") from None
+        image = kind in MR_IMAGES or (kind != MediaStorageDirectoryStorage and "Rows" in header)
+        if not kind or (image and not (header.get("SeriesInstanceUID") and header.get("SOPInstanceUID"))):
+            raise ValueError(f"{path}: cut short, it does not say what it is and of which series; export it again")
+        if image:
+            images[path] = header
+    if not images:
+        example = f" (found {len(files)} files such as {files[0].name})" if files else " (the folder is empty)"
+        raise ValueError(
+            f"{folder}: no DICOM image in this folder{example}; name a folder with the files of one MR series, or a "
+            "NIfTI file"
+        )
+    return images
+
+
+def _dataset(path: Path, *, stop_before_pixels: bool) -> Dataset:
+    """A file's attributes. Raises InvalidDicomError where it is no DICOM file, ValueError where it is too large, and
+    one of `DAMAGED`.
+
+    A file without the preamble of 132 bytes, as old archives and PACS exports hold them, counts where it begins with an
+    attribute of group 2 or 8 and says of which class it is.
+    """
+    with open_regular(path) as file:
+        start = file.read(132)
+        file.seek(0)
+        if start[128:] == b"DICM":
+            _check_inflated(path)
+            return pydicom.dcmread(file, stop_before_pixels=stop_before_pixels)
+        if start[:2] not in (b"\2\0", b"\x08\0") or start[3:4] != b"\0":
+            raise InvalidDicomError
+        try:
+            bare = pydicom.dcmread(file, stop_before_pixels=stop_before_pixels, force=True)
+            kind = bare.get("SOPClassUID")
+        except DAMAGED:
+            raise InvalidDicomError from None
+    if not kind:
+        raise InvalidDicomError
+    if "TransferSyntaxUID" not in bare.file_meta:
+        implicit, _ = bare.original_encoding
+        bare.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+    return bare
+
+
+def _check_inflated(path: Path) -> None:
+    """Raises ValueError where a deflated file would not end: pydicom inflates it whole, header and pixels."""
+    meta = pydicom.filereader.read_file_meta_info(path)
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        return
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    with open_regular(path) as file:
+        file.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+        while chunk := file.read(2**14):
+            size += len(inflater.decompress(chunk))
+            if size > LARGEST:
+                raise ValueError(f"it inflates to more than {LARGEST >> 20} MiB")
+
+
+def _check_kind(folder: Path, images: Mapping[Path, Dataset]) -> None:
+    """That it is one series of MR images with grey values."""
+    counts = Counter((str(header.SeriesInstanceUID), _described(header)) for header in images.values())
+    if len({uid for uid, _ in counts}) > 1:
+        listed = "; ".join(f"{text}, {count} files" for (_, text), count in counts.most_common(8))
+        raise ValueError(f"{folder}: more than one series ({listed}); put the files of one into a folder of its own")
+    for path, header in images.items():
+        if header.get("SyntheticData") == "YES":
+            raise ValueError(f"{path}: a synthetic image; the scans that it was made from are needed")
+        if header.get("SOPClassUID") not in MR_IMAGES:
+            kind = getattr(header.get("SOPClassUID"), "name", "of unknown kind")
+            raise ValueError(f"{path}: not an MR image ({kind}); the series as the MR scanner stored it is needed")
+        types = [str(value).upper() for value in header.get("ImageType", None) or ()]
+        for word, what in (("LOCALIZER", "a localiser"), ("MOSAIC", "a mosaic of slices")):
+            if word in types:
+                raise ValueError(f"{path}: {what} (ImageType {'/'.join(types)}); name the folder of an anatomical scan")
+        grey = str(header.get("PhotometricInterpretation", "")), _count(path, header, "SamplesPerPixel")
+        if grey not in {("MONOCHROME1", 1), ("MONOCHROME2", 1)}:
+            raise ValueError(f"{path}: pixels are {grey[0] or 'of unknown meaning'}, not grey values (MONOCHROME2)")
+
+
+def _count(path: Path, header: Dataset, name: str) -> int:
+    """A whole number of a header; 1 where it is missing."""
+    try:
+        return int(header.get(name, None) or 1)
+    except DAMAGED as error:
+        raise ValueError(f"{path}: {name} is senseless ({error}); export it again") from None
+
+
+def _described(header: Dataset) -> str:
+    text = str(header.get("SeriesDescription", "") or "no description")
+    return f"{text!r} ({header.get('Modality', '?')}, number {header.get('SeriesNumber', '?')})"
+
+
+def _parts(path: Path, header: Dataset) -> Iterator[Slice]:
+    """The slices of a file: one, or the frames of an enhanced one."""
+    frames = header.get("PerFrameFunctionalGroupsSequence")
+    if frames is None and _count(path, header, "NumberOfFrames") > 1:
+        raise ValueError(f"{path}: {header.NumberOfFrames} frames without their positions; export single slices")
+    for number, frame in enumerate(frames if frames is not None else [None]):
+        try:
+            plane = header if frame is None else _frame(header, frame)
+            rescale = [float(plane.get(name, usual)) for name, usual in (("RescaleSlope", 1), ("RescaleIntercept", 0))]
+            yield Slice(
+                path=path,
+                frame=None if frame is None else number,
+                header=header,
+                plane=plane,
+                position=np.array(plane.ImagePositionPatient, float).reshape(3),
+                orientation=np.array(plane.ImageOrientationPatient, float).reshape(2, 3),
+                spacing_mm=(float(plane.PixelSpacing[0]), float(plane.PixelSpacing[1])),
+                size=(int(header.Rows), int(header.Columns)),
+                slope=rescale[0],
+                intercept=rescale[1],
+            )
+        except DAMAGED as error:
+            raise ValueError(f"{path}: {named(error)} is missing or senseless, so {_unknown(error)}") from None
+
+
+def _unknown(error: Exception) -> str:
+    pixels = any(name in str(error) for name in ("Rows", "Columns", "Rescale"))
+    return "it has no pixels to read" if pixels else "where the slice lies is unknown; a series with geometry is needed"
+
+
+def _frame(header: Dataset, frame: Dataset) -> Dataset:
+    """Geometry, rescaling and echo of a frame as a single-frame file has them."""
+    flat = Dataset()
+    shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
+    for group in (shared[0], frame):
+        for element in group:
+            if element.VR == "SQ" and element.value:
+                flat.update(element.value[0])
+    return flat
+
+
+def _pixels(path: Path) -> np.ndarray:
+    """(rows, columns), or (frames, rows, columns), as stored; black is the smallest value."""
+    try:
+        content: Any = _dataset(path, stop_before_pixels=False)
+    except DAMAGED as error:
+        raise ValueError(f"{path}: damaged, cannot be read as DICOM ({error}); export it again") from None
+    if "PixelData" not in content:
+        raise ValueError(f"{path}: has no pixel data; the file is cut short or holds a header alone; export it again")
+    try:
+        stored = content.pixel_array
+    except (RuntimeError, NotImplementedError) as error:
+        name = content.file_meta.TransferSyntaxUID.name
+        raise ValueError(
+            f"{path}: the pixels are stored as {name}, which cannot be decoded here ({str(error).splitlines()[0]}); "
+            "decompress the series first, with dcmdjpeg or gdcmconv --raw"
+        ) from None
+    except DAMAGED as error:
+        raise ValueError(f"{path}: damaged pixel data ({error}); export it again") from None
+    if content.PhotometricInterpretation != "MONOCHROME1":
+        return stored
+    signed, bits = int(content.PixelRepresentation), int(content.BitsStored)
+    return (-1 if signed else 2**bits - 1) - stored.astype(np.int32)

@@ -1,0 +1,149 @@
+"""The bytes of a user's file: of regular files only, and never more of them than the file may hold."""
+
+from __future__ import annotations
+
+import codecs
+import hashlib
+import os
+import stat
+import zlib
+from collections.abc import Callable, Iterator
+from io import BufferedReader
+from pathlib import Path
+
+LARGEST = 2**30
+"""Bytes of a file, and of what it inflates to, beyond which it is refused."""
+SLACK = 2**20
+"""Bytes that may follow the voxels; some programs pad."""
+HEAD = 540
+"""Bytes that tell what a file of scans holds."""
+GZIP = b"\x1f\x8b"
+CHUNK = 2**14
+BOMS = (
+    (codecs.BOM_UTF8, "utf-8-sig"),
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
+
+
+def open_regular(path: Path, largest: int = LARGEST) -> BufferedReader:
+    """A file to read from. Raises ValueError where it is missing, too large, or none: a pipe or device never ends."""
+    if "\0" in str(path):
+        raise ValueError(f"{str(path)!r}: no file can have this name, it holds a NUL character")
+    try:
+        mode = os.stat(path).st_mode
+        if not stat.S_ISREG(mode):
+            kind = "a folder" if stat.S_ISDIR(mode) else "a pipe, socket or device"
+            raise ValueError(f"{path}: cannot be read, it is {kind}; a file is needed")
+        file = os.fdopen(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)), "rb")  # a pipe since then?
+    except FileNotFoundError:
+        raise ValueError(f"{path}: file not found") from None
+    except OSError as error:
+        raise ValueError(f"{str(path)[:300]}: cannot be read ({error.strerror})") from None
+    size = os.fstat(file.fileno()).st_size
+    if size > largest:
+        file.close()
+        raise ValueError(f"{path}: {size / 1e6:.0f} MB, more than the {largest / 1e6:.0f} MB that are read of a file")
+    return file
+
+
+def read_text(path: Path, largest: int) -> str:
+    """A text file of `largest` bytes at most: UTF-8, UTF-16 or UTF-32, with a byte order mark or without, or cp1252.
+
+    Raises ValueError as `open_regular`, and where it is no such text.
+    """
+    with open_regular(path, largest) as file:
+        content = file.read(largest + 1)
+    encoding = next((name for bom, name in BOMS if content.startswith(bom)), None)
+    even, odd = content[:400:2], content[1:400:2]
+    if encoding is None and max(even.count(0), odd.count(0)) > len(odd) / 2:  # Latin letters in two bytes each
+        encoding = "utf-16-le" if odd.count(0) > even.count(0) else "utf-16-be"
+    reason = ""
+    for name in (encoding,) if encoding else ("utf-8", "cp1252"):
+        try:
+            return content.decode(name)
+        except UnicodeDecodeError as error:
+            reason = f"no {name} text ({error.reason} at byte {error.start})"
+    raise ValueError(f"{path}: {reason}")
+
+
+def regular_sha256(path: Path) -> str:
+    """Digest of a file's bytes. Raises ValueError as `open_regular`."""
+    with open_regular(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_head(path: Path) -> bytes:
+    """The first bytes of a file, inflated; `HEAD` of them, if there are as many. Raises ValueError."""
+    head = bytearray()
+    with open_regular(path) as file:
+        for piece in _pieces(path, file):
+            head += piece
+            if len(head) >= HEAD:
+                break
+    return bytes(head[:HEAD])
+
+
+def read_whole(path: Path, declared: Callable[[bytes], int]) -> bytearray:
+    """A file's content, inflated and verified to its last byte.
+
+    `declared` tells from the first bytes how many there must be, or raises ValueError. Raises ValueError where there
+    are fewer, where many more come, and where the file is damaged.
+    """
+    content, limit = bytearray(), None
+    with open_regular(path) as file:
+        for piece in _pieces(path, file):
+            content += piece
+            if limit is None and len(content) >= HEAD:
+                limit = declared(bytes(content[:HEAD]))
+            if limit is not None and len(content) > limit + SLACK:
+                raise ValueError(
+                    f"{path}: holds more than the {limit} bytes that its header declares; damaged, or no single volume"
+                )
+    limit = declared(bytes(content[:HEAD]))
+    if len(content) < limit:
+        raise ValueError(f"{path}: truncated, {len(content)} bytes where {limit} are needed; copy or download it again")
+    return content
+
+
+def _pieces(path: Path, file: BufferedReader) -> Iterator[bytes]:
+    """A file's content piece by piece, inflated where it is compressed."""
+    compressed = file.read(2) == GZIP
+    file.seek(0)
+    if compressed:
+        try:
+            yield from inflated(path, file)
+        except zlib.error as error:
+            raise ValueError(f"{path}: damaged, cannot be decompressed ({error}); copy or download it again") from None
+        return
+    while piece := file.read(64 * CHUNK):
+        yield piece
+
+
+def inflated(path: Path, file: BufferedReader) -> Iterator[bytes]:
+    """The members of a gzip file; zeros may follow, as on tapes. Raises ValueError, and zlib.error."""
+    member = zlib.decompressobj(wbits=31)
+    while chunk := file.read(CHUNK):
+        while chunk:
+            if member.eof:
+                chunk = chunk.lstrip(b"\0")
+                if not chunk:
+                    break
+                if len(chunk) == 1:
+                    chunk += file.read(CHUNK)
+                if not chunk.startswith(GZIP):
+                    raise ValueError(
+                        f"{path}: damaged, what follows the compressed data is no gzip; copy or download it again"
+                    )
+                member = zlib.decompressobj(wbits=31)
+            yield member.decompress(chunk)
+            chunk = member.unused_data
+    if not member.eof:
+        raise ValueError(f"{path}: truncated, the compressed data ends too early; copy or download it again")
+
+
+def named(error: OSError) -> str:
+    """A system's error with its file first: "/data/t1.nii: Permission denied"."""
+    return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)

@@ -1,0 +1,228 @@
+"""Reading, checking and writing one scan: a NIfTI file, or, to read, a folder with one DICOM series.
+
+What rounding or a convention explains (labels of 1.9999999, a background of NaN or -9) is put right and noted, the rest
+refused. Arrays come back in RAS order as views, without a copy.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from lab.io.case_file import write_atomically
+from lab.io.files import regular_sha256
+from lab.io.nifti import check_grey, read_header, read_voxels
+
+ALIASES = {
+    "T1N": "T1",
+    "T1W": "T1",
+    "T2W": "T2",
+    "T2F": "FLAIR",
+    "T2FLAIR": "FLAIR",
+    "T1C": "T1GD",
+    "T1CE": "T1GD",
+    "SEG": "MASK",
+    "SEGM": "MASK",
+    "SEGMENTATION": "MASK",
+}
+WHOLE = 0.01
+"""What scaling to 8 bit may move a label from a whole number."""
+FLAT = 1e-4
+"""Share of a scan's intensities below which differences of the background are rounding or resampling."""
+LEAST_BORDER = 0.5
+"""Share of the volume's faces that a background must have; the head may touch them."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """A volume in the orientation closest to RAS: axis 0 right, axis 1 anterior, axis 2 superior."""
+
+    data: np.ndarray
+    """(X, Y, Z); float32 for an image, uint8 for labels."""
+    affine: np.ndarray
+    """(4, 4), voxel indices to millimetres."""
+    background: float = 0.0
+    """The value where nothing was measured, or all but the brain was taken off."""
+    notes: tuple[str, ...] = ()
+    """What was put right on reading, in words."""
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """Voxel size along the three axes."""
+        x, y, z = nib.affines.voxel_sizes(self.affine)
+        return float(x), float(y), float(z)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in millilitres."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000
+
+
+def read_image(path: Path) -> Scan:
+    """Intensities of a NIfTI file, or of the DICOM series in a folder, as float32.
+
+    A background of NaN becomes 0, one of another value is told in `Scan.background`. Raises ValueError where the file
+    is missing, truncated, too large or no NIfTI, not one 3D volume, not finite or constant, and where a folder is no
+    single, whole MR series (see `lab.io.dicom`).
+    """
+    if os.path.isdir(path):
+        from lab.io.dicom import read_volume  # pydicom takes a moment, and most patients come as NIfTI
+
+        data, affine = read_volume(path)
+        notes: list[str] = []
+    else:
+        volume, header = read_voxels(path)
+        check_grey(path, header)
+        affine, notes = header.affine, header.notes
+        with np.errstate(over="ignore", invalid="ignore"):
+            data = volume.astype(np.float32, copy=False)
+            if (header.slope, header.intercept) != (1, 0):
+                data = data * np.float32(header.slope) + np.float32(header.intercept)
+    if not np.isfinite(data.sum(dtype=np.float64)):
+        data = _without_nan(path, data, notes)
+    low, high = float(data.min()), float(data.max())
+    if low == high:
+        raise ValueError(f"{path}: every voxel is {low:g}; the image is empty")
+    data, background = _flat_background(data, notes)
+    return _to_ras(path, data, affine, background, notes)
+
+
+def read_labels(path: Path) -> Scan:
+    """A segmentation as uint8. Raises ValueError as `read_image`, and where a value is no whole number in 0-255."""
+    volume, header = read_voxels(path)
+    notes = header.notes
+    if (header.slope, header.intercept) != (1, 0):
+        volume = volume * np.float32(header.slope) + np.float32(header.intercept)
+    if volume.dtype.kind == "f" and np.isnan(volume).any():
+        volume = _without_nan(path, volume, notes)
+    whole = np.rint(volume) if volume.dtype.kind == "f" else volume
+    with np.errstate(invalid="ignore"):
+        data = whole.astype(np.uint8, copy=False)
+        gaps = np.abs(volume - whole) if whole is not volume else np.zeros(1)
+        wrong = (gaps > WHOLE) | (data != whole)
+    if wrong.any():
+        value = volume[wrong][0]
+        why = "" if value == np.rint(value) else "; was it interpolated? Masks are resampled to the nearest neighbour"
+        raise ValueError(f"{path}: holds the value {value:g}; a mask holds whole numbers from 0 to 255{why}")
+    if gaps.max() > 0:
+        notes.append(f"labels up to {gaps.max():.2g} from a whole number were rounded")
+    return _to_ras(path, data, header.affine, 0.0, notes)
+
+
+def read_spacing(path: Path) -> tuple[float, float, float]:
+    """Voxel size in millimetres from the header alone. Raises ValueError where the header cannot be read."""
+    if os.path.isdir(path):
+        from lab.io.dicom import open_series
+
+        affine = open_series(path).affine
+    else:
+        affine = read_header(path).affine
+    x, y, z = nib.affines.voxel_sizes(affine)
+    return float(x), float(y), float(z)
+
+
+def write_scan(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
+    """Write a volume, compressed when the name ends in .gz; a kill leaves the old file or the new, never half."""
+    content = nib.Nifti1Image(data, affine).to_bytes()
+    write_atomically(path, gzip.compress(content, compresslevel=1, mtime=0) if path.suffix == ".gz" else content)
+
+
+def same_grid(a: Scan, b: Scan, tolerance: float = 0.1) -> bool:
+    """Whether two scans have one shape and no corner lies further apart than a tenth of a voxel."""
+    if a.data.shape != b.data.shape:
+        return False
+    corners = np.array(np.meshgrid(*[(0, size - 1) for size in a.data.shape])).reshape(3, -1)
+    shift = (a.affine - b.affine)[:3, :3] @ corners + (a.affine - b.affine)[:3, 3:]
+    return bool(np.sqrt((shift**2).sum(axis=0)).max() <= tolerance * min(a.spacing_mm))
+
+
+def describe_grid(scan: Scan) -> str:
+    """Shape, voxel size and origin in one line, for messages."""
+    shape = " x ".join(str(size) for size in scan.data.shape)
+    spacing = " x ".join(f"{size:.3g}" for size in scan.spacing_mm)
+    origin = ", ".join(f"{value:.1f}" for value in scan.affine[:3, 3])
+    return f"{shape} voxels of {spacing} mm from ({origin})"
+
+
+def _without_nan(path: Path, data: np.ndarray, notes: list[str]) -> np.ndarray:
+    """A background of NaN, as statistics packages leave it, set to 0. Raises ValueError where other voxels are NaN."""
+    bad = ~np.isfinite(data)
+    if bad.all():
+        raise ValueError(f"{path}: every voxel is NaN or infinite; there is no image in it")
+    pieces, _ = ndimage.label(np.isnan(data))
+    corners = pieces[np.ix_(*[(0, -1)] * 3)]
+    outside = np.isin(pieces, corners) if corners.all() else np.zeros_like(bad)
+    inside = np.count_nonzero(bad & ~outside)
+    if inside:
+        what = "" if inside == np.count_nonzero(bad) else " inside the head"
+        which = "1 voxel{} is" if inside == 1 else f"{inside} voxels{{}} are"
+        raise ValueError(f"{path}: {which.format(what)} NaN or infinite")
+    notes.append(f"a background of NaN ({np.count_nonzero(bad)} voxels) was read as 0")
+    return np.where(bad, data.dtype.type(0), data)
+
+
+def _flat_background(data: np.ndarray, notes: list[str]) -> tuple[np.ndarray, float]:
+    """The volume and the value of its background: 0, unless all corners and most of the faces have another.
+
+    Where they differ by no more than rounding or resampling leaves, they are made equal.
+    """
+    faces = np.concatenate([np.moveaxis(data, axis, 0)[end].ravel() for axis in range(3) for end in (0, -1)])
+    if np.mean(faces == 0) >= LEAST_BORDER:
+        return data, 0.0
+    corners = data[np.ix_(*[(0, -1)] * 3)]
+    level = float(np.median(corners))
+    sample = data.ravel(order="K")[:: max(1, data.size // 100_000)]
+    tolerance = FLAT * float(np.quantile(np.abs(sample - np.float32(level)), 0.99))
+    if np.abs(corners - level).max() > tolerance or np.mean(np.abs(faces - level) <= tolerance) < LEAST_BORDER:
+        return data, 0.0  # a head with its surroundings, or a part of one
+    flat = np.abs(data - np.float32(level)) <= tolerance
+    if (faces[np.abs(faces - level) <= tolerance] != level).any():
+        level = 0.0 if abs(level) <= tolerance else level
+        data = np.where(flat, np.float32(level), data)
+        notes.append(f"a background that differs from {level:g} by less than {tolerance:.2g} was made flat")
+    if level != 0:
+        notes.append(f"the background is {level:g}, not 0")
+    return data, level
+
+
+def _to_ras(path: Path, data: np.ndarray, affine: np.ndarray, background: float, notes: list[str]) -> Scan:
+    orientation = nib.io_orientation(affine)
+    if np.isnan(orientation).any():
+        raise ValueError(f"{path}: the affine has no closest orientation")
+    reoriented = nib.apply_orientation(data, orientation)
+    turned = affine @ nib.orientations.inv_ornt_aff(orientation, data.shape)
+    return Scan(reoriented, turned, background, tuple(notes))
+
+
+def scan_sha256(path: Path) -> str:
+    """Digest of a file, or of the DICOM series in a folder, whatever its files' names and order. Raises ValueError."""
+    if not os.path.isdir(path):
+        return regular_sha256(path)
+    from lab.io.dicom import series_sha256
+
+    return series_sha256(path)
+
+
+def source_state(path: Path) -> list[int] | None:
+    """Size and time of change, to notice that a source is another one; `None` where it is missing.
+
+    For a folder with a DICOM series, those of its files together.
+    """
+    try:
+        files = [file for file in Path(path).rglob("*") if file.is_file()] if os.path.isdir(path) else [path]
+        states = [os.stat(file) for file in files]
+    except (OSError, ValueError):  # a name that no file can have
+        return None
+    return [sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)]
+
+
+def canonical(sequence: str) -> str:
+    """One spelling per sequence: capitals, and `T1`, `T2`, `FLAIR`, `T1GD`, `MASK` for the names BraTS gives them."""
+    name = sequence.strip().upper().replace(" ", "_")
+    return ALIASES.get(name, name)

@@ -1,0 +1,1 @@
+"""Digital glioma patients with a known truth."""

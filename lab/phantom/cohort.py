@@ -1,0 +1,189 @@
+"""The phantom: a digital glioma cohort, written as an EGD tree.
+
+Each patient (patient.py) has MNI152 anatomy (anatomy.py), a simulated tumour (lesion.py) and four simulated scans
+(scanner.py, physics.py), and is a pure function of (seed, index, spacing): the same bits on every call. A phantom is
+not a patient: whatever is shown of it carries the word phantom.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import pickle
+import re
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from lab.io.case_file import write_atomically
+from lab.io.processes import end_with_parent
+from lab.phantom import anatomy
+from lab.phantom.anatomy import Atlas
+from lab.phantom.subject import VERSION, PhantomSubject, make_subject
+
+__all__ = ["VERSION", "PhantomSubject", "make_subject", "write_cohort"]
+
+
+def write_cohort(
+    out: Path,
+    *,
+    subjects: int,
+    seed: int,
+    spacing_mm: float = 1.0,
+    processes: int | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Path:
+    """Write `subjects` patients below `out` as the EGD downloader would, and return `out`.
+
+    Patients that are there already are kept, so a killed call goes on where it stopped and a cohort can be enlarged. A
+    file is there whole or not at all, and `metadata.json` is a patient's last one.
+
+    Args:
+        out: folder for `SUBJECTS/EGD-0001/{T1,T2,FLAIR,T1GD,MASK}.nii.gz` and `metadata.json`, and `phantom.json`.
+        subjects: number of patients.
+        seed: which cohort; patient i of a seed is always the same.
+        spacing_mm: voxel size, 1 to 8 mm.
+        processes: side by side; by default one per core.
+        progress: called with (patients done, patients in all) at the start and after each patient.
+
+    Raises:
+        ValueError: senseless settings, or a folder with anything else in it than this very phantom.
+        PermissionError: a folder that cannot be written.
+        ChildProcessError: a worker died.
+    """
+    out = Path(out)
+    if subjects < 1:
+        raise ValueError(f"Phantom with {subjects} subjects: at least 1 is needed.")
+    if seed < 0:
+        raise ValueError(f"Phantom with seed {seed}: it must be 0 or more.")
+    settings = {
+        "phantom": True,
+        "seed": seed,
+        "subjects": subjects,
+        "spacing_mm": float(spacing_mm),
+        "version": VERSION,
+    }
+    anatomy.check_spacing(spacing_mm)
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker that imports its caller's script
+        raise RuntimeError("the script that calls write_cohort needs `if __name__ == '__main__':` round the call")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with FileLock(out / ".phantom.lock"):
+            _claim(out, settings)
+            for done in _write_missing(out, settings, processes):
+                if progress is not None:
+                    progress(done, subjects)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise PermissionError(f"{out}: cannot write a phantom here ({error}). Choose another folder.") from error
+    return out
+
+
+def _claim(out: Path, settings: dict[str, Any]) -> None:
+    """Mark the folder as this phantom's; refuse one that holds something else."""
+    card = out / "phantom.json"
+    if card.exists():
+        try:
+            found = json.loads(card.read_text(encoding="utf-8"))
+            wrong = {key for key in {*settings, *found} if found[key] != settings[key] and key != "subjects"}
+            fewer = settings["subjects"] < found["subjects"]
+        except (ValueError, KeyError, TypeError):
+            raise ValueError(f"{card}: not the card of a phantom. Choose another folder.") from None
+        if wrong or fewer:
+            have = ", ".join(f"{key} {found[key]}" for key in settings if key != "phantom")
+            want = ", ".join(f"{key} {settings[key]}" for key in settings if key != "phantom")
+            raise ValueError(f"{out}: holds a phantom with {have}; asked for {want}. Choose another folder.")
+        if found == settings:
+            return
+    elif foreign := sorted(path.name for path in out.iterdir() if not path.name.startswith(".phantom")):
+        raise ValueError(f"{out}: holds other files ({foreign[0]}, ...) and no phantom.json. Choose another folder.")
+    write_atomically(card, json.dumps(settings).encode())
+
+
+def _write_missing(out: Path, settings: dict[str, Any], processes: int | None) -> Iterator[int]:
+    """Number of patients that are complete, at the start and each time one more is."""
+    seed, total = settings["seed"], settings["subjects"]
+    missing = [i for i in range(total) if not (_folder(out, i) / "metadata.json").exists()]
+    kept = total - len(missing)
+    yield kept
+    if not missing:
+        return
+    processes = min(processes or len(os.sched_getaffinity(0)), len(missing))
+    atlas = anatomy.load_atlas(settings["spacing_mm"])
+    if processes == 1:
+        for done, index in enumerate(missing, start=kept + 1):
+            _write_subject(_folder(out, index), make_subject(seed, index, atlas=atlas, with_truth=False))
+            yield done
+        return
+    context = multiprocessing.get_context("spawn")  # a fork of a process that runs threads can hang
+    with tempfile.TemporaryDirectory() as scratch:
+        # By a file: handing something large to a worker that dies at its start would hang this process.
+        file = Path(scratch) / "atlas"
+        file.write_bytes(pickle.dumps(atlas))
+        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=(file,))
+        try:
+            futures = [pool.submit(_work, _folder(out, index), seed, index) for index in missing]
+            for done, future in enumerate(as_completed(futures), start=kept + 1):
+                future.result()
+                yield done
+        except BrokenProcessPool:
+            raise ChildProcessError(
+                f"{out}: a worker process ended early, probably for lack of memory; the same call goes on from here, "
+                "with processes=1 without workers"
+            ) from None
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _folder(out: Path, index: int) -> Path:
+    return out / "SUBJECTS" / f"EGD-{index + 1:04d}"
+
+
+_worker: dict[str, Atlas] = {}
+
+
+def _start_worker(file: Path) -> None:
+    """Read the atlas, and do not outlive a killed parent."""
+    end_with_parent()
+    _worker["atlas"] = pickle.loads(file.read_bytes())
+
+
+def _work(folder: Path, seed: int, index: int) -> None:
+    _write_subject(folder, make_subject(seed, index, atlas=_worker["atlas"], with_truth=False))
+
+
+def _write_subject(folder: Path, subject: PhantomSubject) -> None:
+    """Write what is missing; what a killed call has written is the same. Raises ValueError where it is not."""
+    files = {f"{name}.nii.gz": _nifti(v.astype(np.int16), subject.affine) for name, v in subject.images.items()}
+    files["MASK.nii.gz"] = _nifti(subject.mask, subject.affine)
+    files["metadata.json"] = json.dumps(subject.metadata, indent=2).encode()
+    for name, content in files.items():
+        path = folder / name
+        if os.path.lexists(path) and (not path.is_file() or path.is_symlink() or path.read_bytes() != content):
+            raise ValueError(f"{path}: not a file of this phantom, so it is not replaced. Choose another folder.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for half in folder.glob(".*.tmp"):
+        if re.fullmatch(r"\.(.+)\.\d+\.tmp", half.name) and half.name[1:].rsplit(".", 2)[0] in files:
+            half.unlink()  # of a call that was killed
+    for name, content in files.items():
+        if not (folder / name).exists():
+            write_atomically(folder / name, content)
+
+
+def _nifti(values: NDArray[Any], affine: NDArray[np.float64]) -> bytes:
+    """A .nii.gz that says it is a phantom; without a time stamp, so the same voxels give the same bytes."""
+    image = nib.Nifti1Image(values, affine)
+    image.header["descrip"] = b"phantom, not a patient"
+    image.set_sform(affine, code="mni")
+    # Run lengths only: no larger than ordinary level 1 on noisy images, in 60 % of its time.
+    packer = zlib.compressobj(level=1, wbits=31, memLevel=9, strategy=zlib.Z_RLE)
+    return packer.compress(image.to_bytes()) + packer.flush()

@@ -1,0 +1,1 @@
+"""From a prepared cohort to a classifier of enhancing tumours. Runs without torch."""

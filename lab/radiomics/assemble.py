@@ -1,0 +1,122 @@
+"""A prepared cohort -> what a classifier learns from: features measured, labels read, nobody lost without a reason."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from lab.config import ClassifierConfig, DataConfig, fingerprint
+from lab.data.cohort import Cohort
+from lab.data.prepare import Progress
+from lab.radiomics.dataset import CLINICAL, Dataset
+from lab.radiomics.features.cohort_features import CohortFeatures, measure_cohort
+from lab.radiomics.features.image_features import PARAMETERS, load_extractor
+from lab.radiomics.features.perturb import PERTURBATIONS
+from lab.radiomics.labels import read_labels
+
+
+def assemble(
+    cohort: Cohort, data: DataConfig, settings: ClassifierConfig, cache: Path, *, progress: Progress | None = None
+) -> Dataset:
+    """Features, labels and clinical columns of every case that has both; the others are in `left_out`.
+
+    With a stability filter the features of some cases are measured under changed masks too. Raises ValueError or an
+    OSError as `labelled` and `measure_cohort` do.
+    """
+    bare = labelled(cohort, data, settings, lambda _: None)  # what is odd was told before
+    found = measure_cohort(cohort, data.inputs, cache, processes=data.processes, progress=progress)
+    cases = [case for case in bare.table.index if case in set(found.table.index)]
+    if not cases:
+        raise ValueError(f"{cohort.path}: no case has both features and a label")
+    features = found.table.loc[cases]
+    features.index = pd.Index(cases, name="case_id")
+    table = bare.table.loc[cases]
+    dataset = dataclasses.replace(
+        bare,
+        features=features,
+        table=table,
+        digest=fingerprint([cohort.digest, PARAMETERS.read_text(), data.inputs, table["label"].to_dict()], length=32),
+        left_out=bare.left_out | found.left_out,
+        perturbed=_perturbed(cohort, data, settings, cache, cases, progress) if settings.stability > 0 else {},
+    )
+    return dataset.shuffled(settings.seed) if settings.shuffle_labels else dataset
+
+
+def labelled(
+    cohort: Cohort, data: DataConfig, settings: ClassifierConfig, say: Callable[[str], None] = print
+) -> Dataset:
+    """The cases with a label and what else is known of them, without features, which take long to measure.
+
+    Raises ValueError or an OSError as `read_labels` does.
+    """
+    labels = read_labels(cohort, settings.label, file=settings.labels, enhancing_ml=data.enhancing_ml, say=say)
+    cases = sorted(labels.values.index)
+    table = cohort.index.loc[cases, [name for name in ("patient_id", *CLINICAL) if name in cohort.index]].copy()
+    for name in table.columns.drop("patient_id"):  # unknown is NaN, of plain types that every library takes
+        number = pd.api.types.is_numeric_dtype(table[name])
+        table[name] = table[name].to_numpy(float if number else object, na_value=np.nan)
+    table.index = pd.Index(cases, name="case_id")
+    table.insert(1, "label", labels.values.loc[cases].to_numpy(int))
+    patient = table.groupby("patient_id")["label"].transform("max")
+    other = table.index[table["label"] < patient]  # one label a patient: one enhances when one of the scans does
+    table = table.drop(other)
+    unlike = dict.fromkeys(other, "another scan of the patient has label 1, which is the patient's")
+    return Dataset(
+        features=pd.DataFrame(index=table.index),
+        table=table,
+        event=labels.event,
+        name=cohort.name,
+        phantom=cohort.phantom,
+        digest="",
+        left_out=labels.missing | unlike,
+    )
+
+
+def _perturbed(
+    cohort: Cohort,
+    data: DataConfig,
+    settings: ClassifierConfig,
+    cache: Path,
+    cases: list[str],
+    progress: Progress | None,
+) -> dict[str, pd.DataFrame]:
+    """Features under every mask of `PERTURBATIONS` of the cases drawn for it, those that bear them all."""
+    count = min(settings.stability_cases, len(cases))
+    drawn = sorted(np.random.default_rng([settings.seed, 5]).choice(cases, count, replace=False))
+    part = dataclasses.replace(cohort, index=cohort.index.loc[drawn])
+    tables: dict[str, CohortFeatures] = {}
+    for number, name in enumerate(PERTURBATIONS):
+
+        def tell(done: int, total: int, line: str, number: int = number, name: str = name) -> None:
+            if progress and "left out" not in line:  # such a mask is not of a case that is left out
+                progress(number * total + done, len(PERTURBATIONS) * total, f"mask {name}, {line}")
+
+        how = {"perturbation": name, "processes": data.processes, "progress": tell}
+        tables[name] = measure_cohort(part, data.inputs, cache, **how)  # type: ignore[arg-type]
+    bear = [case for case in drawn if all(case in found.table.index for found in tables.values())]
+    if len(bear) < 2:
+        raise ValueError(
+            f"the stability filter needs two cases that bear every changed mask, {len(bear)} do; "
+            "take finer voxels, or --classifier.stability 0"
+        )
+    return {name: found.table.loc[bear] for name, found in tables.items()}
+
+
+def feature_settings() -> dict[str, str]:
+    """What computes the features, for the record."""
+    extractor = load_extractor()
+    types = [
+        f"{name} ({'; '.join(f'{key} {_listed(value)}' for key, value in own.items())})" if own else name
+        for name, own in extractor.enabledImagetypes.items()
+    ]
+    return {"image types": ", ".join(types), "classes": ", ".join(extractor.enabledFeatures)} | {
+        name: str(extractor.settings.get(name)) for name in ("binCount", "binWidth", "minimumROISize")
+    }
+
+
+def _listed(value: object) -> str:
+    return ", ".join(f"{one:g}" for one in value) if isinstance(value, list) else str(value)

@@ -1,0 +1,1 @@
+"""How good a classifier is, and what it rests on."""

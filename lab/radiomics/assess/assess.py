@@ -1,0 +1,244 @@
+"""How good is each method on the same patients? From predictions of a cross-validation to the tables of a report.
+
+A patient counts once: the scores that the repeats gave are averaged first, since they are not independent. The tables
+are plain, so that a page can be written again from what was stored of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lab.radiomics.method_names import OURS, WORC
+from lab.stats.auc import MIN_CLASS, auc, bootstrap_auc, delong_interval, permutation_null, subgroup_auc
+from lab.stats.calibration import NOT_KNOWN, calibration
+from lab.stats.decision_curve import at_threshold
+from lab.stats.delong import compare_all
+from lab.stats.intervals import RESAMPLES, Estimate, corrected_t
+from lab.stats.predictions import one_per_patient
+from lab.stats.roc import precision_recall
+
+COLUMNS = ("method", "repeat", "fold", "case_id", "patient_id", "label", "score", "threshold", "train", "test")
+GROUPS = {"vendor": "{}", "field_strength_t": "{:g} T", "grade": "grade {:g}"}
+"""Columns that make subgroups, and how their values are written."""
+CALIBRATED = ("slope", "intercept", "in_the_large", "brier", "scaled_brier")
+NO_PROBABILITY = "its score is no probability with a threshold: ROC only"
+TEXTS = ("method", "reference", "patient_id", "group", "by", "note", "figure", "auc_interval")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment:
+    """Tables of a comparison of methods; the method that is judged comes first in each."""
+
+    performance: pd.DataFrame
+    """One row a method: AUC over patients (`auc`, with DeLong's `_low`, `_high` and the bootstrap's `boot_`), mean over
+    splits (`auc_splits`), average precision (`ap`), calibration, each with `_low` and `_high`, and the permutation
+    test's `p`. What cannot be said is NaN, and `note` says why."""
+    accuracy: pd.DataFrame
+    """method, figure (sensitivity, specificity, ppv, npv, accuracy), value, low, high, hits, n."""
+    comparisons: pd.DataFrame
+    """DeLong's tests on common patients; see `lab.stats.delong`."""
+    subgroups: pd.DataFrame
+    """method, by, group, n, events, auc, low, high, note."""
+    patients: pd.DataFrame
+    """method, patient_id, label, score (mean), margin (mean of score - threshold), called (1, 0 or unknown), splits."""
+    null: pd.DataFrame
+    """method, auc: AUCs with permuted labels, of the methods that are judged."""
+
+    @property
+    def main(self) -> str:
+        """The method that is judged."""
+        return str(self.performance["method"].iloc[0])
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The methods that are no rivals: the main one, and WORC where it is there."""
+        return tuple(dict.fromkeys((self.main, *(name for name in self.performance["method"] if name == WORC))))
+
+    def tables(self) -> dict[str, pd.DataFrame]:
+        """The tables by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+    def write(self, folder: Path) -> list[Path]:
+        """One CSV a table, by its name; returns their paths."""
+        folder.mkdir(parents=True, exist_ok=True)
+        paths = []
+        for name, table in self.tables().items():
+            paths.append(folder / f"{name}.csv")
+            table.to_csv(paths[-1], index=False)
+        return paths
+
+
+def read_assessment(folder: Path) -> Assessment:
+    """The tables that `Assessment.write` wrote. Raises an OSError where one is missing."""
+    found: dict[str, Any] = {}
+    for field in fields(Assessment):
+        table = pd.read_csv(
+            folder / f"{field.name}.csv", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""]
+        )
+        found[field.name] = _typed(table)
+    return Assessment(**found)
+
+
+def assess(
+    predictions: pd.DataFrame,
+    *,
+    main: str = OURS,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    permutations: int = 2000,
+    groups: pd.DataFrame | None = None,
+) -> Assessment:
+    """Judge all methods of a table of predictions, one row a (method, repeat, fold, case): columns `COLUMNS`.
+
+    `main` is compared with all others, and so is WORC where it is there. A method may have scored some patients only;
+    one whose score is no probability, or that has no threshold, has a ROC but no calibration and no accuracy. `groups`
+    (index case_id, columns patient_id and any of `GROUPS`) makes the subgroups. Raises ValueError for missing columns,
+    a case that is predicted twice in a split, a patient with two labels, and where `main` is not among the methods.
+    """
+    table = _checked(predictions, main)
+    judged = [main] + ([WORC] if main != WORC and WORC in set(table["method"]) else [])
+    methods = judged + [name for name in dict.fromkeys(table["method"]) if name not in judged]
+    rows, accuracy, patients, null = [], [], [], []
+    for number, method in enumerate(methods):
+        part = table[table["method"] == method]
+        one = _patients(part)
+        rng = np.random.default_rng([seed, number])
+        row, permuted = _performance(part, one, rng=rng, resamples=resamples, permutations=permutations)
+        rows.append({"method": method, **row})
+        if one["margin"].notna().all():
+            accuracy.append(at_threshold(one["label"], one["margin"], 0.0).assign(method=method))
+        if method in judged:
+            null.append(pd.DataFrame({"method": method, "auc": permuted}))
+        patients.append(one.assign(method=method))
+    everyone = pd.concat(patients, ignore_index=True)
+    everyone = everyone[["method", "patient_id", "label", "score", "margin", "called", "splits"]]
+    shares = ["method", "figure", "value", "low", "high", "hits", "n"]
+    return Assessment(
+        performance=pd.DataFrame(rows),
+        accuracy=pd.concat(accuracy, ignore_index=True)[shares] if accuracy else pd.DataFrame(columns=shares),
+        comparisons=compare_all(everyone, judged),
+        subgroups=_subgroups(everyone, judged, groups),
+        patients=everyone,
+        null=pd.concat(null, ignore_index=True),
+    )
+
+
+def split_scores(predictions: pd.DataFrame, method: str) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Labels and scores of each split's test patients, a patient's scans averaged: what `roc_of_splits` takes."""
+    part = predictions[predictions["method"] == method]
+    return [
+        (one["label"].to_numpy(), one["score"].to_numpy())
+        for one in (
+            one_per_patient(group["patient_id"], group["label"], group["score"])
+            for _, group in part.groupby(["repeat", "fold"], sort=True)
+        )
+    ]
+
+
+def _checked(predictions: pd.DataFrame, main: str) -> pd.DataFrame:
+    missing = [name for name in COLUMNS if name not in predictions]
+    if missing:
+        raise ValueError(f"the table of predictions lacks the column(s) {', '.join(missing)}")
+    names = list(dict.fromkeys(predictions["method"]))
+    if main not in names:
+        raise ValueError(f"there are no predictions of {main!r}; the methods are: {', '.join(names) or 'none'}")
+    twice = predictions.duplicated(["method", "repeat", "fold", "case_id"])
+    if twice.any():
+        row = predictions[twice].iloc[0]
+        raise ValueError(
+            f"{row['method']} predicts {row['case_id']} twice in repeat {row['repeat']}, fold {row['fold']}"
+        )
+    return predictions.assign(patient_id=predictions["patient_id"].astype(str))
+
+
+def _patients(part: pd.DataFrame) -> pd.DataFrame:
+    """One row a patient of one method; the decision is that of the mean distance to each split's own threshold."""
+    one = one_per_patient(part["patient_id"], part["label"], part["score"])
+    distance = (part["score"] - part["threshold"]).groupby(part["patient_id"]).mean()
+    usable = part["threshold"].notna().all()
+    margin = one["patient_id"].map(distance) if usable else pd.Series(np.nan, index=one.index)
+    called = pd.Series((margin >= 0).astype(float)).where(margin.notna())
+    tested = part.groupby("patient_id")[["repeat", "fold"]].apply(lambda rows: len(rows.drop_duplicates()))
+    return one.assign(margin=margin, called=called, splits=one["patient_id"].map(tested))
+
+
+def _performance(
+    part: pd.DataFrame, one: pd.DataFrame, *, rng: np.random.Generator, resamples: int, permutations: int
+) -> tuple[dict[str, Any], np.ndarray]:
+    labels, scores = one["label"], one["score"]
+    splits = len(part.drop_duplicates(["repeat", "fold"]))
+    row: dict[str, Any] = {"patients": len(one), "events": int(labels.sum()), "splits": splits}
+    notes = []
+    if min(row["events"], row["patients"] - row["events"]) < 2:
+        return row | _nothing() | {"note": "fewer than two patients of a class: no figures"}, np.empty(0)
+    exact = delong_interval(labels, scores)
+    if exact.method != "DeLong":
+        notes.append(f"interval of the AUC by {exact.method}, since DeLong's variance is 0")
+    row |= _named("auc", exact) | {"auc_interval": exact.method}
+    row |= _ends("boot", bootstrap_auc(labels, scores, rng=rng, resamples=resamples))
+    over, why = _over_splits(part)
+    row |= _named("auc_splits", over)
+    row |= _named("ap", precision_recall(labels, scores, rng=rng, resamples=resamples).average)
+    null = permutation_null(labels, scores, rng=rng, permutations=permutations)
+    row["p"] = null.p
+    if one["margin"].notna().all() and scores.between(0, 1).all():
+        found = calibration(labels, scores)
+        for name in CALIBRATED:
+            row |= _named(name, getattr(found, name))
+        notes.append(found.note)
+    else:
+        row |= {key: value for name in CALIBRATED for key, value in _named(name, NOT_KNOWN).items()}
+        notes.append(NO_PROBABILITY)
+    return row | {"note": "; ".join(note for note in (*notes, why) if note)}, null.aucs
+
+
+def _over_splits(part: pd.DataFrame) -> tuple[Estimate, str]:
+    """Mean AUC over splits with the corrected t interval, or why there is none."""
+    found = split_scores(part.assign(method=""), "")
+    if len(found) < 2:
+        return NOT_KNOWN, ""
+    single = sum(len(set(labels)) < 2 for labels, _ in found)
+    if single:
+        return NOT_KNOWN, f"{single} of {len(found)} splits hold one class only: no mean over splits"
+    sizes = part.groupby(["repeat", "fold"]).agg(train=("train", "first"), test=("patient_id", "nunique"))
+    areas = [auc(labels, scores) for labels, scores in found]
+    return corrected_t(areas, train=float(sizes["train"].mean()), test=float(sizes["test"].mean())), ""
+
+
+def _subgroups(patients: pd.DataFrame, judged: list[str], groups: pd.DataFrame | None) -> pd.DataFrame:
+    columns = ["method", "by", "group", "n", "events", "auc", "low", "high", "note"]
+    tables = []
+    for name, text in GROUPS.items():
+        if groups is None or name not in groups or groups[name].isna().all():
+            continue
+        known = groups.dropna(subset=[name]).astype({"patient_id": str}).groupby("patient_id")[name].first()
+        words = known.map(text.format)
+        for method in judged:
+            one = patients[patients["method"] == method]
+            found = subgroup_auc(one["label"], one["score"], one["patient_id"].map(words), least=MIN_CLASS)
+            tables.append(found.assign(method=method, by=name))
+    return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
+
+
+def _ends(name: str, found: Estimate) -> dict[str, float]:
+    return {f"{name}_low": found.low, f"{name}_high": found.high}
+
+
+def _named(name: str, found: Estimate) -> dict[str, float]:
+    return {name: found.value} | _ends(name, found)
+
+
+def _nothing() -> dict[str, Any]:
+    names = ("auc", "auc_splits", "ap", *CALIBRATED)
+    empty = {key: value for name in names for key, value in _named(name, NOT_KNOWN).items()}
+    return empty | _ends("boot", NOT_KNOWN) | {"p": float("nan"), "auc_interval": ""}
+
+
+def _typed(table: pd.DataFrame) -> pd.DataFrame:
+    """Empty texts as "", as they were."""
+    return table.fillna({name: "" for name in TEXTS if name in table})

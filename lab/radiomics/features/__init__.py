@@ -1,0 +1,1 @@
+"""Radiomic features: extraction, cache, maps, stability."""

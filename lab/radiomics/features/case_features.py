@@ -1,0 +1,178 @@
+"""Radiomic features of one prepared case, by one process, kept in a cache by the contents that they come from.
+
+A small file for the shape and for each sequence of a case, under a name that holds a digest over voxels, parameters,
+mask change and software. Why a case has no features is kept in the same way.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import multiprocessing
+import zlib
+from dataclasses import dataclass
+from functools import cache, cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import SimpleITK as sitk
+from radiomics.featureextractor import RadiomicsFeatureExtractor
+
+from lab.config import fingerprint
+from lab.data.cohort import TUMOUR, Cohort
+from lab.data.prepare_worker import Record
+from lab.io.case_file import write_atomically
+from lab.io.sealed_json import parse_json
+from lab.radiomics.features.image_features import extract, to_images
+from lab.radiomics.features.perturb import PERTURBATIONS
+
+VERSION = 1
+"""Raise it when the same voxels and parameters give other features."""
+SOFTWARE = ("pyradiomics", "SimpleITK", "PyWavelets", "numpy", "scipy")
+SHAPE = "MASK"
+"""Stands where the features of a sequence have its name: `MASK_original_shape_Sphericity`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One case of a cohort, to be measured by one process."""
+
+    cohort: Cohort
+    """With this case alone in its index."""
+    sequences: tuple[str, ...]
+    extractor: RadiomicsFeatureExtractor
+    perturbation: str
+    cache: Path
+
+    @property
+    def case_id(self) -> str:
+        """The case."""
+        return str(self.cohort.index.index[0])
+
+    @cached_property
+    def recipe(self) -> list[Any]:
+        """All that decides on the features beside sequence and voxels."""
+        extractor = self.extractor
+        settings = [extractor.settings, extractor.enabledImagetypes, extractor.enabledFeatures]
+        contents = [self.cohort.index["sha256"].iloc[0], self.cohort.spacing_mm, self.perturbation]
+        return [VERSION, settings, software(), contents]
+
+    def finished(self) -> Record | None:
+        """The record of earlier calls, where nothing is missing."""
+        return self._gather({part: _read(self._path(part)) for part in (SHAPE, *self.sequences)})
+
+    def run(self) -> Record:
+        """Features of the case, or why there are none; either is in the cache before this returns."""
+        if multiprocessing.parent_process() is not None:
+            sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # the processes share the cores
+        try:
+            image, mask = self.cohort.load(self.case_id)
+        except (ValueError, OSError) as error:  # a damaged file may be put right: nothing is kept of it
+            return {"case_id": self.case_id, "reason": str(error), "features": {}}
+        tumour = PERTURBATIONS[self.perturbation]((mask & TUMOUR) > 0)
+        parts: dict[str, Record | None] = {}
+        for part in (SHAPE, *self.sequences):
+            parts[part] = _read(self._path(part)) or self._measure(part, image, tumour)
+            record = self._gather(parts)
+            if record is not None and record["reason"]:
+                return record
+        return cast(Record, self._gather(parts))
+
+    def _measure(self, part: str, image: np.ndarray, tumour: np.ndarray) -> Record:
+        values = None if part == SHAPE else image[self.cohort.channel(part)]
+        try:
+            result: Record = {
+                "reason": "",
+                "features": measure_part(part, values, tumour, self.cohort.spacing_mm, self.extractor),
+            }
+        except ValueError as error:
+            result = {"reason": str(error), "features": {}}
+            if isinstance(error.__cause__, MemoryError):  # another time there may be more
+                return result
+        path = self._path(part)
+        content = json.dumps({**result, "file": path.name}).encode()
+        write_atomically(path, gzip.compress(content, compresslevel=1, mtime=0))
+        return result
+
+    def _gather(self, parts: dict[str, Record | None]) -> Record | None:
+        """The case's record, once one part says why it is left out or all are there."""
+        features: dict[str, float] = {}
+        for part in (SHAPE, *self.sequences):
+            result = parts.get(part)
+            if result is None:
+                return None
+            if result["reason"]:
+                return {"case_id": self.case_id, "reason": result["reason"], "features": {}}
+            features |= result["features"]
+        return {"case_id": self.case_id, "reason": "", "features": features}
+
+    def _path(self, part: str) -> Path:
+        channel = None if part == SHAPE else self.cohort.channel(part)
+        return self.cache / f"{self.case_id}-{part}-{fingerprint([*self.recipe, part, channel], length=20)}.json.gz"
+
+
+def measure_part(
+    part: str,
+    values: np.ndarray | None,
+    tumour: np.ndarray,
+    spacing_mm: float,
+    extractor: RadiomicsFeatureExtractor,
+) -> dict[str, float]:
+    """Features of one sequence (X, Y, Z) inside a tumour (X, Y, Z) bool, or, without `values`, of the tumour's shape.
+
+    Named `<part>_<pyradiomics name>`. Raises ValueError with the reason where there are none, whatever pyradiomics and
+    ITK raised; its cause is a MemoryError where memory was short.
+    """
+    check_mask(tumour, extractor.settings)
+    try:
+        if values is None:
+            features = extract(*to_images(tumour, tumour, spacing_mm), extractor, intensity=False)
+        else:
+            _check_sequence(values, tumour)
+            features = extract(*to_images(values, tumour, spacing_mm), extractor, shape=False)
+        wrong = [name for name, value in features.items() if not np.isfinite(value)]
+        if wrong:
+            raise ValueError(f"{wrong[0]} is not finite ({len(wrong)} of {len(features)} features)")
+    except Exception as error:
+        known = "" if isinstance(error, ValueError) else f"could not be measured, {type(error).__name__} "
+        reason = "too little memory" if isinstance(error, MemoryError) else known + " ".join(str(error).split())
+        raise ValueError(reason if values is None else f"{part}: {reason}") from error
+    return {f"{part}_{name}": value for name, value in features.items()}
+
+
+@cache
+def software() -> list[tuple[str, str]]:
+    """What computes the features, with versions; reading them takes milliseconds, so once a process."""
+    return [(name, version(name)) for name in SOFTWARE]
+
+
+def check_mask(tumour: np.ndarray, settings: dict[str, Any]) -> None:
+    """Raises ValueError where a mask (X, Y, Z) bool is empty, or smaller or flatter than the settings ask for."""
+    voxels, fewest = int(np.count_nonzero(tumour)), int(settings.get("minimumROISize") or 1) + 1
+    if voxels == 0:
+        raise ValueError("no tumour mask: none of its voxels is set")
+    if voxels < fewest:
+        raise ValueError(f"the tumour mask has {voxels} voxel{'s' * (voxels > 1)}, {fewest} are needed")
+    extents = [np.ptp(np.flatnonzero(tumour.any(axis=others))) + 1 for others in ((1, 2), (0, 2), (0, 1))]
+    needed = int(settings.get("minimumROIDimensions", 2))
+    if sum(extent > 1 for extent in extents) < needed:
+        across = " x ".join(str(extent) for extent in extents)
+        raise ValueError(f"the tumour mask is flat ({across} voxels), it must extend in {needed} directions")
+
+
+def _check_sequence(values: np.ndarray, tumour: np.ndarray) -> None:
+    if not np.isfinite(values).all():
+        raise ValueError("the image has voxels that are NaN or infinite")
+    if np.ptp(values[tumour]) == 0:
+        raise ValueError("the image has one value all over the tumour; the sequence is missing or empty")
+
+
+def _read(path: Path) -> Record | None:
+    """A part of an earlier call; `None` where it is absent, damaged or another's under this name."""
+    try:
+        result = parse_json(gzip.decompress(path.read_bytes()))
+        return result if result["file"] == path.name else None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, zlib.error):
+        return None

@@ -1,0 +1,106 @@
+"""Radiomic features of a prepared cohort as a table: parallel over cases, resumable, explicit about who is left out.
+
+What has been computed lies in a cache folder, written by the process that computed it: a kill at any moment loses the
+sequences in progress, and a second call computes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from joblib import cpu_count
+
+from lab.data.cohort import Cohort, read_index
+from lab.data.prepare import Progress
+from lab.data.prepare_worker import Record
+from lab.io.pool import run_all
+from lab.radiomics.features.case_features import Job
+from lab.radiomics.features.image_features import PARAMETERS, load_extractor
+
+WITH_CONTRAST = {"T1GD", "T1CE", "T1C", "T1POST"}
+KILLED = "its process was killed three times, probably for lack of memory; run again with fewer --processes"
+
+
+@dataclass(frozen=True)
+class CohortFeatures:
+    """What was computed, and who is missing."""
+
+    table: pd.DataFrame
+    """A row a case, indexed by `case_id`; columns `<sequence>_<pyradiomics name>`, float64."""
+    left_out: dict[str, str]
+    """Case id -> reason, those that the preparation left out included."""
+
+
+def measure_cohort(
+    cohort: Cohort,
+    sequences: tuple[str, ...],
+    cache: Path,
+    *,
+    parameters: Path = PARAMETERS,
+    perturbation: str = "none",
+    processes: int | None = None,
+    progress: Progress | None = None,
+) -> CohortFeatures:
+    """Features of all cases; what the folder `cache` holds of the same voxels and parameters is not computed again.
+
+    `perturbation` is a key of `PERTURBATIONS`; `processes` are by default one per core. Raises ValueError for a
+    sequence that the cohort does not have or that shows contrast agent, a wrong parameter file, or where no case can be
+    used.
+    """
+    sequences = check_sequences(cohort, sequences)
+    extractor = load_extractor(parameters)
+    cache.mkdir(parents=True, exist_ok=True)
+    records: dict[str, Record] = {}
+    waiting = []
+    for case_id in cohort.index.index:
+        alone = dataclasses.replace(cohort, index=cohort.index.loc[[case_id]])
+        job = Job(cohort=alone, sequences=sequences, extractor=extractor, perturbation=perturbation, cache=cache)
+        record = job.finished()
+        if record is None:
+            waiting.append(job)
+        else:
+            records[case_id] = record
+
+    def tell(done: int, record: Record) -> None:
+        if progress:
+            line = f"left out, {record['reason']}" if record["reason"] else "measured"
+            progress(done, len(cohort.index), f"{record['case_id']}: {line}")
+
+    for done, record in enumerate(records.values(), start=1):
+        tell(done, record)
+    for case_id, measured in run_all({job.case_id: job for job in waiting}, max(1, processes or cpu_count())):
+        records[case_id] = measured or {"case_id": case_id, "reason": KILLED, "features": {}}
+        tell(len(records), records[case_id])
+    return _collect(cohort, records)
+
+
+def check_sequences(cohort: Cohort, sequences: tuple[str, ...]) -> tuple[str, ...]:
+    """The sequences by the cohort's own names. Raises ValueError for one that it lacks or that shows contrast agent."""
+    refuse_contrast(sequences, str(cohort.manifest.get("target", "")))
+    return tuple(dict.fromkeys(cohort.channels[cohort.channel(sequence)] for sequence in sequences))
+
+
+def refuse_contrast(sequences: tuple[str, ...], target: str) -> None:
+    """Raises ValueError where no sequence is given, or one shows contrast agent, as `target` does."""
+    if not sequences:
+        raise ValueError("no sequence to take features from; name one or more with --data.inputs")
+    for sequence in sequences:
+        if sequence.upper() in WITH_CONTRAST | {target.upper()}:
+            raise ValueError(f"{sequence} shows contrast agent; features are taken from what is seen without it")
+
+
+def _collect(cohort: Cohort, records: dict[str, Record]) -> CohortFeatures:
+    everyone = read_index(cohort.path / "index.csv").set_index("case_id")
+    left_out = everyone.loc[everyone["status"] != "used", "reason"].to_dict()
+    reasons = {case_id: record["reason"] for case_id, record in records.items() if record["reason"]}
+    used = [case_id for case_id in cohort.index.index if case_id not in reasons]
+    if not used:
+        first = next(iter(reasons.items()), ("", "the cohort is empty"))
+        raise ValueError(f"{cohort.path}: no case gives features (the first, {first[0]}: {first[1]})")
+    rows = [records[case_id]["features"] for case_id in used]
+    table = pd.DataFrame(rows, index=pd.Index(used, name="case_id"), dtype=np.float64)
+    return CohortFeatures(table, {**left_out, **reasons})

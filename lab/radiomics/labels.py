@@ -1,0 +1,179 @@
+"""What is to be predicted, as 0 or 1 for each case: enhancement, grade, or a column of the user's own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+from lab.data.cohort import Cohort
+from lab.data.layouts.clinical import CODELETED, INTACT, MUTANT, WILDTYPE, parse_flag
+from lab.data.layouts.csv_table import CASE_NAMES, PATIENT_NAMES, plain, read_table
+
+ROUNDING = 1 + 1e-6
+"""A volume of exactly the threshold must not fall below it by its last digit, as in the preparation."""
+
+
+YES_OR_MORE = MUTANT | CODELETED | {"methylated", "high", "enhancing", "enhances"}
+NO_OR_LESS = WILDTYPE | INTACT | {"unmethylated", "notmethylated", "low", "nonenhancing", "notenhancing"}
+
+
+class Labels(NamedTuple):
+    """Who has what label."""
+
+    values: pd.Series
+    """0 or 1 by case id; cases without a label are absent."""
+    event: str
+    """Label 1 in words that fit "48 enhancing"."""
+    missing: dict[str, str]
+    """Case id -> why it has no label."""
+
+
+def read_labels(
+    cohort: Cohort,
+    which: str,
+    *,
+    file: Path | None = None,
+    enhancing_ml: float = 0.5,
+    say: Callable[[str], None] = print,
+) -> Labels:
+    """The labels of a cohort's cases: a key of `LABELS`, or a column of `file` (CSV with case_id or patient_id).
+
+    A cell is 1, 0, yes, no, mutant, wild type or the like; one that is not understood, and rows of one id that
+    disagree, leave the case without a label, which `say` tells, as it tells ids that nobody has. `expert` and `rule`
+    hold an enhancing volume of `enhancing_ml` millilitres or more against less. Raises ValueError or an OSError for an
+    unknown label, a file that does not have it or has it in other values, and where all cases with a label have the
+    same.
+    """
+    if file is not None:
+        labels = _column(cohort, which, file, say)
+    elif which in LABELS:
+        labels = LABELS[which](cohort, enhancing_ml)
+    else:
+        raise ValueError(
+            f"--label {which}: known are {', '.join(LABELS)}; for a column of your own name its CSV: --labels"
+        )
+    if labels.values.nunique() < 2:
+        found = (
+            f"all {len(labels.values)} are {int(labels.values.iloc[0])}" if len(labels.values) else "no case has one"
+        )
+        why = next(iter(labels.missing.values()), "")
+        raise ValueError(f"--label {which}: cases of both classes are needed, {found}{f' ({why})' if why else ''}")
+    return labels
+
+
+def _enhancement(cohort: Cohort, enhancing_ml: float) -> Labels:
+    return Labels(cohort.index["enhancing"].astype(int), "enhancing", {})
+
+
+def _volume(column: str, what: str) -> Callable[[Cohort, float], Labels]:
+    def labels(cohort: Cohort, enhancing_ml: float) -> Labels:
+        volume = cohort.index[column]
+        return _known((volume * ROUNDING >= enhancing_ml).where(volume.notna()), "enhancing", f"no {what}")
+
+    return labels
+
+
+def _grade(cohort: Cohort, enhancing_ml: float) -> Labels:
+    grade = cohort.index["grade"]
+    return _known((grade == 4).where(grade.isin((2, 3, 4))), "grade IV", "grade unknown")
+
+
+LABELS: dict[str, Callable[[Cohort, float], Labels]] = {
+    "enhancement": _enhancement,
+    "expert": _volume("label_enhancing_ml", "expert label of enhancing tumour"),
+    "rule": _volume("rule_enhancing_ml", "volume by the rule"),
+    "grade": _grade,
+}
+
+
+def _known(values: pd.Series, event: str, reason: str) -> Labels:
+    there = values.notna()
+    return Labels(values[there].astype(int), event, dict.fromkeys(values.index[~there], reason))
+
+
+def _column(cohort: Cohort, which: str, file: Path, say: Callable[[str], None]) -> Labels:
+    table = read_table(file)
+    name = plain(which)
+    keys = [key for key in dict.fromkeys((*CASE_NAMES, *PATIENT_NAMES)) if key in table.headers and key != name]
+    if not keys or name not in table.headers:
+        columns = ", ".join(table.headers.values())
+        raise ValueError(f"{file}: columns case_id or patient_id, and {which}, are needed; found {columns}")
+    cases, patients = pd.Series(cohort.index.index, cohort.index.index), cohort.index["patient_id"].astype(str)
+    ids = {key: [row.cells[key] for row in table.rows] for key in keys}
+    tried = [(key, own, matched(ids[key], own)) for key in keys for own in _ordered(key, cases, patients)]
+    key, own, of = max(tried, key=lambda one: len(one[2]))
+    _tell_strangers(file, ids[key], own, of, say)
+    found: dict[str, dict[int, int]] = {}
+    odd: dict[str, str] = {}
+    for row in table.rows:
+        if row.cells[key] not in of:
+            continue
+        known, where = of[row.cells[key]], f"({file.name}, line {row.line})"
+        if row.fault:
+            odd[known] = f"{row.fault} {where}"
+            continue
+        try:
+            value = parse_flag(row.cells[name], YES_OR_MORE, NO_OR_LESS, "0, 1, yes, no or the like")
+        except ValueError as error:
+            odd[known] = f"{which} of {row.cells[key]}: {error} {where}"
+            continue
+        if value is not None:
+            found.setdefault(known, {}).setdefault(value, row.line)
+    if len(odd) > max(1, len(table.rows) // 10):
+        raise ValueError(f"{file}: {next(iter(odd.values()))}, and {len(odd) - 1} more; empty is unknown")
+    for known, lines in found.items():
+        if len(lines) > 1:
+            odd[known] = f"{key} {known} occurs more than once, with {which} 0 and 1 (lines {lines[0]} and {lines[1]})"
+    if odd:
+        say(f"{len(odd)} without a label: {'; '.join(list(odd.values())[:3])}")
+    values = own.map({known: next(iter(lines)) for known, lines in found.items() if known not in odd})
+    missing = {case: odd.get(known, f"no {which} in {file.name}") for case, known in own[values.isna()].items()}
+    return Labels(values.dropna().astype(int), which, {str(case): why for case, why in missing.items()})
+
+
+def _ordered(key: str, cases: pd.Series, patients: pd.Series) -> tuple[pd.Series, pd.Series]:
+    return (cases, patients) if key in CASE_NAMES else (patients, cases)
+
+
+def matched(written: list[str], own: pd.Series) -> dict[str, str]:
+    """Ids as a table writes them -> ids of the cohort: the same, or the same but for capitals and leading zeros.
+
+    Spreadsheet programs take the zeros of 0012 away and make 12.0 of it. An id that may be two is none.
+    """
+    known = set(own)
+    loosely: dict[str, set[str]] = {}
+    for one in known:
+        loosely.setdefault(_loose(one), set()).add(one)
+    taken = known.intersection(written)
+    found = {one: one for one in taken}
+    for one in set(written) - taken:
+        meant = loosely.get(_loose(one), set())
+        if len(meant) == 1 and not meant & taken:
+            found[one] = next(iter(meant))
+    return found
+
+
+def _loose(name: str) -> str:
+    return re.sub(r"\d+", lambda digits: digits[0].lstrip("0") or "0", re.sub(r"^(\d+)\.0+$", r"\1", name).casefold())
+
+
+def _tell_strangers(
+    file: Path, written: list[str], own: pd.Series, of: dict[str, str], say: Callable[[str], None]
+) -> None:
+    """Say whose rows match nobody, or not quite. Raises ValueError where none does."""
+    strangers = [one for one in dict.fromkeys(written) if one and one not in of]
+    there = ", ".join(map(repr, sorted(set(own))[:3]))
+    if not of:
+        raise ValueError(
+            f"{file}: none of its ids ({', '.join(map(repr, strangers[:3]))} ...) is in the cohort ({there} ...)"
+        )
+    if strangers:
+        some = ", ".join(map(repr, strangers[:3]))
+        say(f"{file}: {len(strangers)} of {len(set(written))} ids are not in the cohort (as {some}; it has {there})")
+    loose = [f"{one!r} for {known!r}" for one, known in of.items() if one != known]
+    if loose:
+        say(f"{file}: {len(loose)} ids are taken for others (capitals, zeros): {', '.join(sorted(loose)[:3])}")

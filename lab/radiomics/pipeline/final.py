@@ -1,0 +1,103 @@
+"""The classifier for new patients: searched and fitted on everybody, refitted on resampled ones for its interval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from lab.io.case_file import file_sha256
+from lab.radiomics.dataset import Dataset
+from lab.radiomics.pipeline.fitted import Facts, Final, known
+from lab.radiomics.pipeline.inner_search import Found, InnerFolds, NestedSettings, Tuner, calibrate, search, unfitted
+from lab.radiomics.pipeline.mahalanobis import fit_novelty
+from lab.radiomics.pipeline.steps import frame, pruned
+from lab.stats.platt import Line
+
+__all__ = ["Final", "fit_final"]
+
+REFITS = 50
+DRAWS = 20
+"""Of which one has to do for a refit."""
+REPEATS = 2
+"""Of the inner cross-validation, with other folds."""
+REFIT_TREES = 40
+"""Trees of a refitted forest: 50 whole ones would be 10 MB and seconds to load."""
+
+
+def fit_final(
+    dataset: Dataset,
+    settings: NestedSettings,
+    tune: Tuner,
+    *,
+    parameters: Path | None = None,
+    spacing_mm: float | None = None,
+    refits: int = REFITS,
+) -> Final:
+    """Search, calibrate and fit on all patients, with `refits` refits on bootstrapped patients.
+
+    `parameters` is the file of the features' settings, `spacing_mm` the voxels' size, for the checks of `predict`. How
+    good it is no figure of it can say: that is what `lab.radiomics.pipeline.nested.run_split` is for. Raises ValueError
+    as that does.
+    """
+    folds = InnerFolds(dataset, settings, settings.seed, repeats=REPEATS)
+    found = search(folds, tune)
+    whole = folds.pipeline(found.params).fit(folds.cases, folds.labels)
+    pipeline = pruned(whole)
+    rng = np.random.default_rng([settings.seed, 5])
+    drawn = tuple(_retried(dataset, settings, found, rng) for _ in range(refits))
+    needed = {name for one in (pipeline, *(refit for refit, _ in drawn)) for name in one.steps[0][1].columns_}
+    ordered = [str(name) for name in dataset.features if name in needed]
+    truth = dataset.labels.groupby(dataset.patients).max()
+    return Final(
+        pipeline=pipeline,
+        line=found.line,
+        refits=drawn,
+        novelty=fit_novelty(known(pipeline, folds.cases), folds.patients),
+        facts=Facts(
+            event=dataset.event,
+            features=tuple(ordered + [settings.combat] * bool(settings.combat)),
+            combat=settings.combat,
+            params=found.params,
+            inner_auc=found.inner_auc,
+            threshold=found.threshold,
+            patients=len(truth),
+            events=int(truth.sum()),
+            dataset=dataset.name,
+            digest=dataset.digest,
+            phantom=dataset.phantom,
+            parameters_sha256=file_sha256(parameters) if parameters else "",
+            spacing_mm=spacing_mm,
+        ),
+    )
+
+
+def _retried(
+    dataset: Dataset, settings: NestedSettings, found: Found, rng: np.random.Generator
+) -> tuple[Pipeline, Line]:
+    """As `_refit`, drawn again where too few cases of a scanner, or with changed masks, were drawn to fit on."""
+    for _ in range(DRAWS - 1):
+        try:
+            return _refit(dataset, settings, found, rng)
+        except ValueError:
+            continue
+    return _refit(dataset, settings, found, rng)
+
+
+def _refit(dataset: Dataset, settings: NestedSettings, found: Found, rng: np.random.Generator) -> tuple[Pipeline, Line]:
+    """Pipeline and line on patients drawn with replacement within each class; all cases of a patient go along."""
+    truth = dataset.labels.groupby(dataset.patients).max()
+    drawn = np.concatenate(
+        [rng.choice(np.sort(truth.index[truth == label]), (truth == label).sum()) for label in (0, 1)]
+    )
+    rows = {patient: np.flatnonzero(dataset.patients == patient) for patient in set(drawn)}
+    positions = np.concatenate([rows[patient] for patient in drawn])
+    params: dict[str, Any] = {**found.params, "forest_trees": REFIT_TREES}
+    pipeline = unfitted(dataset, settings, params, int(rng.integers(2**31)))
+    pipeline.fit(frame(dataset, settings.combat).iloc[positions], dataset.labels.to_numpy()[positions])
+    held = found.out_of_fold
+    copies = [held[held["patient_id"] == patient].assign(patient_id=str(n)) for n, patient in enumerate(drawn)]
+    return pruned(pipeline), calibrate(pd.concat(copies))

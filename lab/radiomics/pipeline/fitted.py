@@ -1,0 +1,266 @@
+"""A fitted classifier for new patients: probability, interval and distance of each, and its way to disk and back.
+
+On disk it is `model.skops`, which is read without unpickling and with our classes and scikit-learn's alone, beside
+`final.json`, which a person can read.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import platform
+import warnings
+import zipfile
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import skops.io
+from scipy.special import expit
+from sklearn.pipeline import Pipeline
+from skops.io.exceptions import UnsupportedTypeException, UntrustedTypesFoundException
+
+from lab.io.case_file import file_sha256, write_atomically
+from lab.io.sealed_json import parse_json, seal, unseal
+from lab.radiomics.assess.outer_estimate import UNKNOWN, Outer
+from lab.radiomics.pipeline.cleaning import finite
+from lab.radiomics.pipeline.mahalanobis import FAR, Novelty
+from lab.radiomics.pipeline.search_space import Params
+from lab.radiomics.pipeline.steps import score
+from lab.stats.intervals import LEVEL, z_of
+from lab.stats.platt import Line
+
+MODEL, FACTS = "model.skops", "final.json"
+TRUSTED = (
+    "lab.radiomics.pipeline.cleaning.MedianImputer",
+    "lab.radiomics.pipeline.cleaning.Scaler",
+    "lab.radiomics.pipeline.combat.ComBat",
+    "sklearn.tree._tree.Tree",
+)
+"""Types beyond skops' own list that a model may hold; a file with any other is not opened."""
+SOFTWARE = ("scikit-learn", "skops", "numpy", "pandas", "pyradiomics")
+FORMAT = 1
+NOVELTY = ("mean", "sd", "precision", "reference")
+COVERS = (
+    "95 % interval on the logit scale from 50 refits on resampled patients: it covers which patients happened to be in "
+    "training, in selection, fit and calibration. It does not cover the choice of the params, how features vary with "
+    "scanner and mask, or patients unlike those in training (see novelty)."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a final classifier is, in figures and words that go into JSON."""
+
+    event: str
+    features: tuple[str, ...]
+    """That `predict` needs, the column of batches included."""
+    combat: str
+    params: Params
+    inner_auc: float
+    """Mean over inner folds, of the best of many trials: too high; quote `outer`."""
+    threshold: float
+    patients: int
+    events: int
+    dataset: str
+    digest: str
+    phantom: bool
+    parameters_sha256: str
+    """Of the file of features' settings; "" where it was not given."""
+    spacing_mm: float | None
+    """Of the voxels that the features were measured on."""
+    covers: str = COVERS
+    outer: Outer | None = None
+    """How good such classifiers are on patients whom they did not learn from; None where that was not kept."""
+
+    @property
+    def caution(self) -> str:
+        """What must be said beside every answer, or ""."""
+        return UNKNOWN if self.outer is None else self.outer.doubt
+
+    def told(self) -> dict[str, Any]:
+        """What users are told of the model, as plain values: the outer AUC, and not the inner one."""
+        known = dataclasses.asdict(self)
+        outer = known.pop("outer") or {item.name: None for item in dataclasses.fields(Outer)}
+        known.pop("inner_auc")
+        return {**known, **outer, "prevalence": self.events / self.patients, "caution": self.caution}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Final:
+    """A fitted classifier with all that a new patient's prediction needs."""
+
+    pipeline: Pipeline
+    line: Line
+    refits: tuple[tuple[Pipeline, Line], ...]
+    novelty: Novelty
+    facts: Facts
+
+    def predict(
+        self, features: pd.DataFrame, *, parameters: Path | None = None, spacing_mm: float | None = None
+    ) -> pd.DataFrame:
+        """A row a case: probability, low, high, positive, novelty, far, strangest, caution; index as `features`.
+
+        `positive` is None where the classifier was not shown to tell patients apart, and `caution` says so. `low` and
+        `high` are as `facts.covers` says; `novelty` is the share of the training cases that are nearer to the
+        others than this case, `far` where it is above 0.975; `strangest` names features beyond 3 SDs and those that are
+        missing. Raises ValueError for a feature without column, and where the file of settings or the spacing that the
+        features were measured with, if given, are not those of training.
+        """
+        self._check(features, parameters, spacing_mm)
+        cases = features[list(self.facts.features)]
+        logits = self.line.logits(score(self.pipeline, cases))
+        draws = np.stack([line.logits(score(pipeline, cases)) for pipeline, line in self.refits])  # (refits, cases)
+        reach = z_of(LEVEL) * draws.std(axis=0, ddof=1)
+        seen = known(self.pipeline, cases)
+        percentiles = self.novelty.percentiles(seen)
+        missing = ~np.isfinite(finite(cases[list(self.novelty.features)]))
+        strange = [
+            "; ".join([text] * bool(text) + [f"{name} is missing" for name in np.array(self.novelty.features)[gaps]])
+            for text, gaps in zip(self.novelty.strangest(seen), missing)
+        ]
+        return pd.DataFrame(
+            {
+                "probability": expit(logits),
+                "low": expit(logits - reach),
+                "high": expit(logits + reach),
+                "positive": pd.Series([None] * len(cases), cases.index, dtype=object)
+                if self.facts.caution
+                else expit(logits) >= self.facts.threshold,
+                "novelty": percentiles,
+                "far": percentiles > FAR,
+                "strangest": strange,
+                "caution": self.facts.caution,
+            },
+            index=features.index,
+        )
+
+    def _check(self, features: pd.DataFrame, parameters: Path | None, spacing_mm: float | None) -> None:
+        facts = self.facts
+        missing = [name for name in facts.features if name not in features.columns]
+        if missing:
+            raise ValueError(
+                f"{len(missing)} of the {len(facts.features)} features that the classifier reads are missing, for "
+                f"instance {missing[0]}: extract them from the sequences that it was trained on"
+            )
+        if parameters is not None and facts.parameters_sha256 not in ("", file_sha256(parameters)):
+            raise ValueError(f"{parameters}: the classifier was trained on features with other settings than these")
+        if spacing_mm is not None and facts.spacing_mm is not None and abs(spacing_mm - facts.spacing_mm) > 1e-6:
+            raise ValueError(
+                f"the features were measured at {spacing_mm:g} mm, the classifier was trained at {facts.spacing_mm:g} "
+                "mm: prepare the case with that spacing"
+            )
+
+    def save(self, folder: Path) -> int:
+        """Write the two files into a folder, which is made; returns their size in bytes."""
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = {name: getattr(self.novelty, name) for name in NOVELTY}
+        content = {"pipeline": self.pipeline, "refits": [one for one, _ in self.refits], "novelty": arrays}
+        model = skops.io.dumps(content, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
+        record = {
+            "format": FORMAT,
+            "facts": dataclasses.asdict(self.facts),
+            "line": dataclasses.asdict(self.line),
+            "refit_lines": [dataclasses.asdict(line) for _, line in self.refits],
+            "novelty_features": list(self.novelty.features),
+            "model_sha256": hashlib.sha256(model).hexdigest(),
+            "software": _software(),
+        }
+        text = json.dumps(seal(record), indent=1, allow_nan=False).encode()
+        write_atomically(folder / MODEL, model)
+        write_atomically(folder / FACTS, text)
+        return len(model) + len(text)
+
+    @classmethod
+    def load(cls, folder: Path) -> Final:
+        """The classifier that `save` wrote.
+
+        Raises ValueError that names the file where it is not one of ours, was changed or damaged, holds a type that is
+        not trusted, or was written with another minor version of scikit-learn; OSError where it cannot be read. The
+        digest finds damage and careless changes; who can rewrite both files can also put it right, and then only the
+        list of trusted types stands.
+        """
+        record = _read_record(folder / FACTS)
+        path = folder / MODEL
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() != record["model_sha256"]:
+            raise ValueError(f"{path}: not the file that {FACTS} beside it was written with; save the classifier again")
+        content = _open_model(data, path)
+        try:
+            facts = {**record["facts"], "features": tuple(record["facts"]["features"])}
+            facts["outer"] = Outer.read(facts.get("outer"))
+            lines = [Line(**line) for line in record["refit_lines"]]
+            if len(lines) != len(content["refits"]):
+                raise ValueError(f"{MODEL} has {len(content['refits'])} refits, and {FACTS} {len(lines)} lines")
+            return cls(
+                pipeline=content["pipeline"],
+                line=Line(**record["line"]),
+                refits=tuple(zip(content["refits"], lines)),
+                novelty=Novelty(features=tuple(record["novelty_features"]), **content["novelty"]),
+                facts=Facts(**facts),
+            )
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise ValueError(f"{folder / FACTS}: not that of a classifier of this program ({error})") from None
+
+
+def known(pipeline: Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
+    """The features that a pruned pipeline reads, in their own units, harmonised and without gaps."""
+    return pipeline[: [name for name, _ in pipeline.steps].index("scale")].transform(cases)
+
+
+def _software() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    try:
+        record = unseal(parse_json(path.read_bytes()))
+        found, written = record["format"], str(record["software"]["scikit-learn"])
+        record["model_sha256"], record["facts"]["features"]
+    except (ValueError, KeyError, TypeError) as error:
+        reason = f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path}: not the description of a classifier as it was saved ({reason})") from None
+    if found != FORMAT:
+        raise ValueError(f"{path}: format {found}, this program reads {FORMAT}; fit the classifier again")
+    here = version("scikit-learn")
+    if written.split(".")[:2] != here.split(".")[:2]:
+        raise ValueError(f"{path}: written with scikit-learn {written}, here is {here}; install that or fit it again")
+    measured = record["software"].get("pyradiomics")
+    if measured != _version("pyradiomics"):
+        warnings.warn(
+            f"{path}: trained on features of pyradiomics {measured}, here is {_version('pyradiomics') or 'none'}",
+            stacklevel=3,
+        )
+    return record
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _open_model(data: bytes, path: Path) -> dict[str, Any]:
+    """The objects of a skops file, none of an unknown type."""
+    try:
+        content = skops.io.loads(data, trusted=list(TRUSTED))
+    except UntrustedTypesFoundException as error:
+        raise ValueError(f"{path}: holds types that a classifier has no use for, and is not opened ({error})") from None
+    except (
+        zipfile.BadZipFile,
+        UnsupportedTypeException,
+        KeyError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        OSError,
+    ) as error:
+        raise ValueError(f"{path}: damaged, or not a model file ({type(error).__name__}: {error})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("pipeline"), Pipeline):
+        raise ValueError(f"{path}: not a classifier of this program")
+    return content

@@ -1,0 +1,212 @@
+"""The search inside a training set: cross-validated, tuned, calibrated, its threshold fixed, without a test case.
+
+What does not depend on a trial's params is fitted once per inner fold, so that a trial costs little more than its
+classifiers; the figures are those of whole pipelines.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedKFold
+from sklearn.pipeline import Pipeline
+
+from lab.radiomics.dataset import Dataset
+from lab.radiomics.pipeline.search_space import UNSEARCHED, Params, draw, replay
+from lab.radiomics.pipeline.steps import CLEAN, ORDER, build, frame, score
+from lab.stats.auc import auc
+from lab.stats.decision_curve import youden_threshold
+from lab.stats.platt import Line, platt
+
+Tuner = Callable[[Callable[[Any], float], int, int], pd.DataFrame]
+"""(objective, trials, seed) -> table of trials: number, value, seconds, started (unix ms) and a column a param."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NestedSettings:
+    """How a training set is searched."""
+
+    classifiers: tuple[str, ...] = ("elastic_net", "random_forest", "gradient_boosting", "svm")
+    trials: int = 20
+    inner_folds: int = 5
+    stability: float = 0.75
+    """Least ICC; 0 switches the filter off."""
+    combat: str = ""
+    """Column of batches; "" switches ComBat off."""
+    seed: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """What a search found in its training cases."""
+
+    params: Params
+    trials: pd.DataFrame
+    inner_auc: float
+    """Mean AUC of the best trial over the inner folds; the best of many, hence too high."""
+    line: Line
+    threshold: float
+    """Of calibrated probabilities; Youden's, on inner out-of-fold predictions."""
+    out_of_fold: pd.DataFrame
+    """patient_id, label and score (uncalibrated) of the best params, a row a held-out case and repeat."""
+
+
+@dataclass
+class InnerFolds:
+    """Stratified folds of a training set's patients and what has been fitted on them."""
+
+    training: Dataset
+    settings: NestedSettings
+    seed: int
+    repeats: int = 1
+    _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+
+    def __post_init__(self) -> None:
+        self.cases = frame(self.training, self.settings.combat)
+        self.labels = self.training.labels.to_numpy()
+        self.patients = self.training.patients.to_numpy()
+        self.parts = list(self._draw())
+
+    def _draw(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        truth = self.training.labels.groupby(self.training.patients).max()
+        smaller = int(truth.value_counts().reindex([0, 1], fill_value=0).min())
+        folds = min(self.settings.inner_folds, smaller)
+        if folds < 2:
+            raise ValueError(
+                f"the inner cross-validation needs 2 patients of each class and 2 folds; {int(truth.sum())} of "
+                f"{len(truth)} training patients are {self.training.event}, asked for were {self.settings.inner_folds} "
+                "folds"
+            )
+        for repeat in range(self.repeats):
+            for _, held in StratifiedKFold(folds, shuffle=True, random_state=self.seed + repeat).split(truth, truth):
+                inside = np.isin(self.patients, truth.index[held])
+                yield np.flatnonzero(~inside), np.flatnonzero(inside)
+
+    def pipeline(self, params: Params) -> Pipeline:
+        """Unfitted, with the settings of this search."""
+        return unfitted(self.training, self.settings, params, self.seed)
+
+    def held_out(self, params: Params) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Of each fold the positions of its held-out cases and their scores, by a pipeline fitted on the others."""
+        found = []
+        for number, (_, held) in enumerate(self.parts):
+            whole = self.pipeline(params)
+            train, valid, labels = self._ordered(number, params, whole)
+            last = whole[len(CLEAN) + len(ORDER) :]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ConvergenceWarning)  # a trial that does not converge is a poor trial
+                last.fit(train, labels)
+            found.append((held, score(last, valid)))
+        return found
+
+    def mean_auc(self, params: Params) -> float:
+        """Mean over the folds of the AUC over held-out patients."""
+        scored = self.held_out(params)
+        return float(np.mean([patient_auc(self.patients[h], self.labels[h], values) for h, values in scored]))
+
+    def _ordered(self, number: int, params: Params, whole: Pipeline) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
+        """A fold's training and held-out cases before the selection, and the training labels."""
+        fit, held = self.parts[number]
+        labels = self.labels[fit]
+        if (number,) not in self._kept:
+            clean = whole[: len(CLEAN)]
+            self._kept[(number,)] = (
+                clean.fit_transform(self.cases.iloc[fit], labels),
+                clean.transform(self.cases.iloc[held]),
+            )
+        key = (number, params.get("scaler"), params.get("ranking"))
+        if key not in self._kept:
+            train, valid = self._kept[(number,)]
+            order = whole[len(CLEAN) : len(CLEAN) + len(ORDER)]
+            self._kept[key] = order.fit_transform(train, labels), order.transform(valid)
+        return *self._kept[key], labels
+
+
+def unfitted(training: Dataset, settings: NestedSettings, params: Params, seed: int) -> Pipeline:
+    """The pipeline of some params for a training set."""
+    return build(
+        params,
+        stability=training.perturbed if settings.stability > 0 else None,
+        threshold=settings.stability,
+        combat=settings.combat,
+        seed=seed,
+    )
+
+
+def search(folds: InnerFolds, tune: Tuner) -> Found:
+    """Tune on the inner folds' AUC, then calibrate the best params and choose their threshold, all on the same folds.
+
+    Raises ValueError where every trial failed.
+    """
+    settings = folds.settings
+
+    def objective(trial: Any) -> float:
+        return folds.mean_auc(draw(trial, settings.classifiers))
+
+    if len(settings.classifiers) == 1 and settings.classifiers[0] in UNSEARCHED:
+        trials = _one_trial(folds, settings.classifiers)
+    else:
+        trials = tune(objective, settings.trials, folds.seed)
+    best = best_trial(trials)
+    params = replay(best, settings.classifiers)
+    scored = folds.held_out(params)
+    positions = np.concatenate([held for held, _ in scored])
+    scores = np.concatenate([values for _, values in scored])
+    labels, patients = folds.labels[positions], folds.patients[positions]
+    out_of_fold = pd.DataFrame({"patient_id": patients, "label": labels, "score": scores})
+    line = calibrate(out_of_fold)
+    truth, means = by_patient(patients, labels, line.probabilities(scores))
+    return Found(
+        params=params,
+        trials=trials,
+        inner_auc=float(best["value"]),
+        line=line,
+        threshold=youden_threshold(truth, means),
+        out_of_fold=out_of_fold,
+    )
+
+
+def calibrate(out_of_fold: pd.DataFrame) -> Line:
+    """Platt's line through out-of-fold scores (see `Found`), in which every patient counts once."""
+    rows = out_of_fold.groupby("patient_id")["label"].transform("size").to_numpy()
+    return platt(out_of_fold["label"].to_numpy(), out_of_fold["score"].to_numpy(), 1 / rows)
+
+
+def best_trial(trials: pd.DataFrame) -> Mapping[str, Any]:
+    """The row with the highest value, the first of equals. Raises ValueError where none has a value."""
+    finished = trials[pd.to_numeric(trials["value"]).notna()]
+    if finished.empty:
+        raise ValueError(f"none of {len(trials)} trials gave a figure")
+    row = finished.sort_values(["value", "number"], ascending=[False, True], kind="stable").iloc[0]
+    return {str(name): value for name, value in row.items() if pd.notna(value)}
+
+
+def by_patient(patients: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Label and mean score of every patient; raises ValueError where a patient has two labels."""
+    names, member, sizes = np.unique(np.asarray(patients, str), return_inverse=True, return_counts=True)
+    truth = np.bincount(member, labels) / sizes
+    mixed = ~np.isin(truth, (0, 1))
+    if mixed.any():
+        raise ValueError(f"patient {names[mixed][0]} has label 0 in one case and 1 in another")
+    return truth, np.bincount(member, scores) / sizes
+
+
+def patient_auc(patients: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
+    """AUC over patients of the mean score of each one's cases."""
+    return auc(*by_patient(patients, labels, scores))
+
+
+def _one_trial(folds: InnerFolds, classifiers: tuple[str, ...]) -> pd.DataFrame:
+    """A table of the only trial that there is without a search."""
+    started = time.time()
+    params: Params = draw(None, classifiers)  # type: ignore[arg-type]
+    value = folds.mean_auc(params)
+    row = {"number": 0, "value": value, "seconds": time.time() - started, "started": int(started * 1000)}
+    return pd.DataFrame([row | params])

@@ -1,0 +1,111 @@
+"""One split of a nested cross-validation: searched and fitted on its training patients, then predicted on its others.
+
+Nothing of a test case, not even its features, is read before the pipeline, its calibration and its threshold stand.
+Varma & Simon, BMC Bioinformatics 2006, show what happens otherwise.
+"""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+import pandas as pd
+from sklearn.pipeline import Pipeline
+
+from lab.radiomics.assess.importance import permutation_importance
+from lab.radiomics.dataset import Dataset
+from lab.radiomics.method_names import OURS
+from lab.radiomics.pipeline.inner_search import Found, InnerFolds, NestedSettings, Tuner, patient_auc, search, unfitted
+from lab.radiomics.pipeline.search_space import Params
+from lab.radiomics.pipeline.split_result import SplitResult
+from lab.radiomics.pipeline.steps import frame, score
+from lab.radiomics.splits import Split
+
+__all__ = ["NestedSettings", "SplitResult", "Tuner", "run_split"]
+
+SHARES = (0.4, 0.6, 0.8, 1.0)
+"""Of the training patients, for the learning curve."""
+NO_CURVE = pd.DataFrame({"n": pd.Series(dtype=int), "score": pd.Series(dtype=float)})
+
+
+def run_split(
+    dataset: Dataset,
+    split: Split,
+    settings: NestedSettings,
+    tune: Tuner,
+    *,
+    method: str = OURS,
+    learning: bool = True,
+) -> SplitResult:
+    """Search, calibrate and refit on the split's training cases, predict its test cases.
+
+    Same data, settings and tuner, same numbers. Raises ValueError where the training patients are too few for inner
+    folds, and where `tune` gave no finished trial.
+    """
+    begun = time.perf_counter()
+    seed = split_seed(settings.seed, split)
+    training = dataset.part(split.train)
+    found, pipeline = fit_training(training, settings, tune, seed)
+    testing = dataset.part(split.test)
+    cases, labels, patients = frame(testing, settings.combat), testing.labels, testing.patients
+    scores = score(pipeline, cases)
+    predictions = pd.DataFrame(
+        {
+            "method": method,
+            "repeat": split.repeat,
+            "fold": split.fold,
+            "case_id": list(testing.table.index),
+            "patient_id": patients.to_numpy(),
+            "label": labels.to_numpy(),
+            "score": found.line.probabilities(scores),
+            "threshold": found.threshold,
+            "train": int(training.patients.nunique()),
+            "test": int(patients.nunique()),
+        }
+    )
+    chosen = permutation_importance(pipeline, cases, labels.to_numpy(), patients.to_numpy(), seed=seed)
+    curve = _learning(training, testing, settings, found.params, seed) if learning else NO_CURVE
+    return SplitResult(
+        split=split,
+        method=method,
+        predictions=predictions,
+        params=found.params,
+        trials=found.trials,
+        inner_auc=found.inner_auc,
+        threshold=found.threshold,
+        line=found.line,
+        chosen=chosen,
+        learning=curve,
+        seconds=time.perf_counter() - begun,
+    )
+
+
+def fit_training(training: Dataset, settings: NestedSettings, tune: Tuner, seed: int) -> tuple[Found, Pipeline]:
+    """What a search finds in a training set, and its pipeline refitted on all of it."""
+    folds = InnerFolds(training, settings, seed)
+    found = search(folds, tune)
+    return found, folds.pipeline(found.params).fit(folds.cases, folds.labels)
+
+
+def split_seed(seed: int, split: Split) -> int:
+    """A seed of the split's own."""
+    return int(np.random.SeedSequence([seed, split.repeat, split.fold]).generate_state(1)[0]) % 2**31
+
+
+def _learning(training: Dataset, testing: Dataset, settings: NestedSettings, params: Params, seed: int) -> pd.DataFrame:
+    """Test AUC of the tuned params fitted on nested parts of the training patients, with both classes in proportion.
+
+    The params were tuned on all of them, so that the small parts are flattered a little.
+    """
+    truth = training.labels.groupby(training.patients).max()
+    rng = np.random.default_rng(seed)
+    orders = [rng.permutation(np.sort(truth.index[truth == label].to_numpy(str))) for label in (0, 1)]
+    cases, labels, patients = frame(testing, settings.combat), testing.labels.to_numpy(), testing.patients.to_numpy()
+    rows = []
+    for share in SHARES:
+        kept = np.concatenate([order[: max(2, round(share * len(order)))] for order in orders])
+        part = training.part(list(training.table.index[training.patients.isin(kept)]))
+        pipeline = unfitted(part, settings, params, seed)
+        pipeline.fit(frame(part, settings.combat), part.labels.to_numpy())
+        rows.append((len(kept), patient_auc(patients, labels, score(pipeline, cases))))
+    return pd.DataFrame(rows, columns=["n", "score"])

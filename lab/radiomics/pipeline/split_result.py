@@ -1,0 +1,116 @@
+"""What one split of a nested cross-validation gives, and its way to disk and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lab.radiomics.assess.sample_size import hanley_mcneil
+from lab.radiomics.pipeline.inner_search import patient_auc
+from lab.radiomics.pipeline.search_space import Params
+from lab.radiomics.splits import Split
+from lab.stats.platt import Line
+
+TABLES = ("predictions", "trials", "chosen", "learning")
+GAP = 0.2
+"""Inner less test AUC, averaged over splits, that chance and search alone rarely give."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SplitResult:
+    """One split, finished."""
+
+    split: Split
+    method: str
+    predictions: pd.DataFrame
+    """A row a test case: method, repeat, fold, case_id, patient_id, label, score, threshold, train, test (patients)."""
+    params: Params
+    trials: pd.DataFrame
+    inner_auc: float
+    """Of the best trial, over inner folds."""
+    threshold: float
+    line: Line
+    """Score -> probability."""
+    chosen: pd.DataFrame
+    """feature and importance: mean drop of the test AUC when it is permuted."""
+    learning: pd.DataFrame
+    """n (training patients) and score (test AUC); empty where it was not asked for."""
+    seconds: float
+
+    @property
+    def test_auc(self) -> float:
+        """Over the split's test patients."""
+        found = self.predictions
+        return patient_auc(found["patient_id"].to_numpy(), found["label"].to_numpy(), found["score"].to_numpy())
+
+    @property
+    def optimism(self) -> float:
+        """Inner AUC less test AUC; a little above 0 is usual, much is a leak or a search too large for the data."""
+        return self.inner_auc - self.test_auc
+
+    def to_json(self) -> str:
+        """All of it as text; numbers keep every digit."""
+        record: dict[str, Any] = {name: _to_record(getattr(self, name)) for name in TABLES}
+        split = self.split
+        record["split"] = {
+            "repeat": split.repeat,
+            "fold": split.fold,
+            "train": list(split.train),
+            "test": list(split.test),
+        }
+        record["line"] = {"slope": self.line.slope, "intercept": self.line.intercept}
+        for name in ("method", "params", "inner_auc", "threshold", "seconds"):
+            record[name] = getattr(self, name)
+        return json.dumps(record, allow_nan=False, default=_plain)
+
+    @classmethod
+    def from_json(cls, text: str) -> SplitResult:
+        """The result that `to_json` wrote. Raises ValueError where the text is something else."""
+        try:
+            record = json.loads(text)
+            split = record.pop("split")
+            record["split"] = Split(**{**split, "train": tuple(split["train"]), "test": tuple(split["test"])})
+            record["line"] = Line(**record["line"])
+            tables = {name: _to_table(record[name]) for name in TABLES}
+            return cls(**{**record, **tables})
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise ValueError(f"not the result of a split ({type(error).__name__}: {error})") from None
+
+
+def suspicion(results: list[SplitResult]) -> str:
+    """Why the inner AUCs of a cross-validation are not to be believed, or "".
+
+    The gap to the test AUC must be wider than two standard errors of an AUC of so many patients, too.
+    """
+    if not results:
+        return ""
+    inner, test = (float(np.mean([getattr(one, name) for one in results])) for name in ("inner_auc", "test_auc"))
+    labels = pd.concat([one.predictions for one in results]).groupby("patient_id")["label"].max()
+    events = int(labels.sum())
+    error = hanley_mcneil(test, events, len(labels) - events) if 0 < events < len(labels) else 0.0
+    if inner - test <= max(GAP, 2 * error):
+        return ""
+    return (
+        f"The inner AUC is {inner:.2f} but the test AUC {test:.2f} (mean of {len(results)} splits): a feature may hold "
+        "the label in the training cases, or the search is too large for so few patients."
+    )
+
+
+def _to_record(table: pd.DataFrame) -> dict[str, Any]:
+    rows = table.astype(object).where(table.notna(), None).to_numpy(object).tolist()
+    return {"columns": list(table.columns), "rows": rows}
+
+
+def _to_table(record: dict[str, Any]) -> pd.DataFrame:
+    table = pd.DataFrame(record["rows"], columns=record["columns"])
+    return table.where(table.notna(), np.nan) if len(table) else table
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"{type(value).__name__} cannot be written as JSON")

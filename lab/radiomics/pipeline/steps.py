@@ -1,0 +1,102 @@
+"""From a row of features to one score: all steps as a scikit-learn pipeline, fitted on training cases alone.
+
+The order: stable under changed masks, scanner effects out, not constant, gaps filled, scaled, ranked, uncorrelated,
+classified. Stability comes before ComBat since changed masks were measured on raw features.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.special import logit
+from sklearn.pipeline import Pipeline
+
+from lab.radiomics.dataset import Dataset
+from lab.radiomics.pipeline.cleaning import Informative, MedianImputer, Scaler, StabilityFilter, StabilityTables
+from lab.radiomics.pipeline.combat import ComBat
+from lab.radiomics.pipeline.search_space import CLASSIFIERS, Params
+from lab.radiomics.pipeline.selection import BestUncorrelated, Ranked
+
+CLIP = 0.02
+"""Votes of a forest are kept this far from 0 and 1 before their logit is taken."""
+CLEAN, ORDER = ("stability", "combat", "informative", "impute"), ("scale", "rank")
+"""Steps that no param changes; steps that `scaler` and `ranking` decide. The others follow."""
+
+
+def build(
+    params: Params,
+    *,
+    stability: StabilityTables | None = None,
+    threshold: float = 0.75,
+    combat: str = "",
+    seed: int = 0,
+) -> Pipeline:
+    """An unfitted pipeline from `lab.radiomics.pipeline.search_space.draw`'s params.
+
+    `stability` are features under changed masks of which `fit` uses those of its own cases; None or empty: no filter.
+    `threshold` is the least ICC. `combat` names the column of batches, "" for none. Raises ValueError for an unknown
+    classifier.
+    """
+    name = str(params["classifier"])
+    if name not in CLASSIFIERS:
+        raise ValueError(f"classifiers are {', '.join(CLASSIFIERS)}; got {name}")
+    features = params.get("features")
+    steps: list[tuple[str, Any]] = [
+        ("stability", StabilityFilter(stability, threshold) if stability else "passthrough"),
+        ("combat", ComBat(combat) if combat else "passthrough"),
+        ("informative", Informative()),
+        ("impute", MedianImputer()),
+        ("scale", Scaler(str(params.get("scaler", "standard")))),
+        ("rank", Ranked(str(params.get("ranking", "anova")))),
+        (
+            "select",
+            BestUncorrelated(None if features is None else int(features), float(params.get("correlation_limit", 1.0))),
+        ),
+        ("classify", CLASSIFIERS[name](params, seed)),
+    ]
+    return Pipeline(steps)
+
+
+def frame(dataset: Dataset, combat: str = "") -> pd.DataFrame:
+    """Features of a data set as a pipeline takes them, with the column of batches where ComBat is asked for.
+
+    Raises ValueError where that column is unknown.
+    """
+    if not combat:
+        return dataset.features
+    if combat not in dataset.table:
+        raise ValueError(f"ComBat by {combat}: there is no such column; there are {', '.join(dataset.table)}")
+    column = dataset.table[combat]
+    labels = column.map(lambda value: value if isinstance(value, str) else f"{value:g}", na_action="ignore")
+    return dataset.features.assign(**{combat: labels.astype("string")})
+
+
+def score(pipeline: Pipeline, cases: pd.DataFrame) -> np.ndarray:
+    """(cases,) unbounded scores, higher for label 1: the decision function, or the logit of a forest's votes."""
+    if hasattr(pipeline, "decision_function"):
+        return np.asarray(pipeline.decision_function(cases), np.float64)
+    return logit(np.clip(pipeline.predict_proba(cases)[:, 1], CLIP, 1 - CLIP))
+
+
+def selected(pipeline: Pipeline) -> list[str]:
+    """Names of the features that a fitted pipeline's classifier sees."""
+    return list(pipeline.named_steps["select"].columns_)
+
+
+def pruned(pipeline: Pipeline) -> Pipeline:
+    """A fitted pipeline that needs the selected features only and scores the same."""
+    names = selected(pipeline)
+    kept = [(name, step) for name, step in pipeline.steps if hasattr(step, "PER_COLUMN")]
+    return Pipeline([*((name, _restricted(step, names)) for name, step in kept), pipeline.steps[-1]])
+
+
+def _restricted(step: Any, names: list[str]) -> Any:
+    found = copy.copy(step)
+    place = {name: position for position, name in enumerate(step.columns_)}
+    for attribute in step.PER_COLUMN:
+        setattr(found, attribute, np.ascontiguousarray(getattr(step, attribute)[..., [place[n] for n in names]]))
+    found.columns_ = list(names)
+    return found

@@ -1,0 +1,1 @@
+"""WORC on the same patients and splits."""

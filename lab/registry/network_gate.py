@@ -1,0 +1,94 @@
+"""The gate for networks: better at enhancement than champion and trivial rivals, and not worse where it must not be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import pandas as pd
+from mlflow.entities import Run
+
+from lab.evaluation.figures import name_of
+from lab.evaluation.paired import Paired, compare_means, compare_scores
+from lab.registry.folds import read_tested
+from lab.registry.settings import GateSettings
+from lab.registry.shared_patients import RIVALS_TESTED, common_patients, holds
+from lab.report.tables.gate import Check, Verdict, check
+from lab.report.tables.patient_table import RIVALS
+from lab.tracking import runs
+
+Table: TypeAlias = pd.DataFrame
+LEAST_SILENT = 5
+"""With fewer patients who do not enhance, volume that is made up is looked for in all patients."""
+
+
+def judge_network(candidate: Run, champion: Run | None, champion_name: str, settings: GateSettings) -> Verdict:
+    """Hold the tests. What cannot be compared is the verdict's `trouble`."""
+    against = champion_name if champion is not None else "no champion yet"
+    try:
+        own = read_tested(candidate, "the candidate")
+        rivals = read_rivals(candidate, own.patients, settings.least_patients)
+        checks = [better(own.patients, table, name, settings) for name, table in rivals.items()]
+        if champion is None:
+            best = max(reversed(rivals), key=lambda name: next(c.other for c in checks if c.against == name))
+            checks += no_worse(own.patients, rivals[best], f"{best}, the better rival", settings)
+            return Verdict(against=against, checks=tuple(checks), notes=own.notes)
+        ours, theirs, notes = common_patients(own, read_tested(champion, champion_name), least=settings.least_patients)
+        name = f"champion, {champion_name}"
+        checks = [better(ours, theirs, name, settings), *no_worse(ours, theirs, name, settings), *checks]
+        return Verdict(against=against, checks=tuple(checks), notes=tuple(notes))
+    except ValueError as error:
+        return Verdict(against=against, trouble=str(error))
+
+
+def read_rivals(candidate: Run, patients: Table, least: int) -> dict[str, Table]:
+    """The trivial rivals' tables on the candidate's test cases. Raises ValueError where they are missing."""
+    parent, name = candidate.data.tags.get(runs.PARENT), RIVALS_TESTED
+    if parent is None or not holds(parent, name):
+        raise ValueError(f"the study of run {candidate.info.run_id} holds no {name}: let the study come to its end")
+    table = runs.read_table(parent, name)
+    cases, count = set(patients["case_id"]), patients["patient_id"].nunique()
+    if count < least:
+        raise ValueError(f"the candidate was tested on {count} patients, and at least {least} are needed")
+    found = {}
+    for rival in RIVALS:
+        found[rival] = table[(table["trial"] == rival) & table["case_id"].isin(cases)]
+        if set(found[rival]["case_id"]) != cases:
+            raise ValueError(f"{name} of run {parent} lacks {rival!r} for some of the candidate's test cases")
+    return found
+
+
+def better(ours: Table, theirs: Table, against: str, settings: GateSettings) -> Check:
+    """Whether the score is better, its interval clear of zero."""
+    found = compare_scores(ours, theirs, settings.score, resamples=settings.resamples, seed=settings.seed)
+    return check(name_of(settings.score).title, against, found, limit=0.0, above=True, n=found.n)
+
+
+def no_worse(ours: Table, theirs: Table, against: str, settings: GateSettings) -> list[Check]:
+    """Whether brain MAE and hallucinated volume are not worse by more than their margins."""
+
+    def mean(column: str, first: Table = ours, second: Table = theirs) -> Paired:
+        return compare_means(first, second, column, resamples=settings.resamples, seed=settings.seed)
+
+    brain = mean("mae_brain")
+    error = check("MAE, brain", against, brain, limit=settings.mae_margin, above=False, n=brain.n)
+    return [error, made_up(ours, theirs, against, mean, settings.hallucinated_margin_ml)]
+
+
+def made_up(ours: Table, theirs: Table, against: str, mean: Callable[..., Paired], margin: float) -> Check:
+    """Volume drawn in patients who do not enhance; with too few of them, outside the true enhancement of everybody.
+
+    Truth is the expert's label where all have it, else the paper's rule.
+    """
+    truth = "expert" if all(table["ml_expert"].notna().all() for table in (ours, theirs)) else "rule"
+    column = f"hallucinated_ml_{truth}"
+    silent = ours.loc[ours[column].notna(), "patient_id"].nunique()
+    if silent >= LEAST_SILENT:
+        found = mean(column)
+        return check(f"hallucinated ml ({truth})", against, found, limit=margin, above=False, n=found.n)
+    outside = [
+        table.assign(outside_ml=table["ml_predicted"] - table[f"overlap_ml_{truth}"]) for table in (ours, theirs)
+    ]
+    note = f"in all patients, since only {silent} do not enhance"
+    found = mean("outside_ml", *outside)
+    return check(f"ml drawn outside of it ({truth})", against, found, limit=margin, above=False, n=found.n, note=note)

@@ -1,0 +1,1 @@
+"""Figures; with `classifier` the only home of matplotlib."""

@@ -1,0 +1,93 @@
+"""Which features carry the classifier? Permutation importances over the splits, with names that people can read."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from lab.radiomics.features.feature_maps import parse
+from lab.report.figures.style import COLOURS, FAINT, INK, SMALL, TEXT, headline, new_figure, plain_axes
+from lab.report.tables.patient_table import plural
+from lab.stats.intervals import LEVEL
+
+SHOWN = 20
+FAMILIES = {"firstorder": "first order", "shape": "shape", "shape2D": "shape"}
+"""Classes of features that are no acronym."""
+
+
+def feature_words(feature: str) -> str:
+    """`T2_wavelet-LLH_glcm_Contrast` as "T2, wavelet LLH, GLCM contrast"; what is no feature of ours stays as it is."""
+    try:
+        name = parse(feature)
+    except ValueError:
+        return feature
+    family = FAMILIES.get(name.family, name.family.upper())
+    what = f"{family} {_spaced(name.feature)}"
+    if name.is_shape:
+        return what
+    return ", ".join(part for part in (name.sequence, _filter_words(name.image), what) if part)
+
+
+def importance_figure(
+    summary: pd.DataFrame,
+    *,
+    phantom: bool,
+    title: str = "Which features carry it?",
+    shown: int = SHOWN,
+    level: float = LEVEL,
+) -> Figure:
+    """The first features of `lab.radiomics.assess.importance_table.summarise_importances`: importance and how often
+    selected.
+
+    Raises ValueError where there is nothing to draw.
+    """
+    if summary.empty:
+        raise ValueError("no split selected a feature: there is no importance to draw")
+    table = summary.head(shown).iloc[::-1].reset_index(drop=True)
+    places = np.arange(len(table))
+    figure = new_figure(9.4, 0.27 * len(table) + 1.75)
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3.2, 1))
+    reach = np.abs(table[["low", "high"]].to_numpy(float).T - table["importance"].to_numpy(float))
+    known = np.isfinite(reach).all(axis=0)
+    left.axvline(0, color=INK, linewidth=0.9)
+    left.errorbar(table["importance"][known], places[known], xerr=reach[:, known], fmt="none", color=COLOURS[0],
+                  linewidth=1.6)  # fmt: skip
+    left.plot(table["importance"], places, "o", color=COLOURS[0], markersize=5.5)
+    left.set_yticks(places, [feature_words(name) for name in table["feature"]])
+    left.set_ylim(-0.6, len(table) - 0.4)
+    left.set_xlabel("drop of the test AUC when permuted", fontsize=TEXT, color=INK)
+    right.barh(places, 100 * table["selected"], height=0.62, color=COLOURS[5])
+    right.set_xlim(0, 100)
+    right.set_xlabel("selected in % of splits", fontsize=TEXT, color=INK)
+    for axes in (left, right):
+        plain_axes(axes, grid="x")
+        axes.tick_params(axis="y", length=0, labelsize=SMALL)
+    right.spines["left"].set_color(FAINT)
+    splits = int(table["splits"].iloc[0])
+    bars = f"; bars: {100 * level:g} % CI, corrected t" if known.any() else ""
+    note = f"{len(table)} of {len(summary)} features that were ever selected; {plural(splits, 'split')}{bars}"
+    headline(figure, title, phantom=phantom, note=note)
+    return figure
+
+
+def _filter_words(image: str) -> str:
+    """The filter before a feature: "" for none, "wavelet LLH", "LoG 3 mm"."""
+    if image == "original":
+        return ""
+    log = re.fullmatch(r"log-sigma-(\d+)-(\d+)-mm-3D", image)
+    if log:
+        return f"LoG {float('.'.join(log.groups())):g} mm"
+    return image.replace("-", " ")
+
+
+def _spaced(name: str) -> str:
+    """`SmallAreaEmphasis` as "small area emphasis"; what is no word stays: "MCC", "2D", "IMC 1"."""
+    if re.fullmatch(r"Id[mn]?n?|Imc\d", name):
+        return name.upper()
+    words = re.findall(r"\d+D(?![a-z])|\d+|[A-Z]{2,}(?![a-z])|[A-Z][a-z]*|[a-z]+", name)
+    return " ".join(word if word.isupper() and len(word) > 1 else word.lower() for word in words).replace(
+        "gray", "grey"
+    )

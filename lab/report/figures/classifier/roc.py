@@ -1,0 +1,181 @@
+"""How well are the classes told apart? ROC and precision-recall curves with their bands and intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lab.report.figures.style import FAINT, INK, SMALL, TEXT, colours, headline, new_figure, plain_axes
+from lab.report.tables.patient_table import plural
+from lab.stats.intervals import Estimate
+from lab.stats.roc import PrecisionRecall, Roc
+
+FEW = 3
+"""Entries whose legend still fits below the diagonal, and curves whose bands can still be told apart."""
+
+
+def roc_figure(
+    rocs: Mapping[str, Roc],
+    *,
+    phantom: bool,
+    title: str = "Will it enhance? ROC",
+    event: str = "enhancing",
+    point: pd.DataFrame | None = None,
+    point_name: str = "threshold from validation",
+) -> Figure:
+    """ROC curves by name (see `lab.stats.roc`), each with its band, and the AUC with every interval in the legend.
+
+    A mean over splits has its splits as thin lines behind it; of more than three curves only the first has a band, and
+    the others are thin.
+    `point` (what `at_threshold` gives) draws one operating point with its Wilson intervals as a cross. Raises
+    ValueError where there is nothing to draw.
+    """
+    if not rocs:
+        raise ValueError("there is no ROC curve to draw")
+    entries = len(rocs) + (point is not None)
+    figure = new_figure(6.6, 7.2 if entries <= FEW else 7.4 + 0.3 * entries)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    palette = colours(rocs)
+    for name, roc in rocs.items():
+        colour, several = palette[name], len(roc.curves) > 1
+        if several:
+            for x, y in roc.curves:
+                axes.plot(x, y, color=colour, linewidth=0.7, alpha=0.22, zorder=2)
+            x, y = np.append(0.0, roc.grid), np.append(0.0, roc.sensitivity)
+        else:
+            x, y = roc.curves[0]
+        leads = len(rocs) <= FEW or name == next(iter(rocs))
+        if leads:
+            axes.fill_between(roc.grid, roc.low, roc.high, color=colour, alpha=0.16, linewidth=0, zorder=1.5)
+        axes.plot(x, y, color=colour, linewidth=2.0 if leads else 1.2, zorder=4.5 if leads else 4,
+                  label=_roc_label(name, roc), solid_joinstyle="miter")  # fmt: skip
+    if point is not None:
+        _operating_point(axes, point, point_name)
+    _unit_square(axes, "1 - specificity", "sensitivity")
+    _legend(figure, axes, entries)
+    level = next(iter(rocs.values())).level
+    note = [_whom(rocs, event), f"band: {100 * level:g} % at each specificity"]
+    if any(len(roc.curves) > 1 for roc in rocs.values()):
+        note.append("thin: splits")
+    headline(figure, title, phantom=phantom, note="; ".join(part for part in note if part))
+    return figure
+
+
+def precision_recall_figure(
+    curves: Mapping[str, PrecisionRecall],
+    *,
+    phantom: bool,
+    title: str = "Will it enhance? Precision-recall",
+    event: str = "enhancing",
+) -> Figure:
+    """Precision-recall curves by name as steps, the average precision with its interval in the legend.
+
+    The dashed line is the precision of calling everybody positive. Raises ValueError where there is nothing to draw, or
+    where the curves are not of the same patients.
+    """
+    if not curves:
+        raise ValueError("there is no precision-recall curve to draw")
+    groups = {(curve.patients, curve.events) for curve in curves.values()}
+    if len(groups) > 1:
+        raise ValueError(f"the curves are of different patients (n, {event}): {sorted(groups)}")
+    figure = new_figure(6.9, 7.3)
+    axes = figure.subplots()
+    first = next(iter(curves.values()))
+    axes.axhline(first.prevalence, color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1,
+                 label=f"everybody positive: {first.prevalence:.2f}")  # fmt: skip
+    palette = colours(curves)
+    for name, curve in curves.items():
+        # between two scores only the lower precision is reached: a step, not a slope
+        rises = np.diff(curve.recall, prepend=-1.0) > 0
+        first_hit = int(np.flatnonzero(curve.recall > 0)[0])
+        heights = np.append(curve.precision[first_hit], curve.precision[rises][1:])
+        axes.step(curve.recall[rises], heights, where="pre", color=palette[name], linewidth=2.0, zorder=3,
+                  label=f"{name}\naverage precision {interval_text(curve.average)}")  # fmt: skip
+    _unit_square(axes, "recall (sensitivity)", "precision (positive predictive value)")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles[1:] + handles[:1], labels[1:] + labels[:1], loc="outside lower center",
+                  ncols=min(2, len(labels)), fontsize=SMALL, frameon=False)  # fmt: skip
+    level = f"{100 * first.level:g} % CI by bootstrap"
+    headline(figure, title, phantom=phantom, note=f"{count_note(first.patients, first.events, event)}; {level}")
+    return figure
+
+
+def interval_text(found: Estimate, digits: int = 2) -> str:
+    """A figure and its interval as "0.84 (0.74 to 0.91)"; "not known" where it is NaN."""
+    if not np.isfinite(found.value):
+        return "not known"
+    return f"{found.value:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+
+
+def count_note(patients: int, events: int, event: str) -> str:
+    """Who was judged, as "100 patients, 48 enhancing"."""
+    return f"{plural(patients, 'patient')}, {events} {event}"
+
+
+def _roc_label(name: str, roc: Roc) -> str:
+    """Name, AUC, and its intervals with the method of each."""
+    # a bootstrap whose draws all agree has no interval to show
+    ranges = ", ".join(
+        (f"{one.low:.2f} to {one.high:.2f}" if one.low < one.high else "none") + f" ({one.method})"
+        for one in roc.intervals
+    )
+    what = f"mean AUC of {len(roc.curves)} splits" if len(roc.curves) > 1 else "AUC"
+    return f"{name}: {what} {roc.intervals[0].value:.2f}\n{100 * roc.level:g} % CI {ranges}"
+
+
+def _whom(rocs: Mapping[str, Roc], event: str) -> str:
+    """The patients behind the curves where it is said and they agree, else ""."""
+    counts = {roc.patients for roc in rocs.values() if roc.patients is not None}
+    events = {roc.events for roc in rocs.values() if roc.events is not None}
+    if len(counts) != 1:
+        return ""
+    patients = counts.pop()
+    return count_note(patients, events.pop(), event) if len(events) == 1 else plural(patients, "patient")
+
+
+def _operating_point(axes: Axes, point: pd.DataFrame, name: str) -> None:
+    rows = point.set_index("figure")
+    sensitivity, specificity = rows.loc["sensitivity"], rows.loc["specificity"]
+    x, y = 1 - specificity["value"], sensitivity["value"]
+    if not np.isfinite([x, y]).all():
+        raise ValueError("an operating point needs patients of both classes")
+    text = f"{name}\nsensitivity {y:.2f}, specificity {1 - x:.2f}"
+    axes.errorbar(
+        x,
+        y,
+        xerr=[[x - (1 - specificity["high"])], [(1 - specificity["low"]) - x]],
+        yerr=[[y - sensitivity["low"]], [sensitivity["high"] - y]],
+        color=INK,
+        fmt="o",
+        markersize=5.5,
+        markerfacecolor="white",
+        markeredgewidth=1.3,
+        linewidth=1.1,
+        zorder=6,
+        label=text,
+    )
+
+
+def _unit_square(axes: Axes, x: str, y: str) -> None:
+    axes.set_xlim(-0.012, 1.012)
+    axes.set_ylim(-0.012, 1.012)
+    axes.set_aspect("equal")
+    ticks = np.linspace(0, 1, 6)
+    axes.set_xticks(ticks)
+    axes.set_yticks(ticks)
+    axes.set_xlabel(x, fontsize=TEXT, color=INK)
+    axes.set_ylabel(y, fontsize=TEXT, color=INK)
+    plain_axes(axes, grid="both")
+
+
+def _legend(figure: Figure, axes: Axes, entries: int) -> None:
+    """Inside, below the diagonal, where no good curve runs; below the axes where there are many."""
+    if entries <= FEW:
+        axes.legend(loc="lower right", fontsize=SMALL, frameon=True, framealpha=0.9, edgecolor="none", borderpad=0.3)
+    else:
+        figure.legend(loc="outside lower center", ncols=1, fontsize=SMALL, frameon=False)

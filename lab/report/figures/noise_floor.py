@@ -1,0 +1,80 @@
+"""What no model can beat: the noise of the true scan, as a line in figures of the error.
+
+A perfect model gives the noise-free image and is still judged against a noisy one. Noise of standard deviation sd
+leaves a mean absolute error of sqrt(2 / pi) sd and a mean squared error of sd^2.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from lab.report.figures.style import SMALL
+
+COLOUR = "#AA3377"
+_INSIDE = ("brain", "tumour", "balanced")
+
+
+def floor_of(patients: pd.DataFrame) -> float | None:
+    """Mean over patients of `floor_mae` in the long per-patient table; None where it was not measured."""
+    if "floor_mae" not in patients or not patients["floor_mae"].notna().any():
+        return None
+    cases = patients.drop_duplicates("case_id")
+    who = "patient_id" if "patient_id" in cases else "case_id"
+    return float(cases.groupby(who)["floor_mae"].mean().mean())
+
+
+def floor_level(metric: str, floor: float | None) -> float | None:
+    """The floor of a metric, from that of the MAE; None where there is none.
+
+    It holds inside the brain: the image as a whole has a background without noise, and SSIM has no such bound.
+    """
+    kind, _, region = metric.partition("_")
+    if floor is None or region not in _INSIDE or kind not in ("mae", "mse"):
+        return None
+    return floor if kind == "mae" else floor**2 * math.pi / 2
+
+
+def draw_floor(panels: Sequence[Axes], level: float | None, *, across: bool) -> None:
+    """A thin labelled line at the floor, `across` the panels or up them; they share that axis.
+
+    The axis is widened so that it is seen; where that would leave the data less than half of the axis, the line stands
+    dotted at the axis' end and its label says where the floor really is.
+    """
+    if level is None:
+        return
+    first = panels[0]
+    low, high = first.get_ylim() if across else first.get_xlim()
+    log = (first.get_yscale() if across else first.get_xscale()) == "log"
+    below, above, place = (math.log(value) for value in (low, high, level)) if log else (low, high, level)
+    far = below - place > above - below
+    end = below - 0.03 * (above - below) if far else min(below, place - 0.06 * (above - below))
+    shown = math.exp(end) if log else end
+    drawn = shown if far else level
+    line: dict[str, Any] = {
+        "color": COLOUR,
+        "linewidth": 2 if far else 1,
+        "linestyle": ":" if far else "-",
+        "zorder": 1,
+    }
+    text = f"floor {level:.3f}" if far else "floor"
+    style: dict[str, Any] = {"textcoords": "offset points", "fontsize": SMALL, "color": COLOUR}
+    if across:
+        label = f"{text} ↓" if far else text
+        style |= {"xy": (0.995, drawn), "ha": "right", "va": "bottom", "xytext": (0, 2)}
+    else:
+        label = f"← {text}" if far else text
+        style |= {"xy": (drawn, 0.995), "ha": "left", "va": "top", "xytext": (3, 0)}
+    for axes in panels:
+        if across:
+            axes.axhline(drawn, **line)
+            axes.set_ylim(shown, high)
+        else:
+            axes.axvline(drawn, **line)
+            axes.set_xlim(shown, high)
+        frame = axes.get_yaxis_transform() if across else axes.get_xaxis_transform()
+        axes.annotate(label, xycoords=frame, **style).set_in_layout(False)

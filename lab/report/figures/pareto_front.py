@@ -1,0 +1,166 @@
+"""What does enhancement cost in fidelity? Every network as a point between the two, with the Pareto front."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.transforms import Bbox
+
+from lab.evaluation.figures import name_of
+from lab.report.figures.cost import pareto
+from lab.report.figures.noise_floor import draw_floor, floor_level
+from lab.report.figures.style import COLOURS, FAINT, INK, RIVAL_COLOUR, SMALL, TEXT, headline, new_figure, plain_axes
+from lab.report.tables.patient_table import lower_is_better, metric_name
+
+KINDS = {
+    "grid": (COLOURS[0], "o", 62, "network of the study"),
+    "search": (COLOURS[1], "o", 34, "trial of the guided search"),
+    "rival": (RIVAL_COLOUR, "D", 48, "trivial rival"),
+}
+MAX_LABELS, ALL_LABELS = 9, 12
+"""Networks of the front that are named at most; as many as this in all are all named, where there is room."""
+OFFSETS = [(dx, dy) for dy in (0, 9, -9, 18, -18, 30, -30, 44, -44) for dx in (-8, 8)]
+"""Places of a label relative to its point, in points of type, in order of preference."""
+
+
+def front_figure(
+    points: pd.DataFrame,
+    *,
+    x: str = "mae_brain",
+    y: str = "dice_rule",
+    phantom: bool,
+    split: str,
+    title: str = "Image fidelity against enhancement",
+    intervals: bool | None = None,
+    floor: float | None = None,
+) -> Figure:
+    """Each network's `y` over its `x`; those that no other beats in both are ringed, joined and named.
+
+    `points` has the columns label, kind (of `KINDS`), x and y, and may have `<x>_low`, `<x>_high`, `<y>_low`,
+    `<y>_high`: ends of an interval, drawn unless `intervals` is False. The front is of the networks; rivals are grey
+    and are not on it, and one that is far off stands at the edge with its figures in its label. `floor` is that of the
+    MAE. Raises ValueError where no point has both values.
+    """
+    drawn = points.dropna(subset=[x, y]).reset_index(drop=True)
+    if drawn.empty:
+        raise ValueError(f"no network has both {x} and {y}")
+    figure = new_figure(8.4, 5.8)
+    axes = figure.add_subplot()
+    plain_axes(axes, grid="both")
+    rival = (drawn["kind"] == "rival").to_numpy(bool)
+    left, right = _limits(drawn, x)
+    bottom, top = _limits(drawn, y)
+    horizontal, vertical = (
+        np.clip(drawn[x], left, right).to_numpy(float),
+        np.clip(drawn[y], bottom, top).to_numpy(float),
+    )
+    low_x, low_y = lower_is_better(x), lower_is_better(y)
+    cost = np.where(rival, np.nan, horizontal if low_x else -horizontal)
+    front = pareto(cost, vertical, low=low_y)
+    if intervals is not False:
+        _bars(axes, drawn, x, y)
+    order = np.flatnonzero(front)[np.argsort(cost[front], kind="stable")]
+    axes.plot(horizontal[order], vertical[order], color=INK, linewidth=1, alpha=0.6, drawstyle="steps-post", zorder=2)
+    for kind, (colour, marker, size, _) in KINDS.items():
+        for ringed in (False, True):
+            chosen = ((drawn["kind"] == kind) & (front == ringed)).to_numpy(bool)
+            ring = {"edgecolors": INK, "linewidths": 1.6} if ringed else {"edgecolors": "white", "linewidths": 0.6}
+            place = (horizontal[chosen], vertical[chosen])
+            axes.scatter(*place, s=size, marker=marker, color=colour, zorder=4 + ringed, clip_on=False, **ring)
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    axes.set_xlabel(_axis(x, low_x, "←", "→"), fontsize=TEXT)
+    axes.set_ylabel(_axis(y, low_y, "↓", "↑"), fontsize=TEXT)
+    draw_floor([axes], floor_level(x, floor), across=False)
+    draw_floor([axes], floor_level(y, floor), across=True)
+    _legend(figure, set(drawn["kind"]))
+    note = f"means over {split} patients" + (
+        "" if intervals is False or not _ends(drawn, y) else "; bars: 95 % intervals"
+    )
+    headline(figure, title, phantom=phantom, note=note)
+    notable = [*np.flatnonzero(rival), *order[np.linspace(0, len(order) - 1, min(len(order), MAX_LABELS)).astype(int)]]
+    if (~rival).sum() <= ALL_LABELS:
+        notable += [i for i in np.flatnonzero(~rival) if i not in notable]
+    off = (horizontal != drawn[x].to_numpy(float)) | (vertical != drawn[y].to_numpy(float))
+    texts = [
+        f"{row['label']} ({name_of(x).text(row[x])}, {name_of(y).text(row[y])})" if far else str(row["label"])
+        for row, far in zip(drawn.to_dict("records"), off)
+    ]
+    _label(figure, axes, {int(i): texts[i] for i in notable}, np.column_stack([horizontal, vertical]), rival)
+    return figure
+
+
+def _axis(metric: str, low: bool, less: str, more: str) -> str:
+    return f"{metric_name(metric)}   {less if low else more} better"
+
+
+def _ends(drawn: pd.DataFrame, metric: str) -> bool:
+    return {f"{metric}_low", f"{metric}_high"} <= set(drawn.columns)
+
+
+def _bars(axes: Axes, drawn: pd.DataFrame, x: str, y: str) -> None:
+    for row in drawn.to_dict("records"):
+        style = {"color": KINDS[row["kind"]][0], "linewidth": 1, "alpha": 0.35, "zorder": 1}
+        if _ends(drawn, x):
+            axes.plot([row[f"{x}_low"], row[f"{x}_high"]], [row[y], row[y]], **style)
+        if _ends(drawn, y):
+            axes.plot([row[x], row[x]], [row[f"{y}_low"], row[f"{y}_high"]], **style)
+
+
+def _limits(drawn: pd.DataFrame, metric: str) -> tuple[float, float]:
+    """Ends of an axis: those of the networks and their intervals, widened for rivals that are not far off."""
+    rival = drawn["kind"] == "rival"
+    core = drawn[~rival] if (~rival).any() else drawn
+    ends = core[[metric, *(f"{metric}_{end}" for end in ("low", "high") if _ends(drawn, metric))]].to_numpy(float)
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
+    span = high - low or abs(high) or 1.0
+    near = [low, high, *(value for value in drawn[metric] if low - span <= value <= high + span)]
+    room = 0.1 * (max(near) - min(near) or span)
+    return min(near) - room, max(near) + room
+
+
+def _label(figure: Figure, axes: Axes, texts: Mapping[int, str], points: np.ndarray, rival: np.ndarray) -> None:
+    """Write names beside their points where they hide neither a point nor each other; leave out what has no room."""
+    figure.draw_without_rendering()  # the layout, which the places depend on
+    pixels = figure.dpi / 72
+    dots = axes.transData.transform(points)
+    taken = [Bbox([dot - 4 * pixels, dot + 4 * pixels]) for dot in dots]
+    room = axes.get_window_extent()
+    for i, name in texts.items():
+        text = axes.annotate(name, tuple(points[i]), fontsize=SMALL, color=FAINT if rival[i] else INK, zorder=6)
+        text.set_in_layout(False)
+        extent = text.get_window_extent()
+        for dx, dy in OFFSETS:
+            left = dots[i][0] + dx * pixels - (extent.width if dx < 0 else 0)
+            bottom = dots[i][1] + dy * pixels - extent.height / 2
+            box = Bbox.from_bounds(left, bottom, extent.width, extent.height)
+            inside = room.x0 <= box.x0 and box.x1 <= room.x1 and room.y0 <= box.y0 and box.y1 <= room.y1
+            if inside and not any(box.overlaps(other) for other in taken):
+                taken.append(box)
+                text.remove()
+                line = {"arrowstyle": "-", "color": FAINT, "linewidth": 0.6, "shrinkA": 0, "shrinkB": 3}
+                axes.annotate(
+                    name, tuple(points[i]), xytext=(dx, dy), textcoords="offset points",
+                    ha="right" if dx < 0 else "left", va="center", fontsize=SMALL, color=text.get_color(), zorder=3,
+                    arrowprops=line if abs(dy) > 10 else None,
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.5},
+                ).set_in_layout(False)  # fmt: skip
+                break
+        else:
+            text.remove()
+
+
+def _legend(figure: Figure, kinds: set[str]) -> None:
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle="", markersize=7, label=name)
+        for kind, (colour, marker, _, name) in KINDS.items()
+        if kind in kinds
+    ]
+    handles.append(Line2D([], [], color=INK, linewidth=1, marker="o", markerfacecolor="white", markeredgewidth=1.6,
+                          label="Pareto front: no network is better in both"))  # fmt: skip
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=SMALL, frameon=False)

@@ -1,0 +1,180 @@
+"""What do the syntheses look like, and where are they wrong? Sheets of axial slices through the tumour."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from matplotlib import cm, colors
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+
+from lab.report.figures.slices import ERROR_MAP, SYNTHETIC_COLOUR, TRUE_COLOUR, TUMOUR_COLOUR, Patient, View, Volume
+from lab.report.figures.style import FAINT, HEAD, INK, SMALL, TEXT, headline, new_figure, panel
+from lab.report.tables.patient_table import is_rival
+
+PANEL, GAP, MARGIN = 1.75, 0.06, 0.15  # inches, of a trial's figure
+BARS, TITLE_ROOM, LEGEND_ROOM = 0.95, 0.72, 0.4
+SMALL_PANEL, SMALL_GAP, PAIR_GAP = 1.3, 0.02, 0.12  # inches, of the sheet of all trials
+PAIRS = 5  # networks a row: models 0-4
+LABEL = 42  # characters of a caption that fit over a pair
+
+
+def slice_figure(
+    patient: Patient,
+    syntheses: Mapping[str, Volume],
+    *,
+    phantom: bool,
+    scores: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> Figure:
+    """Inputs, truth, and of every network its synthesis and error side by side, on one axial slice.
+
+    `syntheses` maps a label to a volume (X, Y, Z); the rivals among them stand in the first row. `groups` maps a label
+    to what its row has in common (its loss), so that models 0-4 of a loss line up. T1, truth and syntheses share one
+    grey window and carry no outlines; all errors share one scale. `scores` adds to a label, such as "MAE 0.091".
+    """
+    view = View(patient, list(syntheses.values()))
+    rivals = [name for name in syntheses if is_rival(name)]
+    rows = _rows([name for name in syntheses if not is_rival(name)], groups or {})
+    references = [*patient.inputs, patient.target, "difference"]
+    room = 2 * PAIRS - 2 * len(rivals)
+    if rivals and len(references) > room:
+        rows, rivals = [rivals, *rows], []
+    singles = len(references) + 2 * len(rivals)
+    pairs = max([-(-singles // 2), *(len(row) for row in rows)])
+    captions = {name: _caption(name, (scores or {}).get(name)) for name in syntheses}
+    lines = max((text.count("\n") + 1 for text in captions.values()), default=1)
+    tall, head = SMALL_PANEL * view.aspect, 0.1 + 0.155 * lines
+    width = 2 * MARGIN + pairs * (2 * (SMALL_PANEL + SMALL_GAP) + PAIR_GAP) + BARS
+    height = TITLE_ROOM + (1 + len(rows)) * (head + tall) + LEGEND_ROOM
+    figure = new_figure(width, height, by_hand=True)
+
+    def place(row: int, column: int) -> Axes:
+        left = MARGIN + column * (SMALL_PANEL + SMALL_GAP) + column // 2 * PAIR_GAP
+        return panel(figure, left, TITLE_ROOM + row * (head + tall) + head, SMALL_PANEL, tall)
+
+    for column, name in enumerate(references):
+        axes = place(0, column)
+        if name == "difference":
+            view.difference(axes, f"{patient.target} - T1")
+            view.outline(axes, view.true, TRUE_COLOUR)
+        elif name == patient.target:
+            view.grey(axes, patient.truth, f"{name} (truth)")
+            axes.title.set_fontweight("bold")
+        else:
+            view.grey(axes, patient.inputs[name], name, own_window=name != "T1")
+        if column == 0:
+            view.sides(axes)
+    table = [(0, pairs - len(rivals) + i, name) for i, name in enumerate(rivals)]
+    table += [(row, i, name) for row, names in enumerate(rows, start=1) for i, name in enumerate(names)]
+    for row, pair, name in table:
+        synthesis, error = place(row, 2 * pair), place(row, 2 * pair + 1)
+        view.grey(synthesis, syntheses[name])
+        synthesis.set_title(captions[name], fontsize=TEXT, color=INK, pad=3, loc="left")
+        view.error(error, syntheses[name])
+        view.outline(error, view.tumour, TUMOUR_COLOUR, dashed=True)
+
+    top = TITLE_ROOM + head
+    limits, share = (-view.error_limit, view.error_limit), 1.0 if rows else 0.42  # of a row, for the upper scale
+    _bar(figure, top, share * tall, view.window, "gray", f"T1, {patient.target}, syntheses")
+    below = top + head + tall if rows else top + 0.58 * tall
+    _bar(figure, below, (1.6 if len(rows) > 1 else share) * tall, limits, ERROR_MAP, "synthesis - truth")
+    _legend(figure, patient, synthetic=False)
+    note = f"axial slice z = {view.z}, {view.why}; of each pair the left is the synthesis, the right its error"
+    headline(figure, f"Patient {patient.case_id}", phantom=phantom, note=note)
+    return figure
+
+
+def _rows(names: Sequence[str], groups: Mapping[str, str]) -> list[list[str]]:
+    """Names in rows of at most `PAIRS`; a group of several starts a row of its own."""
+    sizes = Counter(groups.get(name, "") for name in names)
+    rows: list[list[str]] = []
+    previous = None
+    for name in names:
+        group = groups.get(name, "") if max(sizes.values()) > 1 else ""
+        if group != previous or len(rows[-1]) == PAIRS:
+            rows.append([])
+        rows[-1].append(name)
+        previous = group
+    return rows
+
+
+def _caption(name: str, score: str | None) -> str:
+    return textwrap.fill(f"{name}: {score}" if score else name, LABEL)
+
+
+def trial_slices(patients: Sequence[Patient], syntheses: Sequence[Volume], *, label: str, phantom: bool) -> Figure:
+    """One network on a few patients, a row each: inputs, truth, synthesis, error, enhancement.
+
+    The last panel is the truth with the true and the synthetic enhancement outlined. Each row has a grey window of its
+    own, shared by T1, truth and synthesis; the errors of all rows share one scale.
+    """
+    if len(patients) != len(syntheses) or not patients:
+        raise ValueError(f"{len(patients)} patients but {len(syntheses)} syntheses: give as many, and at least one")
+    inputs, target = list(patients[0].inputs), patients[0].target
+    heads = [*inputs, f"{target} (truth)", "synthesis", "error", "enhancement"]
+    views = [View(patient, [synthesis]) for patient, synthesis in zip(patients, syntheses)]
+    limit = max(view.error_limit for view in views)
+    side = 0.3
+    talls = [PANEL * view.aspect for view in views]
+    width = 2 * MARGIN + side + len(heads) * (PANEL + GAP) + BARS
+    figure = new_figure(width, TITLE_ROOM + 0.26 + sum(talls) + GAP * len(talls) + LEGEND_ROOM, by_hand=True)
+    top = TITLE_ROOM + 0.26
+    for row, (patient, view, synthesis, tall) in enumerate(zip(patients, views, syntheses, talls)):
+        view.error_limit = limit
+        cells = [panel(figure, side + _left(column), top, PANEL, tall) for column in range(len(heads))]
+        for axes, name in zip(cells, inputs):
+            view.grey(axes, patient.inputs[name], own_window=name != "T1")
+        view.grey(cells[-4], patient.truth)
+        view.grey(cells[-3], synthesis)
+        view.error(cells[-2], synthesis)
+        view.outline(cells[-2], view.tumour, TUMOUR_COLOUR, dashed=True)
+        view.grey(cells[-1], patient.truth)
+        view.outline(cells[-1], view.true, TRUE_COLOUR)
+        view.outline(cells[-1], view.enhancement(synthesis), SYNTHETIC_COLOUR)
+        view.sides(cells[0])
+        cells[0].set_ylabel(f"{patient.case_id}, z = {view.z}", fontsize=SMALL, color=INK)
+        for axes, head in zip(cells, heads if row == 0 else []):
+            axes.set_title(head, fontsize=HEAD, color=INK, pad=4)
+        top += tall + GAP
+    _bar(figure, TITLE_ROOM + 0.26, talls[0], (-limit, limit), ERROR_MAP, "synthesis - truth")
+    _legend(figure, patients[0], synthetic=True)
+    note = (
+        f"axial slice with the largest enhancing, else tumour, area; T1, {target} and synthesis share one grey window"
+    )
+    headline(figure, label, phantom=phantom, note=note)
+    return figure
+
+
+def _left(column: int) -> float:
+    return MARGIN + column * (PANEL + GAP)
+
+
+def _bar(
+    figure: Figure, top: float, height: float, limits: tuple[float, float], colours: str | colors.Colormap, text: str
+) -> None:
+    """A shared scale in the right margin, given in inches."""
+    left = figure.get_size_inches()[0] - BARS
+    scale = cm.ScalarMappable(colors.Normalize(*limits), colours)
+    extend = "both" if colours is ERROR_MAP else "neither"
+    bar = figure.colorbar(scale, cax=panel(figure, left, top, 0.14, height), extend=extend)
+    bar.set_label(text, fontsize=SMALL, color=INK)
+    bar.ax.tick_params(labelsize=SMALL)
+    bar.ax.locator_params(nbins=6)
+
+
+def _legend(figure: Figure, patient: Patient, *, synthetic: bool) -> None:
+    rule = f"true enhancement ({patient.target} - T1 > {patient.threshold:g}, in or near the tumour)"
+    handles = [
+        Line2D([], [], color=FAINT, linewidth=1, linestyle="dashed", label="tumour"),
+        Line2D([], [], color=TRUE_COLOUR, linewidth=1.5, label=rule),
+    ]
+    if synthetic:
+        handles.append(Line2D([], [], color=SYNTHETIC_COLOUR, linewidth=1.5, label="synthetic enhancement (same rule)"))
+    signs = ((0.2, "too dark, as where contrast is missed"), (0.8, "too bright, as where it is made up"))
+    handles += [Patch(color=ERROR_MAP(place), label=text) for place, text in signs]
+    figure.legend(handles=handles, loc="lower center", ncols=5, fontsize=SMALL, frameon=False, labelcolor=FAINT)

@@ -1,0 +1,201 @@
+"""What the gate asked of a model and what it found: plain records, a table for the screen and one for a page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Protocol
+
+from lab.report.tables.patient_table import plural
+
+HEADS = ("test", "against", "model", "other", "difference (95 % interval)", "asked for", "n", "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """One test: a figure of the model beside another's on the same patients, and what its interval must keep to."""
+
+    figure: str
+    against: str
+    """"champion, version 3", "copy T1", "linear regression", "tumour volume", "chance"."""
+    model: float
+    other: float
+    difference: float
+    """model - other."""
+    low: float
+    high: float
+    limit: float
+    """What the interval must lie above, or below."""
+    above: bool
+    n: int
+    note: str = ""
+
+    @property
+    def passed(self) -> bool:
+        """Whether the whole interval keeps to the limit; one that cannot be said does not."""
+        return self.low > self.limit if self.above else self.high < self.limit
+
+    @property
+    def asked(self) -> str:
+        """What is asked of the interval: "above 0", "below +0.005"."""
+        if self.above:
+            return f"above {self.limit:g}"
+        return f"below {self.limit:+g}" if self.limit else "below 0"
+
+    @property
+    def interval(self) -> str:
+        """The difference and its interval: "+0.120 (+0.035 to +0.201)"."""
+        if not math.isfinite(self.low) or not math.isfinite(self.high):
+            return f"{self.difference:+.3f} (no interval)"
+        return f"{self.difference:+.3f} ({self.low:+.3f} to {self.high:+.3f})"
+
+    @property
+    def told(self) -> str:
+        """The test in a sentence for a refusal."""
+        why = f", {self.note}" if self.note else ""
+        return (
+            f"{self.figure} against {self.against}: {self.model:.3f} and {self.other:.3f}, difference {self.interval} "
+            f"in {plural(self.n, 'patient')}, must be {self.asked}{why}"
+        )
+
+
+class Compared(Protocol):
+    """A figure of two models on the same patients, whatever test compared it."""
+
+    @property
+    def first(self) -> float:
+        """The model's."""
+
+    @property
+    def second(self) -> float:
+        """The other's."""
+
+    @property
+    def difference(self) -> float:
+        """first - second."""
+
+    @property
+    def low(self) -> float:
+        """Of the difference's interval."""
+
+    @property
+    def high(self) -> float:
+        """Of the difference's interval."""
+
+
+def check(figure: str, against: str, found: Compared, *, limit: float, above: bool, n: int, note: str = "") -> Check:
+    """A comparison on `n` patients as a test."""
+    return Check(
+        figure=figure,
+        against=against,
+        model=found.first,
+        other=found.second,
+        difference=found.difference,
+        low=found.low,
+        high=found.high,
+        limit=limit,
+        above=above,
+        n=n,
+        note=note,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What came of the gate."""
+
+    against: str
+    """Who is champion now: "version 3", or "no champion yet"."""
+    checks: tuple[Check, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the comparison: who was left out of it."""
+    trouble: str = ""
+    """Why nothing could be compared, or ""."""
+
+    @property
+    def passed(self) -> bool:
+        """Whether every test was held and passed."""
+        return not self.trouble and bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def reasons(self) -> list[str]:
+        """Each test that failed, with its figures."""
+        return [self.trouble] if self.trouble else [check.told for check in self.checks if not check.passed]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold; what is not known is None."""
+        rows = [asdict(check) | {"passed": check.passed, "asked": check.asked} for check in self.checks]
+        known = [
+            {
+                key: None if isinstance(value, float) and not math.isfinite(value) else value
+                for key, value in row.items()
+            }
+            for row in rows
+        ]
+        return {
+            "against": self.against,
+            "passed": self.passed,
+            "trouble": self.trouble,
+            "notes": list(self.notes),
+            "checks": known,
+        }
+
+    @classmethod
+    def read(cls, known: dict[str, Any]) -> Verdict:
+        """From what `as_dict` gave."""
+        names = Check.__dataclass_fields__
+        rows: list[dict[str, Any]] = [
+            {key: math.nan if value is None else value for key, value in row.items() if key in names}
+            for row in known["checks"]
+        ]
+        checks = [Check(**row) for row in rows]
+        return cls(
+            against=known["against"], checks=tuple(checks), notes=tuple(known["notes"]), trouble=known["trouble"]
+        )
+
+
+def rows(checks: Sequence[Check]) -> list[tuple[str, ...]]:
+    """The cells of the table, a row a test, under `HEADS`."""
+    return [
+        (
+            check.figure,
+            check.against,
+            f"{check.model:.3f}",
+            f"{check.other:.3f}",
+            check.interval,
+            check.asked,
+            str(check.n),
+            "passed" if check.passed else "FAILED",
+        )
+        for check in checks
+    ]
+
+
+def as_text(verdict: Verdict) -> str:
+    """The table as aligned text, with what must be known of it."""
+    lines = [verdict.trouble] if verdict.trouble else []
+    if verdict.checks:
+        table = [HEADS, *rows(verdict.checks)]
+        widths = [max(len(row[column]) for row in table) for column in range(len(HEADS))]
+        left = (0, 1, 5, 7)
+        lines += [
+            "  ".join(
+                cell.ljust(width) if column in left else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths))
+            ).rstrip()
+            for row in table
+        ]
+    return "\n".join([*lines, *verdict.notes])
+
+
+def as_markdown(verdict: Verdict) -> str:
+    """The table for a page."""
+    lines = [verdict.trouble, ""] if verdict.trouble else []
+    if verdict.checks:
+        lines += [_row(HEADS), _row(["---"] * len(HEADS)), *(_row(row) for row in rows(verdict.checks)), ""]
+    return "\n".join([*lines, *(f"- {note}" for note in verdict.notes)]).rstrip()
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"

@@ -1,0 +1,133 @@
+"""A network's figures on its test patients with intervals, of all of them and of groups: for its card and its tags."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from lab.evaluation.figures import name_of
+from lab.evaluation.paired import compare_means
+from lab.evaluation.pooled import pooled
+
+GROUPS = {"vendor": "{}", "field_strength_t": "{:g} T", "grade": "grade {:g}", "sex": "sex {}", "age": "age {}"}
+"""Columns that make groups, and how their values are written; ages in `AGES`."""
+AGES = {"under 45": 45, "45 to 64": 65, "65 and over": float("inf")}
+"""Name of each range of years and where the next begins."""
+MEANS = ("mae_brain", "ssim_brain", "mae_tumour")
+POOLED = (
+    "contrast_concordance",
+    "kappa",
+    "auc",
+    "sensitivity_pooled",
+    "hallucinated_ml",
+    "lesions_found",
+    "lesions_false",
+)
+CLASSIFIER = {"auc": "auc", "ap": "average_precision", "brier": "brier", "slope": "calibration_slope"}
+"""Column of `lab.radiomics.assess.assess.Assessment.performance` -> figure."""
+TITLES = {"average_precision": "average precision", "brier": "Brier score", "calibration_slope": "calibration slope"}
+EVERYBODY = "all patients"
+LEAST = 5
+"""A group of fewer patients is too few for figures."""
+COLUMNS = ["group", "figure", "truth", "value", "low", "high", "n"]
+
+
+def network_figures(patients: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """Figures by group: columns group, figure, truth ("expert", "rule" or ""), value, low, high, n (patients).
+
+    `patients` has the columns of `lab.evaluation.evaluate.evaluate`, and any of `GROUPS`. Truth is the expert's label
+    where all have it. A group with fewer than `LEAST` patients has n alone.
+    """
+    truth = "expert" if patients["ml_expert"].notna().all() else "rule"
+    tables = []
+    for group, part in groups(patients).items():
+        count = part["patient_id"].nunique()
+        if count < LEAST:
+            tables.append(pd.DataFrame([{"group": group, "figure": "too few", "truth": "", "n": count}]))
+            continue
+        own = [_mean(part, name, resamples, seed) for name in MEANS if part[name].notna().any()]
+        card = pooled(part, resamples=resamples, seed=seed)
+        kept = card[card["figure"].isin(POOLED) & card["definition"].isin((truth, "")) & card["value"].notna()]
+        table = pd.concat([pd.DataFrame(own), kept.rename(columns={"definition": "truth"})], ignore_index=True)
+        order = {name: place for place, name in enumerate((*MEANS, *POOLED))}
+        tables.append(table.sort_values("figure", key=lambda names: names.map(order)).assign(group=group))
+    return pd.concat(tables, ignore_index=True).reindex(columns=COLUMNS)
+
+
+def classifier_figures(performance: pd.DataFrame, subgroups: pd.DataFrame) -> pd.DataFrame:
+    """The same columns of a classifier, from the tables of `lab.radiomics.assess.assess` with the rows of one method."""
+    row = performance.iloc[0]
+    rows = [
+        {
+            "group": EVERYBODY,
+            "figure": title,
+            "truth": "",
+            "value": float(row[name]),
+            "low": float(row[f"{name}_low"]),
+            "high": float(row[f"{name}_high"]),
+            "n": int(row["patients"]),
+        }
+        for name, title in CLASSIFIER.items()
+        if pd.notna(row.get(name))
+    ]
+    for one in subgroups.to_dict("records"):
+        known, word = pd.notna(one["auc"]), str(one["group"])
+        group = f"{one['by'].partition('_')[0]} unknown" if word == "unknown" else word
+        rows.append(
+            {"group": group, "figure": "auc" if known else "too few", "truth": "", "n": int(one["n"])}
+            | ({"value": one["auc"], "low": one["low"], "high": one["high"]} if known else {})
+        )
+    return pd.DataFrame(rows).reindex(columns=COLUMNS)
+
+
+def evaluation_rows(figures: pd.DataFrame) -> list[tuple[str, ...]]:
+    """The table of a card, its heads first: group, figure, value with interval, patients."""
+    rows: list[tuple[str, ...]] = [("patients", "figure", "value (95 % interval)", "n")]
+    for row in figures.itertuples():
+        if row.figure == "too few":
+            rows.append(
+                (str(row.group), f"fewer than {LEAST} patients or too few of a kind: no figures", "-", str(row.n))
+            )
+            continue
+        title = TITLES.get(str(row.figure)) or name_of(str(row.figure)).title
+        title += f" ({row.truth})" if isinstance(row.truth, str) and row.truth else ""
+        rows.append((str(row.group), title, as_cell(str(row.figure), row.value, row.low, row.high), str(row.n)))
+    return rows
+
+
+def groups(patients: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Name of each group and its rows: all, by enhancement, and by what is known of the scanner and the tumour."""
+    enhancing = patients["enhancing"].astype(float) > 0.5
+    found = {EVERYBODY: patients, "enhancing": patients[enhancing], "not enhancing": patients[~enhancing]}
+    for column, text in GROUPS.items():
+        if column in patients:
+            known = patients.dropna(subset=[column])
+            values = _age_ranges(known[column]) if column == "age" else known[column]
+            for value, part in known.groupby(values, observed=True):
+                found[text.format(value)] = part
+    return {name: part for name, part in found.items() if len(part)}
+
+
+def interval_tags(figures: pd.DataFrame) -> dict[str, str]:
+    """Those of all patients as tags of a version: "interval/kappa_expert" and "0.51 (0.40 to 0.63), n = 28"."""
+    tags = {}
+    for row in figures[figures["group"] == EVERYBODY].dropna(subset=["value"]).itertuples():
+        name = f"{row.figure}_{row.truth}" if row.truth else str(row.figure)
+        tags[f"interval/{name}"] = f"{row.value:.4g} ({row.low:.4g} to {row.high:.4g}), n = {row.n}"
+    return tags
+
+
+def as_cell(figure: str, value: float, low: float, high: float) -> str:
+    """ "0.51 (0.40 to 0.63)"."""
+    name = name_of(figure)
+    known = low == low and high == high
+    return name.text(value) + (f" ({name.text(low)} to {name.text(high)})" if known else "")
+
+
+def _age_ranges(years: pd.Series) -> pd.Series:
+    return pd.cut(years.astype(float), [-1, *AGES.values()], right=False, labels=list(AGES))
+
+
+def _mean(part: pd.DataFrame, column: str, resamples: int, seed: int) -> dict[str, object]:
+    """The mean of a column with its interval: compared with a column of zeros."""
+    found = compare_means(part, part.assign(**{column: part[column] * 0}), column, resamples=resamples, seed=seed)
+    return {"figure": column, "truth": "", "value": found.first, "low": found.low, "high": found.high, "n": found.n}

@@ -1,0 +1,120 @@
+"""What did the paper publish, and when may a result of ours stand beside it?
+
+The figures of the paper's tables 5-8 are package data (`published.csv`). They are means and SDs over the 45 evaluation
+patients of the Erasmus Glioma Database (EGD), whole volumes at 1 mm, networks of width 64 and five halvings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Literal
+
+import pandas as pd
+
+PUBLISHED_PATIENTS = 45
+PUBLISHED_DATASET = "EGD"
+PUBLISHED_INPUTS = ("T1", "T2", "FLAIR")
+PUBLISHED_TARGET = "T1GD"
+PUBLISHED_SPACING_MM = 1.0
+PUBLISHED_WIDTH = 64
+PUBLISHED_DEPTH = 5
+
+
+def published() -> pd.DataFrame:
+    """The published figures, one row each.
+
+    Columns: study, model (int), input_size ("full" or voxels as text), loss, metric ("MAE", "MSE", "SSIM"), region
+    ("image", "brain", "tumour"), mean, sd and key (our name of the figure, such as "mae_brain").
+    """
+    return _read().copy()
+
+
+def published_row(study: str, model: int, loss: str, *, input_size: str = "full") -> pd.DataFrame | None:
+    """The nine published figures of one network: index "mae_image" ... "ssim_tumour", columns mean and sd.
+
+    None where the paper has no such row (a network that the paper did not train). Raises ValueError for a study that
+    the paper does not have.
+    """
+    table = _read()
+    if study not in set(table["study"]):
+        known = ", ".join(sorted(set(table["study"])))
+        raise ValueError(f"the paper has no study {study!r}; it has: {known}")
+    wanted = (
+        (table["study"] == study)
+        & (table["model"] == model)
+        & (table["loss"] == loss)
+        & (table["input_size"] == str(input_size))
+    )
+    return table[wanted].set_index("key")[["mean", "sd"]] if wanted.any() else None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Whether the published figures may stand beside ours, and the sentence that says why."""
+
+    verdict: Literal["fair", "orientation", "withheld"]
+    sentence: str
+
+    @property
+    def shown(self) -> bool:
+        """Are the published figures printed at all?"""
+        return self.verdict != "withheld"
+
+
+def comparable(
+    *,
+    phantom: bool,
+    dataset: str,
+    spacing_mm: float,
+    width: int,
+    depth: int,
+    inputs: Sequence[str] = PUBLISHED_INPUTS,
+    target: str = PUBLISHED_TARGET,
+    patch_mm: float | None = None,
+) -> Comparison:
+    """Decide whether the published figures are a fair comparison for a study with these settings.
+
+    Withheld: simulated patients, or another image was synthesised. For orientation only: real patients, but something
+    differs that moves the figures (data set, voxel size, which also changes what the SSIM window covers, network size,
+    input images, patches). Fair: none of these. `dataset` is the layout's name; `patch_mm` None is the full volume.
+    """
+    source = (
+        f"The published figures are of {PUBLISHED_PATIENTS} EGD patients (1 mm, full volume, width {PUBLISHED_WIDTH})"
+    )
+    if phantom:
+        return Comparison(
+            "withheld",
+            f"{source}; they are withheld because this study ran on the phantom: simulated patients, not real.",
+        )
+    if target != PUBLISHED_TARGET:
+        return Comparison("withheld", f"{source}; they are withheld because this study synthesises {target}, not T1GD.")
+    differences = []
+    if dataset.lower() != PUBLISHED_DATASET.lower():
+        differences.append(f"the patients are of {dataset}, not of EGD")
+    if abs(spacing_mm - PUBLISHED_SPACING_MM) > 0.05:
+        differences.append(f"voxels are {spacing_mm:g} mm, not 1 mm")
+    if width != PUBLISHED_WIDTH:
+        differences.append(f"the networks have width {width}, not {PUBLISHED_WIDTH}")
+    if depth != PUBLISHED_DEPTH:
+        differences.append(f"the networks have {depth} halvings, not {PUBLISHED_DEPTH}")
+    if sorted(inputs) != sorted(PUBLISHED_INPUTS):
+        differences.append(f"the inputs are {', '.join(inputs)}, not {', '.join(PUBLISHED_INPUTS)}")
+    if patch_mm is not None:
+        differences.append(f"networks were trained on patches of {patch_mm:g} mm, not on the full volume")
+    if differences:
+        return Comparison("orientation", f"{source}; they are shown for orientation only: {'; '.join(differences)}.")
+    return Comparison(
+        "fair",
+        f"{source}, the settings of this study. The patients are not the same, so no test between the two is made.",
+    )
+
+
+@cache
+def _read() -> pd.DataFrame:
+    with files("lab.report.tables").joinpath("published.csv").open(encoding="utf-8") as file:
+        table = pd.read_csv(file, dtype={"input_size": str})
+    table["key"] = table["metric"].str.lower() + "_" + table["region"]
+    return table

@@ -1,0 +1,1 @@
+"""Findings, notes and model cards in words."""

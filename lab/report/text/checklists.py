@@ -1,0 +1,202 @@
+"""Which items of CLEAR and METRICS can a run answer by itself? They are filled from its facts, the rest stays open.
+
+CLEAR: Kocak et al., Insights into Imaging 2023, 58 items. METRICS: Kocak et al., Insights into Imaging 2024, 30 items.
+Both CC BY 4.0; the questions are our own short words for their items, in their order and numbers. They were checked
+against a copy of CLEAR's table and the METRICS calculator of its authors, which has the weights to three decimals.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+import pandas as pd
+
+from lab.radiomics.assess.sample_size import detectable
+from lab.radiomics.method_names import CLINICAL, VOLUME
+from lab.report.tables.patient_table import plain_markdown, plural
+
+LISTS = {"CLEAR": "clear.csv", "METRICS": "metrics.csv"}
+PAPERS = {
+    "CLEAR": "Kocak et al., Insights into Imaging 2023, 14:75, doi 10.1186/s13244-023-01415-8",
+    "METRICS": "Kocak et al., Insights into Imaging 2024, 15:8, doi 10.1186/s13244-023-01572-w",
+}
+FOR_THE_AUTHORS = "open: for the authors"
+FACTS = {
+    "patients": "how many",
+    "events": "how many of them with label 1",
+    "event": "label 1 in words: enhancing",
+    "dataset": "name of the data set; says phantom where it is one",
+    "label_rule": "where the label comes from, in words",
+    "mask_source": "who or what drew the masks",
+    "automatic_masks": "whether all masks were drawn without a human",
+    "left_out": "how many cases were left out",
+    "folds": "of the outer cross-validation; 0 is one split",
+    "repeats": "of the outer cross-validation",
+    "inner_folds": "of the inner cross-validation",
+    "trials": "of the search in each training set",
+    "seed": "of the splits",
+    "classifiers": "names of the algorithms",
+    "sequences": "names of the images",
+    "features": "how many before any selection",
+    "spacing_mm": "edge of a voxel",
+    "bin_count": "grey levels",
+    "image_types": "of pyradiomics, with their parameters",
+    "feature_classes": "of pyradiomics",
+    "pyradiomics": "its version",
+    "stability": "lowest ICC of a feature that is kept; 0 is no filter",
+    "combat": "what ComBat takes out; empty is no harmonisation",
+    "rivals": "names of the methods compared with, as in the table of predictions",
+    "importances": "whether features were ranked",
+    "auc": "the figure with its interval, as text",
+    "external_test": "whether patients of another institution were tested",
+    "code": "where the code is public",
+}
+"""What `fill` reads, and what it is; a fact that is missing leaves its items open."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """METRICS as far as the run can answer it; all in percent of the weight that applies."""
+
+    answered: int
+    """Items with yes or no, of `applicable`."""
+    applicable: int
+    of_answered: float
+    """Weight with yes, of the weight that was answered."""
+    lowest: float
+    """If the authors' answers are all no."""
+    highest: float
+    """If they are all yes."""
+
+
+def fill(name: str, facts: Mapping[str, Any]) -> pd.DataFrame:
+    """A list ("CLEAR" or "METRICS") filled from `FACTS`: columns item, section, question, status, answer (and weight).
+
+    `status` is "yes", "no", "n/a" or "open". Raises ValueError for another list.
+    """
+    if name not in LISTS:
+        raise ValueError(f"there is no checklist {name!r}; there are: {', '.join(LISTS)}")
+    known = {key: value for key, value in facts.items() if value is not None} | _derived(facts)
+    with files("lab.report.text").joinpath(LISTS[name]).open(encoding="utf-8") as file:
+        table = pd.read_csv(file, keep_default_na=False)
+    told = [_answer(str(row.answer), str(row.needs), str(row.otherwise), known) for row in table.itertuples()]
+    table["status"], table["answer"] = zip(*told)
+    weight = ["weight"] if "weight" in table else []
+    return table[["item", "section", "question", *weight, "status", "answer"]]
+
+
+def metrics_score(table: pd.DataFrame) -> Score:
+    """The score of a filled METRICS list: weight with yes over weight that applies, between two bounds while items are
+    open.
+    """
+    weights = table["weight"].astype(float)
+    total = {status: float(weights[table["status"] == status].sum()) for status in ("yes", "no", "open")}
+    applicable, answered = sum(total.values()), total["yes"] + total["no"]
+    return Score(
+        answered=int(table["status"].isin(("yes", "no")).sum()),
+        applicable=int((table["status"] != "n/a").sum()),
+        of_answered=100 * total["yes"] / answered if answered else math.nan,
+        lowest=100 * total["yes"] / applicable,
+        highest=100 * (total["yes"] + total["open"]) / applicable,
+    )
+
+
+def summary(name: str, table: pd.DataFrame) -> str:
+    """One sentence: how many items the run answers, and the score of METRICS as far as it goes."""
+    counts = table["status"].value_counts()
+    parts = [
+        f"{counts.get('yes', 0)} yes",
+        f"{counts.get('no', 0)} no",
+        f"{counts.get('open', 0)} open for the authors",
+    ]
+    parts += [f"{counts['n/a']} not applicable"] if "n/a" in counts else []
+    text = f"{name}, {len(table)} items: {', '.join(parts)}."
+    if "weight" in table:
+        score = metrics_score(table)
+        text += (
+            f" Partial score: {score.of_answered:.0f} % of the weight of the {score.answered} items that the run "
+            f"answers; the whole list will give {score.lowest:.0f} to {score.highest:.0f} %, as the authors answer."
+        )
+    return text
+
+
+def as_markdown(name: str, table: pd.DataFrame, *, phantom: bool) -> str:
+    """The filled list as a Markdown page."""
+    lines = [f"# {name}, as far as the run can answer", ""]
+    lines += ["**Phantom: simulated patients, no evidence about real ones.**", ""] if phantom else []
+    lines += [summary(name, table), "", f"Items after {PAPERS[name]} (CC BY 4.0), in short words of our own.", ""]
+    for section, rows in table.groupby("section", sort=False):
+        lines += [f"## {section}", "", "| | item | status | answer |", "|---|---|---|---|"]
+        for row in rows.itertuples():
+            cells = (str(row.item), str(row.question), str(row.status), str(row.answer))
+            lines.append("| " + " | ".join(plain_markdown(cell) for cell in cells) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def as_html(name: str, table: pd.DataFrame) -> str:
+    """The filled list as an HTML fragment that folds away."""
+    rows = []
+    for row in table.itertuples():
+        texts = "".join(f'<td class="text">{escape(str(cell))}</td>' for cell in (row.question, row.status, row.answer))
+        rows.append(f'<tr class="{str(row.status).replace("/", "")}"><td>{row.item}</td>{texts}</tr>')
+    heads = "".join(f'<th class="text" scope="col">{head}</th>' for head in ("item", "status", "answer"))
+    source = f"Items after {PAPERS[name]} (CC BY 4.0), in short words of our own."
+    return (
+        f'<details><summary>{escape(summary(name, table))}</summary><div class="scroll"><table class="checklist">'
+        f'<thead><tr><th scope="col">no.</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
+        f"<p><small>{escape(source)}</small></p></details>"
+    )
+
+
+def _answer(answer: str, needs: str, otherwise: str, known: Mapping[str, Any]) -> tuple[str, str]:
+    """Status and answer of an item: its text with the facts put in, if they are known."""
+    if not answer and not needs:
+        return "open", FOR_THE_AUTHORS
+    try:
+        holds = bool(known[needs]) if needs else True
+        text = (answer if holds else otherwise).format_map({key: _text(value) for key, value in known.items()})
+    except KeyError:
+        return "open", FOR_THE_AUTHORS
+    if not text:
+        return "open", FOR_THE_AUTHORS
+    if text == "n/a":
+        return "n/a", "does not apply"
+    return ("yes" if holds else "no"), text
+
+
+def _derived(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts that follow from others."""
+    found: dict[str, Any] = {"end_to_end": False, "flowchart": False}
+    if facts.get("folds") == 0:
+        found["splitting"] = "one split into training and test patients"
+    elif {"folds", "repeats"} <= facts.keys():
+        found["splitting"] = f"{plural(int(facts['repeats']), 'repeat')} of {facts['folds']} outer folds, nested"
+    if "rivals" in facts:
+        rivals = [str(rival) for rival in facts["rivals"]]
+        found["single"] = [rival for rival in rivals if rival.endswith(" only")]
+        found["non_radiomic"] = [rival for rival in rivals if rival in (VOLUME, CLINICAL)]
+        found["clinical"] = CLINICAL in rivals and VOLUME in rivals
+    if "stability" in facts:
+        robust = f"Features with an ICC below {facts['stability']:g} out, then selection"
+        found["reduction"] = robust if facts["stability"] else "Selection of features"
+    if {"patients", "events"} <= facts.keys():
+        events, others = int(facts["events"]), int(facts["patients"]) - int(facts["events"])
+        smallest = detectable(events, others) if min(events, others) > 0 else math.nan
+        found["power"] = (
+            f"So many tell an AUC of {smallest:.2f} or more from 0.5 with 80 % power."
+            if math.isfinite(smallest)
+            else "So few do not tell any AUC from 0.5 with 80 % power."
+        )
+    return found
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(_text, value))
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,238 @@
+"""A few careful sentences about the classifier: what was seen, and what so many patients let one say."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from lab.radiomics.assess.assess import Assessment
+from lab.radiomics.assess.outer_estimate import CHANCE
+from lab.radiomics.assess.sample_size import detectable, half_width
+from lab.radiomics.method_names import SYNTHETIC, WORC
+from lab.report.tables.patient_table import plural
+from lab.report.tables.published import PUBLISHED_DATASET
+from lab.report.text.verdict import p_text
+
+PUBLISHED_AUC = 0.79
+"""Mean AUC of the paper's WORC model: EGD, grade IV against II and III."""
+FEW = 20
+"""Patients of the smaller class below which the size of the sample leads the list."""
+
+
+def classifier_findings(
+    assessment: Assessment,
+    *,
+    event: str,
+    dataset: str,
+    phantom: bool,
+    label: str = "",
+    shuffled: bool = False,
+    warnings: Sequence[str] = (),
+    alpha: float = 0.05,
+) -> list[str]:
+    """What the predictions show, as a few points of plain text, the answer first.
+
+    `label` is the setting ("grade", "enhancement" ...); the paper's AUC is told for the grade of real patients only.
+    `shuffled` says that the labels were dealt anew. `warnings`, such as a suspected leak, come second.
+    A method is called better only where DeLong's test, corrected after Holm, is below `alpha`.
+    """
+    row = assessment.performance.iloc[0]
+    if not np.isfinite(row["auc"]):
+        return [f"Nothing can be said about {row['method']}: {row['note']}."]
+    points = [_answer(row, event=event, phantom=phantom, shuffled=shuffled), *warnings]
+    sample = _sample(int(row["events"]), int(row["patients"]) - int(row["events"]), event)
+    few = min(row["events"], row["patients"] - row["events"]) < FEW
+    points += [sample] if few else []
+    points += _rivals(assessment, alpha)
+    points += _worc(assessment, alpha)
+    points += _synthetic(assessment, alpha)
+    points += _calibrated(row)
+    points += _decided(assessment)
+    points += [] if few else [sample]
+    if not phantom and label == "grade" and not shuffled:
+        points.append(_published(row, dataset))
+    if phantom:
+        points.append("Every patient is simulated: nothing here can be carried over to real patients.")
+    return points
+
+
+def _answer(row: pd.Series, *, event: str, phantom: bool, shuffled: bool) -> str:
+    count = int(row["patients"])
+    people = f"{plural(count, 'simulated patient')} of the phantom" if phantom else plural(count, "patient")
+    who = f"{people}, {int(row['events'])} {event}"
+    text = (
+        f"{_capital(row['method'])}{', on shuffled labels,' if shuffled else ''} has an AUC of {row['auc']:.2f} (95 % "
+        f"interval {row['auc_low']:.2f} to {row['auc_high']:.2f}, {row['auc_interval']}; {who}): of one {event} and "
+        f"one other patient it ranks the right one higher in {100 * row['auc']:.0f} of 100 such pairs."
+    )
+    if shuffled:
+        fine = row["auc_low"] <= 0.5 <= row["auc_high"]
+        text += (
+            " The interval holds 0.5, as it must where the labels are chance."
+            if fine
+            else " The interval does not hold 0.5 although the labels are chance: it happens to 1 run in 20, or the "
+            "labels leak; look before believing any other run."
+        )
+    elif row["auc_low"] > 0.5:
+        text += f" The interval lies above 0.5 (permutation test {p_text(float(row['p']))}): better than chance."
+    elif row["auc_high"] < 0.5:
+        text += " The interval lies below 0.5, worse than chance: look for an error before anything else."
+    else:
+        text += " The interval holds 0.5: it is not shown to be better than chance."
+    if np.isfinite(row["auc_splits"]):
+        text += (
+            f" Averaged over {int(row['splits'])} splits instead: {row['auc_splits']:.2f} ({row['auc_splits_low']:.2f} "
+            f"to {row['auc_splits_high']:.2f}, Nadeau-Bengio)."
+        )
+    return text
+
+
+def _rivals(assessment: Assessment, alpha: float) -> list[str]:
+    tests = assessment.comparisons
+    tests = tests[(tests["reference"] == assessment.main) & (tests["method"] != WORC)]
+    tests = tests[~tests["method"].str.startswith(SYNTHETIC)]
+    if tests.empty:
+        return []
+    clear = tests["p_holm"] < alpha
+    better, worse = tests[clear & (tests["difference"] > 0)], tests[clear & (tests["difference"] < 0)]
+    open_ = tests[~clear]
+    parts = [f"better than {_listed(better)}"] if len(better) else []
+    parts += [f"worse than {_listed(worse)}"] if len(worse) else []
+    parts += [f"not told apart from {_listed(open_)}"] if len(open_) else []
+    text = f"Against the simple rivals (DeLong's tests, Holm, {alpha:g}) it is {'; '.join(parts)}."
+    if len(open_):
+        text += " Not told apart is not equal: the intervals of the differences say what is still possible."
+    return [text]
+
+
+def _worc(assessment: Assessment, alpha: float) -> list[str]:
+    rows = assessment.performance.set_index("method")
+    if WORC not in rows.index or assessment.main == WORC:
+        return []
+    worc, test = rows.loc[WORC], _test(assessment, WORC)
+    text = f"WORC has an AUC of {_interval(worc, 'auc')}{_no_better(worc)}"
+    if np.isfinite(worc["auc_splits"]):
+        text += f", over splits {_interval(worc, 'auc_splits')}"
+    return [f"{text}; {_verdict(test, alpha, 'WORC')}."]
+
+
+def _synthetic(assessment: Assessment, alpha: float) -> list[str]:
+    points = []
+    for _, row in assessment.performance.iterrows():
+        if str(row["method"]).startswith(SYNTHETIC) and np.isfinite(row["auc"]):
+            test = _test(assessment, str(row["method"]))
+            points.append(
+                f"The other arm, {row['method']}, has an AUC of {_interval(row, 'auc')} on its "
+                f"{plural(int(row['patients']), 'test patient')}{_no_better(row)}; {_verdict(test, alpha, 'it')}."
+            )
+    return points
+
+
+def _test(assessment: Assessment, method: str) -> pd.Series:
+    tests = assessment.comparisons
+    return tests[(tests["reference"] == assessment.main) & (tests["method"] == method)].iloc[0]
+
+
+def _verdict(test: pd.Series, alpha: float, other: str) -> str:
+    """Two methods on their common patients, in words."""
+    count = plural(int(test["patients"]), "common patient")
+    if not np.isfinite(test["p_holm"]):
+        return f"no test on {count} ({test['note']})"
+    figures = (
+        f"difference {test['difference']:+.2f} ({test['low']:+.2f} to {test['high']:+.2f}), "
+        f"{p_text(float(test['p_holm']))} after Holm"
+    )
+    if test["p_holm"] >= alpha:
+        return f"on {count} the two are not told apart ({figures})"
+    winner = (
+        f"{test['reference']} is better than {other}" if test["difference"] > 0 else f"{test['reference']} is worse"
+    )
+    return f"on {count} {winner} ({figures})"
+
+
+def _calibrated(row: pd.Series) -> list[str]:
+    if not np.isfinite(row["brier"]):
+        return []
+    words = []
+    if np.isfinite(row["slope"]):
+        low, high = row["slope_low"], row["slope_high"]
+        shape = (
+            "too extreme, as after overfitting"
+            if high < 1
+            else "not extreme enough"
+            if low > 1
+            else "neither too extreme nor too timid, as far as this shows"
+        )
+        words.append(f"the predictions are {shape} (slope {_interval(row, 'slope')}, ideal 1)")
+    low, high = row["in_the_large_low"], row["in_the_large_high"]
+    level = "too low on average" if low > 0 else "too high on average" if high < 0 else "right on average"
+    words.append(
+        f"{level if words else f'the predictions are {level}'} (in the large {_interval(row, 'in_the_large')}, ideal 0)"
+    )
+    gain = "better" if row["scaled_brier_low"] > 0 else "not shown to be better"
+    words.append(f"and {gain} than giving everyone the prevalence (scaled Brier {_interval(row, 'scaled_brier')})")
+    return [f"Taken as probabilities, {', '.join(words)}."]
+
+
+def _decided(assessment: Assessment) -> list[str]:
+    part = assessment.accuracy[assessment.accuracy["method"] == assessment.main].set_index("figure")
+    if part.empty:
+        return []
+    figures = [
+        f"{name} {part.loc[name, 'value']:.2f} ({part.loc[name, 'low']:.2f} to {part.loc[name, 'high']:.2f}, "
+        f"{int(part.loc[name, 'hits'])} of {int(part.loc[name, 'n'])})"
+        for name in ("sensitivity", "specificity")
+    ]
+    return [f"At the thresholds that were fixed in training: {' and '.join(figures)}."]
+
+
+def _sample(events: int, others: int, event: str) -> str:
+    smallest = detectable(events, others)
+    told = (
+        f"an AUC must be {smallest:.2f} or more to be told from 0.5 with 80 % power"
+        if math.isfinite(smallest)
+        else "no AUC at all is told from 0.5 with 80 % power"
+    )
+    text = (
+        f"What {plural(events + others, 'patient')} can show ({events} {event}, {others} not): an AUC of 0.80 has an "
+        f"interval of about ±{half_width(0.8, events, others):.2f} (Hanley & McNeil), and {told}."
+    )
+    if min(events, others) < FEW:
+        text += (
+            f" With {min(events, others)} in the smaller class one patient moves the figures visibly; rankings of "
+            "methods, subgroups and calibration are beyond such a sample, and nothing here is evidence for use in "
+            "patients."
+        )
+    return text
+
+
+def _published(row: pd.Series, dataset: str) -> str:
+    same = dataset.lower().startswith(PUBLISHED_DATASET.lower())
+    whose = (
+        f"a selection of {PUBLISHED_DATASET} that is not the same" if same else f"{dataset}, not {PUBLISHED_DATASET}"
+    )
+    return (
+        f"The paper's WORC model has a mean AUC of {PUBLISHED_AUC} on {PUBLISHED_DATASET} (grade IV against the rest). "
+        f"Here it is {row['auc']:.2f} on {whose}: the two stand side by side for orientation, and no test is made."
+    )
+
+
+def _no_better(row: pd.Series) -> str:
+    return ", not shown to be better than chance" if row["auc_low"] <= CHANCE else ""
+
+
+def _interval(row: pd.Series, name: str) -> str:
+    return f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
+
+
+def _listed(tests: pd.DataFrame) -> str:
+    names = [f"{test['method']} ({test['auc_method']:.2f})" for _, test in tests.iterrows()]
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
+
+
+def _capital(text: object) -> str:
+    words = str(text)
+    return words[:1].upper() + words[1:]

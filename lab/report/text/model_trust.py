@@ -1,0 +1,74 @@
+"""What a model's calibration found, as lines of its card: intervals, probability of enhancement, strange scans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from lab.evaluation.conformal import LEAST, LEVEL
+from lab.evaluation.measured_trust import REGIONS, doubt, held
+from lab.report.tables.patient_table import plural
+
+NONE = "It was not calibrated: no intervals, no probability, and scans unlike its training patients' go unnoticed."
+
+
+def trust_table(record: Mapping[str, Any], *, level: float = 0.9) -> list[tuple[str, ...]]:
+    """Coverage on test patients by region and number of looks, its heads first; empty where none was measured."""
+    found = [row for row in record.get("coverage", []) if abs(row["level"] - level) < 1e-9]
+    if not found:
+        return []
+    heads = ("voxels", "looks", f"inside {level:.0%} intervals", "mean half width (from -1 to 1)", "n")
+    rows = []
+    for region, name in REGIONS.items():
+        for row in found:
+            if row["region"] == region:
+                span = "" if row["low"] is None else f" ({row['low']:.0%} to {row['high']:.0%})"
+                width = f"{row['half_width']:.3f}"
+                rows.append((name, str(row["looks"]), f"{row['value']:.0%}{span}", width, str(row["n"])))
+    return [heads, *rows]
+
+
+def trust_lines(record: Mapping[str, Any]) -> list[str]:
+    """Sentences on what a calibration rests on and what it found; one that says so where there is none."""
+    if not record:
+        return [NONE]
+    counts, least = record["patients"], max((entry["patients"] for entry in record["intervals"].values()), default=0)
+    lines = [
+        f"Intervals by conformal risk control on {plural(counts['val'], 'validation patient')}, tried on "
+        f"{plural(counts['test'], 'test patient')}" + (": too few to promise anything." if least < LEAST else ".")
+    ]
+    if not record.get("coverage"):
+        lines.append(f"Intervals are made for {LEVEL:.0%} of the voxels; {held(())}.")
+    lines.append(_probability(record["probability"]))
+    return [*lines, _strangers(record["strangers"])]
+
+
+def _probability(found: Mapping[str, Any]) -> str:
+    if "missing" in found:
+        return f"No probability that a tumour enhances: {found['missing']}."
+    text = (
+        f"The probability that a tumour enhances comes from {plural(found['patients'], 'validation scan')} "
+        f"({found['events']} enhance, by {found['by']})"
+    )
+    test = found.get("test", {})
+    if found.get("flat"):
+        text += ", whom the drawn level did not tell apart: it is nearly the same for everybody"
+    none = " The network gives no verdict whether a tumour enhances." if doubt(found) else ""
+    if "auc" not in test:
+        return f"{text}; on test scans it could not be judged.{none}"
+    return (
+        f"{text}; on {test['n']} test scans its AUC is {test['auc']:.2f} ({test['auc_low']:.2f} to "
+        f"{test['auc_high']:.2f}) and its Brier score {test['brier']:.2f}, that of the prevalence alone being "
+        f"{test['brier_prevalence']:.2f}.{none}"
+    )
+
+
+def _strangers(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return "How well strange scans are noticed was not measured: there were no test patients."
+    clean, faults = rows[0], rows[1:]
+    told = ", ".join(f"{row['fault']} {row['seen']:.0%}" for row in faults if row["n"])
+    return (
+        f"Of {plural(clean['n'], 'clean test scan')} {clean['warned']:.0%} are warned of as unlike those of training "
+        f"and {clean['refused']:.0%} refused. Of test scans with a planted fault are noticed: {told}."
+    )

@@ -1,0 +1,1 @@
+"""Statistics that both arms use: AUC, ROC, calibration, intervals, agreement, decision curves."""

@@ -1,0 +1,104 @@
+"""How large are the differences? Paired differences to one reference, with intervals, beside the paired tests."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.stats import rankdata
+
+EFFECT_METRICS = (
+    "mae_brain", "mae_tumour", "ssim_brain", "mae_balanced", "contrast_concordance", "dice_rule", "dice_expert",
+    "hallucinated_ml_rule",
+)  # fmt: skip
+COLUMNS = [
+    "metric", "row", "label", "against", "against_label", "n", "mean_difference", "low", "high", "rank_biserial",
+]  # fmt: skip
+
+Floats = npt.NDArray[np.float64]
+
+
+def effects(
+    patients: pd.DataFrame,
+    *,
+    against: Hashable | list[Hashable],
+    metrics: Sequence[str] = EFFECT_METRICS,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Differences of every trial and rival to a reference (or to each of a list): the columns `COLUMNS`.
+
+    `patients` is the long table of one row per trial and scan; scans of one patient are averaged first. The difference
+    is row - against over the n patients who have both; low and high are its 95 % percentile interval over `resamples`
+    resampled sets of patients. rank_biserial is the matched-pairs correlation of Kerby (2014): (ranks of patients in
+    whom the row is higher - ranks of those in whom it is lower) / all ranks, so -1 when the row is lower in everyone.
+    Metrics that are missing or without any value are left out. Values of `row` and `against` are text, as in
+    `lab.report.tables.paired_tests.asked`. Raises ValueError where a reference is not in the table.
+    """
+    trials = list(dict.fromkeys(patients["trial"]))
+    references = against if isinstance(against, list) else [against]
+    unknown = [reference for reference in references if reference not in trials]
+    if unknown:
+        raise ValueError(f"There is no trial {unknown[0]!r} to compare with; the table has {trials}.")
+    labels = patients.drop_duplicates("trial")["label"].astype(str).tolist()
+    who = "patient_id" if "patient_id" in patients else "case_id"
+    numbered = patients.assign(trial=pd.Categorical(patients["trial"], categories=trials).codes)
+    people = sorted(numbered[who].unique())
+    weights = _resampled(len(people), resamples, np.random.default_rng(seed))
+    rows = []
+    for metric in metrics:
+        if metric not in patients or not patients[metric].notna().any():
+            continue
+        values = numbered.pivot_table(index=who, columns="trial", values=metric, aggfunc="mean", dropna=False)
+        scores = values.reindex(index=people, columns=range(len(trials))).to_numpy(dtype=np.float64)
+        for reference in map(trials.index, references):
+            differences = scores - scores[:, [reference]]  # (patients, trials)
+            counts = (~np.isnan(differences)).sum(axis=0)
+            means = np.nansum(differences, axis=0) / np.where(counts, counts, np.nan)
+            intervals, ranks = _intervals(differences, weights), rank_biserial(differences)
+            for i, trial in enumerate(trials):
+                if i != reference:
+                    who_and_what = (metric, str(trial), labels[i], str(trials[reference]), labels[reference])
+                    rows.append([*who_and_what, counts[i], means[i], *intervals[:, i], ranks[i]])
+    return pd.DataFrame(rows, columns=COLUMNS)
+
+
+def rank_biserial(differences: npt.ArrayLike) -> Floats:
+    """Matched-pairs rank-biserial correlation (Kerby 2014) of each column of (patients, pairs), -1 to 1.
+
+    Positive where most ranks belong to positive differences. NaN marks a patient without a value; zeros are dropped. 0
+    where nothing but zeros is left, NaN where there is no value at all.
+    """
+    found = np.asarray(differences, dtype=np.float64)
+    known = ~np.isnan(found)
+    used = known & (found != 0)
+    result = np.where(known.any(axis=0), 0.0, np.nan)
+    some = used.any(axis=0)
+    if some.any():
+        ranks = rankdata(np.where(used, np.abs(found), np.nan)[:, some], axis=0, nan_policy="omit")
+        ranks = np.nan_to_num(ranks)
+        signs = np.sign(np.nan_to_num(found[:, some]))
+        result[some] = (ranks * signs).sum(axis=0) / ranks.sum(axis=0)
+    return result
+
+
+def _resampled(people: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """How often each patient is drawn: (resamples, people)."""
+    drawn = rng.integers(people, size=(resamples, people))
+    weights = np.zeros((resamples, people))
+    np.add.at(weights, (np.arange(resamples)[:, None], drawn), 1)
+    return weights
+
+
+def _intervals(differences: Floats, weights: Floats) -> Floats:
+    """95 % percentile interval of each column's mean over those who have a value, (2, trials); NaN for fewer than 2."""
+    known = ~np.isnan(differences)
+    with np.errstate(invalid="ignore"):
+        means = weights @ np.nan_to_num(differences) / (weights @ known)  # (resamples, trials)
+    found = np.full((2, differences.shape[1]), np.nan)
+    usable = known.sum(axis=0) > 1
+    if usable.any():
+        found[:, usable] = np.nanpercentile(means[:, usable], [2.5, 97.5], axis=0)
+    return found

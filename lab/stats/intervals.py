@@ -1,0 +1,132 @@
+"""How sure is a figure? Intervals for proportions, over the splits of a cross-validation, and from bootstrap draws."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.stats import norm, t
+
+from lab.stats.predictions import Floats, Labels
+
+LEVEL = 0.95
+RESAMPLES = 2000
+
+Figure = Callable[[Floats], Floats]
+"""Weights (draws, patients), how often each patient counts -> values (draws,)."""
+
+
+class Estimate(NamedTuple):
+    """A figure with its interval."""
+
+    value: float
+    low: float
+    high: float
+    se: float = float("nan")
+    """Standard error, on the figure's own scale; NaN where the interval needs none."""
+    method: str = ""
+    """What the interval is, for a legend: "DeLong", "bootstrap"."""
+
+
+def z_of(level: float) -> float:
+    """Standard normal quantile of a two-sided interval: 1.96 for 0.95; ValueError for a level outside (0, 1)."""
+    if not 0 < level < 1:
+        raise ValueError(f"the level of an interval lies between 0 and 1, for instance 0.95; got {level}")
+    return float(norm.ppf(0.5 + level / 2))
+
+
+def wilson(hits: int, total: int, *, level: float = LEVEL) -> Estimate:
+    """A proportion `hits / total` with Wilson's score interval (JASA 1927); all NaN where `total` is 0.
+
+    It stays in [0, 1] and keeps a width at 0 of n and n of n, where the usual normal interval has none. Raises
+    ValueError unless 0 <= hits <= total.
+    """
+    if not 0 <= hits <= total:
+        raise ValueError(f"a proportion needs 0 <= hits <= total; got {hits} of {total}")
+    z = z_of(level)
+    if total == 0:
+        return Estimate(np.nan, np.nan, np.nan, method="Wilson")
+    share = hits / total
+    centre = share + z**2 / (2 * total)
+    reach = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
+    low, high = (centre - reach) / (1 + z**2 / total), (centre + reach) / (1 + z**2 / total)
+    # exactly 0 and 1 at the ends, which rounding would miss
+    return Estimate(share, 0.0 if hits == 0 else float(low), 1.0 if hits == total else float(high), method="Wilson")
+
+
+def corrected_t(
+    values: ArrayLike,
+    *,
+    train: float,
+    test: float,
+    level: float = LEVEL,
+    bounds: tuple[float, float] = (0.0, 1.0),
+) -> Estimate:
+    """Mean over J splits with the corrected resampled t interval of Nadeau & Bengio (Machine Learning 2003).
+
+    `values` (J,) is a figure in `bounds`, one a split; `train` and `test` are the (mean) numbers of patients of a
+    split. Training sets overlap, so the variance of the mean is (1/J + test/train) times that of the values, not 1/J
+    times. The t interval knows nothing of the figure's range: it is cut to `bounds`, by default [0, 1]. Differences of
+    two figures (the corrected resampled t test) need bounds of (-1, 1). Raises ValueError for fewer than 2 splits, for
+    values that are missing or out of bounds, and for empty sets.
+    """
+    found = np.asarray(values, np.float64)
+    if found.ndim != 1 or found.size < 2:
+        raise ValueError(f"the corrected t interval needs at least 2 splits; got values of shape {found.shape}")
+    if not ((found >= bounds[0]) & (found <= bounds[1])).all():
+        raise ValueError(f"every split needs a value in [{bounds[0]:g}, {bounds[1]:g}]; got {found}")
+    mean = float(found.mean())
+    se = float(corrected_se(found[:, None], train=train, test=test)[0])
+    reach = t_of(level, found.size) * se
+    low, high = max(mean - reach, bounds[0]), min(mean + reach, bounds[1])
+    return Estimate(mean, low, high, se, "Nadeau-Bengio")
+
+
+def corrected_se(values: Floats, *, train: float, test: float) -> Floats:
+    """Standard error of the mean over splits, corrected for their overlap: (J, G) values -> (G,)."""
+    if train <= 0 or test <= 0:
+        raise ValueError(f"a split needs patients to train and to test on; got {train} and {test}")
+    return np.sqrt((1 / len(values) + test / train) * values.var(axis=0, ddof=1))
+
+
+def t_of(level: float, splits: int) -> float:
+    """Quantile of Student's t for a two-sided interval over a number of splits."""
+    z_of(level)
+    return float(t.ppf(0.5 + level / 2, splits - 1))
+
+
+def stratified_draws(positive: Labels, resamples: int, rng: np.random.Generator) -> Floats:
+    """How often each patient is drawn: (resamples, N) counts, drawn with replacement within each class.
+
+    Both classes keep their numbers, so that every draw has an AUC.
+    """
+    weights = np.zeros((resamples, positive.size))
+    for group in (positive, ~positive):
+        count = int(group.sum())
+        if count:
+            weights[:, group] = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
+    return weights
+
+
+def bootstrap(
+    figure: Figure,
+    positive: Labels,
+    *,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+    level: float = LEVEL,
+) -> Estimate:
+    """A figure with the percentile interval of a bootstrap over patients, stratified by class.
+
+    Where all draws agree, as at an AUC of 1, the interval is a point and says nothing. Raises ValueError for fewer than
+    100 draws.
+    """
+    if resamples < 100:
+        raise ValueError(f"percentiles of {resamples} draws say nothing; draw at least 100, better 2000")
+    z_of(level)
+    value = float(figure(np.ones((1, positive.size)))[0])
+    draws = figure(stratified_draws(positive, resamples, rng))
+    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+    return Estimate(value, float(low), float(high), float(draws.std(ddof=1)), "bootstrap")

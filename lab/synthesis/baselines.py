@@ -1,0 +1,49 @@
+"""What a network must beat: copying the T1, and a linear regression voxel by voxel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lab.data.batches import Batch
+from lab.data.cohort import BRAIN, Cohort
+from lab.io.case_file import judged
+
+Rival = Callable[[Batch], Tensor]  # -> (B, 1, X, Y, Z)
+
+
+def copy_channel(position: int) -> Rival:
+    """The rival that hands back one of its inputs, the pre-contrast T1."""
+    return lambda batch: batch.inputs[:, position : position + 1]
+
+
+def fit_linear(cohort: Cohort, case_ids: Sequence[str], *, inputs: Sequence[str], target: str) -> np.ndarray:
+    """Least-squares weights of the inputs and the intercept, (C + 1,) float64, over the brains of `case_ids`.
+
+    The normal equations are summed case by case, so memory does not grow with the cohort.
+    """
+    picked = [cohort.channel(name) for name in inputs]
+    wanted = cohort.channel(target)
+    gram, moment = np.zeros((len(picked) + 1,) * 2), np.zeros(len(picked) + 1)
+    for case in case_ids:
+        image, mask = cohort.load(case)
+        brain = (judged(mask) & BRAIN) != 0
+        columns = [image[channel][brain].astype(np.float64) for channel in picked]
+        design = np.stack([*columns, np.ones(columns[0].size)], axis=1)
+        gram += design.T @ design
+        moment += design.T @ image[wanted][brain].astype(np.float64)
+    return np.linalg.lstsq(gram, moment, rcond=None)[0]
+
+
+def linear(weights: np.ndarray) -> Rival:
+    """The rival that applies `fit_linear`'s weights inside the brain; background stays -1."""
+    factors = torch.from_numpy(weights[:-1].astype(np.float32)).view(1, -1, 1, 1, 1)
+
+    def predict(batch: Batch) -> Tensor:
+        value = (batch.inputs * factors.to(batch.inputs.device)).sum(1, keepdim=True) + float(weights[-1])
+        return torch.where(batch.masks["brain"], value.clamp(-1, 1), -1.0)
+
+    return predict

@@ -1,1 +1,0 @@
-"""MLflow and Optuna: what is run, logged, resumed and promoted."""

@@ -1,0 +1,1 @@
+"""MLflow and the databases: where runs, tables, files and models are kept."""

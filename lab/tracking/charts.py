@@ -1,0 +1,120 @@
+"""The charts of a saved view: what MLflow's chart mode draws of a study's trials.
+
+Cards and sections are plain dicts in the shape that MLflow 3's run page keeps them in. MLflow adds a chart of every
+other metric, in sections named after the metric's group; those are left folded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from lab.evaluation.figures import name_of
+
+Card = dict[str, object]
+BARS = (
+    "mae_brain",
+    "hallucinated_ml_rule",
+    "mae_tumour",
+    "mae_balanced",
+    "checkerboard",
+    "contrast_pooled",
+    "dice_pooled_rule",
+    "dice_pooled_expert",
+    "ssim_brain",
+    "contrast_rule",
+    "contrast_expert",
+    "sharpness",
+)
+AGAINST = ("contrast_pooled", "dice_pooled_rule", "dice_pooled_expert", "hallucinated_ml_rule")
+CURVES = ("train/loss", "val/loss", "val/mae_brain")
+HEIGHT_PX = 260
+MOST = 100
+"""Trials in a chart."""
+
+
+def chart_state(
+    objective: str, varied: Sequence[str], metrics: Collection[str], *, part: str = "test"
+) -> dict[str, object]:
+    """Sections and charts: how good the trials are, what is traded for what, which setting matters, how they trained.
+
+    Bars stand in sections that say which way is better. `varied` are the params in which the trials differ, `metrics`
+    the names that any trial has; of others nothing is drawn. `part` is whose figures are compared: "test" or "val".
+    What MLflow adds of the rest stays folded.
+    """
+    found: dict[str, list[Card]] = {}
+    bars = [name for name in dict.fromkeys([objective, *(f"{part}/{figure}" for figure in BARS)]) if name in metrics]
+    for name in sorted(bars, key=direction):  # Dice is above the errors, and both on the first screen
+        found.setdefault(direction(name), []).append(bar(name))
+    error, cost = f"{part}/mae_brain", "cost/train_seconds"
+    pairs = [*((error, f"{part}/{figure}") for figure in AGAINST), (cost, error)]
+    found["What is traded for what"] = [scatter(x, y) for x, y in pairs if {x, y} <= set(metrics)]
+    axes = [name for name in (f"val/{figure}" for figure in AGAINST) if name in metrics and name != objective]
+    found["Which setting matters"] = [parallel(varied, [*axes, objective])] if varied else []
+    found["Training"] = [line(name) for name in CURVES if name in metrics]
+    drawn = {card.get("metricKey") for cards in found.values() for card in cards}
+    rest = sorted({name.rpartition("/")[0] for name in set(metrics) - drawn if "/" in name})
+    return {
+        "compareRunSections": [
+            *(section(name, columns=min(len(cards), 3)) for name, cards in found.items() if cards),
+            *(section(name, shown=False) for name in rest),
+        ],
+        "compareRunCharts": [card | {"metricSectionId": name} for name, cards in found.items() for card in cards],
+        "isAccordionReordered": True,
+        "hideEmptyCharts": True,
+    }
+
+
+def direction(metric: str) -> str:
+    """The heading of a bar chart: "Lower is better"."""
+    return name_of(metric.rpartition("/")[2]).hint.capitalize() or "Figures"
+
+
+def section(name: str, *, shown: bool = True, columns: int = 3) -> Card:
+    """A heading with charts under it, that many in a row."""
+    return {
+        "uuid": name,
+        "name": name,
+        "display": shown,
+        "isReordered": False,
+        "deleted": False,
+        "isGenerated": not shown,
+        "columns": columns,
+        "cardHeight": HEIGHT_PX,
+    }
+
+
+def card(kind: str, name: str, **settings: object) -> Card:
+    """A chart that a person would have added, so that MLflow leaves it as it is."""
+    return {"type": kind, "uuid": f"{kind} {name}", "deleted": False, "isGenerated": False, **settings}
+
+
+def bar(metric: str) -> Card:
+    """One bar a trial, in the order of the table."""
+    return card("BAR", metric, metricKey=metric, runsCountToCompare=MOST)
+
+
+def scatter(x: str, y: str) -> Card:
+    """One dot a trial."""
+    axes = {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
+    return card("SCATTER", f"{x} {y}", runsCountToCompare=MOST, **axes)
+
+
+def parallel(params: Sequence[str], metrics: Sequence[str]) -> Card:
+    """One line a trial, through its settings to its figures."""
+    return card("PARALLEL", "settings", selectedParams=list(params), selectedMetrics=list(metrics), showAllRuns=False)
+
+
+def line(metric: str) -> Card:
+    """A figure by epoch."""
+    settings = {"metricKey": metric, "selectedMetricKeys": [metric]}
+    return card(
+        "LINE",
+        metric,
+        **settings,
+        xAxisKey="step",
+        xAxisScaleType="linear",
+        scaleType="linear",
+        lineSmoothness=0,
+        useGlobalXaxisKey=True,
+        useGlobalLineSmoothing=True,
+    )

@@ -1,0 +1,90 @@
+"""The final classifier as an MLflow model: code, skops and JSON, nothing that is unpickled to load it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+import mlflow
+import pandas as pd
+from mlflow.models import ModelSignature
+from mlflow.types import ColSpec, Schema
+
+from lab.data.contract import Contract
+from lab.io.case_file import file_sha256
+from lab.io.sealed_json import read_sealed, seal
+from lab.radiomics.features.image_features import PARAMETERS
+from lab.radiomics.pipeline.fitted import Final
+from lab.tracking.store import connect
+
+LOADER = Path(__file__).with_name("classifier_loader.py")
+REQUIREMENTS = ("scikit-learn", "skops", "numpy", "scipy", "pandas", "mlflow", "tyro")
+CONTRACT, FEATURES = "contract.json", "features.yaml"
+OUTPUTS = {
+    "probability": "double",
+    "low": "double",
+    "high": "double",
+    "positive": "boolean",
+    "novelty": "double",
+    "far": "boolean",
+    "strangest": "string",
+    "caution": "string",
+}
+
+
+def log_classifier(run_id: str, folder: Path, contract: Contract, example: pd.DataFrame) -> str:
+    """Log the classifier that `folder` holds to a run; returns the model's URI.
+
+    With it go the settings of its features and how images are prepared for it. The packaged model takes a table of
+    features, a row a patient; `example` is such a table, of one row.
+    """
+    final = Final.load(folder)
+    columns = list(final.facts.features)
+    signature = ModelSignature(
+        inputs=Schema([ColSpec("string" if name == final.facts.combat else "double", name) for name in columns]),
+        outputs=Schema([ColSpec(kind, name) for name, kind in OUTPUTS.items()]),
+    )
+    client = connect()
+    experiment = client.get_run(run_id).info.experiment_id
+    for left in client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'"):
+        client.delete_logged_model(left.model_id)  # of a run that was killed just then
+    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
+        packed = Path(shutil.copytree(folder, Path(scratch) / "classifier"))
+        (packed / CONTRACT).write_text(json.dumps(seal(contract.as_dict()), indent=2))
+        shutil.copyfile(PARAMETERS, packed / FEATURES)
+        info = mlflow.pyfunc.log_model(
+            name="classifier",
+            python_model=str(LOADER),
+            artifacts={"classifier": str(packed)},
+            code_paths=[str(LOADER.parents[2])],
+            signature=signature,
+            input_example=example[columns],
+            pip_requirements=[f"{name}=={version(name).partition('+')[0]}" for name in REQUIREMENTS],
+        )
+    return info.model_uri
+
+
+def load_classifier(model_uri: str) -> tuple[Final, Contract, Path]:
+    """The classifier of a logged or registered model, how images are prepared for it, and its features' settings.
+
+    Raises ValueError where the model is none of ours, or its files were changed.
+    """
+    connect()
+    return classifier_in(Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts" / "classifier", model_uri)
+
+
+def classifier_in(folder: Path, uri: str) -> tuple[Final, Contract, Path]:
+    """The classifier whose files lie in a folder. Raises ValueError as `load_classifier`."""
+    if not (folder / CONTRACT).is_file():
+        raise ValueError(f"{uri} is not a classifier of this lab (no {CONTRACT} in it)")
+    final, settings = Final.load(folder), folder / FEATURES
+    try:
+        contract = Contract.read(read_sealed(folder / CONTRACT))
+    except ValueError as error:
+        raise ValueError(f"{uri}: {CONTRACT}: {error}") from None
+    if final.facts.parameters_sha256 not in ("", file_sha256(settings)):
+        raise ValueError(f"{settings}: these are not the settings that the classifier's features were measured with")
+    return final, contract, settings

@@ -1,0 +1,91 @@
+"""Which package a registered version stands for: a hash in its tags, put there when it is registered, asked for later.
+
+The package names the hash of its weights, so the seal covers weights, settings, contract and calibration. Who changes
+any of them changes the hash; who may (`lab.tracking.models.network.attach_calibration`) seals the version anew.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors import SafetensorError
+
+from lab.data.contract_check import checked_contract
+from lab.tracking.models.download import fetched
+from lab.tracking.models.network import Package, read_package
+from lab.tracking.store import connect
+
+SEAL = "package_sha256"
+"""Tag of a version."""
+CLASSIFIER = Path("artifacts", "classifier")
+"""Folder in a classifier's package."""
+FOREIGN = (FileNotFoundError, NotADirectoryError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
+"""What reading a package that was not made by this lab ends in."""
+
+
+def load_package(uri: str) -> Package:
+    """The package of a logged or registered network, wherever it is.
+
+    Raises ValueError for what is no network of this lab or none that this version can prepare images for, and where
+    the weights are not those that were logged; as MLflow does where there is nothing.
+    """
+    with fetched(uri) as folder:
+        return package_in(folder, uri)
+
+
+def package_in(folder: Path, uri: str) -> Package:
+    """The package of a network whose files lie in a folder. Raises ValueError as `load_package`, naming `uri`."""
+    if (folder / CLASSIFIER).exists():
+        raise ValueError(f"{uri} is a classifier, which draws no image; `python -m lab classify` takes it")
+    try:
+        package = read_package(folder / "artifacts")
+    except FOREIGN as error:
+        said = str(error).strip().splitlines() or [type(error).__name__]
+        reason = said[0].replace(f"{folder}/", "")
+        raise ValueError(f"{uri} is no network of this lab ({reason}); name one that a study has logged") from None
+    except ValueError as error:
+        raise ValueError(f"{uri}: {str(error).replace(f'{folder}/', '')}") from None
+    return fitting(package, uri)
+
+
+def fitting(package: Package, uri: str) -> Package:
+    """The package itself. Raises ValueError, naming the model, where its contract cannot be kept."""
+    try:
+        checked_contract(package.known)
+    except ValueError as error:
+        raise ValueError(f"{uri}: {error}") from None
+    return package
+
+
+def check_seal(package: Package, name: str, version: str) -> None:
+    """Raises ValueError where a package is not the one that its version was registered with.
+
+    A version that was registered without this lab has no seal; its weights are checked all the same.
+    """
+    asked = connect().get_model_version(name, version).tags.get(SEAL)
+    if asked is not None and asked != package.package_sha256:
+        raise ValueError(
+            f"version {version} of {name!r} was changed after it was registered (SHA-256 of its package "
+            f"{package.package_sha256[:12]}, and its tag {SEAL} asks for {asked[:12]}); restore it, or promote another"
+        )
+
+
+def seal(name: str, version: str) -> str:
+    """Let a version stand for its package as it is now, after a calibration was attached; returns the hash.
+
+    Raises as `load_package`.
+    """
+    found = load_package(f"models:/{name}/{version}").package_sha256
+    connect().set_model_version_tag(name, version, SEAL, found)
+    return found
+
+
+def seal_versions(model_uri: str) -> list[tuple[str, str]]:
+    """Seal every version of a logged model, `models:/m-...`, anew; returns their names and numbers."""
+    client = connect()
+    model = client.get_logged_model(model_uri.removeprefix("models:/"))
+    of_run = client.search_model_versions(f"run_id = '{model.source_run_id}'", max_results=10_000)
+    own = [(str(one.name), str(one.version)) for one in of_run if one.source == model.artifact_location]
+    for name, version in own:
+        seal(name, version)
+    return own

@@ -1,0 +1,219 @@
+"""Where runs and trials are kept, such that a plain `mlflow ui` at the repository's root shows them.
+
+MLflow: `mlruns/mlflow.db`, reached by the committed link `mlflow.db`, artifacts in `mlruns/<experiment>/`; a user's own
+`MLFLOW_TRACKING_URI` is honoured. Optuna: `mlruns/optuna.db`, or `OPTUNA_STORAGE`; the two cannot share a database.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import logging
+import os
+import shutil
+import sqlite3
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import optuna
+import sqlalchemy
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from optuna.exceptions import StorageInternalError
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import SQLAlchemyError
+
+from lab.io.files import named
+from lab.tracking.addresses import check_address, check_server, shown
+from lab.tracking.databases import (
+    RUNS_KIND,
+    TRIALS_KIND,
+    WAIT_S,
+    alone,
+    beside,
+    ensure,
+    file_of,
+    is_archive,
+    state,
+    tell,
+)
+from lab.tracking.patience import patient_trials, tell_of_servers
+from lab.tracking.relocate import DATABASE, settle
+
+ROOT = Path(__file__).resolve().parents[2]
+RUNS = Path(os.environ.get("LAB_RUNS") or ROOT / "mlruns").expanduser().absolute()
+
+
+ABSENT = "RESOURCE_DOES_NOT_EXIST"
+_COPIES: set[str] = set()
+GOES_ON = "the study has stopped; the same command goes on from the last finished {unit}"
+
+
+class StoreLost(OSError):
+    """What is tracked cannot be read or written any more; all that was written stays."""
+
+    @classmethod
+    def because(cls, error: Exception) -> StoreLost:
+        """With the first line of the reason, of an error of Optuna's that of the database below it."""
+        inner = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
+        lines = str(inner).strip().splitlines() or [type(inner).__name__]
+        if isinstance(inner, OSError):
+            return cls(named(inner))
+        where = "tracking store" if isinstance(error, MlflowException) else "database"
+        return cls(f"{where}: {lines[0]}")
+
+
+def store_trouble(error: Exception) -> bool:
+    """Whether an error is the machine's (disk full, database locked, server away) and not a trial's own."""
+    if isinstance(error, MlflowException):
+        status = error.get_http_status_code()
+        return status >= 500 or status in (401, 403, 429) or isinstance(error.__cause__, SQLAlchemyError)
+    return isinstance(error, OSError | SQLAlchemyError | StorageInternalError)
+
+
+@contextlib.contextmanager
+def clear_errors(*, goes_on: str | None = None) -> Iterator[None]:
+    """Turn the many ways in which storage fails into StoreLost.
+
+    `goes_on` is for a study that has begun and can be continued: what at most one of is lost, which is then said.
+    """
+    try:
+        yield
+    except Exception as error:
+        if isinstance(error, MlflowException) and error.error_code == ABSENT:
+            raise ValueError(str(error).splitlines()[0]) from error  # a model or run that was named and is not there
+        if not store_trouble(error):
+            raise
+        lost = error if isinstance(error, StoreLost) else StoreLost.because(error)
+        raise (StoreLost(f"{lost}; {GOES_ON.format(unit=goes_on)}") if goes_on else lost) from error
+
+
+@functools.cache
+def connect() -> MlflowClient:
+    """A client of the tracking store, which is created on first use, and follows its folder where that was moved."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("mlflow").setLevel(logging.WARNING)
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints a traceback and raises as well
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RUNS / DATABASE}?timeout={WAIT_S}"
+    check_address(uri, RUNS_KIND)
+    check_server(uri, RUNS_KIND)
+    place = file_of(uri)
+    archive = place is not None and is_archive(place)
+    if archive and place is not None:
+        uri = read_only_copy(place, adapt=is_own(uri))
+    else:
+        ensure(uri, RUNS_KIND)
+    tell_of_servers(f"the tracking server {shown(uri)}")
+    mlflow.set_tracking_uri(uri)
+    with contextlib.nullcontext() if archive or "://" not in uri or uri.startswith("http") else alone(RUNS):
+        try:
+            client = MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
+        except MlflowException as error:
+            if store_trouble(error):
+                raise
+            raise ValueError(f"MLFLOW_TRACKING_URI={shown(uri)}: {str(error).splitlines()[0]}") from error
+        moved = settle(RUNS, WAIT_S) if is_own(uri) and not archive else None
+    if moved:
+        tell(moved)
+    return client
+
+
+def read_only_copy(place: Path, *, adapt: bool) -> str:
+    """Address of a copy of a database that cannot be written where it lies: reading it asks for locks and a journal.
+
+    The copy follows its folder where that was moved (`adapt`), refuses every later change, and goes with the process.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="lab-store-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for part in (place, *beside(place)):
+        if part.exists():
+            shutil.copyfile(part, folder / part.name)
+    copy = folder / place.name
+    if state(copy, RUNS_KIND) != "whole":
+        raise ValueError(f"{place} is half made, and its folder cannot be written; name another with LAB_RUNS")
+    if adapt:
+        settle(RUNS, WAIT_S, copy)
+
+    @sqlalchemy.event.listens_for(Engine, "connect")
+    def refuse_changes(connection: object, _: object) -> None:
+        if isinstance(connection, sqlite3.Connection):
+            names = connection.execute("PRAGMA database_list").fetchall()
+            if any(file and Path(file) == copy.resolve() for _, _, file in names):
+                connection.execute("PRAGMA query_only = ON")
+
+    tell(f"{place} can only be read: nothing new is kept there")
+    _COPIES.add(f"sqlite:///{copy}")
+    return f"sqlite:///{copy}"
+
+
+def read_only() -> bool:
+    """Whether the tracking store in use can only be read."""
+    return mlflow.get_tracking_uri() in _COPIES
+
+
+def is_own(uri: str) -> bool:
+    """Whether a tracking URI is that of the database in `RUNS`, whoever has set it."""
+    own, place = RUNS / DATABASE, Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    return uri.startswith("sqlite:///") and own.exists() and place.exists() and place.samefile(own)
+
+
+def find_experiment(name: str) -> str | None:
+    """The experiment of a study, None where it has none yet."""
+    found = connect().get_experiment_by_name(name)
+    return None if found is None or found.lifecycle_stage != "active" else str(found.experiment_id)
+
+
+def experiment_id(name: str) -> str:
+    """The experiment of a study, created on first use with its artifacts under `mlruns/`."""
+    client = connect()
+    found = client.get_experiment_by_name(name)
+    if found is None:
+        local = mlflow.get_tracking_uri().startswith("sqlite:")
+        location = (RUNS / name).as_uri() if local else None
+        try:
+            return client.create_experiment(name, artifact_location=location)
+        except MlflowException:  # another process was faster
+            found = client.get_experiment_by_name(name)
+    if found is None or found.lifecycle_stage != "active":
+        raise ValueError(
+            f"the MLflow experiment {name!r} was deleted; restore it (mlflow experiments restore) or purge it"
+        )
+    return found.experiment_id
+
+
+@functools.cache
+def trial_storage() -> optuna.storages.RDBStorage:
+    """Optuna's storage, created on first use."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    url = os.environ.get("OPTUNA_STORAGE") or f"sqlite:///{RUNS / 'optuna.db'}"
+    check_address(url, TRIALS_KIND)
+    check_server(url, TRIALS_KIND)
+    ensure(url, TRIALS_KIND)
+    with alone(RUNS):
+        try:
+            if url.startswith("sqlite"):
+                return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": WAIT_S}})
+            return patient_trials(url, f"the database of trials {shown(url)}")
+        except RuntimeError as error:  # tables of another version
+            raise ValueError(f"OPTUNA_STORAGE={shown(url)}: {error}") from error
+
+
+@functools.cache
+def git_state() -> dict[str, str]:
+    """Commit of the code and whether it has uncommitted changes, as tags; empty outside a git checkout."""
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(ROOT), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        dirty = bool(git("status", "--porcelain"))
+        return {"mlflow.source.git.commit": git("rev-parse", "HEAD"), "git_dirty": str(dirty)}
+    except (OSError, subprocess.CalledProcessError):
+        return {}

@@ -1,0 +1,204 @@
+"""Where a finished study can be looked at: saved views of its trials, and the lines that lead there.
+
+MLflow's run table shows no metrics by default, hides trials behind their parent and draws ten of them. A view that the
+UI can share is a tag of the experiment: the page's state as JSON, deflated, in base64. This is MLflow 3's own format
+and undocumented, so it is a courtesy: where it cannot be left, the study says nothing and links to the plain page.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import zlib
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from urllib.parse import quote, urlencode
+
+import mlflow
+from mlflow.exceptions import MlflowException
+
+from lab.report.tables.patient_table import lower_is_better
+from lab.tracking import runs
+from lab.tracking.charts import chart_state
+from lab.tracking.store import ROOT, RUNS, connect, experiment_id
+
+TAG = "mlflow.sharedViewState."
+LOCAL = "http://localhost:5000"
+COMPARED = 12
+NAMED = {"table": "all trials"}
+"""What the link to a view is called, where that is not the view's own name."""
+SHOWN = (
+    "val/mae_brain",
+    "test/mae_brain",
+    "test/mae_tumour",
+    "test/contrast_pooled",
+    "test/dice_pooled_rule",
+    "test/dice_pooled_expert",
+    "test/hallucinated_ml_rule",
+    "cost/train_seconds",
+    "val/auc",
+    "val/threshold",
+    "val/f1_weighted",
+    "cost/seconds",
+)
+CHOSEN = ("classifier", "features", "scaler", "ranking", "selection", "scaling")
+"""Settings that a classifier's search chose, in the order of the view's columns."""
+
+
+def view_state(parent: str, objective: str) -> dict[str, object]:
+    """What both views share: the trials of one study and no others, flat, best first."""
+    return {
+        "searchFilter": f"tags.`{runs.PARENT}` = '{parent}'",
+        "orderByKey": f"metrics.`{objective}`",
+        "orderByAsc": lower_is_better(objective.rpartition("/")[2]),
+        "startTime": "ALL",
+        "lifecycleFilter": "Active",
+        "modelVersionFilter": "All Runs",
+        "datasetsFilter": [],
+        "runsHiddenMode": "SHOW_ALL",
+        "viewMaximized": False,
+        "runListHidden": False,
+    }
+
+
+def table_state(
+    objective: str, varied: Sequence[str], metrics: Collection[str], phases: Sequence[str], labels: Mapping[str, int]
+) -> dict[str, object]:
+    """The columns of the run table that answer a study's question, sized so that a laptop's screen holds the figures.
+
+    `metrics` are the names that any trial has, `labels` those of the trials and how many trials each stands for: where
+    one stands for several, they are folded behind their mean. The settings come last, since most labels name theirs.
+    """
+    figures = [name for name in dict.fromkeys([objective, *SHOWN]) if name in metrics]
+    tags = ["best", "phase"] if len(phases) > 1 else ["best"]
+    shown = (
+        {f"tags.`{name}`": 60 for name in tags}
+        | {f"metrics.`{name}`": 96 for name in figures}
+        | {f"params.`{name}`": 96 for name in varied}
+    )
+    grouped = any(count > 1 for count in labels.values())
+    longest = max(map(len, labels), default=0) + 20 * grouped
+    first = {
+        "attributes.`Run Name`": min(max(60 + 6 * longest, 140), 280),
+        "runDateAndNestInfo": 80 if grouped else 130,
+    }
+    state: dict[str, object] = {
+        "selectedColumns": list(shown),
+        "columnOrder": [*first, *shown],
+        "columnWidths": first | shown,
+    }
+    if grouped:
+        state["groupBy"] = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": "label"}]}
+        state["groupsExpanded"] = {f"tag.label.{label}": False for label in labels}
+        state["useGroupedValuesInCharts"] = True
+    return state
+
+
+def leave_view(
+    study: str, parent: str, objective: str, varied: Sequence[str] = (), phases: Sequence[str] = ("grid",)
+) -> dict[str, str] | None:
+    """Save a view "table" and a view "charts" with the experiment; returns their keys, None where the store refuses.
+
+    `varied` are the settings (names of params) in which the trials differ. Trials of one label (other seeds or folds)
+    are averaged.
+    """
+    try:
+        trials = runs.children(study, parent)
+        metrics = {name for run in trials for name, value in run.data.metrics.items() if math.isfinite(value)}
+        labels = Counter(run.data.tags.get("label", "") for run in trials)
+        table = view_state(parent, objective) | table_state(objective, varied, metrics, phases, labels)
+        part = "val" if len(phases) > 1 else "test"  # trials of a search have not seen the test patients
+        charts = table | chart_state(objective, varied, metrics, part=part) | {"groupsExpanded": {}}
+        for key, state in ((parent, table), (f"{parent}-charts", charts)):
+            connect().set_experiment_tag(experiment_id(study), f"{TAG}{key}", pack(state))
+    except MlflowException:
+        return None
+    return {"table": parent, "charts": f"{parent}-charts"}
+
+
+def leave_split_view(experiment: str, parent: str) -> dict[str, str] | None:
+    """Save a view "splits" of a classifier's splits, best first, with what was chosen in each.
+
+    None where there are none, or the store refuses it.
+    """
+    try:
+        splits = [run for run in runs.children(experiment, parent) if run.data.tags.get("role") == "split"]
+        if not splits:
+            return None
+        metrics = {name for run in splits for name in run.data.metrics}
+        varied = [name for name in CHOSEN if any(name in run.data.params for run in splits)]
+        labels = {str(run.info.run_name): 1 for run in splits}
+        table = view_state(parent, "test/auc") | table_state("test/auc", varied, metrics, ("grid",), labels)
+        connect().set_experiment_tag(experiment_id(experiment), f"{TAG}{parent}", pack(table))
+    except MlflowException:
+        return None
+    return {"splits": parent}
+
+
+def pack(state: Mapping[str, object]) -> str:
+    """A page's state as MLflow's UI reads it."""
+    return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+
+
+def links(study: str, parent: str, views: Mapping[str, str] | None) -> dict[str, str]:
+    """What to open in the browser: all trials as a table and as charts (where left), and the study's own page."""
+    uri = mlflow.get_tracking_uri()
+    server = uri.rstrip("/") if uri.startswith("http") else LOCAL
+    return {name: f"{server}/{place}" for name, place in places(study, parent, views).items()}
+
+
+def places(study: str, parent: str, views: Mapping[str, str] | None) -> dict[str, str]:
+    """Name -> place in MLflow's UI, "#/experiments/...", which is a link in a note on whatever server."""
+    experiment = f"#/experiments/{experiment_id(study)}"
+    machine_learning = {"workflowType": "machine_learning"}
+    found = {}
+    for name, key in (views or {}).items():
+        query = {"viewStateShareKey": key, **({"compareRunsMode": "CHART"} if name == "charts" else {})}
+        found[NAMED.get(name, name)] = f"{experiment}/runs?{urlencode(query | machine_learning)}"
+    found["this study"] = f"{experiment}/runs/{parent}?{urlencode(machine_learning)}"
+    return found
+
+
+def comparison(study: str, run_ids: Sequence[str]) -> str:
+    """Place in MLflow's UI that sets runs side by side, "#/compare-runs?...": the first twelve, to be readable."""
+    lists = {"runs": list(run_ids[:COMPARED]), "experiments": [experiment_id(study)]}
+    query = {name: json.dumps(ids, separators=(",", ":")) for name, ids in lists.items()}
+    return f"#/compare-runs?{urlencode(query, quote_via=quote)}"
+
+
+def note_links(study: str, parent: str, views: Mapping[str, str] | None, run_ids: Sequence[str]) -> str:
+    """The same pages and the best trials side by side as a line of Markdown for the study's note.
+
+    `run_ids` are the trials, best first.
+    """
+    found = {name: place for name, place in places(study, parent, views).items() if name != "this study"}
+    if len(run_ids) > 1:
+        found[f"the best {min(len(run_ids), COMPARED)} side by side"] = comparison(study, run_ids)
+    return "Open: " + ", ".join(f"[{name}]({place})" for name, place in found.items()) if found else ""
+
+
+def closing(study: str, parent: str, views: Mapping[str, str] | None, seconds: float | None) -> str:
+    """The last lines of a study, which took `seconds` or was only reported anew: where all is, and the next step."""
+    artifacts = str(connect().get_run(parent).info.artifact_uri)
+    lines = ["Report written anew." if seconds is None else f"Study finished in {duration(seconds)}."]
+    if artifacts.startswith(("file:", "/")):
+        folder = Path(artifacts.removeprefix("file://"))
+        lines += [f"  report      {folder / 'report.html'}", f"  tables      {folder / 'tables'}"]
+    uri = mlflow.get_tracking_uri()
+    if not uri.startswith("http"):
+        store = "" if RUNS == ROOT / "mlruns" else f" --backend-store-uri {uri.partition('?')[0]}"
+        lines.append(f"Next: run `mlflow ui{store}` in {ROOT} and open")
+    else:
+        lines.append("Next: open")
+    return "\n".join([*lines, *(f"  {name:<11} {link}" for name, link in links(study, parent, views).items())])
+
+
+def duration(seconds: float) -> str:
+    """A time for people: "48 s", "3 min 54 s", "2 h 5 min"."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
