@@ -4,9 +4,9 @@
     python studies/classifier.py --data PATH           EGD, BraTS, a CSV of paths or a prepared cohort
     python studies/classifier.py --label grade         grade IV against II and III, as in the paper
 
-Fixed:   cohort, features (lab/radiomics/features/features.yaml), splits: 4 times 5 folds of patients, stratified by label
+Fixed:   cohort, features (lab/radiomics/features/features.yaml), splits: 4 times 5 folds of patients, stratified
 Varied:  within each split, on its training patients alone, guided by Optuna: scaling, ranking, number and correlation
-         of features; elastic net, random forest, gradient boosting or SVM, and their settings (see pipeline/search_space.py)
+         of features; elastic net, random forest, gradient boosting or SVM, and their settings (search_space.py)
 Score:   AUC over patients, each tested once a repeat, with DeLong's and the bootstrap's interval, and over splits with
          Nadeau & Bengio's; calibration, net benefit, and DeLong's tests against the rivals. Test patients are not seen
          by search, scaling, selection, calibration or threshold

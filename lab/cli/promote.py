@@ -51,8 +51,8 @@ class Promote:
 
     def _promote(self, run: str) -> None:
         from lab.experiments.synthesis.record import chosen_study
-        from lab.inference.calibrate_run import calibrate_before_promotion
         from lab.registry.gate import GateRefused, promote_through_gate
+        from lab.registry.promotion import calibrate_before_promotion
         from lab.report.tables.gate import as_text
 
         run = chosen_study(run, newest=self.newest)
@@ -80,7 +80,7 @@ class Promote:
 
     def _roll_back(self) -> None:
         from lab.registry.history import history
-        from lab.registry.registry import roll_back
+        from lab.registry.promotion import roll_back
 
         done = roll_back(self.name)
         print(f"{done.name}: champion is version {done.version} of run {done.run_id} again, no longer {done.before}")

@@ -22,8 +22,8 @@ from lab.io.scan import canonical
 from lab.radiomics.features.case_features import SHAPE, measure_part
 from lab.radiomics.features.image_features import load_extractor
 from lab.radiomics.pipeline.fitted import Final
-from lab.registry.registry import described
 from lab.tracking.models.classifier import load_classifier
+from lab.tracking.models.registered import described
 
 PREDICTIONS, LEFT_OUT, MODEL = FILES = ("predictions.csv", "left_out.csv", "model.json")
 RESEARCH = "For research only, not for diagnosis."

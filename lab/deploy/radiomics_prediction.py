@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from lab.data.layouts.find import Subject
-from lab.registry.registry import described
+from lab.tracking.models.registered import described
 
 
 def pinned(uri: str) -> str:

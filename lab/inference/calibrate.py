@@ -23,7 +23,10 @@ from lab.data.case import REFERENCE
 from lab.data.cohort import BRAIN, Cohort
 from lab.evaluation.conformal import (
     Curve,
+    Held,
     choose_floor,
+    coverage_summary,
+    coverage_table,
     curve_of,
     fit_intervals,
     ratios,
@@ -32,7 +35,6 @@ from lab.evaluation.conformal import (
 )
 from lab.evaluation.enhancement import LOWEST_LEVEL
 from lab.evaluation.fault_injection import cases_of, score_faults
-from lab.evaluation.interval_coverage import Held, coverage_summary, coverage_table
 from lab.inference.case import drawn
 from lab.inference.load import Networks
 from lab.inference.summary import drawn_level

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,11 +20,10 @@ from lab.inference.tta import USUAL
 from lab.io.case_file import write_atomically
 from lab.io.output_folder import output_folder
 from lab.io.sealed_json import seal
-from lab.registry.registry import NETWORK, kind_of, run_with_model
 from lab.report.figures.interval_coverage import reliability_figure
 from lab.report.figures.style import save
 from lab.report.tables.patient_table import plural
-from lab.synthesis.device import Arithmetic, choose
+from lab.synthesis.device import Arithmetic
 from lab.tracking import runs
 from lab.tracking.models.network import attach_calibration, attach_code
 from lab.tracking.models.verify import seal_versions
@@ -73,22 +72,6 @@ def calibrate_models(
     if len(sources) == 1:
         keep(sources[0], measured)
     return measured
-
-
-def calibrate_before_promotion(run: str, say: Callable[[str], None] = print) -> None:
-    """Measure a network that is about to be registered and was not measured by its study: only its best one is.
-
-    `run` is as in `lab.registry.registry.promote`. Where its cohort is not there any more, that is told and nothing
-    done.
-    """
-    source = run_with_model(run)
-    if kind_of(source) != NETWORK or DONE in source.data.tags:
-        return
-    say("Calibrating it on its own validation patients: only the best network of a study is calibrated by that")
-    try:
-        say("\n".join(summary_lines(calibrate_models([source.data.tags["model_uri"]], choose("auto", "auto")))))
-    except ValueError as error:
-        say(f"It is registered without calibration: {error}")
 
 
 def calibrate_study_run(

@@ -10,9 +10,9 @@ from mlflow.exceptions import MlflowException
 from torch import nn
 
 from lab.data.contract import Contract
-from lab.registry.registry import described
 from lab.synthesis.device import Arithmetic
 from lab.tracking.models.network import Package
+from lab.tracking.models.registered import described
 from lab.tracking.models.verify import check_seal, fitting, load_package
 from lab.tracking.store import connect, store_trouble
 

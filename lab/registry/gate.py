@@ -27,12 +27,13 @@ from lab.registry import history as gate_history
 from lab.registry.classifier_gate import judge_classifier
 from lab.registry.model_card import figures_of, keep_card
 from lab.registry.network_gate import judge_network
-from lab.registry.registry import CHAMPION, CLASSIFIER, Promotion, kind_of, promote, run_with_model, version_of
+from lab.registry.promotion import CHAMPION, Promotion, promote, run_with_model
 from lab.registry.settings import GateSettings
 from lab.report.tables.gate import Verdict
 from lab.report.tables.model_figures import interval_tags
 from lab.report.text.model_limits import classifier_caution
 from lab.tracking import runs
+from lab.tracking.models.registered import CLASSIFIER, kind_of, version_of
 from lab.tracking.store import connect
 
 FOLDER, GATE = "registered/{name}-version-{version}", "gate.json"

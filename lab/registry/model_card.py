@@ -14,7 +14,6 @@ from lab.experiments.synthesis.record import FACTS
 from lab.registry.classifier_gate import FACTS as CLASSIFIER_FACTS
 from lab.registry.classifier_gate import held_out, study_of
 from lab.registry.folds import read_tested
-from lab.registry.registry import CLASSIFIER, kind_of, location, model_contract
 from lab.registry.shared_patients import TESTED, holds
 from lab.report.tables.gate import Verdict
 from lab.report.tables.model_figures import EVERYBODY, classifier_figures, evaluation_rows, network_figures
@@ -25,6 +24,7 @@ from lab.report.text.model_trust import trust_lines, trust_table
 from lab.tracking import runs
 from lab.tracking.models.download import fetched
 from lab.tracking.models.network import CALIBRATION
+from lab.tracking.models.registered import CLASSIFIER, kind_of, location, model_contract
 from lab.tracking.store import connect, store_trouble
 
 CARD, FIGURES, GATE = "model_card.md", "figures.csv", "gate.json"

@@ -10,15 +10,17 @@ from lab.evaluation.conformal import (
     GRID,
     LEVELS,
     Curve,
+    Held,
     Intervals,
     choose_floor,
+    coverage_summary,
+    coverage_table,
     curve_of,
     fit_intervals,
     ratios,
     regions_of,
     shares_inside,
 )
-from lab.evaluation.interval_coverage import Held, coverage_summary, coverage_table
 from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, TUMOUR
 
 SHAPE = (14, 14, 14)

@@ -19,11 +19,11 @@ from scipy.special import expit
 from lab.evaluation.enhancement import SUMS, gain_sums
 from lab.registry import history as gate_history
 from lab.registry.gate import GateRefused, Outcome, promote_through_gate
-from lab.registry.registry import version_of
 from lab.registry.settings import GateSettings
 from lab.report.tables.gate import Verdict
 from lab.synthesis.networks.paper import build
 from lab.tracking import runs
+from lab.tracking.models.registered import version_of
 from lab.tracking.store import connect, experiment_id
 
 EXPERIMENT = "gated"

@@ -30,7 +30,7 @@ from lab.inference.calibrate_run import (
 from lab.inference.case import How
 from lab.qc.image_quality import measure
 from lab.qc.ood_fit import fit_likeness
-from lab.registry.registry import promote
+from lab.registry.promotion import promote
 from lab.synthesis.device import choose
 from lab.tracking import runs
 from lab.tracking.models.network import attach_calibration, load_package

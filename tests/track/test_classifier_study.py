@@ -21,9 +21,10 @@ from lab.experiments.radiomics.experiment import check, gather
 from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
 from lab.radiomics.assemble import assemble
 from lab.radiomics.method_names import CLINICAL, OURS, VOLUME, synthetic
-from lab.registry.registry import promote, version_of
+from lab.registry.promotion import promote
 from lab.tracking import runs
 from lab.tracking.models.classifier import load_classifier
+from lab.tracking.models.registered import version_of
 from lab.tracking.store import RUNS, connect
 
 METHODS = [OURS, VOLUME, CLINICAL, "T1 only", "T2 only", "FLAIR only"]

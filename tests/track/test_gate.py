@@ -10,11 +10,12 @@ from gated import failed, known, network_run, patients, refused, split_of, state
 
 from lab.registry import history as gate_history
 from lab.registry.gate import GateRefused, promote_through_gate
-from lab.registry.registry import promote, roll_back, version_of
+from lab.registry.promotion import promote, roll_back
 from lab.registry.settings import GateSettings
 from lab.report.tables.gate import Verdict
 from lab.report.tables.model_figures import network_figures
 from lab.tracking import runs
+from lab.tracking.models.registered import version_of
 from lab.tracking.store import connect
 
 ALL = range(30)

@@ -6,7 +6,7 @@ import pytest
 from gated import classifier_run, failed, network_run, patients, refused, tags, through
 
 from lab.__main__ import main
-from lab.registry.registry import roll_back
+from lab.registry.promotion import roll_back
 from lab.tracking import runs
 from lab.tracking.store import connect
 

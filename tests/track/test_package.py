@@ -18,7 +18,7 @@ from small import ran, settings
 
 from lab.config import ModelConfig
 from lab.io.case_file import file_sha256
-from lab.registry import registry
+from lab.registry import promotion as registry
 from lab.synthesis.networks.paper import build
 from lab.tracking.models.network import (
     WEIGHTS,

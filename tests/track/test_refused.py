@@ -13,9 +13,10 @@ from gated import classifier_run, contract, finished_run, known, network_files, 
 from sklearn.linear_model import LogisticRegression
 
 from lab.inference.load import Networks, open_networks
-from lab.registry.registry import described, promote
+from lab.registry.promotion import promote
 from lab.synthesis.device import choose
 from lab.tracking.models.network import attach_calibration
+from lab.tracking.models.registered import described
 from lab.tracking.models.verify import SEAL, load_package, seal, seal_versions
 from lab.tracking.store import connect
 

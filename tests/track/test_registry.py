@@ -11,8 +11,9 @@ from gated import contract, finished_run, network_run, package, patients
 from lab.cli.promote import Promote
 from lab.cli.study_command import explain
 from lab.registry import history as gate_history
-from lab.registry.registry import described, promote, run_with_model, version_of
+from lab.registry.promotion import promote, run_with_model
 from lab.tracking import runs
+from lab.tracking.models.registered import described, version_of
 from lab.tracking.models.verify import load_package
 from lab.tracking.store import connect
 

@@ -26,7 +26,7 @@ from lab.deploy.new_patients import synthesize, synthesize_folder
 from lab.deploy.patient_folder import ENHANCEMENT, PICTURE, REPORT, SYNTHESIS, UNCERTAINTY
 from lab.inference import load as synthesis_models
 from lab.inference.case import How
-from lab.registry.registry import promote
+from lab.registry.promotion import promote
 from lab.synthesis.networks.paper import build
 from lab.tracking.models.network import Package, log_network
 from lab.tracking.runs import find_or_create, log_settings

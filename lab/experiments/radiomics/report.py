@@ -21,7 +21,7 @@ from lab.report.figures.classifier.roc_thumbnail import roc_thumbnail
 from lab.report.figures.style import Figure, png
 from lab.report.pages.classifier import classifier_page
 from lab.report.tables.patient_table import plain_markdown, plural
-from lab.report.tables.performance_text import performance_text
+from lab.report.tables.performance import performance_text
 from lab.report.text.checklists import LISTS, as_markdown, fill
 from lab.report.text.classifier_findings import classifier_findings
 from lab.report.text.classifier_note import classifier_note

@@ -15,8 +15,8 @@ from mlflow.entities import Run
 from lab.config import flatten, override
 from lab.data.batches import CaseStore
 from lab.data.cohort import PARTS
+from lab.evaluation.conformal import COLUMNS as COVERAGE_COLUMNS
 from lab.evaluation.evaluate import evaluate, evaluate_inside, means
-from lab.evaluation.interval_coverage import COLUMNS as COVERAGE_COLUMNS
 from lab.experiments.plan import Plan, varied
 from lab.experiments.synthesis.groups import (
     ABOUT,

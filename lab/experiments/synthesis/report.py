@@ -15,8 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lab.evaluation.conformal import LEVEL
-from lab.evaluation.interval_coverage import coverage_summary
+from lab.evaluation.conformal import LEVEL, coverage_summary
 from lab.evaluation.measured_trust import held
 from lab.experiments.synthesis.record import SLICES, Record, read_record
 from lab.experiments.synthesis.search_results import shown_settings

@@ -36,7 +36,7 @@ class Outer:
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> Outer | None:
-        """From a row of `lab.radiomics.assess.assess.Assessment.performance`; None where there is no AUC with an interval."""
+        """From a row of `Assessment.performance` (assess.py); None where there is no AUC with an interval."""
         slope = {f"calibration_slope{end}": _number(row.get(f"slope{end}")) for end in ("", "_low", "_high")}
         areas = {name: _number(row.get(name)) for name in ("auc", "auc_low", "auc_high")}
         if None in areas.values():

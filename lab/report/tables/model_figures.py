@@ -54,7 +54,7 @@ def network_figures(patients: pd.DataFrame, *, resamples: int = 2000, seed: int 
 
 
 def classifier_figures(performance: pd.DataFrame, subgroups: pd.DataFrame) -> pd.DataFrame:
-    """The same columns of a classifier, from the tables of `lab.radiomics.assess.assess` with the rows of one method."""
+    """The same columns of a classifier, from the tables of `assess.Assessment` with the rows of one method."""
     row = performance.iloc[0]
     rows = [
         {

@@ -49,7 +49,7 @@ class PaperTable:
 
 
 def lower_is_better(column: str) -> bool:
-    """Is a low value the good one? Of errors and false volumes it is, of SSIM and Dice not; see `lab.evaluation.figures`."""
+    """Is a low value the good one? Of errors and false volumes it is, of SSIM and Dice not."""
     return name_of(column).direction != "higher"
 
 

@@ -19,11 +19,12 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 
 from lab.experiments.synthesis.record import FACTS, find_study
-from lab.io.sealed_json import read_sealed
+from lab.inference.calibrate_run import DONE, calibrate_models, summary_lines
 from lab.registry import history as gate_history
 from lab.registry.history import CHAMPION
+from lab.synthesis.device import choose
 from lab.tracking import runs
-from lab.tracking.models.download import fetched
+from lab.tracking.models.registered import MODEL, NETWORK, kind_of, location, model_contract, version_of
 from lab.tracking.store import RUNS, connect, store_trouble
 
 if TYPE_CHECKING:
@@ -31,10 +32,6 @@ if TYPE_CHECKING:
 
 ALIASES = ("challenger", CHAMPION)
 PHANTOM = "phantom"
-MODEL = "model_uri"
-NETWORK, CLASSIFIER = "network", "classifier"
-SETTINGS = {NETWORK: "artifacts/network.json", CLASSIFIER: "artifacts/classifier/contract.json"}
-"""Kind of model -> the file in its package that says how images are prepared for it."""
 KEPT = ("phantom", "cohort_digest", "label", "event", "kind", "seed", "git_dirty", "fold")
 """Tags of the run that go along with a version."""
 FIGURES = ("test/", "val/", "radiomics/")
@@ -171,47 +168,6 @@ def run_with_model(run: str) -> Run:
     return found
 
 
-def kind_of(source: Run) -> str:
-    """What a run's model is: `network` or `classifier`."""
-    return CLASSIFIER if source.data.tags.get("kind") == CLASSIFIER else NETWORK
-
-
-def model_contract(source: Run) -> dict[str, Any]:
-    """How images are prepared for the model of a run, read from its package.
-
-    Raises ValueError where the model was deleted, or is none of ours.
-    """
-    uri, file = source.data.tags[MODEL], SETTINGS[kind_of(source)]
-    told = f"the model {uri} of run {source.info.run_id}"
-    place = location(source)
-    try:
-        with fetched(f"{place}/{file}") as path:
-            known = read_sealed(path)
-    except (MlflowException, OSError) as error:
-        if isinstance(error, MlflowException) and store_trouble(error):
-            raise
-        raise ValueError(f"{told} is none of this lab, or its files are gone (no {file} in {place})") from None
-    except ValueError:
-        raise ValueError(f"{told} is damaged: {file} is no JSON, or was changed after it was logged") from None
-    missing = [key for key in ("inputs", "target", "spacing_mm", "preparation", "phantom") if key not in known]
-    if missing:
-        raise ValueError(f"{told} does not say how its images were prepared: {file} lacks {', '.join(missing)}")
-    return known
-
-
-def location(source: Run) -> str:
-    """Where the files of a run's model are. Raises ValueError where it was deleted."""
-    uri = source.data.tags[MODEL]
-    if not uri.startswith("models:/m-"):
-        return uri
-    try:
-        return str(connect().get_logged_model(uri.removeprefix("models:/")).artifact_location)
-    except MlflowException as error:
-        if store_trouble(error):
-            raise
-        raise ValueError(f"the model {uri} of run {source.info.run_id} was deleted; train it again") from None
-
-
 def register(source: Run, name: str, contract: dict[str, Any], more: Mapping[str, str]) -> ModelVersion:
     """The version of a run's model under a name, created on first use with what it came from as tags.
 
@@ -270,36 +226,17 @@ def sealed(version: ModelVersion, package: Package) -> ModelVersion:
     return version
 
 
-def version_of(name: str, alias: str) -> str | None:
-    """The version that has an alias; None where none has. (A search of versions gives no aliases.)"""
-    aliases = connect().get_registered_model(name).aliases
-    found = aliases.get(alias)
-    return None if found is None else str(found)
+def calibrate_before_promotion(run: str, say: Callable[[str], None] = print) -> None:
+    """Measure a network that is about to be registered and was not measured by its study: only its best one is.
 
-
-def described(model_uri: str) -> dict[str, str]:
-    """Name, version and run of a registered model; of another one nothing.
-
-    It is asked for as `models:/name@alias`, `models:/name/version` or `models:/name/latest`.
+    `run` is as in `lab.registry.promotion.promote`. Where its cohort is not there any more, that is told and nothing
+    done.
     """
-    place = model_uri.removeprefix("models:/")
-    name, _, alias = place.partition("@")
+    source = run_with_model(run)
+    if kind_of(source) != NETWORK or DONE in source.data.tags:
+        return
+    say("Calibrating it on its own validation patients: only the best network of a study is calibrated by that")
     try:
-        if alias:
-            found = connect().get_model_version_by_alias(name, alias)
-        elif place.count("/") == 1 and model_uri != place:
-            name, _, number = place.partition("/")
-            found = connect().get_model_version(name, newest(name) if number == "latest" else number)
-        else:
-            return {}
-    except MlflowException as error:
-        if store_trouble(error):
-            raise
-        return {}
-    return {"name": str(found.name), "version": str(found.version), "run_id": str(found.run_id)}
-
-
-def newest(name: str) -> str:
-    """The highest version of a name, "0" where there is none."""
-    found = connect().search_model_versions(f"name = '{name}'", max_results=10_000)
-    return str(max((int(one.version) for one in found), default=0))
+        say("\n".join(summary_lines(calibrate_models([source.data.tags["model_uri"]], choose("auto", "auto")))))
+    except ValueError as error:
+        say(f"It is registered without calibration: {error}")
