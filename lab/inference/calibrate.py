@@ -38,7 +38,7 @@ from lab.evaluation.fault_injection import cases_of, score_faults
 from lab.inference.case import drawn
 from lab.inference.load import Networks
 from lab.inference.summary import drawn_level
-from lab.inference.tta import USUAL
+from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.case_file import judged
 from lab.qc.image_quality import measure
 from lab.qc.ood import Likeness
@@ -97,7 +97,7 @@ def calibrate(
     """
     check_fits(networks, cohort)
     least = float(networks.contract.preparation["enhancing_ml"])
-    counts = sorted({1, USUAL, looks})
+    counts = sorted({1, DEFAULT_LOOKS, looks})
     floors = floors_of(networks, cohort, parts["train"], arithmetic, counts)
     val: dict[int, list[Curve]] = {count: [] for count in counts}
     test: dict[int, list[Held]] = {count: [] for count in counts}

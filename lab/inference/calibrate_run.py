@@ -16,7 +16,7 @@ from lab.evaluation.conformal import LEVEL
 from lab.evaluation.measured_trust import REGIONS, doubt, held
 from lab.inference.calibrate import MOST, Calibrated, calibrate
 from lab.inference.load import open_networks
-from lab.inference.tta import USUAL
+from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.case_file import write_atomically
 from lab.io.output_folder import output_folder
 from lab.io.sealed_json import seal
@@ -107,7 +107,7 @@ def keep(run: Run, measured: Measured) -> None:
     figures = {
         f"coverage/{row['region']}": float(row["value"])
         for row in found.record["coverage"]
-        if row["looks"] == USUAL and row["level"] == LEVEL and row["value"] is not None
+        if row["looks"] == DEFAULT_LOOKS and row["level"] == LEVEL and row["value"] is not None
     }
     if figures and not runs.logged_steps(run_id, next(iter(figures))):
         runs.log_metrics(run_id, figures)
@@ -117,7 +117,7 @@ def keep(run: Run, measured: Measured) -> None:
 def draw(measured: Measured, file: Path) -> None:
     """The reliability plot, where there are test patients."""
     summary = pd.DataFrame(measured.calibrated.record["coverage"])
-    save(reliability_figure(summary, looks=USUAL, phantom=measured.phantom), file)
+    save(reliability_figure(summary, looks=DEFAULT_LOOKS, phantom=measured.phantom), file)
 
 
 def write(measured: Measured, file: Path) -> None:
@@ -168,7 +168,7 @@ def summary_lines(measured: Measured) -> list[str]:
     tried = plural(counts["test"], "test patient")
     lines = [f"Fitted on {plural(counts['val'], 'validation patient')}, tried on {tried}"]
     for row in record["coverage"]:
-        if row["looks"] == USUAL and row["level"] == LEVEL:
+        if row["looks"] == DEFAULT_LOOKS and row["level"] == LEVEL:
             low, high = row["low"], row["high"]
             span = "" if low is None else f"{low:.0%} to {high:.0%}, "
             share = f"{row['value']:.0%} ({span}n = {row['n']})"

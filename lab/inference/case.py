@@ -22,7 +22,7 @@ from lab.inference.calibration_lookup import Trust, trust
 from lab.inference.load import PHANTOM_WARNING, Networks
 from lab.inference.summary import drawn_level, enhancing, half_widths
 from lab.inference.tiling import Way, choose_way, run
-from lab.inference.tta import USUAL, Looked, look
+from lab.inference.tta import DEFAULT_LOOKS, TtaPrediction, predict_with_tta
 from lab.io.scan import canonical, scan_sha256
 from lab.qc.image_quality import measure
 from lab.qc.ood import Judgement, Likeness
@@ -34,7 +34,7 @@ from lab.synthesis.train import NO_MEMORY
 class How:
     """How patients are synthesised; none of it changes what the model expects of an image."""
 
-    looks: int = USUAL
+    looks: int = DEFAULT_LOOKS
     """Test-time looks at each patient: plain, mirrored, moved by a voxel ...; 1 gives no uncertainty."""
     tile: int | None = None
     """Edge of tiles in voxels; by default the whole volume, and tiles only where memory is short."""
@@ -179,10 +179,11 @@ def drawn(
     looks: int,
     tile: int | None = None,
     at: Collection[int] = (),
-) -> tuple[Looked, list[Way], float | None]:
+) -> tuple[TtaPrediction, list[Way], float | None]:
     """Image and spread on the prepared grid, how each network went through it, and the largest SD between tiles.
 
-    `image` (C, X, Y, Z) has the channels of `Contract.channels`, `masks` (X, Y, Z) are bit flags; `at` is as in `look`.
+    `image` (C, X, Y, Z) has the channels of `Contract.channels`, `masks` (X, Y, Z) are bit flags; `at` as in
+    `predict_with_tta`.
     """
     contract = networks.contract
     names = [canonical(name) for name in contract.channels]
@@ -204,7 +205,9 @@ def drawn(
         return network_of
 
     try:
-        looked = look([through(*pair) for pair in zip(networks.networks, ways)], inputs, brain, looks, at=at)
+        looked = predict_with_tta(
+            [through(*pair) for pair in zip(networks.networks, ways)], inputs, brain, looks, at=at
+        )
     except (MemoryError, RuntimeError) as error:
         text = str(error) or "no memory"
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(said in text for said in NO_MEMORY):

@@ -29,7 +29,7 @@ from lab.evaluation.conformal import LEVEL, Intervals
 from lab.evaluation.enhancement import is_enhancing, millilitres
 from lab.evaluation.measured_trust import coverage_at, doubt, held, verdict
 from lab.inference.summary import drawn_level, enhancing, half_widths
-from lab.inference.tta import look
+from lab.inference.tta import predict_with_tta
 from lab.io.case_file import file_sha256, write_atomically
 from lab.io.output_folder import check_output, output_folder
 from lab.io.scan import canonical
@@ -136,7 +136,7 @@ class Synthesise:
         postprocessing: Callable[[dict[str, Any]], Any],
         looks: int = 1,
     ) -> None:
-        """More than one look (`lab.inference.tta.LOOKS`) gives an uncertainty map; the image is the same."""
+        """More than one look (`lab.inference.tta.AUGMENTATIONS`) gives an uncertainty map; the image is the same."""
         self.dataset, self.network, self.inferer = dataset, network, inferer
         self.postprocessing, self.looks = postprocessing, looks
 
@@ -146,7 +146,7 @@ class Synthesise:
         device = self.network.arithmetic.device
         for number in range(len(self.dataset)):
             patient = self.dataset[number]
-            looked = look([self._drawn], patient.inputs.to(device), patient.brain.to(device), self.looks)
+            looked = predict_with_tta([self._drawn], patient.inputs.to(device), patient.brain.to(device), self.looks)
             spread = None if looked.spread is None else looked.spread[0, 0].cpu().numpy()
             image = looked.image[0, 0].cpu().numpy()
             self.postprocessing({"patient": patient, "image": image, "spread": spread, "looks": self.looks})

@@ -16,7 +16,7 @@ from lab.data.layouts.find import Subject
 from lab.deploy.patient_folder import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTAINTY
 from lab.deploy.serve.payload import array, is_array, place
 from lab.inference.case import How
-from lab.inference.tta import LOOKS
+from lab.inference.tta import AUGMENTATIONS
 from lab.io.nifti import read_header
 from lab.io.scan import canonical
 
@@ -124,8 +124,8 @@ def _affine(named: Mapping[str, Any], sent: list[str], contract: Contract) -> np
 
 
 def _looks(looks: Any) -> int:
-    if isinstance(looks, bool) or not isinstance(looks, int) or not 1 <= looks <= len(LOOKS):
-        raise ValueError(f"looks is {looks!r}; a whole number from 1 to {len(LOOKS)} is needed")
+    if isinstance(looks, bool) or not isinstance(looks, int) or not 1 <= looks <= len(AUGMENTATIONS):
+        raise ValueError(f"looks is {looks!r}; a whole number from 1 to {len(AUGMENTATIONS)} is needed")
     return looks
 
 

@@ -19,7 +19,7 @@ from lab.evaluation.conformal import LEVEL, coverage_summary
 from lab.evaluation.measured_trust import held
 from lab.experiments.synthesis.record import SLICES, Record, read_record
 from lab.experiments.synthesis.search_results import shown_settings
-from lab.inference.tta import USUAL
+from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.output_folder import output_folder
 from lab.report.figures.box_plots import box_plots
 from lab.report.figures.cost import cost_against_quality
@@ -201,7 +201,7 @@ def number_figures(
 def shown_looks(table: pd.DataFrame) -> int:
     """For how many looks intervals are shown: the usual number, where it was measured."""
     measured = set(table["looks"])
-    return USUAL if USUAL in measured else int(max(measured))
+    return DEFAULT_LOOKS if DEFAULT_LOOKS in measured else int(max(measured))
 
 
 def about_intervals(record: Record) -> list[str]:
