@@ -19,7 +19,7 @@ PROCESSES = (("scans", "lists"), ("cohort", "models"))
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_damaged_files_are_refused_by_name_or_read_right(tmp_path):
-    root = Path(fuzzing.__file__).parents[1]
+    root = Path(fuzzing.__file__).parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", "LAB_RUNS": str(tmp_path / "runs")}
     children = []
     for number, groups in enumerate(PROCESSES):

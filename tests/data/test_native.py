@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from scan_trees import AFFINE, SHAPE, head, save, save_as
+from scan_trees import AFFINE, SHAPE, contract, head, save, save_as
 from scipy import ndimage
 
 from lab.data.case import PreparedCase
@@ -17,20 +17,6 @@ from lab.data.contract import Contract, one_patient
 from lab.data.native import background, image_on_scan, mask_on_scan, read_header, spread_on_scan, write_like
 
 INPUTS = ("T1", "T2", "FLAIR")
-
-
-def contract(spacing_mm: float = 4.0, shape: tuple[int, int, int] = (40, 48, 40)) -> Contract:
-    how = {"brain_mask": "nonzero", "clip_sigma": 4.0, "enhancement_threshold": 0.3, "enhancing_ml": 0.5}
-    return Contract(
-        inputs=INPUTS,
-        target="T1GD",
-        spacing_mm=spacing_mm,
-        shape=shape,
-        preparation=how,
-        layout="brats2023",
-        cohort_digest="0" * 32,
-        phantom=False,
-    )
 
 
 def opened(folder: Path, like: Contract, axes: str = "RAS", mask: bool = True) -> tuple[PreparedCase, Path]:

@@ -10,7 +10,7 @@ from scan_trees import BRATS_2023, brats_case, brats_tree, head, run
 
 from lab.data.cohort import read_index
 from lab.data.duplicates import Pair, alike, fingerprint
-from lab.data.layouts.find import patients
+from lab.data.layouts import patients
 from lab.data.layouts.patients import find_patients, person, put_same_scans_together, told
 from lab.data.layouts.subject import Subject
 from lab.io.case_file import BRAIN

@@ -16,7 +16,7 @@ from lab.radiomics.features.boxes import bounding_box, crop
 from lab.radiomics.features.image_features import extract, load_extractor, to_images
 from lab.radiomics.features.laplacian import laplacian_of_gaussian
 
-BASELINES = Path(__file__).parents[3] / "shared" / "conformance" / "pyradiomics"
+BASELINES = Path(__file__).parents[4] / "shared" / "conformance" / "pyradiomics"
 CLASSES = ("shape", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
 PARAMETERS = {
     "setting": {"binCount": 16, "additionalInfo": False},

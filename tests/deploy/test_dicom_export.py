@@ -11,9 +11,8 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK
-from dicom_series import PLANES, store
+from dicom_series import PLANES, TURN, VOLUME, enhanced, setting, store
 from pydicom.uid import SecondaryCaptureImageStorage
-from test_dicom import TURN, VOLUME, enhanced, setting
 
 from lab.deploy.export.dicom import Made, check_source, quantised, write_series
 from lab.io.dicom import open_series

@@ -23,14 +23,13 @@ from lab.inference.calibrate_run import (
     COVERAGE,
     PICTURE,
     STRANGERS,
-    calibrate_before_promotion,
     calibrate_models,
     common_parts,
 )
 from lab.inference.case import How
 from lab.qc.image_quality import measure
 from lab.qc.ood_fit import fit_likeness
-from lab.registry.promotion import promote
+from lab.registry.promotion import calibrate_before_promotion, promote
 from lab.synthesis.device import choose
 from lab.tracking import runs
 from lab.tracking.models.network import attach_calibration, load_package

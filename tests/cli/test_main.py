@@ -13,7 +13,7 @@ import pytest
 from lab.__main__ import main
 from lab.data.cohort import open_cohort
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SUFFIXES = ("t1n", "t1c", "t2w", "t2f", "seg")
 
 

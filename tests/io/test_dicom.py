@@ -9,27 +9,21 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import PLANES, store, write
+from dicom_series import PLANES, TURN, VOLUME, enhanced, setting, store, write
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.sequence import Sequence
 from pydicom.uid import (
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
-    EnhancedMRImageStorage,
     JPEGLSLossless,
     RLELossless,
     generate_uid,
 )
-from scan_trees import AFFINE, head, save
-from test_native import contract
+from scan_trees import AFFINE, contract, head, save
 
 from lab.data.contract import one_patient
 from lab.data.native import read_header, write_like
 from lab.io.dicom import check_one_patient, open_series, series_sha256
 from lab.io.scan import read_image, read_labels, read_spacing, scan_sha256, source_state
-
-VOLUME = np.random.default_rng(0).integers(0, 900, (5, 6, 7)).astype(np.int16)
-TURN = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.1, -0.2, 0.15) @ np.diag([0.9, 1.1, 3.0]), [-20, 31, 7])
 
 
 @pytest.mark.parametrize("plane", PLANES)
@@ -89,33 +83,6 @@ def test_compressed_slices(tmp_path):
     np.testing.assert_array_equal(read_image(folder).data, VOLUME)
 
 
-def enhanced(folder: Path, path: Path) -> Path:
-    """The series in `folder` as one multi-frame file, frames in the order of the file names."""
-    parts = [pydicom.dcmread(part) for part in sorted(folder.iterdir())]
-    image, frames = Dataset(), []
-    image.update({element.tag: element for element in parts[0] if element.keyword != "PixelData"})
-    for part in parts:
-        frame, position = Dataset(), Dataset()
-        position.ImagePositionPatient = part.ImagePositionPatient
-        frame.PlanePositionSequence = Sequence([position])
-        frames.append(frame)
-    shared, plane, measures, rescale = Dataset(), Dataset(), Dataset(), Dataset()
-    plane.ImageOrientationPatient, measures.PixelSpacing = parts[0].ImageOrientationPatient, parts[0].PixelSpacing
-    measures.SliceThickness = parts[0].SliceThickness
-    rescale.RescaleSlope, rescale.RescaleIntercept = "2", "1"
-    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = Sequence([plane]), Sequence([measures])
-    shared.PixelValueTransformationSequence = Sequence([rescale])
-    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
-        delattr(image, name)
-    image.SOPClassUID, image.NumberOfFrames = EnhancedMRImageStorage, len(parts)
-    image.SharedFunctionalGroupsSequence = Sequence([shared])
-    image.PerFrameFunctionalGroupsSequence = Sequence(frames)
-    image.add_new("PixelData", "OW", b"".join(part.PixelData for part in parts))
-    path.parent.mkdir()
-    write(path, image)
-    return path.parent
-
-
 def test_an_enhanced_file_is_its_frames(tmp_path):
     folder = enhanced(store(tmp_path / "single", VOLUME, TURN, plane="sagittal"), tmp_path / "multi" / "all")
     scan, one = read_image(folder), read_image(tmp_path / "single")
@@ -147,17 +114,6 @@ def test_files_of_other_kinds_are_passed_over(tmp_path):
     write(folder / "report", report)
     np.testing.assert_array_equal(read_image(folder).data, VOLUME)
     assert series_sha256(folder) == before
-
-
-def setting(number: int | None = None, **values):
-    """Changes attributes of one slice, or of all; None removes one."""
-
-    def change(image: Dataset, index: int) -> None:
-        if number is None or index == number:
-            for name, value in values.items():
-                delattr(image, name) if value is None else setattr(image, name, value)
-
-    return change
 
 
 def mixed(image: Dataset, index: int) -> None:

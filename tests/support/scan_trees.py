@@ -10,6 +10,7 @@ import numpy as np
 
 from lab.config import DataConfig
 from lab.data.cohort import Cohort, read_index
+from lab.data.contract import Contract
 from lab.data.prepare import prepare
 
 BRATS_2023 = {"T1": "-t1n", "T1GD": "-t1c", "T2": "-t2w", "FLAIR": "-t2f", "MASK": "-seg"}
@@ -80,3 +81,17 @@ def left_out(out: Path) -> dict[str, str]:
     """Reason by case id."""
     table = read_index(out / "index.csv").set_index("case_id")
     return table.loc[table["status"] == "left out", "reason"].to_dict()
+
+
+def contract(spacing_mm: float = 4.0, shape: tuple[int, int, int] = (40, 48, 40)) -> Contract:
+    how = {"brain_mask": "nonzero", "clip_sigma": 4.0, "enhancement_threshold": 0.3, "enhancing_ml": 0.5}
+    return Contract(
+        inputs=("T1", "T2", "FLAIR"),
+        target="T1GD",
+        spacing_mm=spacing_mm,
+        shape=shape,
+        preparation=how,
+        layout="brats2023",
+        cohort_digest="0" * 32,
+        phantom=False,
+    )

@@ -1,4 +1,4 @@
-"""One process of the fuzz test, `python tests/fuzzing.py FOLDER GROUP...`: damages files, tells what was taken.
+"""One process of the fuzz test, `python tests/support/fuzzing.py FOLDER GROUP...`: damages files, tells what was taken.
 
 Every damaged file goes through the functions that the commands use. It has to be refused by a ValueError or OSError
 that names it, or to give exactly what the whole file gives. A case has 20 s, the process 2 GiB beyond its libraries.
@@ -25,7 +25,6 @@ import numpy as np
 
 from lab.data.prepare_worker import VERSION
 
-ROOT = Path(__file__).parent
 LONGEST_S, MEMORY, LONGEST_MESSAGE = 20, 2 * 2**30, 4000
 Check = Callable[[Any], bool]
 
@@ -315,7 +314,6 @@ def limit_memory() -> None:
 
 def main() -> None:
     fuzz, began = Fuzz(), time.monotonic()
-    sys.path += [str(ROOT / "data"), str(ROOT / "classify")]
     import lab.data.prepare  # noqa: F401 - the libraries' memory does not count
 
     limit_memory()

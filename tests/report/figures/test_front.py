@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from lab.report.figures import pareto_front as front
 from lab.report.figures.box_plots import box_plots
 from lab.report.figures.noise_floor import COLOUR, draw_floor, floor_level, floor_of
 from lab.report.figures.pareto_front import front_figure
 from lab.report.figures.search import search_figure
-from lab.report.figures.style import pareto_front as front
 
 
 def points(**changes) -> pd.DataFrame:

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
-from pydicom import dcmwrite
+from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+from pydicom.sequence import Sequence
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from pydicom.valuerep import format_number_as_ds
 
 PLANES = {"axial": "LPS", "sagittal": "PIR", "coronal": "LIP"}
 """Direction of growing column, row and slice."""
 PATIENT = "Doe^Jane"
+VOLUME = np.random.default_rng(0).integers(0, 900, (5, 6, 7)).astype(np.int16)
+TURN = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.1, -0.2, 0.15) @ np.diag([0.9, 1.1, 3.0]), [-20, 31, 7])
 
 
 def store(
@@ -97,3 +100,41 @@ def _header(name: str, study: str) -> Dataset:
     image.BitsAllocated, image.BitsStored, image.HighBit = 16, 16, 15
     image.WindowCenter, image.WindowWidth = "400", "800"
     return image
+
+
+def enhanced(folder: Path, path: Path) -> Path:
+    """The series in `folder` as one multi-frame file, frames in the order of the file names."""
+    parts = [dcmread(part) for part in sorted(folder.iterdir())]
+    image, frames = Dataset(), []
+    image.update({element.tag: element for element in parts[0] if element.keyword != "PixelData"})
+    for part in parts:
+        frame, position = Dataset(), Dataset()
+        position.ImagePositionPatient = part.ImagePositionPatient
+        frame.PlanePositionSequence = Sequence([position])
+        frames.append(frame)
+    shared, plane, measures, rescale = Dataset(), Dataset(), Dataset(), Dataset()
+    plane.ImageOrientationPatient, measures.PixelSpacing = parts[0].ImageOrientationPatient, parts[0].PixelSpacing
+    measures.SliceThickness = parts[0].SliceThickness
+    rescale.RescaleSlope, rescale.RescaleIntercept = "2", "1"
+    shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = Sequence([plane]), Sequence([measures])
+    shared.PixelValueTransformationSequence = Sequence([rescale])
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+        delattr(image, name)
+    image.SOPClassUID, image.NumberOfFrames = EnhancedMRImageStorage, len(parts)
+    image.SharedFunctionalGroupsSequence = Sequence([shared])
+    image.PerFrameFunctionalGroupsSequence = Sequence(frames)
+    image.add_new("PixelData", "OW", b"".join(part.PixelData for part in parts))
+    path.parent.mkdir()
+    write(path, image)
+    return path.parent
+
+
+def setting(number: int | None = None, **values):
+    """Changes attributes of one slice, or of all; None removes one."""
+
+    def change(image: Dataset, index: int) -> None:
+        if number is None or index == number:
+            for name, value in values.items():
+                delattr(image, name) if value is None else setattr(image, name, value)
+
+    return change
