@@ -3,6 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SPREAD := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: study test lint bench setup lock clean
@@ -10,8 +11,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 study: setup  ## the paper's architecture study on the embedded phantom
 	$(BIN)/python studies/architecture.py
 
-test: setup  ## every test, the slow ones too
-	$(BIN)/python -m pytest
+test: setup  ## every test, the slow ones too, a process for each core (at most 8)
+	$(BIN)/python -m pytest $(SPREAD)
 
 lint: setup  ## style, formatting and types
 	$(BIN)/ruff check .

@@ -112,14 +112,21 @@ def start(runs: Path, *words: str, script: Path = ARCHITECTURE, cores: int = 1) 
 
 @contextmanager
 def on_cores(count: int) -> Iterator[None]:
-    """Hold this process, and those that it starts, to a number of cores, where the system can."""
+    """Hold this process, and those that it starts, to a number of cores, where the system can.
+
+    Each worker of pytest-xdist starts from a core of its own.
+    """
     if not CORES:
         yield
         return
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, sorted(CORES)[-count:])
-    yield
-    os.sched_setaffinity(0, before)
+    first = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(CORES)
+    order = sorted(CORES, reverse=True)
+    os.sched_setaffinity(0, (order[first:] + order[:first])[:count])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def finished(process: subprocess.Popen[str], code: int = 0, timeout: float = 240) -> tuple[str, str]:
