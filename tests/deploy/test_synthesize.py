@@ -17,7 +17,7 @@ from mlflow.pyfunc import PythonModel
 from patients import AFFINE, KNOWN, SHAPE, SPACING, volumes
 from torch import Tensor, nn
 
-from lab.cli.synthesize import Synthesize
+from lab.cli.patients import Synthesize
 from lab.config import ModelConfig
 from lab.data.contract import Contract, one_patient
 from lab.data.layouts.find import find_subjects

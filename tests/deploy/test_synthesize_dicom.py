@@ -14,7 +14,7 @@ import pytest
 from dicom_series import store
 from test_synthesize import AFFINE, FILES, KNOWN, MODEL, SHAPE, Rule, head, quiet, split, stored
 
-from lab.cli.synthesize import Synthesize
+from lab.cli.patients import Synthesize
 from lab.data.native import read_header
 from lab.deploy import patient_folder as synthesis_folder
 from lab.deploy.new_patients import synthesize, synthesize_folder

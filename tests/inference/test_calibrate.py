@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from small import ran, settings
 
-from lab.cli.calibrate import Calibrate
+from lab.cli.models import Calibrate
 from lab.data.layouts.find import find_subjects
 from lab.deploy.new_patients import synthesize
 from lab.deploy.patient_folder import INTERVAL, SYNTHESIS, UNCERTAINTY, told

@@ -8,7 +8,7 @@ import pytest
 import tyro
 from gated import contract, finished_run, network_run, package, patients
 
-from lab.cli.promote import Promote
+from lab.cli.models import Promote
 from lab.cli.study_command import explain
 from lab.registry import history as gate_history
 from lab.registry.promotion import promote, run_with_model

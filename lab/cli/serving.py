@@ -1,4 +1,4 @@
-"""`python -m lab serve`: what it takes. Imports are late, so that `--help` answers at once."""
+"""`python -m lab serve` and `export`: a registered model behind HTTP, or as a MONAI bundle."""
 
 from __future__ import annotations
 
@@ -61,3 +61,26 @@ class Serve:
         uvicorn.run(
             application(model, limits), host=self.host, port=self.port, log_level="warning", limit_concurrency=many
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write a network as a MONAI bundle, a folder that `python -m monai.bundle run` runs without this lab."""
+
+    model: str
+    """The model, such as models:/sct1@champion."""
+    bundle: Path
+    """Folder of the bundle; an older one is replaced."""
+
+    def run(self) -> None:
+        """Write the bundle and print the command that runs it."""
+        from lab.deploy.export.bundle import export_bundle
+        from lab.tracking.store import clear_errors
+
+        with clear_errors():
+            metadata = export_bundle(self.model, self.bundle)
+        for warning in metadata["warnings"]:
+            print(warning)
+        flags = " ".join(f"--{name.lower()} FILE" for name in metadata["contract"]["inputs"])
+        print(f"{metadata['name']} written to {self.bundle}; in that folder:")
+        print(f"  python -m monai.bundle run --config_file configs/inference.json {flags} --output_dir DIR")

@@ -1,0 +1,130 @@
+"""`python -m lab synthesize` and `classify`: a registered model on new patients."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from lab.config import LabelBook
+
+if TYPE_CHECKING:
+    from lab.data.contract import Contract
+    from lab.data.layouts.find import Subject
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patients:
+    """New patients: one by paths, or a folder of them."""
+
+    t1: Path | None = None
+    """T1 of one patient, a NIfTI file or a folder with one DICOM series; a synthesis lies on its grid."""
+    t2: Path | None = None
+    """T2 of one patient, likewise."""
+    flair: Path | None = None
+    """FLAIR of one patient, likewise."""
+    mask: Path | None = None
+    """Tumour mask of one patient. A classifier needs it; a network then looks for enhancement in and round it."""
+    data: Path | None = None
+    """Folder of patients in a known layout, or a CSV of paths; no scan with contrast agent is needed."""
+    layout: Literal["auto", "egd", "brats2021", "brats2023", "csv"] = "auto"
+    """How DATA is laid out; `auto` looks."""
+    labels: LabelBook = "auto"
+    """What the values of DATA's tumour masks mean; `auto` tells it from names and values. It says what is no tumour."""
+    brain_mask: Literal["nonzero", "mni152"] | None = None
+    """`nonzero` for skull-stripped scans, `mni152` for scans in MNI152 space; by default as the layout says, and for a
+    patient given by paths as it was in training."""
+
+    def images(self, also: str) -> dict[str, Path]:
+        """The scans of one patient, {} with --data. Raises ValueError where both or neither are given."""
+        one = {name: path for name, path in (("T1", self.t1), ("T2", self.t2), ("FLAIR", self.flair)) if path}
+        if (self.data is None) == (not one) or (self.data is not None and self.mask is not None):
+            raise ValueError(f"name either --data, or the images of one patient: --t1 --t2 --flair{also}")
+        return one
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesize(Patients):
+    """Synthesize the post-contrast T1 of new patients with a registered or logged network."""
+
+    model: tuple[str, ...]
+    """The model, such as models:/sct1@champion; several make an ensemble."""
+    out: Path
+    """Folder for the images, a picture and report.json; with --data a folder for each patient in it."""
+    looks: int = 2
+    """Test-time augmentations of each patient, from which the uncertainty comes: none, mirrored, moved by a voxel (1 to
+    8); each takes the network's time. The image itself is that without any. Intervals are calibrated for 1, 2 and 4."""
+    tile: int | None = None
+    """Edge of tiles in voxels; by default the whole volume, and tiles only where memory is short."""
+    calibration: Path | None = None
+    """A file of `python -m lab calibrate --out`, for an ensemble; a single network's is in its package."""
+    classifier: str | None = None
+    """A radiomics classifier, such as models:/will-it-enhance@challenger, whose probability is reported too."""
+    strangers: Literal["refuse", "warn"] = "refuse"
+    """What to do with scans that are certainly not like those of training (swapped, not stripped, half missing)."""
+    export: Literal["dicom"] | None = None
+    """`dicom` also writes a derived series into the T1's study, folder `dicom`: secondary capture images that say
+    SYNTHETIC. The T1 must be a DICOM series."""
+    device: str = "auto"
+    """`auto` takes a GPU where there is one."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Arithmetic; `auto` is bfloat16 on a GPU that has it and float32 elsewhere."""
+
+    def run(self) -> None:
+        """Synthesize every patient."""
+        one = self.images(", and --mask if known")
+        from lab.deploy.new_patients import synthesize, synthesize_folder
+        from lab.deploy.patient_folder import WHAT
+        from lab.inference.case import How
+        from lab.report.tables.patient_table import plural
+        from lab.tracking.store import clear_errors
+
+        settings = {item.name: getattr(self, item.name) for item in fields(How)}
+        how = How(**settings | {"calibration": None if self.calibration is None else str(self.calibration)})
+        with clear_errors():
+            if self.data is None:
+                synthesize(self.model, one, out=self.out, mask=self.mask, how=how)
+            else:
+                done = synthesize_folder(
+                    self.model, self.data, out=self.out, layout=self.layout, labels=self.labels, how=how
+                )
+                left = f", {len(done.left_out)} left out ({self.out / 'left_out.csv'})" if done.left_out else ""
+                print(f"{plural(len(done.reports), 'patient')} synthesised{left}")
+        print(f"Written to {self.out}\n{WHAT}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classify(Patients):
+    """Judge new patients with a registered classifier: probability, interval, distance from the training patients."""
+
+    model: str
+    """The model, such as models:/will-it-enhance@champion."""
+    out: Path | None = None
+    """Folder for predictions.csv, left_out.csv and model.json."""
+
+    def run(self) -> None:
+        """Classify every patient."""
+        one = self.images(" --mask")
+        if one and self.mask is None:
+            raise ValueError("--mask is needed: the features are those of the tumour")
+        from lab.data.contract import one_patient
+        from lab.data.layouts.find import find_subjects
+        from lab.deploy.classify import RESEARCH, classify, told, write
+        from lab.report.tables.patient_table import plural
+        from lab.tracking.store import clear_errors
+
+        def patients(contract: Contract) -> list[Subject]:
+            if self.data is not None:
+                return find_subjects(self.data, self.layout, labels=self.labels)
+            return [one_patient("patient", one, self.mask, like=contract)]
+
+        with clear_errors():
+            judged = classify(self.model, patients, brain_mask=self.brain_mask, out=self.out)
+        for row in judged.table.itertuples():
+            print(told(row, judged.facts["event"]))
+        if self.out is not None:
+            write(judged, self.out)
+            print(f"Written to {self.out}")
+        print(RESEARCH)
+        if judged.table.empty:
+            raise ValueError(f"none of {plural(len(judged.left_out), 'patient')} could be judged")
