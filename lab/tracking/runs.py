@@ -1,157 +1,107 @@
-"""Parent and child runs in MLflow: how they are found, named and ended, and what is logged to them."""
+"""`lab.tracking.run.Run` by id: for callers that are not moved over yet."""
 
 from __future__ import annotations
 
 import contextlib
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from io import BytesIO
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import mlflow.entities
 import pandas as pd
-from mlflow.entities import Dataset, DatasetInput, Metric, Param, Run
-from mlflow.exceptions import MlflowException
-from mlflow.utils.time import get_current_time_millis
 
 from lab.data.cohort import Cohort
-from lab.tracking.store import connect, experiment_id, git_state, store_trouble
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import TEXTS, Run
+from lab.tracking.store import connect, experiment_id
 
-PARENT = "mlflow.parentRunId"
-NOTE = "mlflow.note.content"
-TEXTS = ("case_id", "patient_id", "trial", "label", "model", "model_id", "size")
+__all__ = ["TEXTS"]
+PARENT, NOTE = Tag.PARENT.value, Tag.NOTE.value
 
 
 def find_or_create(
-    experiment: str,
-    name: str,
-    *,
-    identity: Mapping[str, str],
-    parent: str | None = None,
-    source: str | None = None,
+    experiment: str, name: str, *, identity: Mapping[str, str], parent: str | None = None, source: str | None = None
 ) -> str:
-    """Id of the run whose tags equal `identity` (within `parent`), created under `name` where there is none.
-
-    That is how a study that is called again goes on in the same runs. `source` is the script that is run, by default
-    the study of the experiment's name.
-    """
-    client, experiment_number = connect(), experiment_id(experiment)
-    tags = dict(identity) | ({PARENT: parent} if parent else {})
-    query = " and ".join(f"tags.`{key}` = '{value}'" for key, value in tags.items())
-    found = client.search_runs([experiment_number], query, max_results=1)
-    if found:
-        run_id = found[0].info.run_id
-        client.update_run(run_id, status="RUNNING")
-        if "failure" in found[0].data.tags:
-            client.delete_tag(run_id, "failure")
-        return run_id
-    script = {"mlflow.source.name": source or f"studies/{experiment}.py", "mlflow.source.type": "LOCAL"}
-    return client.create_run(experiment_number, tags=tags | script | git_state(), run_name=name).info.run_id
+    """Id of `Run.open`."""
+    above = Run(parent) if parent else None
+    return Run.open(experiment, name, identity=identity, parent=above, source=source).id
 
 
-def children(experiment: str, parent: str) -> list[Run]:
+def children(experiment: str, parent: str) -> list[mlflow.entities.Run]:
     """All trials of a parent run."""
     return list(connect().search_runs([experiment_id(experiment)], f"tags.`{PARENT}` = '{parent}'", max_results=5000))
 
 
 def log_settings(run_id: str, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
-    """Parameters and tags of a run; on a run that goes on, parameters that are there already stay."""
-    client = connect()
-    known = client.get_run(run_id).data.params
-    new = [Param(key, str(value)) for key, value in params.items() if key not in known]
-    client.log_batch(run_id, params=new)
-    for key, value in tags.items():
-        client.set_tag(run_id, key, str(value))
+    """As `Run.describe`."""
+    Run(run_id).describe(params, tags)
 
 
 def log_cohort(run_id: str, cohort: Cohort, phantom: bool) -> None:
-    """The cohort as the run's data set, so that the run table shows which data it saw."""
-    name = "phantom cohort" if phantom else cohort.name
-    entry = Dataset(name=name, digest=cohort.digest, source_type="local", source=str(cohort.path))
-    connect().log_inputs(run_id, datasets=[DatasetInput(entry)])
+    """As `Run.log_cohort`."""
+    Run(run_id).log_cohort(cohort)
 
 
 def log_metrics(run_id: str, figures: Mapping[str, float], step: int = 0) -> None:
-    """All figures of one step in one write."""
-    now = get_current_time_millis()
-    connect().log_batch(run_id, metrics=[Metric(key, float(value), now, step) for key, value in figures.items()])
+    """As `Run.log_metrics`."""
+    Run(run_id).log_metrics(figures, step)
 
 
 def logged_steps(run_id: str, metric: str) -> set[int]:
-    """Steps that a metric already has: steps logged twice would be stored twice."""
-    return {entry.step for entry in connect().get_metric_history(run_id, metric)}
+    """As `Run.logged_steps`."""
+    return Run(run_id).logged_steps(metric)
 
 
 def log_table(run_id: str, table: pd.DataFrame, name: str) -> None:
-    """A table as a CSV artifact."""
-    log_file(run_id, name, lambda path: table.to_csv(path, index=False))
+    """As `Run.log_table`."""
+    Run(run_id).log_table(table, name)
 
 
 def log_text(run_id: str, text: str, name: str) -> None:
-    """A text artifact."""
-    log_file(run_id, name, lambda path: path.write_text(text))
+    """As `Run.log_text`."""
+    Run(run_id).log_text(text, name)
 
 
 def log_file(run_id: str, name: str, write: Callable[[Path], Any]) -> None:
-    """An artifact that `write` puts at the path it is given."""
-    folder, _, file = name.rpartition("/")
-    with tempfile.TemporaryDirectory() as scratch:
-        path = Path(scratch) / file
-        write(path)
-        connect().log_artifact(run_id, str(path), folder or None)
+    """As `Run.log_file`."""
+    Run(run_id).log_file(name, write)
 
 
 def read_bytes(run_id: str, name: str) -> bytes:
-    """An artifact's content."""
-    with tempfile.TemporaryDirectory() as scratch:
-        return Path(connect().download_artifacts(run_id, name, scratch)).read_bytes()
+    """As `Run.read_bytes`."""
+    return Run(run_id).read_bytes(name)
 
 
 def read_text(run_id: str, name: str) -> str:
-    """A text artifact."""
-    return read_bytes(run_id, name).decode()
+    """As `Run.read_text`."""
+    return Run(run_id).read_text(name)
 
 
 def read_table(run_id: str, name: str) -> pd.DataFrame:
-    """A CSV artifact as a table; ids and names stay text."""
-    return pd.read_csv(BytesIO(read_bytes(run_id, name)), dtype=dict.fromkeys(TEXTS, str))
+    """As `Run.read_table`."""
+    return Run(run_id).read_table(name)
 
 
 def files(run_id: str, folder: str | None = None) -> list[str]:
-    """Names of the artifacts in a folder of a run."""
-    return [entry.path for entry in connect().list_artifacts(run_id, folder)]
+    """As `Run.files`."""
+    return Run(run_id).files(folder)
 
 
 def has_file(run_id: str, name: str) -> bool:
-    """Whether a run has an artifact of this name."""
-    return name in files(run_id, name.rpartition("/")[0] or None)
+    """As `Run.has_file`."""
+    return Run(run_id).has_file(name)
 
 
 def history(run_id: str, names: Iterable[str]) -> pd.DataFrame:
-    """Logged metrics by step: columns `epoch` and `names`."""
-    client = connect()
-    columns = {name: {m.step: m.value for m in client.get_metric_history(run_id, name)} for name in names}
-    return pd.DataFrame(columns).rename_axis("epoch").sort_index().reset_index()
+    """As `Run.history`."""
+    return Run(run_id).history(names)
 
 
-def end(run_id: str, status: str, **tags: str) -> None:
-    """Close a run as FINISHED, FAILED or KILLED."""
-    client = connect()
-    for key, value in tags.items():
-        client.set_tag(run_id, key, value)
-    client.set_terminated(run_id, status=status)
+def end(run_id: str, status: str, *, state: str, **tags: str) -> None:
+    """As `Run.end`."""
+    Run(run_id).end(state, **tags)
 
 
-@contextlib.contextmanager
-def ending(parent: str) -> Iterator[None]:
-    """Close the parent run however the study ends, so that it does not say RUNNING for ever."""
-    try:
-        yield
-    except (KeyboardInterrupt, Exception) as error:
-        stopped = isinstance(error, KeyboardInterrupt) or store_trouble(error)
-        with contextlib.suppress(Exception):  # best effort: the error itself says more
-            if not stopped:
-                end(parent, "FAILED", state="failed", failure=str(error)[:4000])
-            elif not isinstance(error.__cause__ or error, MlflowException):  # else it would be waited for once more
-                end(parent, "KILLED", state="interrupted")
-        raise
+def ending(parent: str) -> contextlib.AbstractContextManager[None]:
+    """As `Run.ending`."""
+    return Run(parent).ending()

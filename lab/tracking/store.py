@@ -15,8 +15,9 @@ import shutil
 import sqlite3
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import mlflow
 import optuna
@@ -48,6 +49,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUNS = Path(os.environ.get("LAB_RUNS") or ROOT / "mlruns").expanduser().absolute()
 
 
+T = TypeVar("T")
 ABSENT = "RESOURCE_DOES_NOT_EXIST"
 _COPIES: set[str] = set()
 GOES_ON = "the study has stopped; the same command goes on from the last finished {unit}"
@@ -73,6 +75,21 @@ def store_trouble(error: Exception) -> bool:
         status = error.get_http_status_code()
         return status >= 500 or status in (401, 403, 429) or isinstance(error.__cause__, SQLAlchemyError)
     return isinstance(error, OSError | SQLAlchemyError | StorageInternalError)
+
+
+def unless_absent(read: Callable[[], T], *missing: type[Exception]) -> T | None:
+    """What `read` gives; None where the store does not have it, which `missing` errors say too.
+
+    Raises what `read` raises where the store itself is in trouble.
+    """
+    try:
+        return read()
+    except MlflowException as error:
+        if store_trouble(error):
+            raise
+        return None
+    except missing:
+        return None
 
 
 @contextlib.contextmanager
