@@ -8,8 +8,8 @@ from matplotlib.colors import to_hex
 from scipy.stats import wilcoxon
 
 from lab.report.figures.forest import UNCLEAR, forest
+from lab.report.figures.paired_tests import BETTER, WORSE
 from lab.report.tables.paired_tests import asked, paired_tests
-from lab.report.tables.pairs import BETTER, WORSE
 from lab.stats.effects import COLUMNS, EFFECT_METRICS, effects, rank_biserial
 
 PATIENTS = 12

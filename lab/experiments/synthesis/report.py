@@ -26,13 +26,13 @@ from lab.report.figures.cost import cost_against_quality
 from lab.report.figures.forest import forest
 from lab.report.figures.interval_coverage import reliability_figure
 from lab.report.figures.learning_curves import learning_curves
+from lab.report.figures.paired_tests import pairs_table
 from lab.report.figures.pareto_front import front_figure
 from lab.report.figures.search import search_figure
 from lab.report.figures.style import Figure, png
 from lab.report.pages.study import report_page
 from lab.report.tables.console import as_text
 from lab.report.tables.paired_tests import paired_tests
-from lab.report.tables.pairs import pairs_table
 from lab.report.tables.patches import patch_tables
 from lab.report.tables.patient_table import PaperTable, as_csv, as_markdown, is_rival, paper_table, plural, summarise
 from lab.report.tables.published import Comparison, comparable

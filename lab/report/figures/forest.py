@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from lab.evaluation.figures import name_of
+from lab.report.figures.paired_tests import BETTER, WORSE
 from lab.report.figures.style import FAINT, HEAD, INK, SHADE, SMALL, TEXT, headline, new_figure, plain_axes
 from lab.report.tables.paired_tests import asked
-from lab.report.tables.pairs import BETTER, WORSE
 from lab.report.tables.patient_table import is_rival, lower_is_better, metric_name
 
 SHOWN = ("mae_brain", "ssim_brain", "mae_tumour", "contrast_concordance", "dice_rule", "hallucinated_ml_rule")

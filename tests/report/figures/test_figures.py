@@ -13,11 +13,11 @@ from lab.data.cohort import BRAIN, EXPERT, TUMOUR
 from lab.report.figures.box_plots import box_plots
 from lab.report.figures.cost import cost_against_quality, pareto, short_number
 from lab.report.figures.learning_curves import ending_of, learning_curves
+from lab.report.figures.paired_tests import BETTER, EQUAL, WORSE, pairs_table
 from lab.report.figures.sheets import slice_figure, trial_slices
 from lab.report.figures.slices import ERROR_MAP, Patient, View, choose_slice, patient_from, radiological
 from lab.report.figures.style import DPI, save
 from lab.report.tables.paired_tests import paired_tests
-from lab.report.tables.pairs import BETTER, EQUAL, WORSE, pairs_table
 
 
 def is_error(axes):
