@@ -22,7 +22,7 @@ from lab.data.cohort import BRAIN, TUMOUR
 from lab.data.layouts.find import Subject
 from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan, write_like
 from lab.deploy.radiomics_prediction import second_opinion
-from lab.evaluation.conformal import LEVEL
+from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.enhancement import millilitres
 from lab.evaluation.measured_trust import doubt, held
 from lab.inference.case import How, Synthesis, hashes, synthesise_patient
@@ -32,7 +32,7 @@ from lab.io.output_folder import check_output, output_folder
 from lab.synthesis.device import Arithmetic, peak_memory_mb, reset_peak_memory
 
 SYNTHESIS, UNCERTAINTY, ENHANCEMENT = "synthetic_t1gd.nii.gz", "uncertainty.nii.gz", "enhancement.nii.gz"
-INTERVAL = f"interval_{100 * LEVEL:.0f}.nii.gz"
+INTERVAL = f"interval_{100 * NOMINAL:.0f}.nii.gz"
 PICTURE, REPORT, DICOM = "synthesis.png", "report.json", "dicom"
 WHAT = "SYNTHETIC image, drawn by a neural network from scans without contrast agent. Research only, not for diagnosis."
 NOT_SHOWN = ", not shown to tell patients apart"
@@ -118,7 +118,9 @@ def told(report: Mapping[str, Any], known: Collection[str] = ()) -> str:
         text += f" (by the classifier: none, {judged['missing']})"
     found, span = report["uncertainty"], f"of a T1 that spans {report['t1_span']:.3g}"
     if "median_half_width_in_brain" in found:
-        text += f", {LEVEL:.0%} intervals of +-{found['median_half_width_in_brain']:.3g} in the brain (median), {span}"
+        text += (
+            f", {NOMINAL:.0%} intervals of +-{found['median_half_width_in_brain']:.3g} in the brain (median), {span}"
+        )
         text += f", {found['held']}"
     elif "median_in_brain" in found:
         text += f", median SD over looks {found['median_in_brain']:.3g}, {span}"
@@ -210,7 +212,11 @@ def _uncertainty(made: Synthesis, how: How, networks: Networks) -> dict[str, Any
     scale, flags = made.case.scale, made.case.masks
     if made.half_width is not None:
         half = float(np.median(made.half_width[(flags & BRAIN) > 0])) * scale
-        found |= {"interval": LEVEL, "median_half_width_in_brain": half, "coverage_on_test": list(made.trust.coverage)}
+        found |= {
+            "interval": NOMINAL,
+            "median_half_width_in_brain": half,
+            "coverage_on_test": list(made.trust.coverage),
+        }
         found |= {"held": held(made.trust.coverage, tumour_known=bool((flags & TUMOUR).any()))}
     if made.spread is None:
         return found
@@ -228,8 +234,8 @@ def _picture(path: Path, made: Synthesis, networks: Networks, report: Mapping[st
         inputs={name: made.channel(name) for name in made.contract.channels},
         synthesis=made.image,
         spread=made.spread if made.half_width is None else made.half_width,
-        spread_name="SD of looks" if made.half_width is None else f"half of {LEVEL:.0%} interval",
-        spread_note="" if made.half_width is None else f"{LEVEL:.0%} intervals: {report['uncertainty']['held']}",
+        spread_name="SD of looks" if made.half_width is None else f"half of {NOMINAL:.0%} interval",
+        spread_note="" if made.half_width is None else f"{NOMINAL:.0%} intervals: {report['uncertainty']['held']}",
         enhancement=made.enhancement,
         brain=(made.case.masks & BRAIN) > 0,
         tumour=(made.case.masks & TUMOUR) > 0,

@@ -32,8 +32,9 @@ from lab.evaluation.enhancement import near
 from lab.evaluation.paired import compare_means
 from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, TUMOUR
 
-LEVEL = 0.9
-LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+NOMINAL = 0.9
+"""Nominal coverage of the intervals that are shown."""
+COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Levels at which coverage is measured, for the reliability plot."""
 REGIONS = ("brain", "tumour")
 """What intervals are made for: the brain away from the tumour, and the tumour with 3 mm round it."""
@@ -72,7 +73,7 @@ class Intervals:
         return self.patients >= LEAST
 
     def half_width(
-        self, spread: NDArray[np.float32] | None, tumour: NDArray[np.bool_], *, level: float = LEVEL
+        self, spread: NDArray[np.float32] | None, tumour: NDArray[np.bool_], *, level: float = NOMINAL
     ) -> NDArray[np.float32]:
         """Half the width of each voxel's interval, in the units of the spread, (X, Y, Z) as the mask `tumour`.
 
@@ -110,7 +111,7 @@ def scale_of(spread: NDArray[np.float32] | None, floor: float, shape: tuple[int,
     return np.sqrt(np.square(spread, dtype=np.float32) + np.float32(floor) ** 2)
 
 
-def choose_floor(cases: Sequence[tuple[Values, Values]], *, level: float = LEVEL) -> float:
+def choose_floor(cases: Sequence[tuple[Values, Values]], *, level: float = NOMINAL) -> float:
     """The floor that makes intervals narrowest, from (errors, spreads) of voxels (N,) of patients who are not fitted.
 
     A spread that says little about errors is drowned by a high floor, intervals then being about equally wide. Floors
@@ -169,7 +170,7 @@ def fit_intervals(curves: Sequence[Curve], floor: float) -> Intervals:
     for region in REGIONS:
         table = by_patient(curves, region)
         if len(table):
-            factors[region] = {f"{level:g}": _factor(table, level) for level in LEVELS}
+            factors[region] = {f"{level:g}": _factor(table, level) for level in COVERAGES}
     if "brain" not in factors:
         raise ValueError("no validation patient has brain outside of the tumour")
     return Intervals(floor=floor, factors=factors, patients=len({curve.patient_id for curve in curves}))
@@ -229,7 +230,7 @@ def coverage_table(test: Mapping[int, Sequence[Held]], intervals: Mapping[int, I
     for looks, cases in test.items():
         own = intervals[looks]
         for case in cases:
-            for level in LEVELS:
+            for level in COVERAGES:
                 shares = shares_inside(case.curve, own, level)
                 widths = {region: own.factor(region, level) * scale for region, scale in case.scales.items()}
                 parts = {region: case.curve.voxels[region] for region in REGIONS if region in widths}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.evaluation.conformal import LEVEL
+from lab.evaluation.conformal import NOMINAL
 
 REGIONS = {
     "everywhere": "whole brain",
@@ -26,7 +26,7 @@ CHANCE = 0.5
 NO_CALIBRATION = "the network was not calibrated, so that nothing is known of how well it tells tumours that enhance"
 
 
-def coverage_at(record: Mapping[str, Any], looks: int, level: float = LEVEL) -> list[Mapping[str, Any]]:
+def coverage_at(record: Mapping[str, Any], looks: int, level: float = NOMINAL) -> list[Mapping[str, Any]]:
     """Of a calibration, what intervals of one level held on test patients with so many looks: a row a region."""
     return [row for row in record.get("coverage", ()) if row["looks"] == looks and abs(row["level"] - level) < 1e-9]
 

@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy.stats import norm, t
 
 from lab.evaluation.enhancement import DEFINITIONS
-from lab.evaluation.pooled import BY_DEFINITION, LEVEL, OVERALL, SHARED, Figure, Values
+from lab.evaluation.pooled import BY_DEFINITION, OVERALL, SHARED, Figure, Values
+from lab.stats.bootstrap import expanded_interval, patient_draws
 
 RESAMPLES = 4000
 
@@ -93,34 +93,13 @@ def compare(
     if not known.any():
         raise ValueError(f"{', '.join(columns)}: defined for none of the {len(cases)} common cases")
     names, owner = np.unique(owners[known], return_inverse=True)
-    weights = draws(len(names), resamples, seed)[:, owner]  # (1 + resamples, cases)
+    weights = patient_draws(len(names), resamples, np.random.default_rng(seed))[:, owner]  # (1 + resamples, cases)
     with np.errstate(divide="ignore", invalid="ignore"):
         drawn, beside = (
             function(weights, {name: side[known, i] for i, name in enumerate(columns.values())}) for side in sides
         )
-    low, high = interval(drawn - beside, len(names))
+    low, high = expanded_interval(drawn - beside, len(names))
     return Paired(float(drawn[0]), float(beside[0]), float(drawn[0] - beside[0]), low, high, len(names))
-
-
-def draws(patients: int, resamples: int, seed: int) -> Values:
-    """How often each patient counts, (1 + resamples, patients): once each, then drawn with replacement."""
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
-    return np.concatenate([np.ones((1, patients)), drawn]).astype(np.float64)
-
-
-def interval(values: Values, patients: int) -> tuple[float, float]:
-    """The expanded percentile interval of draws whose first entry is the figure itself; NaN where it cannot be said.
-
-    A single patient has none, nor has a figure that does not exist in the sample or in nearly all draws.
-    """
-    found = values[1:][np.isfinite(values[1:])]
-    if patients < 2 or not np.isfinite(values[0]) or found.size < 0.5 * (values.size - 1):
-        return float("nan"), float("nan")
-    reach = np.sqrt(patients / (patients - 1)) * t.ppf(0.5 + LEVEL / 200, patients - 1)
-    tail = 100 * norm.cdf(-reach)
-    low, high = np.percentile(found, [tail, 100 - tail])
-    return float(low), float(high)
 
 
 def _mean(weights: Values, data: dict[str, Values]) -> Values:

@@ -11,21 +11,22 @@ from collections.abc import Callable
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from lab.evaluation.enhancement import DEFINITIONS, SUMS
-from lab.stats.agreement import concordance_of_sums, kappa
+from lab.stats.agreement import concordance, concordance_of_sums, kappa
+from lab.stats.auc import weighted_auc
+from lab.stats.bootstrap import RESAMPLES, patient_draws, percentile_interval
 
 Values = NDArray[np.float64]
 Figure = Callable[[Values, dict[str, Values]], Values]
 """Weights (draws, scans) and columns (scans,) -> values (draws,)."""
 
-LEVEL = 95
 AGREEMENT = 1.96
 """Standard deviations between the mean difference and a limit of agreement (Bland & Altman 1986)."""
 
 
-def pooled(patients: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+def pooled(patients: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """Figures of one trial over its patients: columns `definition`, `figure`, `value`, `low`, `high`, `n`.
 
     `patients` has the columns of `lab.evaluation.evaluate.evaluate`, a row a scan. `low` and `high` are the 95 %
@@ -33,8 +34,7 @@ def pooled(patients: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> p
     that count. Definitions without any truth (no expert label) are left out.
     """
     names, owner = np.unique(patients["patient_id"].astype(str).to_numpy(), return_inverse=True)
-    draws = np.random.default_rng(seed).multinomial(len(names), np.full(len(names), 1 / len(names)), size=resamples)
-    weights = np.concatenate([np.ones((1, len(names))), draws])[:, owner]  # (1 + draws, scans)
+    weights = patient_draws(len(names), resamples, np.random.default_rng(seed))[:, owner]  # (1 + resamples, scans)
     rows = []
     for definition in (*DEFINITIONS, ""):
         if definition and patients.get(f"ml_{definition}", pd.Series(dtype=float)).isna().all():
@@ -44,7 +44,7 @@ def pooled(patients: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> p
             known, data = _columns(patients, columns, ending)
             with np.errstate(divide="ignore", invalid="ignore"):
                 result = function(weights[:, known], data)
-            low, high = (np.nan, np.nan) if figure in POINTS else _interval(result)
+            low, high = (np.nan, np.nan) if figure in POINTS else percentile_interval(result)
             counted = len(np.unique(owner[known]))
             rows.append((definition, figure, float(result[0]), low, high, counted))
     return pd.DataFrame(rows, columns=["definition", "figure", "value", "low", "high", "n"])
@@ -67,35 +67,6 @@ def _columns(
     return known, {name: values[known, i] for i, name in enumerate(columns)}
 
 
-def concordance(x: ArrayLike, y: ArrayLike) -> float:
-    """Lin's concordance correlation, 2 cov / (var x + var y + (mean x - mean y)^2) with 1/n (Biometrics 1989).
-
-    1 only where y equals x; unlike a correlation it falls with bias and scale. NaN where both are one constant.
-    """
-    data = {"x": np.asarray(x, np.float64), "y": np.asarray(y, np.float64)}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(_concordance("x", "y")(np.ones((1, data["x"].size)), data)[0])
-
-
-def auc(scores: ArrayLike, labels: ArrayLike) -> float:
-    """Area under the ROC curve: how often a score with label 1 exceeds one with label 0, ties counting half.
-
-    NaN where there is only one class.
-    """
-    data = {"score": np.asarray(scores, np.float64), "label": np.asarray(labels, np.float64)}
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return float(_auc("score", "label")(np.ones((1, data["score"].size)), data)[0])
-
-
-def _interval(result: Values) -> tuple[float, float]:
-    """Percentiles of the draws in which the figure exists, NaN where it does not exist itself."""
-    draws = result[1:][np.isfinite(result[1:])]
-    if np.isnan(result[0]) or not draws.size:
-        return np.nan, np.nan
-    low, high = np.percentile(draws, [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
-    return float(low), float(high)
-
-
 def _mean(name: str) -> Figure:
     return lambda weights, data: weights @ data[name] / weights.sum(axis=1)
 
@@ -111,27 +82,11 @@ def _share(part: dict[str, float], whole: dict[str, float]) -> Figure:
 
 
 def _auc(score: str, label: str) -> Figure:
-    def area(weights: Values, data: dict[str, Values]) -> Values:
-        positive = data[label] > 0.5
-        high, low = data[score][positive][:, None], data[score][~positive][None, :]
-        wins = (high > low) + 0.5 * (high == low)
-        ones, zeros = weights[:, positive], weights[:, ~positive]
-        return ((ones @ wins) * zeros).sum(axis=1) / (ones.sum(axis=1) * zeros.sum(axis=1))
-
-    return area
+    return lambda weights, data: weighted_auc(data[label] > 0.5, data[score], weights)
 
 
 def _concordance(first: str, second: str) -> Figure:
-    def agree(weights: Values, data: dict[str, Values]) -> Values:
-        share = weights / weights.sum(axis=1, keepdims=True)
-        x, y = (data[name] - (data[name].mean() if data[name].size else 0.0) for name in (first, second))
-        apart = (data[first].mean() - data[second].mean()) if x.size else 0.0
-        mean_x, mean_y = share @ x, share @ y
-        covariance = share @ (x * y) - mean_x * mean_y
-        variances = share @ (x * x) - mean_x**2 + share @ (y * y) - mean_y**2
-        return 2 * covariance / (variances + (mean_x - mean_y + apart) ** 2)
-
-    return agree
+    return lambda weights, data: concordance(data[first], data[second], weights)
 
 
 def _limit(name: str, side: int) -> Figure:

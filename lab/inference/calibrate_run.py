@@ -12,7 +12,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from lab.data.cohort import PARTS, Cohort, is_cohort, open_cohort
-from lab.evaluation.conformal import LEVEL
+from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.measured_trust import REGIONS, doubt, held
 from lab.inference.calibrate import MOST, Calibrated, calibrate
 from lab.inference.load import open_networks
@@ -107,7 +107,7 @@ def keep(run: Run, measured: Measured) -> None:
     figures = {
         f"coverage/{row['region']}": float(row["value"])
         for row in found.record["coverage"]
-        if row["looks"] == DEFAULT_LOOKS and row["level"] == LEVEL and row["value"] is not None
+        if row["looks"] == DEFAULT_LOOKS and row["level"] == NOMINAL and row["value"] is not None
     }
     if figures and not runs.logged_steps(run_id, next(iter(figures))):
         runs.log_metrics(run_id, figures)
@@ -168,13 +168,13 @@ def summary_lines(measured: Measured) -> list[str]:
     tried = plural(counts["test"], "test patient")
     lines = [f"Fitted on {plural(counts['val'], 'validation patient')}, tried on {tried}"]
     for row in record["coverage"]:
-        if row["looks"] == DEFAULT_LOOKS and row["level"] == LEVEL:
+        if row["looks"] == DEFAULT_LOOKS and row["level"] == NOMINAL:
             low, high = row["low"], row["high"]
             span = "" if low is None else f"{low:.0%} to {high:.0%}, "
             share = f"{row['value']:.0%} ({span}n = {row['n']})"
-            lines.append(f"  {LEVEL:.0%} intervals hold {share} of the voxels: {REGIONS[row['region']]}")
+            lines.append(f"  {NOMINAL:.0%} intervals hold {share} of the voxels: {REGIONS[row['region']]}")
     if not record["coverage"]:
-        lines.append(f"  {LEVEL:.0%} intervals: {held(())}")
+        lines.append(f"  {NOMINAL:.0%} intervals: {held(())}")
     chance = record["probability"]
     if "missing" in chance:
         lines.append(f"No probability that a tumour enhances: {chance['missing']}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.evaluation.conformal import LEVEL, Intervals
+from lab.evaluation.conformal import NOMINAL, Intervals
 from lab.evaluation.measured_trust import coverage_at
 from lab.inference.load import Networks
 from lab.io.sealed_json import read_sealed
@@ -28,7 +28,7 @@ class Trust:
     """Platt's line and how good it is; `missing` says why there is none."""
     likeness: Likeness | None = None
     coverage: tuple[Mapping[str, Any], ...] = ()
-    """On test patients at `LEVEL`: region, value, low, high, n."""
+    """On test patients at `NOMINAL`: region, value, low, high, n."""
     warnings: tuple[str, ...] = ()
 
     def probability_of(self, level: float) -> float | None:
@@ -63,7 +63,7 @@ def trust(networks: Networks, looks: int, file: Path | None = None) -> Trust:
     elif not intervals.guaranteed:
         warnings.append(
             f"intervals rest on {plural(intervals.patients, 'validation patient')}, too few to promise that "
-            f"{LEVEL:.0%} of the voxels are inside"
+            f"{NOMINAL:.0%} of the voxels are inside"
         )
     return Trust(
         intervals=intervals,

@@ -1,6 +1,6 @@
-"""How far do a drawn and a true enhancement agree, beyond what painting everything or nothing would give?
+"""How far do predicted and true enhancement, or two sets of values, agree beyond what chance gives?
 
-Both measures are made of sums over voxels, so that patients can be pooled by adding theirs.
+Kappa and the concordance of sums are made of sums over voxels, so that patients can be pooled by adding theirs.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from lab.stats.predictions import Floats
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 
@@ -36,3 +38,18 @@ def concordance_of_sums(
     covariance = products / count - mean_drawn * mean_true
     variances = drawn_squares / count - mean_drawn**2 + true_squares / count - mean_true**2
     return 2 * covariance / (variances + (mean_drawn - mean_true) ** 2)
+
+
+def concordance(x: Floats, y: Floats, weights: Floats) -> Floats:
+    """Lin's concordance of values (N,) and (N,) under each row of weights (draws, N) -> (draws,), by centred values.
+
+    As `concordance_of_sums`, but accurate where both means are far from 0. NaN, with NumPy's warning, where all values
+    are one constant.
+    """
+    share = weights / weights.sum(axis=1, keepdims=True)
+    centre_x, centre_y = (values.mean() if values.size else 0.0 for values in (x, y))
+    x, y = x - centre_x, y - centre_y
+    mean_x, mean_y = share @ x, share @ y
+    covariance = share @ (x * y) - mean_x * mean_y
+    variances = share @ (x * x) - mean_x**2 + share @ (y * y) - mean_y**2
+    return 2 * covariance / (variances + (mean_x - mean_y + (centre_x - centre_y)) ** 2)

@@ -18,7 +18,8 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
-from lab.stats.intervals import LEVEL, RESAMPLES, Estimate, bootstrap, z_of
+from lab.stats.bootstrap import RESAMPLES, bootstrap
+from lab.stats.intervals import CONFIDENCE, Estimate, z_of
 from lab.stats.predictions import Floats, Labels, checked
 
 MIN_CLASS = 5
@@ -84,7 +85,7 @@ def delong(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
 
 
 def delong_interval(
-    labels: ArrayLike, scores: ArrayLike, *, level: float = LEVEL, scale: Literal["logit", "plain"] = "logit"
+    labels: ArrayLike, scores: ArrayLike, *, level: float = CONFIDENCE, scale: Literal["logit", "plain"] = "logit"
 ) -> Estimate:
     """The AUC with DeLong's interval, on the logit scale or plain and cut to [0, 1].
 
@@ -105,7 +106,7 @@ def delong_interval(
     return Estimate(area, float(expit(logit(area) - reach)), float(expit(logit(area) + reach)), se, "DeLong")
 
 
-def score_interval(area: float, positives: int, negatives: int, *, level: float = LEVEL) -> tuple[float, float]:
+def score_interval(area: float, positives: int, negatives: int, *, level: float = CONFIDENCE) -> tuple[float, float]:
     """Score interval of an AUC from its value and the sizes of the classes alone: method 5 of Newcombe (Stat Med 2006).
 
     It inverts the variance of Hanley & McNeil (1982), so that it keeps a width at an AUC of 0 or 1.
@@ -122,7 +123,7 @@ def score_interval(area: float, positives: int, negatives: int, *, level: float 
     return lower(area), 1 - lower(1 - area)
 
 
-def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike, *, level: float = LEVEL) -> Difference:
+def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike, *, level: float = CONFIDENCE) -> Difference:
     """Do two scores on the same patients differ in AUC? DeLong's test for correlated curves, two-sided.
 
     Scores that rank all pairs alike give a difference of 0 and p = 1. Where the difference has no variance but is not 0
@@ -152,7 +153,7 @@ def bootstrap_auc(
     *,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
-    level: float = LEVEL,
+    level: float = CONFIDENCE,
 ) -> Estimate:
     """The AUC with the percentile interval of a bootstrap over patients, stratified by class."""
     positive, values = checked(labels, scores)
@@ -187,7 +188,7 @@ def permutation_null(
 
 
 def subgroup_auc(
-    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, *, level: float = LEVEL, least: int = MIN_CLASS
+    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, *, level: float = CONFIDENCE, least: int = MIN_CLASS
 ) -> pd.DataFrame:
     """AUC within each group (vendor, field strength, grade): columns group, n, events, auc, low, high, note.
 

@@ -9,7 +9,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from lab.stats.intervals import LEVEL, Estimate, wilson, z_of
+from lab.stats.intervals import CONFIDENCE, Estimate, wilson, z_of
 from lab.stats.predictions import Floats, Labels, checked_probabilities
 
 CLIP = 1e-6
@@ -43,7 +43,7 @@ class Calibration:
     """Why the slope is not known, or ""."""
 
 
-def calibration(labels: ArrayLike, probabilities: ArrayLike, *, level: float = LEVEL) -> Calibration:
+def calibration(labels: ArrayLike, probabilities: ArrayLike, *, level: float = CONFIDENCE) -> Calibration:
     """Slope, intercept, calibration-in-the-large and Brier scores with intervals.
 
     Logistic recalibration, logit P(label = 1) = intercept + slope * logit(probability), by maximum likelihood (Cox,
@@ -89,7 +89,7 @@ def recalibrated(result: Calibration, probabilities: ArrayLike) -> Floats:
 
 
 def reliability(
-    labels: ArrayLike, probabilities: ArrayLike, *, bins: int | None = None, level: float = LEVEL
+    labels: ArrayLike, probabilities: ArrayLike, *, bins: int | None = None, level: float = CONFIDENCE
 ) -> pd.DataFrame:
     """Predicted against observed in bins of equally many patients: predicted, observed, low, high, n, events.
 

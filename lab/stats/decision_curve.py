@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lab.stats.intervals import LEVEL, wilson
+from lab.stats.intervals import CONFIDENCE, wilson
 from lab.stats.predictions import checked, checked_probabilities
 
 THRESHOLDS = np.round(np.linspace(0.01, 0.99, 99), 2)
@@ -32,7 +32,7 @@ def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(levels[0] if best == 0 else (levels[best - 1] + levels[best]) / 2)
 
 
-def at_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, *, level: float = LEVEL) -> pd.DataFrame:
+def at_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, *, level: float = CONFIDENCE) -> pd.DataFrame:
     """Sensitivity, specificity, PPV, NPV and accuracy with Wilson intervals: figure, value, low, high, hits, n.
 
     The threshold comes from other patients (see `youden_threshold`). PPV and NPV hold at this prevalence only. A figure

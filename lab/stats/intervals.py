@@ -1,21 +1,16 @@
-"""How sure is a figure? Intervals for proportions, over the splits of a cross-validation, and from bootstrap draws."""
+"""How sure is a figure? Intervals for proportions and over the splits of a cross-validation."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import norm, t
 
-from lab.stats.predictions import Floats, Labels
+from lab.stats.predictions import Floats
 
-LEVEL = 0.95
-RESAMPLES = 2000
-
-Figure = Callable[[Floats], Floats]
-"""Weights (draws, patients), how often each patient counts -> values (draws,)."""
+CONFIDENCE = 0.95
 
 
 class Estimate(NamedTuple):
@@ -37,7 +32,7 @@ def z_of(level: float) -> float:
     return float(norm.ppf(0.5 + level / 2))
 
 
-def wilson(hits: int, total: int, *, level: float = LEVEL) -> Estimate:
+def wilson(hits: int, total: int, *, level: float = CONFIDENCE) -> Estimate:
     """A proportion `hits / total` with Wilson's score interval (JASA 1927); all NaN where `total` is 0.
 
     It stays in [0, 1] and keeps a width at 0 of n and n of n, where the usual normal interval has none. Raises
@@ -61,7 +56,7 @@ def corrected_t(
     *,
     train: float,
     test: float,
-    level: float = LEVEL,
+    level: float = CONFIDENCE,
     bounds: tuple[float, float] = (0.0, 1.0),
 ) -> Estimate:
     """Mean over J splits with the corrected resampled t interval of Nadeau & Bengio (Machine Learning 2003).
@@ -95,38 +90,3 @@ def t_of(level: float, splits: int) -> float:
     """Quantile of Student's t for a two-sided interval over a number of splits."""
     z_of(level)
     return float(t.ppf(0.5 + level / 2, splits - 1))
-
-
-def stratified_draws(positive: Labels, resamples: int, rng: np.random.Generator) -> Floats:
-    """How often each patient is drawn: (resamples, N) counts, drawn with replacement within each class.
-
-    Both classes keep their numbers, so that every draw has an AUC.
-    """
-    weights = np.zeros((resamples, positive.size))
-    for group in (positive, ~positive):
-        count = int(group.sum())
-        if count:
-            weights[:, group] = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
-    return weights
-
-
-def bootstrap(
-    figure: Figure,
-    positive: Labels,
-    *,
-    rng: np.random.Generator,
-    resamples: int = RESAMPLES,
-    level: float = LEVEL,
-) -> Estimate:
-    """A figure with the percentile interval of a bootstrap over patients, stratified by class.
-
-    Where all draws agree, as at an AUC of 1, the interval is a point and says nothing. Raises ValueError for fewer than
-    100 draws.
-    """
-    if resamples < 100:
-        raise ValueError(f"percentiles of {resamples} draws say nothing; draw at least 100, better 2000")
-    z_of(level)
-    value = float(figure(np.ones((1, positive.size)))[0])
-    draws = figure(stratified_draws(positive, resamples, rng))
-    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
-    return Estimate(value, float(low), float(high), float(draws.std(ddof=1)), "bootstrap")

@@ -14,16 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from lab.stats.auc import auc, bootstrap_auc, delong_interval
-from lab.stats.intervals import (
-    LEVEL,
-    RESAMPLES,
-    Estimate,
-    bootstrap,
-    corrected_se,
-    corrected_t,
-    stratified_draws,
-    t_of,
-)
+from lab.stats.bootstrap import RESAMPLES, bootstrap, stratified_draws
+from lab.stats.intervals import CONFIDENCE, Estimate, corrected_se, corrected_t, t_of
 from lab.stats.predictions import Floats, Labels, checked
 
 GRID = np.linspace(0, 1, 501)
@@ -48,7 +40,7 @@ class Roc:
     patients: int | None = None
     """None where only splits are known."""
     events: int | None = None
-    level: float = LEVEL
+    level: float = CONFIDENCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +54,7 @@ class PrecisionRecall:
     """Precision of calling everybody positive."""
     patients: int
     events: int
-    level: float = LEVEL
+    level: float = CONFIDENCE
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
@@ -90,7 +82,7 @@ def roc_of_patients(
     *,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
-    level: float = LEVEL,
+    level: float = CONFIDENCE,
 ) -> Roc:
     """The ROC over patients, one prediction each, with DeLong's and the bootstrap's interval and a bootstrap band.
 
@@ -121,7 +113,11 @@ def roc_of_patients(
 
 
 def roc_of_splits(
-    splits: Sequence[tuple[ArrayLike, ArrayLike]], *, train: float, level: float = LEVEL, patients: int | None = None
+    splits: Sequence[tuple[ArrayLike, ArrayLike]],
+    *,
+    train: float,
+    level: float = CONFIDENCE,
+    patients: int | None = None,
 ) -> Roc:
     """The mean ROC of a repeated cross-validation: (labels, scores) of each split's test patients.
 
@@ -162,7 +158,7 @@ def precision_recall(
     *,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
-    level: float = LEVEL,
+    level: float = CONFIDENCE,
 ) -> PrecisionRecall:
     """The precision-recall curve and its average precision, with the interval of a bootstrap stratified by class.
 

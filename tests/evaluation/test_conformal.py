@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 
 from lab.evaluation.conformal import (
+    COVERAGES,
     GRID,
-    LEVELS,
     Curve,
     Held,
     Intervals,
@@ -101,7 +101,7 @@ def test_higher_levels_are_wider_whatever_the_number_of_patients(count):
     rng = np.random.default_rng(count)
     fitted = fit_intervals([patient(number, rng) for number in range(count)], 0.1)
     for factors in fitted.factors.values():
-        values = [factors[f"{level:g}"] for level in LEVELS]
+        values = [factors[f"{level:g}"] for level in COVERAGES]
         assert values == sorted(values)
         assert values[-1] < GRID[-1]
 
@@ -148,7 +148,7 @@ def test_the_table_of_coverage_and_its_means():
     fitted = fit_intervals(people[:15], 0.1)
     held = [Held(case_id=one.patient_id, curve=one, scales=dict.fromkeys(one.shares, 1.0)) for one in people[15:]]
     table = coverage_table({4: held}, {4: fitted})
-    assert len(table) == 15 * len(LEVELS) * 4
+    assert len(table) == 15 * len(COVERAGES) * 4
     summary = {(row["level"], row["region"]): row for row in coverage_summary(table)}
     row = summary[0.9, "everywhere"]
     own = table[(table["level"] == 0.9) & (table["region"] == "everywhere")]

@@ -8,8 +8,9 @@ import pytest
 from scipy import stats
 
 from lab.evaluation.enhancement import SUMS, gain_sums
-from lab.evaluation.paired import SCORES, compare_means, compare_scores, draws, interval
+from lab.evaluation.paired import SCORES, compare_means, compare_scores
 from lab.evaluation.pooled import point
+from lab.stats.bootstrap import expanded_interval, patient_draws
 
 
 def table(values, *, patients=None, **columns) -> pd.DataFrame:
@@ -47,9 +48,9 @@ def test_it_is_wider_than_plain_percentiles_and_the_more_so_the_fewer_there_are(
     ratios = []
     for count in (6, 60):
         values = np.random.default_rng(1).normal(size=count)
-        weights = draws(count, 20_000, 0)
+        weights = patient_draws(count, 20_000, np.random.default_rng(0))
         result = weights @ values / count
-        low, high = interval(result, count)
+        low, high = expanded_interval(result, count)
         ratios.append((high - low) / np.diff(np.percentile(result[1:], [2.5, 97.5]))[0])
     assert ratios[0] > 1.3
     assert 1 < ratios[1] < 1.05

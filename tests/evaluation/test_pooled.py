@@ -7,7 +7,9 @@ from scipy import stats
 from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from lab.evaluation.enhancement import SUMS, gain_sums
-from lab.evaluation.pooled import auc, concordance, point, pooled
+from lab.evaluation.pooled import point, pooled
+from lab.stats.agreement import concordance as weighted_concordance
+from lab.stats.auc import weighted_auc
 
 FIGURES = [
     "auc",
@@ -131,6 +133,16 @@ def test_kappa_is_nought_for_painting_all_and_for_nothing_and_one_where_equal():
         columns = {"ml_predicted": drawn, "overlap_ml_rule": overlap}
         table = whole.assign(**{name: whole[of] if isinstance(of, str) else of for name, of in columns.items()})
         assert point(table, "rule", "kappa") == pytest.approx(expected, abs=1e-12)
+
+
+def concordance(x, y) -> float:
+    with np.errstate(invalid="ignore"):
+        return float(weighted_concordance(np.asarray(x, float), np.asarray(y, float), np.ones((1, len(x))))[0])
+
+
+def auc(scores, labels) -> float:
+    with np.errstate(invalid="ignore"):
+        return float(weighted_auc(np.asarray(labels) == 1, np.asarray(scores, float), np.ones((1, len(scores))))[0])
 
 
 def test_concordance_on_hand_computed_numbers():

@@ -16,7 +16,7 @@ from lab.cli.models import Calibrate
 from lab.data.layouts.find import find_subjects
 from lab.deploy.new_patients import synthesize
 from lab.deploy.patient_folder import INTERVAL, SYNTHESIS, UNCERTAINTY, told
-from lab.evaluation.conformal import LEVEL
+from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.fault_injection import cases_of
 from lab.evaluation.measured_trust import doubt, held
 from lab.inference.calibrate_run import (
@@ -146,7 +146,7 @@ def test_a_new_patient_has_intervals_a_probability_and_is_compared(best, patient
     assert half.max() > 0
     floor, factors = (record["intervals"]["2"][name] for name in ("floor", "factors"))
     away = nib.load(patient.mask).get_fdata() == 0
-    least = factors["brain"][f"{LEVEL:g}"] * floor * report["t1_span"] / 2
+    least = factors["brain"][f"{NOMINAL:g}"] * floor * report["t1_span"] / 2
     assert half[away & (half > 0)].min() == pytest.approx(least, rel=0.5)
     found = report["enhancement"]
     if "slope" in record["probability"]:

@@ -2,7 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from lab.stats.intervals import bootstrap, corrected_t, stratified_draws, wilson
+from lab.stats.bootstrap import bootstrap, stratified_draws
+from lab.stats.intervals import corrected_t, wilson
 from lab.stats.predictions import checked, checked_probabilities, one_per_patient
 
 

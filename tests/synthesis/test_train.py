@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from lab.config import TrainConfig
 from lab.data.batches import CaseStore
 from lab.data.cohort import Cohort
-from lab.evaluation.pooled import concordance
+from lab.stats.agreement import concordance
 from lab.synthesis import train as training
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
 from lab.synthesis.device import Arithmetic, choose
@@ -486,7 +486,9 @@ def test_contrast_is_watched_by_lins_concordance_inside_the_tumours(stores, leve
     batch = val.batch(range(len(val)))
     tumour, t1 = batch.masks["tumour"], batch.inputs[:, :1]
     drawn, true = ((image - t1)[tumour].numpy() for image in (network(batch.inputs), batch.target))
-    assert seen == pytest.approx(concordance(drawn, true), abs=1e-6)
+    assert seen == pytest.approx(
+        concordance(drawn, true, torch.ones(1, true.size, dtype=torch.float64).numpy())[0], abs=1e-6
+    )
     assert (seen == pytest.approx(0, abs=1e-6)) is not half  # the same everywhere is chance
 
 

@@ -25,7 +25,7 @@ from lab.data.contract_check import checked_contract
 from lab.data.layouts.find import Subject
 from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan, write_like
 from lab.data.new_scans import open_patient
-from lab.evaluation.conformal import LEVEL, Intervals
+from lab.evaluation.conformal import NOMINAL, Intervals
 from lab.evaluation.enhancement import is_enhancing, millilitres
 from lab.evaluation.measured_trust import coverage_at, doubt, held, verdict
 from lab.inference.summary import drawn_level, enhancing, half_widths
@@ -189,7 +189,10 @@ class Save:
         intervals = self.calibration.get("intervals", {}).get(str(made["looks"]))
         if intervals is not None:
             widths = half_widths(Intervals.read(intervals), spread, case.masks, spacing_mm=self.contract.spacing_mm)
-            volumes[f"interval_{100 * LEVEL:.0f}"] = (spread_on_scan(case, widths), "half of interval of SYNTHETIC")
+            volumes[f"interval_{100 * NOMINAL:.0f}"] = (
+                spread_on_scan(case, widths),
+                "half of interval of SYNTHETIC",
+            )
         warnings = [*self.about["warnings"], *patient.warnings]
         warnings += [] if level is None else [no_verdict] * bool(no_verdict)
         report = {
@@ -202,7 +205,7 @@ class Save:
             "probability_doubt": doubt(line),
             "enhances": verdicts,
             "enhances_missing": no_verdict,
-            "interval": None if intervals is None else {"level": LEVEL, "coverage_on_test": rows, "held": measured},
+            "interval": None if intervals is None else {"level": NOMINAL, "coverage_on_test": rows, "held": measured},
             "model": self.about["model"],
             "weights_sha256": self.about["weights_sha256"],
             "inputs": {name: str(path) for name, path in patient.subject.images.items()},
@@ -214,7 +217,7 @@ class Save:
                 note, scan = f"{about}, research only; {source}", patient.subject.images["T1"]
                 write_like(folder / f"{name}.nii.gz", volume, scan, purpose="SYNTHETIC", note=note)
             write_atomically(folder / REPORT, (json.dumps(report, indent=2) + "\n").encode())
-        promised = "" if intervals is None else f"; {LEVEL:.0%} intervals: {measured}"
+        promised = "" if intervals is None else f"; {NOMINAL:.0%} intervals: {measured}"
         print(f"{report['enhancement_ml']:.2f} ml drawn as enhancing{promised}; written to {self.place}")
         print("".join(f"  warning: {warning}\n" for warning in warnings) + WHAT)
         return self.place

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.data.contract import NOT_STRIPPED
-from lab.evaluation.conformal import LEVEL
+from lab.evaluation.conformal import NOMINAL
 from lab.report.tables.patient_table import plural
 
 INTENDED = "Research on contrast-free imaging of glioma. Not for diagnosis, not for decisions about a patient."
@@ -29,11 +29,11 @@ def readme(metadata: Mapping[str, Any]) -> str:
     skull = "have the skull and lie in MNI152 space" if contract["layout"] in NOT_STRIPPED else "are skull-stripped"
     run = f", run {metadata['model']['run_id']}" if "run_id" in metadata["model"] else ""
     intervals = "".join(
-        f"- with {plural(int(looks), 'look')}, {LEVEL:.0%} intervals: {told}\n"
+        f"- with {plural(int(looks), 'look')}, {NOMINAL:.0%} intervals: {told}\n"
         for looks, told in metadata["intervals"].items()
     )
     promised = (
-        f"`interval_{100 * LEVEL:.0f}.nii.gz` is half of each voxel's interval:\n\n{intervals}" if intervals else ""
+        f"`interval_{100 * NOMINAL:.0f}.nii.gz` is half of each voxel's interval:\n\n{intervals}" if intervals else ""
     )
     warnings = "".join(f"**{warning}**\n\n" for warning in metadata["warnings"])
     return f"""# {metadata["task"]}

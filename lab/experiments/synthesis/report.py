@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lab.evaluation.conformal import LEVEL, coverage_summary
+from lab.evaluation.conformal import NOMINAL, coverage_summary
 from lab.evaluation.measured_trust import held
 from lab.experiments.synthesis.record import SLICES, Record, read_record
 from lab.experiments.synthesis.search_results import shown_settings
@@ -209,10 +209,12 @@ def about_intervals(record: Record) -> list[str]:
     table = record.tables["coverage"]
     if table.empty:
         return []
-    table = table[(table["looks"] == shown_looks(table)) & np.isclose(table["level"], LEVEL)]
+    table = table[(table["looks"] == shown_looks(table)) & np.isclose(table["level"], NOMINAL)]
     name = record.names[str(record.facts["best"])]
     told = held(coverage_summary(table))
-    return [f"The {LEVEL:.0%} voxel intervals of {name} {told} (made by conformal calibration on validation patients)."]
+    return [
+        f"The {NOMINAL:.0%} voxel intervals of {name} {told} (made by conformal calibration on validation patients)."
+    ]
 
 
 def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:

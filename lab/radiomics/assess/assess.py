@@ -15,10 +15,11 @@ import pandas as pd
 
 from lab.radiomics.method_names import OURS, WORC
 from lab.stats.auc import MIN_CLASS, auc, bootstrap_auc, delong_interval, permutation_null, subgroup_auc
+from lab.stats.bootstrap import RESAMPLES
 from lab.stats.calibration import NOT_KNOWN, calibration
 from lab.stats.decision_curve import at_threshold
-from lab.stats.delong import compare_all
-from lab.stats.intervals import RESAMPLES, Estimate, corrected_t
+from lab.stats.intervals import Estimate, corrected_t
+from lab.stats.multiple_tests import compare_all
 from lab.stats.predictions import one_per_patient
 from lab.stats.roc import precision_recall
 
@@ -41,7 +42,7 @@ class Assessment:
     accuracy: pd.DataFrame
     """method, figure (sensitivity, specificity, ppv, npv, accuracy), value, low, high, hits, n."""
     comparisons: pd.DataFrame
-    """DeLong's tests on common patients; see `lab.stats.delong`."""
+    """DeLong's tests on common patients; see `lab.stats.multiple_tests`."""
     subgroups: pd.DataFrame
     """method, by, group, n, events, auc, low, high, note."""
     patients: pd.DataFrame

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from lab.stats.intervals import LEVEL, corrected_t
+from lab.stats.intervals import CONFIDENCE, corrected_t
 
 
 def summarise_importances(
-    importances: pd.DataFrame, *, splits: int, train: float, test: float, level: float = LEVEL
+    importances: pd.DataFrame, *, splits: int, train: float, test: float, level: float = CONFIDENCE
 ) -> pd.DataFrame:
     """One row a feature, the most important first: feature, importance, low, high, selected (share of splits), splits.
 

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from lab.stats.intervals import LEVEL, corrected_t
+from lab.stats.intervals import CONFIDENCE, corrected_t
 
 Indices = NDArray[np.intp]
 FitAndScore = Callable[[Indices, Indices], float]
@@ -55,7 +55,7 @@ def learning_curve(
 
 
 def summarise_learning(
-    curve: pd.DataFrame, *, level: float = LEVEL, bounds: tuple[float, float] = (0.0, 1.0)
+    curve: pd.DataFrame, *, level: float = CONFIDENCE, bounds: tuple[float, float] = (0.0, 1.0)
 ) -> pd.DataFrame:
     """Mean over seeds at each size, with the corrected t interval (see `corrected_t`): n, mean, low, high, seeds.
 

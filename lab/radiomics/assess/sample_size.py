@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from lab.stats.intervals import LEVEL, z_of
+from lab.stats.intervals import CONFIDENCE, z_of
 
 
 def hanley_mcneil(area: float, positives: int, negatives: int) -> float:
@@ -27,12 +27,12 @@ def hanley_mcneil(area: float, positives: int, negatives: int) -> float:
     return float(np.sqrt(max(spread, 0.0) / (positives * negatives)))
 
 
-def half_width(area: float, positives: int, negatives: int, *, level: float = LEVEL) -> float:
+def half_width(area: float, positives: int, negatives: int, *, level: float = CONFIDENCE) -> float:
     """Half the width of the interval to be expected round an AUC."""
     return z_of(level) * hanley_mcneil(area, positives, negatives)
 
 
-def detectable(positives: int, negatives: int, *, power: float = 0.8, level: float = LEVEL) -> float:
+def detectable(positives: int, negatives: int, *, power: float = 0.8, level: float = CONFIDENCE) -> float:
     """The smallest AUC that a two-sided test tells from 0.5 with this power; NaN where not even 1 would be."""
     needed = z_of(level) * hanley_mcneil(0.5, positives, negatives)
 

@@ -31,7 +31,7 @@ from lab.radiomics.pipeline.cleaning import finite
 from lab.radiomics.pipeline.mahalanobis import FAR, Novelty
 from lab.radiomics.pipeline.search_space import Params
 from lab.radiomics.pipeline.steps import score
-from lab.stats.intervals import LEVEL, z_of
+from lab.stats.intervals import CONFIDENCE, z_of
 from lab.stats.platt import Line
 
 MODEL, FACTS = "model.skops", "final.json"
@@ -115,7 +115,7 @@ class Final:
         cases = features[list(self.facts.features)]
         logits = self.line.logits(score(self.pipeline, cases))
         draws = np.stack([line.logits(score(pipeline, cases)) for pipeline, line in self.refits])  # (refits, cases)
-        reach = z_of(LEVEL) * draws.std(axis=0, ddof=1)
+        reach = z_of(CONFIDENCE) * draws.std(axis=0, ddof=1)
         seen = known(self.pipeline, cases)
         percentiles = self.novelty.percentiles(seen)
         missing = ~np.isfinite(finite(cases[list(self.novelty.features)]))

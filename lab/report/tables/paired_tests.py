@@ -22,8 +22,8 @@ import pandas as pd
 from scipy.stats import wilcoxon
 
 from lab.report.tables.patient_table import lower_is_better
-from lab.stats.delong import holm
 from lab.stats.effects import EFFECT_METRICS, rank_biserial
+from lab.stats.multiple_tests import holm
 
 MIN_PAIRS = 6
 """Patients below which no two-sided signed-rank test can reach p < 0.05 (five give 0.0625 at best)."""

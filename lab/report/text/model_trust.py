@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.evaluation.conformal import LEAST, LEVEL
+from lab.evaluation.conformal import NOMINAL, LEAST
 from lab.evaluation.measured_trust import REGIONS, doubt, held
 from lab.report.tables.patient_table import plural
 
@@ -38,7 +38,7 @@ def trust_lines(record: Mapping[str, Any]) -> list[str]:
         f"{plural(counts['test'], 'test patient')}" + (": too few to promise anything." if least < LEAST else ".")
     ]
     if not record.get("coverage"):
-        lines.append(f"Intervals are made for {LEVEL:.0%} of the voxels; {held(())}.")
+        lines.append(f"Intervals are made for {NOMINAL:.0%} of the voxels; {held(())}.")
     lines.append(_probability(record["probability"]))
     return [*lines, _strangers(record["strangers"])]
 

@@ -12,8 +12,8 @@ from lab.radiomics.assess.assess import COLUMNS, Assessment, assess, read_assess
 from lab.radiomics.assess.sample_size import detectable, half_width, hanley_mcneil
 from lab.radiomics.method_names import OURS, VOLUME, WORC, synthetic
 from lab.stats.auc import delong_interval, delong_test
-from lab.stats.delong import holm
 from lab.stats.intervals import corrected_t
+from lab.stats.multiple_tests import holm
 
 FAST = {"resamples": 100, "permutations": 100}
 NETWORK = synthetic("model 1, L1_brain")

@@ -9,7 +9,7 @@ import pytest
 from scipy.stats import wilcoxon
 
 from lab.report.tables.paired_tests import COLUMNS, MIN_PAIRS, paired_tests
-from lab.stats.delong import holm
+from lab.stats.multiple_tests import holm
 
 METRICS = [f"{kind}_{region}" for region in ("image", "brain", "tumour") for kind in ("mae", "mse", "ssim")]
 

@@ -19,7 +19,7 @@ from lab.report.figures.classifier.learning_curve import learning_figure
 from lab.report.figures.classifier.permutation_test import null_figure
 from lab.report.figures.classifier.roc import precision_recall_figure, roc_figure
 from lab.report.tables.patient_table import plural
-from lab.stats.intervals import RESAMPLES
+from lab.stats.bootstrap import RESAMPLES
 from lab.stats.roc import Roc, precision_recall, roc_of_patients, roc_of_splits
 
 CAPTIONS = {

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from lab.report.figures.classifier.roc import count_note
 from lab.report.figures.style import COLOURS, FAINT, INK, RIVAL_COLOUR, SMALL, TEXT, headline, new_figure, plain_axes
 from lab.report.tables.patient_table import plural
-from lab.stats.intervals import LEVEL
+from lab.stats.intervals import CONFIDENCE
 
 
 def auc_figure(
@@ -19,7 +19,7 @@ def auc_figure(
     judged: int = 1,
     title: str = "AUC of all methods",
     event: str = "enhancing",
-    level: float = LEVEL,
+    level: float = CONFIDENCE,
 ) -> Figure:
     """AUC over patients with DeLong's interval, and the mean over splits with Nadeau & Bengio's below it.
 

@@ -13,7 +13,7 @@ from lab.report.figures.classifier.roc import count_note, interval_text
 from lab.report.figures.style import COLOURS, FAINT, GRID, INK, SMALL, TEXT, colours, headline, new_figure, plain_axes
 from lab.stats.calibration import Calibration, calibration, recalibrated, reliability
 from lab.stats.decision_curve import THRESHOLDS, decision_curve
-from lab.stats.intervals import LEVEL
+from lab.stats.intervals import CONFIDENCE
 from lab.stats.predictions import checked_probabilities
 
 HISTOGRAM_BINS = np.linspace(0, 1, 26)
@@ -31,7 +31,7 @@ def calibration_figure(
     title: str = "Will it enhance? Calibration",
     event: str = "enhancing",
     bins: int | None = None,
-    level: float = LEVEL,
+    level: float = CONFIDENCE,
 ) -> Figure:
     """Predicted against observed in bins, with Wilson intervals, over a histogram of the predictions by class.
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lab.radiomics.features.feature_maps import parse
 from lab.report.figures.style import COLOURS, FAINT, INK, SMALL, TEXT, headline, new_figure, plain_axes
 from lab.report.tables.patient_table import plural
-from lab.stats.intervals import LEVEL
+from lab.stats.intervals import CONFIDENCE
 
 SHOWN = 20
 FAMILIES = {"firstorder": "first order", "shape": "shape", "shape2D": "shape"}
@@ -37,7 +37,7 @@ def importance_figure(
     phantom: bool,
     title: str = "Which features carry it?",
     shown: int = SHOWN,
-    level: float = LEVEL,
+    level: float = CONFIDENCE,
 ) -> Figure:
     """The first features of `lab.radiomics.assess.importance_table.summarise_importances`: importance and how often
     selected.

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from lab.report.figures.style import FAINT, INK, SMALL, TEXT, colours, headline, markers, new_figure, plain_axes
 from lab.report.tables.patient_table import plural
-from lab.stats.intervals import LEVEL
+from lab.stats.intervals import CONFIDENCE
 
 
 def learning_figure(
@@ -19,7 +19,7 @@ def learning_figure(
     title: str = "Would more patients help?",
     figure_name: str = "AUC",
     chance: float | None = 0.5,
-    level: float = LEVEL,
+    level: float = CONFIDENCE,
 ) -> Figure:
     """Mean over seeds with its interval at each training size, for tables by name from `summarise_learning`.
 

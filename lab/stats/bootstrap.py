@@ -1,0 +1,88 @@
+"""How much would a figure vary with other patients? The bootstrap over patients, for the figures of both arms.
+
+A figure is a function of weights, how often each patient counts. With ones it is the figure itself; with the counts of
+draws with replacement, a row of weights a draw, it is the bootstrap, all draws at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.stats import norm, t
+
+from lab.stats.intervals import CONFIDENCE_LEVEL, Estimate, z_of
+from lab.stats.predictions import Floats, Labels
+
+RESAMPLES = 2000
+
+Figure = Callable[[Floats], Floats]
+"""Weights (draws, patients), how often each patient counts -> values (draws,)."""
+
+
+def patient_draws(patients: int, resamples: int, rng: np.random.Generator) -> Floats:
+    """How often each patient counts, (1 + resamples, patients): once each, then drawn with replacement."""
+    counts = rng.multinomial(patients, np.full(patients, 1 / patients), size=resamples)
+    return np.concatenate([np.ones((1, patients)), counts]).astype(np.float64)
+
+
+def stratified_draws(positive: Labels, resamples: int, rng: np.random.Generator) -> Floats:
+    """How often each patient is drawn: (resamples, N) counts, drawn with replacement within each class.
+
+    Both classes keep their numbers, so that every draw has an AUC.
+    """
+    weights = np.zeros((resamples, positive.size))
+    for group in (positive, ~positive):
+        count = int(group.sum())
+        if count:
+            weights[:, group] = rng.multinomial(count, np.full(count, 1 / count), size=resamples)
+    return weights
+
+
+def bootstrap(
+    figure: Figure,
+    positive: Labels,
+    *,
+    rng: np.random.Generator,
+    resamples: int = RESAMPLES,
+    level: float = CONFIDENCE_LEVEL,
+) -> Estimate:
+    """A figure with the percentile interval of a bootstrap over patients, stratified by class.
+
+    Where all draws agree, as at an AUC of 1, the interval is a point and says nothing. Raises ValueError for fewer than
+    100 draws.
+    """
+    if resamples < 100:
+        raise ValueError(f"percentiles of {resamples} draws say nothing; draw at least 100, better 2000")
+    z_of(level)
+    value = float(figure(np.ones((1, positive.size)))[0])
+    draws = figure(stratified_draws(positive, resamples, rng))
+    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+    return Estimate(value, float(low), float(high), float(draws.std(ddof=1)), "bootstrap")
+
+
+def percentile_interval(values: Floats, *, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
+    """Percentile interval of the draws in which a figure exists; the first entry is the figure itself.
+
+    NaN where the figure exists neither in the sample nor in any draw.
+    """
+    found = values[1:][np.isfinite(values[1:])]
+    if np.isnan(values[0]) or not found.size:
+        return np.nan, np.nan
+    low, high = np.percentile(found, [50 - 50 * level, 50 + 50 * level])
+    return float(low), float(high)
+
+
+def expanded_interval(values: Floats, patients: int, *, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
+    """Expanded percentile interval (Hesterberg, The American Statistician 2015); the first entry is the figure itself.
+
+    Plain percentiles are too narrow where patients are few, as a z interval is beside a t. NaN for a single patient,
+    and for a figure that does not exist in the sample or in nearly all draws.
+    """
+    found = values[1:][np.isfinite(values[1:])]
+    if patients < 2 or not np.isfinite(values[0]) or found.size < 0.5 * (values.size - 1):
+        return np.nan, np.nan
+    reach = np.sqrt(patients / (patients - 1)) * t.ppf(0.5 + level / 2, patients - 1)
+    tail = 100 * norm.cdf(-reach)
+    low, high = np.percentile(found, [tail, 100 - tail])
+    return float(low), float(high)
