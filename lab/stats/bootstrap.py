@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy.stats import norm, t
 
-from lab.stats.intervals import CONFIDENCE_LEVEL, Estimate, z_of
+from lab.stats.intervals import CONFIDENCE, Estimate, z_of
 from lab.stats.predictions import Floats, Labels
 
 RESAMPLES = 2000
@@ -45,7 +45,7 @@ def bootstrap(
     *,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
-    level: float = CONFIDENCE_LEVEL,
+    level: float = CONFIDENCE,
 ) -> Estimate:
     """A figure with the percentile interval of a bootstrap over patients, stratified by class.
 
@@ -61,7 +61,7 @@ def bootstrap(
     return Estimate(value, float(low), float(high), float(draws.std(ddof=1)), "bootstrap")
 
 
-def percentile_interval(values: Floats, *, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
+def percentile_interval(values: Floats, *, level: float = CONFIDENCE) -> tuple[float, float]:
     """Percentile interval of the draws in which a figure exists; the first entry is the figure itself.
 
     NaN where the figure exists neither in the sample nor in any draw.
@@ -73,7 +73,7 @@ def percentile_interval(values: Floats, *, level: float = CONFIDENCE_LEVEL) -> t
     return float(low), float(high)
 
 
-def expanded_interval(values: Floats, patients: int, *, level: float = CONFIDENCE_LEVEL) -> tuple[float, float]:
+def expanded_interval(values: Floats, patients: int, *, level: float = CONFIDENCE) -> tuple[float, float]:
     """Expanded percentile interval (Hesterberg, The American Statistician 2015); the first entry is the figure itself.
 
     Plain percentiles are too narrow where patients are few, as a z interval is beside a t. NaN for a single patient,

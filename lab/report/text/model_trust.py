@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lab.evaluation.conformal import NOMINAL, LEAST
+from lab.evaluation.conformal import LEAST, NOMINAL
 from lab.evaluation.measured_trust import REGIONS, doubt, held
 from lab.report.tables.patient_table import plural
 
