@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import importlib
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,24 +18,26 @@ from typing import Annotated, Any, Literal
 import tyro
 
 alias = tyro.conf.arg
-LabelBook = Literal[
-    "auto",
-    "brats2015",
-    "brats2021",
-    "brats2023",
-    "brats2024",
-    "brats-met",
-    "brats-men",
-    "brats-ped",
-    "brats-ped2023",
-    "ucsf-pdgm",
-    "upenn-gbm",
-    "ucsf-post-treatment",
-    "msd",
-    "egd",
-    "tumour",
-]
-"""Names of `lab.data.layouts.label_books.LABEL_BOOKS`."""
+
+
+def choice(registry: str, *others: str, aliases: tuple[str, ...] = ()) -> Any:
+    """For a setting that is `others` or a name of a registry, such as "lab.data.layouts.find.LAYOUTS".
+
+    The registry is imported when a command line is read: settings are below everything that they name.
+    """
+
+    def names() -> Any:
+        module, _, name = registry.rpartition(".")
+        return Literal[(*others, *getattr(importlib.import_module(module), name))]
+
+    def hint(default: str) -> str:
+        return f"(default: {default[2:-2]})"  # tyro gives "['auto']"
+
+    return alias(constructor_factory=names, aliases=aliases, help_behavior_hint=hint)
+
+
+LayoutName = Annotated[str, choice("lab.data.layouts.find.LAYOUTS", "auto")]
+LabelBook = Annotated[str, choice("lab.data.layouts.label_books.LABEL_BOOKS", "auto")]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class DataConfig:
 
     path: Annotated[Path | None, alias(aliases=("--data",))] = None
     """Folder of scans in any known layout, a CSV of paths, or a prepared cohort. Without it: the phantom."""
-    layout: Literal["auto", "egd", "brats2021", "brats2023", "csv"] = "auto"
+    layout: LayoutName = "auto"
     """How PATH is laid out; `auto` looks."""
     labels: LabelBook = "auto"
     """What the values of the tumour masks mean; `auto` tells it from names and values where they have one meaning.

@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from lab.config import LabelBook
+from lab.config import LabelBook, LayoutName
 
 if TYPE_CHECKING:
     from lab.data.contract import Contract
@@ -27,7 +27,7 @@ class Patients:
     """Tumour mask of one patient. A classifier needs it; a network then looks for enhancement in and round it."""
     data: Path | None = None
     """Folder of patients in a known layout, or a CSV of paths; no scan with contrast agent is needed."""
-    layout: Literal["auto", "egd", "brats2021", "brats2023", "csv"] = "auto"
+    layout: LayoutName = "auto"
     """How DATA is laid out; `auto` looks."""
     labels: LabelBook = "auto"
     """What the values of DATA's tumour masks mean; `auto` tells it from names and values. It says what is no tumour."""

@@ -11,11 +11,12 @@ import numpy as np
 from lab.config import DataConfig
 from lab.data.brain_mask import brain_core, brain_mask, scanned_part
 from lab.data.contrast import check_without_contrast
-from lab.data.layouts.label_books import count_values, listed, told
+from lab.data.layouts.label_books import listed, told
 from lab.data.layouts.subject import Subject
 from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
+from lab.io.files import canonical
 from lab.io.grid import Window, bounding_box, window_round
-from lab.io.scan import Scan, canonical, describe_grid, read_image, read_labels, same_grid
+from lab.io.scan import Scan, count_values, describe_grid, read_image, read_labels, same_grid
 from lab.qc.scan_checks import check_mask, doubt_cavity, doubts, without_outliers
 
 REFERENCE = "T1"

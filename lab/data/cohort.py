@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lab.config import fingerprint
+from lab.data.layouts.find import LAYOUTS
 from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, file_sha256, read_case
 from lab.io.sealed_json import read_sealed
 
@@ -22,8 +23,6 @@ __all__ = ["BRAIN", "ENHANCEMENT", "EXPERT", "TUMOUR", "Cohort", "is_cohort", "o
 
 FORMAT = "gadfree prepared cohort"
 PARTS = ("train", "val", "test")
-DATASETS = {"egd": "EGD", "brats2021": "BraTS 2021", "brats2023": "BraTS 2023", "csv": "scans listed in a CSV"}
-"""Layout -> name of the data set."""
 COLUMNS = {
     "case_id": "string",
     "patient_id": "string",
@@ -85,7 +84,9 @@ class Cohort:
     def dataset(self) -> str:
         """The data set for people: "EGD", "BraTS 2023"; "scans of unknown origin" where the manifest does not say."""
         layout = self.manifest.get("layout")
-        return DATASETS.get(layout, str(layout)) if layout else "scans of unknown origin"
+        if not layout:
+            return "scans of unknown origin"
+        return LAYOUTS[layout].title if layout in LAYOUTS else str(layout)
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from lab.data.case import REFERENCE, PreparedCase, Recipe, open_case, prepare_ca
 from lab.data.cohort import Cohort
 from lab.data.layouts.find import Subject
 from lab.data.prepare_worker import VERSION
-from lab.io.scan import canonical
+from lab.io.files import canonical
 
 NOT_STRIPPED = ("egd",)
 """Layouts whose scans still have the skull and lie in MNI152 space."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from lab.config import DataConfig
 from lab.data.contract import Contract
-from lab.io.scan import canonical
+from lab.io.files import canonical
 
 METHODS = ("auto", "nonzero", "mni152")
 """Ways to find the brain, see `lab.data.brain_mask.brain_mask`."""

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.data.layouts.subject import Subject
-from lab.io.files import read_text
+from lab.io.files import canonical, read_text
 from lab.io.nifti import read_header
-from lab.io.scan import canonical
 
 GIVEN = (
     "ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolusAgentSequence", "ContrastBolusStartTime",

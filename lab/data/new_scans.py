@@ -6,7 +6,8 @@ from lab.data.case import PreparedCase
 from lab.data.contract import Contract
 from lab.data.contrast import check_without_contrast
 from lab.data.layouts.find import Subject
-from lab.io.scan import canonical, scan_sha256
+from lab.io.files import canonical
+from lab.io.scan import scan_sha256
 from lab.qc.coverage import check_whole
 
 SIZES_DIFFER = 1.05

@@ -17,8 +17,8 @@ from lab.data.contract import Contract
 from lab.data.layouts.find import Subject
 from lab.data.layouts.subject import one_line
 from lab.io.case_file import write_atomically
+from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
-from lab.io.scan import canonical
 from lab.radiomics.features.case_features import SHAPE, measure_part
 from lab.radiomics.features.image_features import load_extractor
 from lab.radiomics.pipeline.fitted import Final

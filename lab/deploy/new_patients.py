@@ -29,8 +29,8 @@ from lab.deploy.radiomics_prediction import pinned
 from lab.inference.case import How
 from lab.inference.load import PHANTOM_WARNING, Networks, open_networks
 from lab.io.case_file import write_atomically
+from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
-from lab.io.scan import canonical
 from lab.report.tables.patient_table import plural
 from lab.synthesis.device import Arithmetic, choose
 

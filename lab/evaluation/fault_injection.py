@@ -33,7 +33,7 @@ from lab.evaluation.faults import (
     thick,
     upside_down,
 )
-from lab.io.scan import canonical
+from lab.io.files import canonical
 from lab.qc.image_quality import measure
 from lab.qc.ood import Judgement, Likeness
 

@@ -17,8 +17,8 @@ from scipy import ndimage
 from lab.data.brain_mask import largest_solid
 from lab.data.case import REFERENCE
 from lab.io.case_file import BRAIN
+from lab.io.files import canonical
 from lab.io.grid import bounding_box
-from lab.io.scan import canonical
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -23,7 +23,8 @@ from lab.inference.load import PHANTOM_WARNING, Networks
 from lab.inference.summary import drawn_level, enhancing, half_widths
 from lab.inference.tiling import Way, choose_way, run
 from lab.inference.tta import DEFAULT_LOOKS, TtaPrediction, predict_with_tta
-from lab.io.scan import canonical, scan_sha256
+from lab.io.files import canonical
+from lab.io.scan import scan_sha256
 from lab.qc.image_quality import measure
 from lab.qc.ood import Judgement, Likeness
 from lab.synthesis.device import Arithmetic

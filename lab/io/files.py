@@ -26,6 +26,19 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
+ALIASES = {
+    "T1N": "T1",
+    "T1W": "T1",
+    "T2W": "T2",
+    "T2F": "FLAIR",
+    "T2FLAIR": "FLAIR",
+    "T1C": "T1GD",
+    "T1CE": "T1GD",
+    "SEG": "MASK",
+    "SEGM": "MASK",
+    "SEGMENTATION": "MASK",
+}
+"""Names that data sets give a sequence -> ours."""
 
 
 def open_regular(path: Path, largest: int = LARGEST) -> BufferedReader:
@@ -147,3 +160,9 @@ def inflated(path: Path, file: BufferedReader) -> Iterator[bytes]:
 def named(error: OSError) -> str:
     """A system's error with its file first: "/data/t1.nii: Permission denied"."""
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+
+
+def canonical(sequence: str) -> str:
+    """One spelling per sequence: capitals, and `T1`, `T2`, `FLAIR`, `T1GD`, `MASK` for the names BraTS gives them."""
+    name = sequence.strip().upper().replace(" ", "_")
+    return ALIASES.get(name, name)

@@ -19,18 +19,6 @@ from lab.io.case_file import write_atomically
 from lab.io.files import regular_sha256
 from lab.io.nifti import check_grey, read_header, read_voxels
 
-ALIASES = {
-    "T1N": "T1",
-    "T1W": "T1",
-    "T2W": "T2",
-    "T2F": "FLAIR",
-    "T2FLAIR": "FLAIR",
-    "T1C": "T1GD",
-    "T1CE": "T1GD",
-    "SEG": "MASK",
-    "SEGM": "MASK",
-    "SEGMENTATION": "MASK",
-}
 WHOLE = 0.01
 """What scaling to 8 bit may move a label from a whole number."""
 FLAT = 1e-4
@@ -200,6 +188,14 @@ def _to_ras(path: Path, data: np.ndarray, affine: np.ndarray, background: float,
     return Scan(reoriented, turned, background, tuple(notes))
 
 
+def count_values(labels: np.ndarray) -> np.ndarray:
+    """Voxels of a mask (X, Y, Z) uint8 by value, (256,)."""
+    flat = labels.ravel(order="K")
+    counts = np.bincount(flat[flat > 0], minlength=256)
+    counts[0] = labels.size - counts.sum()
+    return counts
+
+
 def scan_sha256(path: Path) -> str:
     """Digest of a file, or of the DICOM series in a folder, whatever its files' names and order. Raises ValueError."""
     if not os.path.isdir(path):
@@ -220,9 +216,3 @@ def source_state(path: Path) -> list[int] | None:
     except (OSError, ValueError):  # a name that no file can have
         return None
     return [sum(state.st_size for state in states), max((state.st_mtime_ns for state in states), default=0)]
-
-
-def canonical(sequence: str) -> str:
-    """One spelling per sequence: capitals, and `T1`, `T2`, `FLAIR`, `T1GD`, `MASK` for the names BraTS gives them."""
-    name = sequence.strip().upper().replace(" ", "_")
-    return ALIASES.get(name, name)

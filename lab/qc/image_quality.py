@@ -14,8 +14,8 @@ import numpy as np
 from scipy import ndimage, stats
 
 from lab.io.case_file import BRAIN
+from lab.io.files import canonical
 from lab.io.grid import bounding_box
-from lab.io.scan import canonical
 from lab.qc.coverage import flattest_side
 from lab.qc.measures import names_of
 

@@ -13,7 +13,8 @@ from itertools import combinations
 import numpy as np
 
 from lab.io.case_file import BRAIN, EXPERT, TUMOUR
-from lab.io.scan import Scan, canonical
+from lab.io.files import canonical
+from lab.io.scan import Scan
 from lab.qc.hard_limits import BRAIN_ML
 from lab.qc.image_quality import FINE_MM, measure
 

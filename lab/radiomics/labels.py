@@ -11,7 +11,7 @@ import pandas as pd
 
 from lab.data.cohort import Cohort
 from lab.data.layouts.clinical import CODELETED, INTACT, MUTANT, WILDTYPE, parse_flag
-from lab.data.layouts.csv_table import CASE_NAMES, PATIENT_NAMES, plain, read_table
+from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, plain, read_table
 
 ROUNDING = 1 + 1e-6
 """A volume of exactly the threshold must not fall below it by its last digit, as in the preparation."""

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
 
 import numpy as np
 import pytest
 from scan_trees import ONE_CLASS, SHAPE, brats_case, brats_tree, head, left_out, run, save
 
-from lab.config import DataConfig, LabelBook
+from lab.config import DataConfig
 from lab.data.cohort import EXPERT, read_index
 from lab.data.contract import Contract
 from lab.data.layouts.find import find_subjects
-from lab.data.layouts.label_books import LABEL_BOOKS, count_values, with_book
+from lab.data.layouts.label_books import LABEL_BOOKS, with_book
 from lab.data.layouts.subject import Subject
+from lab.io.scan import count_values
 
 BRATS_2021 = ("_t1", "_seg")
 BRATS_2023 = ("-t1n", "-seg")
@@ -38,7 +38,6 @@ def books(root: Path, **options) -> list[str | int | None]:
 
 
 def test_the_books_are_those_of_the_settings_and_of_the_field():
-    assert get_args(LabelBook) == ("auto", *LABEL_BOOKS)
     for name, enhancing in (("brats2021", 4), ("brats2023", 3), ("brats2024", 3), ("brats-ped", 1), ("ucsf-pdgm", 4)):
         subject = with_book(Subject(case_id="a", patient_id="a"), name)
         assert (subject.enhancing_label, subject.label_book) == (enhancing, name)

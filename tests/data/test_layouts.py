@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from lab.data.layouts.find import LAYOUTS, detect, find_subjects
+from lab.data.layouts.label_books import LABEL_BOOKS
 
 METADATA = {
     "Clinical_data": {"Age": 57, "Sex": "F"},
@@ -48,31 +49,33 @@ def brats(root: Path, case_id: str, suffixes: tuple[str, ...]) -> Path:
     return root
 
 
-def csv(root: Path) -> Path:
-    table = root / "scans.csv"
-    rows = ["case_id,T1,T2,FLAIR,T1GD,MASK", "a,a/t1.nii.gz,a/t2.nii,a/flair.nii.gz,a/t1gd.nii.gz,a/seg.nii.gz"]
-    touch(table).write_text("\n".join(rows))
-    return table
-
-
-TREES = {
-    "egd": lambda root: egd(root, "official downloader"),
-    "brats2021": lambda root: brats(root, "BraTS2021_00000", ("_t1", "_t1ce", "_t2", "_flair", "_seg")),
-    "brats2023": lambda root: brats(root, "BraTS-GLI-00000-000", ("-t1n", "-t1c", "-t2w", "-t2f", "-seg")),
-    "csv": csv,
-}
+def written(root: Path, name: str, case_id: str = "") -> dict[str, Path]:
+    """The (empty) files of one case by sequence."""
+    layout = LAYOUTS[name]
+    return {key: touch(root / file.format(id=case_id or layout.example)) for key, file in layout.files.items()}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
-def test_every_layout_is_detected_and_complete(name, tmp_path):
-    path = TREES[name](tmp_path)
+def test_every_layout_finds_what_was_written_as_it_says(name, tmp_path):
+    layout = LAYOUTS[name]
+    ids = [layout.example, layout.example[:-1] + "7"]
+    path, files = tmp_path, {case_id: written(tmp_path, name, case_id) for case_id in ids}
+    if layout.table:
+        rows = [",".join(map(str, (case_id, *found.values()))) for case_id, found in files.items()]
+        path = tmp_path / "scans.csv"
+        path.write_text("\n".join([",".join(("case_id", *layout.files)), *rows]))
     assert detect(path) == name
     subjects = find_subjects(path)
     assert subjects == find_subjects(path, name)
+    assert [subject.case_id for subject in subjects] == sorted(ids)
     for subject in subjects:
-        assert {"T1", "T2", "FLAIR", "T1GD"} == subject.images.keys()
-        assert subject.mask is not None
-        assert len({*subject.images.values(), subject.mask}) == 5
+        assert {**subject.images, "MASK": subject.mask} == files[subject.case_id]
+        assert subject.skull_stripped == (layout.brain_mask == "nonzero")
+        assert subject.fault is None
+        books = layout.label_books(subject.case_id)
+        assert {book for book in books if book} <= set(LABEL_BOOKS)
+        assert books[0] is None or subject.label_book == books[0]
+    assert layout.title
 
 
 @pytest.mark.parametrize("shape", EGD_SHAPES)
@@ -150,8 +153,9 @@ def test_odd_values_of_one_patient_are_unknown_or_understood(tmp_path):
 
 
 def test_the_two_brats_codings(tmp_path):
-    (old,) = find_subjects(TREES["brats2021"](tmp_path / "old"))
-    (new,) = find_subjects(TREES["brats2023"](tmp_path / "new"))
+    written(tmp_path / "old", "brats2021")
+    written(tmp_path / "new", "brats2023")
+    (old,), (new,) = find_subjects(tmp_path / "old"), find_subjects(tmp_path / "new")
     assert (old.enhancing_label, old.labels) == (4, {0, 1, 2, 4})
     assert (new.enhancing_label, new.labels) == (3, {0, 1, 2, 3})
     assert (old.patient_id, new.patient_id) == ("BraTS2021_00000", "BraTS-GLI-00000")
@@ -227,14 +231,14 @@ def test_wrong_paths(tmp_path):
     with pytest.raises(ValueError, match="name a folder of scans"):
         find_subjects(tmp_path / "data.zip")
     with pytest.raises(ValueError, match="needs a folder"):
-        find_subjects(csv(tmp_path), "egd")
+        find_subjects(touch(tmp_path / "scans.csv"), "egd")
     with pytest.raises(ValueError, match="no subject in the layout egd"):
         find_subjects(tmp_path, "egd")
 
 
 def test_two_layouts_in_one_folder_must_be_named(tmp_path):
-    TREES["brats2021"](tmp_path)
-    TREES["brats2023"](tmp_path)
+    written(tmp_path, "brats2021")
+    written(tmp_path, "brats2023")
     with pytest.raises(ValueError, match="more than one layout"):
         find_subjects(tmp_path)
     assert len(find_subjects(tmp_path, "brats2021")) == 1
@@ -319,6 +323,6 @@ def test_seg_is_the_mask_beside_another_mask(tmp_path):
 
 
 def test_a_link_that_leads_back_ends(tmp_path):
-    TREES["brats2023"](tmp_path)
+    written(tmp_path, "brats2023")
     (tmp_path / "BraTS-GLI-00000-000" / "loop").symlink_to(tmp_path)
     assert len(find_subjects(tmp_path)) == 1

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.data.layouts.csv_table import read_table
 from lab.data.layouts.find import find_subjects
+from lab.data.layouts.table import read_table
 
 PLAIN = "case_id;T1;age;vendor\na;a.nii.gz;61,5;Siemens\nb;B.NII.GZ;;Müller\n"
 

@@ -1,18 +1,22 @@
-"""What is there twice: copies beside their original, two files for one sequence, two subjects with one id."""
+"""Which file is whose: NIfTI files by name, copies beside their original, two files for a sequence, doubled ids."""
 
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import stat
 import zlib
 from collections import defaultdict
-from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from lab.data.layouts.subject import Remark, Subject
+from lab.io.files import canonical
+
+NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
+"""How the name of a NIfTI file ends."""
 
 COPY = re.compile(
     r"^(copy|backup|kopie|copie)( of| von| de)? (\(\d+\) )?(of )?|^~\$?"
@@ -22,12 +26,50 @@ COPY = re.compile(
 """What file managers and people put before or after the name of a copy."""
 
 
-def without_copies(names: Iterable[str], ending: re.Pattern[str]) -> tuple[list[str], list[str]]:
-    """Names of one folder, and those left out: copies, by their name, of others of them. `ending` is the file type."""
-    names = list(names)
-    stems = {ending.sub("", name) for name in names}
-    copies = [name for name in names if COPY.sub("", ending.sub("", name)) in stems - {ending.sub("", name)}]
-    return [name for name in names if name not in copies], copies
+def stem(path: Path) -> str:
+    """The name of a NIfTI file without its ending."""
+    return NIFTI.sub("", path.name)
+
+
+def scan_files(root: Path) -> tuple[list[Path], list[Path]]:
+    """All NIfTI files below `root`, links followed once, in a fixed order; and copies, by their name, of those."""
+    files: list[Path] = []
+    copies: list[Path] = []
+    seen = set()
+    for folder, subfolders, names in os.walk(root, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen:
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__")))
+        scans = {name: NIFTI.sub("", name) for name in sorted(names) if NIFTI.search(name) and name[0] != "."}
+        originals = set(scans.values())
+        for name, own in scans.items():
+            original = COPY.sub("", own)
+            copied = original != own and original in originals
+            (copies if copied else files).append(Path(folder, name))
+    return files, copies
+
+
+def choose_files(named: list[tuple[str, Path]]) -> dict[str, Any]:
+    """`images`, `mask`, `remarks` and `fault` of a subject, from its files and the sequence each is named by."""
+    sequences: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for sequence, path in named:
+        sequences[canonical(sequence)][sequence.strip().lower()].append(path)
+    images: dict[str, Path] = {}
+    remarks = []
+    try:
+        for name, spellings in sequences.items():
+            if name == "MASK" and len(spellings) > 1 and "seg" in spellings:  # BraTS' own name for it
+                others = sorted(str(path) for other in spellings.keys() - {"seg"} for path in spellings[other])
+                remarks.append(Remark("seg is read as tumour mask, not what stands beside it", ", ".join(others)))
+                spellings = {"seg": spellings["seg"]}
+            images[name], remark = one_file(name, [path for paths in spellings.values() for path in paths])
+            remarks += [remark] if remark else []
+    except ValueError as error:
+        return {"fault": str(error)}
+    return {"mask": images.pop("MASK", None), "images": images, "remarks": tuple(remarks)}
 
 
 def one_file(sequence: str, paths: list[Path]) -> tuple[Path, Remark | None]:

@@ -14,17 +14,13 @@ tumour          any mask: all values above 0 are tumour, none is known to enhanc
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from lab.data.layouts.subject import Subject
-from lab.io.scan import read_labels
 
 _ADULT_2021 = {"necrosis": 1, "oedema": 2, "enhancing": 4}
 _ADULT_2023 = {"necrosis": 1, "oedema": 2, "enhancing": 3}
@@ -47,20 +43,6 @@ LABEL_BOOKS: dict[str, dict[str, int]] = {
 }
 """Name -> part of the tumour -> its value; no part of a book `tumour` or `egd` is known to enhance."""
 
-BY_NAME: tuple[tuple[str, tuple[str | None, ...]], ...] = (
-    (r"BraTS-PEDs?-", (None, "brats-ped", "brats-ped2023")),
-    (r"BraTS-MET-", ("brats-met",)),
-    (r"BraTS-MEN-", ("brats-men", "brats2024", "brats2021")),
-    (r"BraTS-(GLI|SSA)-", ("brats2023", "brats2024", "brats2021")),
-    (r"UCSF-PDGM-", ("ucsf-pdgm", "brats2023", "brats2024")),
-    (r"UPENN-GBM-", ("upenn-gbm", "brats2023", "brats2024")),
-    (r"\d+_time\d", (None, "ucsf-post-treatment", "brats2021")),
-)
-"""How case ids begin -> the book they usually have (`None`: no usual one), then what else it may be."""
-BY_LAYOUT: dict[str, tuple[str | None, ...]] = {
-    "brats2021": ("brats2021", "brats2023", "brats2024", "brats2015"),
-    "brats2023": ("brats2023", "brats2024", "brats2021", "brats-ped"),
-}
 ODD = 0.1
 """The usual book stands while fewer than this share of the masks do not fit it; those are left out."""
 MANY = 10
@@ -87,20 +69,13 @@ def listed(values: Values | set[int]) -> str:
     return ", ".join(str(value) for value in sorted(values))
 
 
-def count_values(labels: np.ndarray) -> np.ndarray:
-    """Voxels of a mask (X, Y, Z) uint8 by value, (256,)."""
-    flat = labels.ravel(order="K")
-    counts = np.bincount(flat[flat > 0], minlength=256)
-    counts[0] = labels.size - counts.sum()
-    return counts
-
-
 def read_values(subjects: list[Subject]) -> dict[str, Values]:
     """Values above 0 of each mask that can be read, by case id; the others are told of where they are prepared."""
+    from lab.io.scan import count_values, read_labels  # slow to import, and the names of the books are flags
 
     def values(mask: Path) -> Values | None:
         try:
-            return frozenset((np.flatnonzero(count_values(read_labels(mask).data)[1:]) + 1).tolist())
+            return frozenset(count_values(read_labels(mask).data).nonzero()[0].tolist()) - {0}
         except ValueError:
             return None
 
@@ -110,16 +85,19 @@ def read_values(subjects: list[Subject]) -> dict[str, Values]:
     return {case_id: one for case_id, one in found.items() if one}
 
 
-def name_books(subjects: list[Subject], layout: str, name: str, say: Callable[[str], None]) -> list[Subject]:
+def name_books(
+    subjects: list[Subject], books: Callable[[str], tuple[str | None, ...]], name: str, say: Callable[[str], None]
+) -> list[Subject]:
     """The subjects with what the values of their masks mean.
 
-    `name` is a key of `LABEL_BOOKS` or `auto`. Where values have more than one meaning, or a mask does
-    not fit, the subject has a `mask_fault`. Raises ValueError for an unknown name.
+    `books` is that of the layout (`Layout.label_books`), `name` a key of `LABEL_BOOKS` or `auto`. Where values have
+    more than one meaning, or a mask does not fit, the subject has a `mask_fault`. Raises ValueError for unknown names.
     """
     if name == "auto":
         groups: dict[tuple[str | None, ...], list[Subject]] = defaultdict(list)
         for subject in subjects:
-            groups[_candidates(subject, layout)].append(subject)
+            column = subject.enhancing_label
+            groups[books(subject.case_id) if column is None else ("column", str(column))].append(subject)
         chosen = [one for names, group in groups.items() for one in _guess(group, names, say)]
         return sorted(chosen, key=lambda subject: subject.case_id)
     if name not in LABEL_BOOKS:
@@ -133,13 +111,6 @@ def _checked(subject: Subject, name: str) -> Subject:
         return with_book(subject, name)
     fault = f"enhancing_label {column} in the table, but the label book is {told(name)}; correct one of them"
     return replace(with_book(subject, name), mask_fault=fault)
-
-
-def _candidates(subject: Subject, layout: str) -> tuple[str | None, ...]:
-    if layout == "csv":
-        return ("column", str(subject.enhancing_label)) if subject.enhancing_label else ("tumour",)
-    named = next((names for start, names in BY_NAME if re.match(start, subject.case_id)), BY_LAYOUT.get(layout))
-    return ("egd",) if layout == "egd" or named is None else named
 
 
 def _guess(group: list[Subject], names: tuple[str | None, ...], say: Callable[[str], None]) -> list[Subject]:

@@ -1,7 +1,8 @@
-"""One scan session of one patient, as every layout gives it."""
+"""What every layout gives: the scan sessions of patients, and what follows from how their files are kept."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -52,6 +53,26 @@ class Subject:
     mask_fault: str | None = None
     """Why the mask's values cannot be told; the scans can be used where no mask is needed."""
     remarks: tuple[Remark, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a data set keeps its files; see the recipe in docs/extending.md."""
+
+    title: str
+    """The data set's name, for reports."""
+    example: str
+    """A case id."""
+    files: dict[str, str]
+    """T1, T2, FLAIR, T1GD and MASK -> path, in which `{id}` stands for the case id."""
+    find: Callable[[list[Path]], list[Subject]]
+    """Subjects among NIfTI files; none where the files are not kept in this way. Of a `table`: its rows."""
+    label_books: Callable[[str], tuple[str | None, ...]]
+    """Case id -> names of `LABEL_BOOKS`: the usual one of its mask (`None`: unknown), then what else it may be."""
+    brain_mask: str = "nonzero"
+    """`nonzero` where scans are skull-stripped, `mni152` where they lie in MNI152 space with the skull."""
+    table: bool = False
+    """Whether it is a file that lists paths, not a folder."""
 
 
 def one_line(text: object) -> str:

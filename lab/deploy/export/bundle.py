@@ -23,8 +23,8 @@ from lab.deploy.export.bundle_text import INTENDED, readme
 from lab.evaluation.measured_trust import coverage_at, held
 from lab.inference.load import PHANTOM_WARNING, Networks, open_networks
 from lab.io.case_file import file_sha256
+from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
-from lab.io.scan import canonical
 from lab.synthesis.device import choose
 from lab.tracking.models.download import fetched
 from lab.tracking.models.network import NAME

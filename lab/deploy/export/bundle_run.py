@@ -31,8 +31,8 @@ from lab.evaluation.measured_trust import coverage_at, doubt, held, verdict
 from lab.inference.summary import drawn_level, enhancing, half_widths
 from lab.inference.tta import predict_with_tta
 from lab.io.case_file import file_sha256, write_atomically
+from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
-from lab.io.scan import canonical
 from lab.io.sealed_json import read_sealed
 from lab.qc.image_quality import measure
 from lab.qc.ood import Likeness

@@ -17,8 +17,8 @@ from lab.deploy.patient_folder import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTAI
 from lab.deploy.serve.payload import array, is_array, place
 from lab.inference.case import How
 from lab.inference.tta import AUGMENTATIONS
+from lab.io.files import canonical
 from lab.io.nifti import read_header
-from lab.io.scan import canonical
 
 ROOT = "LAB_SERVE_ROOT"
 """Environment variable: the folder that paths in requests may point into."""

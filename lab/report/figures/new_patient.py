@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
+from lab.io.files import canonical
 from lab.io.grid import bounding_box
-from lab.io.scan import canonical
 from lab.report.figures.slices import SYNTHETIC_COLOUR, TUMOUR_COLOUR
 from lab.report.figures.style import FAINT, HEAD, INK, SMALL, TEXT, new_figure, panel
 

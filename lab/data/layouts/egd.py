@@ -1,15 +1,22 @@
-"""What the Erasmus Glioma Database says of a patient beside the scans: `metadata.json`."""
+"""The Erasmus Glioma Database (van der Voort 2021): a folder for each patient, with a `metadata.json`.
+
+The official downloader writes `SUBJECTS/EGD-0001/T1.nii.gz`; archives from XNAT hold
+`MR_EGD-0001/1_T1/NIFTI/T1.nii.gz` or `MR_EGD-0001/scans/1_T1/resources/NIFTI/files/T1.nii.gz`.
+"""
 
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from lab.data.layouts.clinical import parse_clinical
-from lab.data.layouts.subject import Remark
+from lab.data.layouts.copies import choose_files, stem
+from lab.data.layouts.subject import Layout, Remark, Subject
 from lab.io.files import read_text
 
+SEQUENCES = ("t1", "t2", "flair", "t1gd")
 LARGEST_JSON = 2**20
 """Bytes of a metadata.json; EGD's have less than 2,000."""
 EGD_METADATA = {
@@ -22,6 +29,24 @@ EGD_METADATA = {
     "field_strength_t": ("scan_characteristics", "field"),
 }
 """What is known of a patient -> part and key of `metadata.json`, in small letters."""
+
+
+def find_egd(files: list[Path]) -> list[Subject]:
+    """Subjects with a sequence anywhere below a folder `EGD-0001` or `MR_EGD-0001`."""
+    cases: dict[str, list[tuple[str, Path]]] = {}
+    for path in files:
+        folder = next((str(one) for one in path.absolute().parents if re.search(r"EGD-\d+$", one.name)), None)
+        if folder is not None:
+            cases.setdefault(folder, []).append((stem(path).lower(), path))
+    subjects = []
+    for folder, named in cases.items():
+        if any(name in SEQUENCES for name, _ in named):
+            case_id = folder[folder.rindex("EGD-") :]
+            known, remarks = read_metadata(folder)
+            parts = choose_files(named)
+            parts["remarks"] = (*parts.get("remarks", ()), *remarks)
+            subjects.append(Subject(case_id=case_id, patient_id=case_id, **parts, **known))
+    return subjects
 
 
 def read_metadata(folder: str) -> tuple[dict[str, Any], list[Remark]]:
@@ -54,3 +79,13 @@ def read_metadata(folder: str) -> tuple[dict[str, Any], list[Remark]]:
 def _small(part: Any) -> dict[str, Any] | None:
     """A part of a JSON file with its keys in small letters; None where it is none."""
     return {key.strip().casefold(): value for key, value in part.items()} if isinstance(part, dict) else None
+
+
+LAYOUT = Layout(
+    title="EGD",
+    example="EGD-0001",
+    files={name: f"{{id}}/{name}.nii.gz" for name in ("T1", "T2", "FLAIR", "T1GD", "MASK")},
+    find=find_egd,
+    label_books=lambda case_id: ("egd",),
+    brain_mask="mni152",
+)

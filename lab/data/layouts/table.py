@@ -1,0 +1,94 @@
+"""Tables that people make: a CSV as any spreadsheet program writes it -> rows."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lab.io.files import read_text
+
+LARGEST = 2**26
+"""Bytes of a table."""
+CASE_NAMES = ("case_id", "caseid", "case", "scan_id", "subject_id", "subjectid", "subject", "participant_id", "id")
+PATIENT_NAMES = ("patient_id", "patientid", "patient", "subject_id", "subjectid", "subject", "participant_id")
+"""Headers of the column that names a scan, or its patient, the surest first."""
+BLANK = " \t\r\n\f\v\u00a0\u200b\ufeff"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One row of a table."""
+
+    line: int
+    cells: dict[str, str]
+    """Cell by column, without blanks round it."""
+    fault: str | None = None
+    """Why the cells cannot be trusted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table whose columns are known by plain names: " Case-ID" is `case_id`."""
+
+    path: Path
+    headers: dict[str, str]
+    """Column -> how the file writes it."""
+    rows: list[Row]
+
+    def column(self, names: Iterable[str]) -> str | None:
+        """The first of several names that the table has."""
+        return next((name for name in names if name in self.headers), None)
+
+
+def read_table(path: Path) -> Table:
+    """A table with a header; its separator is a comma, semicolon, tab or bar, or what a first line `sep=;` says.
+
+    Blank rows are passed over. Raises ValueError where the file is missing or no table, has no rows, or has two columns
+    of one name that differ.
+    """
+    text = read_text(path, LARGEST)
+    try:
+        text = text.lstrip("\r\n" + BLANK[-1])
+        first, _, rest = text.partition("\n")
+        said = re.match(r'"?sep=(.)', first, flags=re.IGNORECASE)
+        head, _, _ = (rest if said else text).partition("\n")
+        bare = re.sub(r'"[^"]*"', "", head)
+        separator = said[1] if said else max(",;\t|", key=bare.count)
+        lines = io.StringIO(rest if said else text, newline=None)
+        reader = csv.reader(lines, delimiter=separator, strict=True)
+        found, line = [], 2 if said else 1
+        for cells in reader:
+            found.append((line, [cell.strip(BLANK) for cell in cells]))
+            line = reader.line_num + (2 if said else 1)
+    except (ValueError, csv.Error) as error:
+        raise ValueError(f"{path}: cannot be read as a CSV (line {line}: {error}; look for a stray quote)") from None
+    found = [(line, cells) for line, cells in found if any(cells)]
+    if len(found) < 2:
+        raise ValueError(
+            f"{path}: the table has no rows" if found else f"{path}: cannot be read as a CSV (it is empty)"
+        )
+    return _table(path, found[0][1], found[1:])
+
+
+def plain(name: str) -> str:
+    """A column's name without capitals, and with `_` for blanks, dots and dashes."""
+    return re.sub(r"[\s_.-]+", "_", name.casefold()).strip("_")
+
+
+def _table(path: Path, head: list[str], found: list[tuple[int, list[str]]]) -> Table:
+    names = [plain(name) for name in head]
+    headers = {name: written for name, written in zip(names[::-1], head[::-1]) if name}
+    rows = []
+    for line, cells in found:
+        wide = [cell for cell in cells[len(head) :] if cell]
+        fault = f"{len(cells)} cells where the header has {len(head)}; a cell that holds a separator needs quotes"
+        filled: dict[str, str] = {}
+        for name, cell in zip(names, [*cells, *[""] * len(head)]):
+            if name and filled.setdefault(name, cell) != cell:
+                raise ValueError(f"{path}, line {line}: column {headers[name]} stands twice, with other values")
+        rows.append(Row(line=line, cells=filled, fault=fault if wide else None))
+    return Table(path=path, headers={name: headers[name] for name in names if name}, rows=rows)
