@@ -114,13 +114,14 @@ def start(runs: Path, *words: str, script: Path = ARCHITECTURE, cores: int = 1) 
 def on_cores(count: int) -> Iterator[None]:
     """Hold this process, and those that it starts, to a number of cores, where the system can.
 
-    Each worker of pytest-xdist starts from a core of its own.
+    Each worker of pytest-xdist starts from a core of its own, other runs of pytest from any.
     """
     if not CORES:
         yield
         return
     before = os.sched_getaffinity(0)
-    first = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(CORES)
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    first = (int(worker.removeprefix("gw")) if worker else os.getpid()) % len(CORES)
     order = sorted(CORES, reverse=True)
     os.sched_setaffinity(0, (order[first:] + order[:first])[:count])
     try:
