@@ -24,8 +24,8 @@ from torch import Tensor
 from lab.config import DataConfig
 from lab.data.layouts.find import find_subjects
 from lab.deploy.patient_folder import write_patient
-from lab.inference.case import How
-from lab.inference.load import placed
+from lab.inference.load import from_packages
+from lab.inference.patient import How
 from lab.inference.predict import synthesise
 from lab.inference.tiling import choose_way, run
 from lab.phantom.cohort import write_cohort
@@ -94,10 +94,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         tree = write_cohort(Path(scratch) / "tree", subjects=1, seed=0, spacing_mm=1.0, processes=1)
         (subject,) = find_subjects(tree, "egd")
-        networks = placed([(made, {"model": "bench"})], arithmetic)
+        networks = from_packages([(made, {"model": "bench"})], arithmetic)
         how = How(looks=arguments.looks, precision=arguments.precision)
         for number in range(2):
-            report = write_patient(subject, networks, Path(scratch) / str(number), how, arithmetic, lambda _: None)
+            report = write_patient(subject, networks, Path(scratch) / str(number), how, arithmetic)
         seconds = report["seconds"]
         other = seconds["prepare"] + seconds["rest"]
         print(

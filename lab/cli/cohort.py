@@ -26,7 +26,7 @@ class Prepare(DataConfig):
         """Prepare the cohort and print its counts."""
         from lab.data.layouts.patients import told
         from lab.data.prepare import prepare
-        from lab.report.tables.patient_table import plural
+        from lab.io.files import plural
 
         settings = DataConfig(**{item.name: getattr(self, item.name) for item in dataclasses.fields(DataConfig)})
         cohort = prepare(self.source, self.out, settings, progress=_progress)
@@ -63,8 +63,8 @@ class Phantom:
         """Write the tree."""
         if self.subjects < 1 or not self.spacing > 0:
             raise ValueError(f"--subjects {self.subjects} and --spacing {self.spacing} must be above 0")
+        from lab.io.files import plural
         from lab.phantom.cohort import write_cohort
-        from lab.report.tables.patient_table import plural
 
         path = write_cohort(
             self.out,

@@ -10,7 +10,7 @@ from lab.config import LabelBook, LayoutName
 
 if TYPE_CHECKING:
     from lab.data.contract import Contract
-    from lab.data.layouts.find import Subject
+    from lab.data.layouts.subject import Subject
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +74,8 @@ class Synthesize(Patients):
         """Synthesize every patient."""
         one = self.images(", and --mask if known")
         from lab.deploy.new_patients import synthesize, synthesize_folder
-        from lab.deploy.patient_folder import WHAT
-        from lab.inference.case import How
-        from lab.report.tables.patient_table import plural
+        from lab.inference.patient import WHAT, How
+        from lab.io.files import plural
         from lab.tracking.store import clear_errors
 
         settings = {item.name: getattr(self, item.name) for item in fields(How)}
@@ -109,8 +108,8 @@ class Classify(Patients):
             raise ValueError("--mask is needed: the features are those of the tumour")
         from lab.data.contract import one_patient
         from lab.data.layouts.find import find_subjects
-        from lab.deploy.classify import RESEARCH, classify, told, write
-        from lab.report.tables.patient_table import plural
+        from lab.deploy.classify import RESEARCH, classify, format_prediction, write
+        from lab.io.files import plural
         from lab.tracking.store import clear_errors
 
         def patients(contract: Contract) -> list[Subject]:
@@ -119,12 +118,12 @@ class Classify(Patients):
             return [one_patient("patient", one, self.mask, like=contract)]
 
         with clear_errors():
-            judged = classify(self.model, patients, brain_mask=self.brain_mask, out=self.out)
-        for row in judged.table.itertuples():
-            print(told(row, judged.facts["event"]))
+            found = classify(self.model, patients, brain_mask=self.brain_mask, out=self.out)
+        for row in found.table.itertuples():
+            print(format_prediction(row, found.about["event"]))
         if self.out is not None:
-            write(judged, self.out)
+            write(found, self.out)
             print(f"Written to {self.out}")
         print(RESEARCH)
-        if judged.table.empty:
-            raise ValueError(f"none of {plural(len(judged.left_out), 'patient')} could be judged")
+        if found.table.empty:
+            raise ValueError(f"none of {plural(len(found.left_out), 'patient')} could be judged")

@@ -22,6 +22,8 @@ from lab.qc.scan_checks import check_mask, doubt_cavity, doubts, without_outlier
 REFERENCE = "T1"
 """Enhancement is the target minus this sequence."""
 UNUSED = "the mask is not used: the whole brain is searched for enhancement, and vessels count too"
+NO_TUMOUR = "no tumour is left inside the brain on the prepared grid"
+HEADER_WRONG = "if its header is wrong, correct that"
 RIM = 1.2
 """Standard deviation over a stripped brain to that over its core: the median of 4 sequences of 8 patients at 1 mm."""
 
@@ -62,7 +64,7 @@ def prepare_case(subject: Subject, recipe: Recipe) -> tuple[np.ndarray, np.ndarr
     with the reason why the subject cannot be used.
     """
     inputs = [name for name in recipe.channels if canonical(name) != canonical(recipe.target)]
-    contrast = check_without_contrast(subject, inputs, overrule="if its header is wrong, correct that")
+    contrast = check_without_contrast(subject, inputs, overrule=HEADER_WRONG)
     case = open_case(subject, recipe)
     return case.image, case.masks, {**case.measured, "remarks": "; ".join([*contrast, *case.notes])}
 
@@ -112,10 +114,9 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     window = window_round(bounding_box(brain), first.spacing_mm, recipe.shape, recipe.spacing_mm)
     inside, masks = _masks(window, brain, labels, subject)
     if subject.mask is not None and not (masks & TUMOUR).any():
-        outside = "no tumour is left inside the brain on the prepared grid"
         if mask_needed:
-            raise ValueError(outside)
-        notes.append(f"{subject.mask}: {outside}; {UNUSED}")
+            raise ValueError(NO_TUMOUR)
+        notes.append(f"{subject.mask}: {NO_TUMOUR}; {UNUSED}")
     image = np.full((len(recipe.channels), *recipe.shape), -1, np.float16)
     weights = window.apply(brain)
     stripped = method == "nonzero"
@@ -158,6 +159,16 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
         scale=scale,
         notes=tuple(notes),
     )
+
+
+def check_as_cohort(case: PreparedCase, subject: Subject, recipe: Recipe) -> None:
+    """Raises ValueError where `prepare_case` would not take a subject whose scans `open_case` took without its mask."""
+    check_without_contrast(subject, recipe.channels, overrule=HEADER_WRONG)
+    _, labels, _ = _read_tumour(subject, {REFERENCE: case.t1}, mask_needed=True)
+    check_mask(labels, case.brain, case.t1.voxel_ml)
+    if not (case.masks & TUMOUR).any():
+        raise ValueError(NO_TUMOUR)
+    doubts(case.image, case.masks, recipe.channels, recipe.spacing_mm)
 
 
 def _read(subject: Subject, recipe: Recipe, mask_needed: bool) -> dict[str, Scan]:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from lab.data.case import PreparedCase
 from lab.data.contract import Contract
 from lab.data.contrast import check_without_contrast
-from lab.data.layouts.find import Subject
+from lab.data.layouts.subject import Subject
 from lab.io.files import canonical
-from lab.io.scan import scan_sha256
 from lab.qc.coverage import check_whole
 
 SIZES_DIFFER = 1.05
@@ -15,13 +16,18 @@ SIZES_DIFFER = 1.05
 
 
 def open_patient(
-    subject: Subject, contract: Contract, brain_mask: str | None = None, strangers: str = "refuse"
+    subject: Subject,
+    contract: Contract,
+    brain_mask: str | None,
+    strangers: str,
+    hashes: Mapping[str, Mapping[str, str]],
 ) -> tuple[PreparedCase, list[str]]:
     """The prepared case and warnings. Raises ValueError where two scans are one, or nothing fits the contract.
 
-    And where a T1 says of itself that contrast agent was given, unless `strangers` is `warn`.
+    And where a T1 says of itself that contrast agent was given, unless `strangers` is `warn`. `hashes` has the `sha256`
+    of each scan, by sequence.
     """
-    _check_different(subject, contract)
+    _check_different(subject, contract, hashes)
     contrast = check_without_contrast(
         subject, contract.channels, refuse=strangers == "refuse", overrule="--strangers warn draws it all the same"
     )
@@ -46,15 +52,10 @@ def open_patient(
     return case, [warning for warning in warnings if warning]
 
 
-def _check_different(subject: Subject, contract: Contract) -> None:
+def _check_different(subject: Subject, contract: Contract, hashes: Mapping[str, Mapping[str, str]]) -> None:
     seen: dict[str, str] = {}
     for name in (canonical(name) for name in contract.channels):
-        if name not in subject.images:
-            continue  # preparation says what is missing
-        try:
-            digest = scan_sha256(subject.images[name])
-        except OSError as error:
-            raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
-        if digest in seen:
+        digest = hashes.get(name, {}).get("sha256")  # preparation says what is missing
+        if digest is not None and digest in seen:
             raise ValueError(f"{name} and {seen[digest]} are the same image ({subject.images[name]})")
-        seen[digest] = name
+        seen |= {} if digest is None else {digest: name}

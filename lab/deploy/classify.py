@@ -1,21 +1,19 @@
-"""New patients through a registered classifier: prepared as it asks for, measured as it asks for, and judged."""
+"""New patients through a registered classifier: prepared as it asks for, measured as it asks for, and classified."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
-from radiomics.featureextractor import RadiomicsFeatureExtractor
 
+from lab.data.case import check_as_cohort
 from lab.data.cohort import TUMOUR
 from lab.data.contract import Contract
-from lab.data.layouts.find import Subject
-from lab.data.layouts.subject import one_line
+from lab.data.layouts.subject import Subject, one_line
 from lab.io.case_file import write_atomically
 from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
@@ -25,19 +23,101 @@ from lab.radiomics.pipeline.fitted import Final
 from lab.tracking.models.classifier import load_classifier
 from lab.tracking.models.registered import described
 
+if TYPE_CHECKING:
+    from lab.inference.patient import Patient
+
 PREDICTIONS, LEFT_OUT, MODEL = FILES = ("predictions.csv", "left_out.csv", "model.json")
 RESEARCH = "For research only, not for diagnosis."
+COLUMNS = ("probability", "low", "high", "positive", "novelty", "far", "strangest", "caution")
+
+
+class Classifier:
+    """A logged or registered classifier, loaded once for all patients."""
+
+    def __init__(self, uri: str) -> None:
+        """Raises ValueError where the model is none of ours or was changed."""
+        self.uri = uri
+        self.final: Final
+        self.contract: Contract
+        self.final, self.contract, self.parameters = load_classifier(uri)
+        self.extractor = load_extractor(self.parameters)
+        facts = self.final.facts.told()
+        self.about: dict[str, Any] = {"model": uri, **described(uri), **facts, "contract": self.contract.as_dict()}
+
+    def features(self, subject: Subject, brain_mask: str | None, prepared: Patient | None = None) -> dict[str, Any]:
+        """The features of a patient that the classifier reads.
+
+        `prepared` is the same patient as a network saw it, which is used where the classifier asks for the same.
+        Raises ValueError with the reason where there are none.
+        """
+        if prepared is not None and self._is_alike(prepared.contract, brain_mask):
+            check_as_cohort(prepared.case, subject, prepared.contract.recipe(brain_mask))
+            image, flags, channels = prepared.case.image, prepared.case.masks, prepared.contract.channels
+        else:
+            image, flags, _ = self.contract.prepare(subject, brain_mask)
+            channels = self.contract.channels
+        tumour, spacing_mm = (flags & TUMOUR) > 0, self.contract.spacing_mm
+        names = [canonical(name) for name in channels]
+        own = {canonical(name) for name in self.contract.channels}
+        found: dict[str, Any] = {}
+        for part in dict.fromkeys(name.partition("_")[0] for name in self.final.facts.features):
+            if part == SHAPE:
+                found |= measure_part(part, None, tumour, spacing_mm, self.extractor)
+            elif canonical(part) in own:
+                values = image[names.index(canonical(part))]
+                found |= measure_part(part, values, tumour, spacing_mm, self.extractor)
+        if combat := self.final.facts.combat:
+            value = getattr(subject, combat)
+            found[combat] = value if isinstance(value, str) or value is None else f"{value:g}"
+        return found
+
+    def predict(self, features: dict[str, dict[str, Any]]) -> pd.DataFrame:
+        """case_id and `COLUMNS`, a row a patient, of features by case id."""
+        if not features:
+            return pd.DataFrame(columns=["case_id", *COLUMNS])
+        table = pd.DataFrame.from_dict(features, orient="index").rename_axis("case_id")
+        found = self.final.predict(table, parameters=self.parameters, spacing_mm=self.contract.spacing_mm)
+        return found[list(COLUMNS)].reset_index()
+
+    def report(self, subject: Subject, brain_mask: str | None, prepared: Patient) -> dict[str, Any]:
+        """What a synthesis' report says of the classifier: probability, interval, distance from training, its AUC.
+
+        `missing` says why there is none.
+        """
+        if subject.mask is None:
+            return {"model": self.uri, "missing": "a classifier needs the tumour's mask"}
+        about = {"model": self.uri, "event": self.about["event"], "phantom": self.contract.phantom}
+        try:
+            row = self.predict({subject.case_id: self.features(subject, brain_mask, prepared)}).iloc[0]
+        except (ValueError, OSError, MemoryError) as error:
+            return {**about, "missing": one_line(error) or "too little memory"}
+        found: dict[str, Any] = {name: round(float(row[name]), 4) for name in ("probability", "low", "high", "novelty")}
+        found |= {"positive": None if row["caution"] else bool(row["positive"])}
+        found |= {"far": bool(row["far"]), "strangest": row["strangest"]}
+        return {
+            **about,
+            **found,
+            **{name: self.about[name] for name in ("auc", "auc_low", "auc_high", "auc_patients", "caution")},
+        }
+
+    def _is_alike(self, other: Contract, brain_mask: str | None) -> bool:
+        """Whether the scans of another contract are prepared as this one's, channel by channel."""
+        ours, theirs = (
+            replace(one.recipe(brain_mask), channels=(), target="", enhancement_threshold=0.0, enhancing_ml=0.0)
+            for one in (self.contract, other)
+        )
+        return ours == theirs and {*map(canonical, self.contract.channels)} <= {*map(canonical, other.channels)}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
-    """What came of a list of patients."""
+class Classified:
+    """The predictions for a list of patients."""
 
     table: pd.DataFrame
-    """case_id, probability, low, high, positive, novelty, far, strangest, caution."""
+    """case_id and `COLUMNS`."""
     left_out: dict[str, str]
     """Case id -> why there is no probability."""
-    facts: dict[str, Any]
+    about: dict[str, Any]
     """The model and what it learned from."""
 
 
@@ -48,7 +128,7 @@ def classify(
     brain_mask: str | None = None,
     out: Path | None = None,
     say: Callable[[str], None] = print,
-) -> Judged:
+) -> Classified:
     """The probability of each patient, with interval and distance from the training patients.
 
     `patients` gives the patients for a model's contract. Who cannot be prepared or measured is left out with the
@@ -57,72 +137,39 @@ def classify(
     """
     if out is not None:
         check_output(out, *FILES)
-    final, contract, parameters = load_classifier(model_uri)
-    about = {"model": model_uri, **described(model_uri), **final.facts.told(), "contract": contract.as_dict()}
-    if contract.phantom:
+    model = Classifier(model_uri)
+    if model.contract.phantom:
         say("This classifier learned from phantoms: what it says of patients means nothing.")
-    if final.facts.caution:
-        say(f"No verdict: {final.facts.caution}.")
-    extractor = load_extractor(parameters)
-    rows: dict[str, dict[str, Any]] = {}
+    if model.final.facts.caution:
+        say(f"No verdict: {model.final.facts.caution}.")
+    features: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
-    for subject in patients(contract):
+    for subject in patients(model.contract):
         try:
-            rows[subject.case_id] = measure(subject, contract, final, extractor, brain_mask)
+            features[subject.case_id] = model.features(subject, brain_mask)
         except (ValueError, OSError, MemoryError) as error:
             left_out[subject.case_id] = one_line(error) or "too little memory"
             say(f"  {subject.case_id}: left out, {left_out[subject.case_id]}")
-    columns = ["probability", "low", "high", "positive", "novelty", "far", "strangest", "caution"]
-    table = pd.DataFrame(columns=["case_id", *columns])
-    if rows:
-        features = pd.DataFrame.from_dict(rows, orient="index").rename_axis("case_id")
-        found = final.predict(features, parameters=parameters, spacing_mm=contract.spacing_mm)
-        table = found[columns].reset_index()
-    return Judged(table=table, left_out=left_out, facts=about)
+    return Classified(table=model.predict(features), left_out=left_out, about=model.about)
 
 
-def measure(
-    subject: Subject,
-    contract: Contract,
-    final: Final,
-    extractor: RadiomicsFeatureExtractor,
-    brain_mask: str | None,
-) -> dict[str, Any]:
-    """The features of a patient that the classifier reads. Raises ValueError with the reason where there are none."""
-    image, flags, _ = contract.prepare(subject, brain_mask)
-    tumour = (flags & TUMOUR) > 0
-    names = [canonical(name) for name in contract.channels]
-    found: dict[str, Any] = {}
-    for part in dict.fromkeys(name.partition("_")[0] for name in final.facts.features):
-        if part == SHAPE:
-            found |= measure_part(part, None, tumour, contract.spacing_mm, extractor)
-        elif canonical(part) in names:
-            values: np.ndarray = image[names.index(canonical(part))]
-            found |= measure_part(part, values, tumour, contract.spacing_mm, extractor)
-    if final.facts.combat:
-        value = getattr(subject, final.facts.combat)
-        found[final.facts.combat] = value if isinstance(value, str) or value is None else f"{value:g}"
-    return found
-
-
-def told(row: Any, event: str) -> str:
+def format_prediction(row: Any, event: str) -> str:
     """One patient in a line: "EGD-0001: enhancing with probability 0.83 (0.61 to 0.94), ...; far from ..."."""
     decision = "no verdict: not shown to tell patients apart"
     if not row.caution:
         decision = f"{'above' if row.positive else 'below'} the threshold"
     text = (
         f"{row.case_id}: {event} with probability {row.probability:.2f} ({row.low:.2f} to {row.high:.2f}), {decision}"
+        f"; further from the training patients than {100 * row.novelty:.0f} % of them are"
     )
-    text += f"; further from the training patients than {100 * row.novelty:.0f} % of them are"
-    if row.far:
-        text += ": outside of what the classifier has seen"
+    text += ": outside of what the classifier has seen" * bool(row.far)
     return text + (f" ({row.strangest})" if row.strangest else "")
 
 
-def write(judged: Judged, out: Path) -> None:
+def write(classified: Classified, out: Path) -> None:
     """The `FILES` in a folder, which is made. Raises ValueError or an OSError as `check_output`."""
-    left = pd.DataFrame(sorted(judged.left_out.items()), columns=["case_id", "reason"])
+    left = pd.DataFrame(sorted(classified.left_out.items()), columns=["case_id", "reason"])
     with output_folder(out, output="classification", last=MODEL) as folder:
-        for name, table in ((PREDICTIONS, judged.table), (LEFT_OUT, left)):
+        for name, table in ((PREDICTIONS, classified.table), (LEFT_OUT, left)):
             write_atomically(folder / name, table.to_csv(index=False).encode())
-        write_atomically(folder / MODEL, json.dumps(judged.facts, indent=2, default=str).encode())
+        write_atomically(folder / MODEL, json.dumps(classified.about, indent=2, default=str).encode())

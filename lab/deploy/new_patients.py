@@ -4,10 +4,10 @@ Each patient's folder is written whole or not at all and holds
 
     synthetic_t1gd.nii.gz   float32 in the T1's intensities, on its grid and affine, in its stored orientation
     interval_90.nii.gz      half of each voxel's 90 % interval, in the same intensities, by conformal calibration
-    uncertainty.nii.gz      standard deviation over looks and networks, in the same intensities (not of a single look)
+    uncertainty.nii.gz      standard deviation over augmentations and networks, in the same intensities
     enhancement.nii.gz      1 where synthesis - T1 exceeds the paper's threshold, in the tumour and 3 mm round it
     dicom/                  with `How(export="dicom")`: the synthesis as a derived series in the T1's study
-    synthesis.png           three planes to look at
+    synthesis.png           three planes of all this
     report.json             model, contract, input hashes, millilitres, warnings, seconds
 """
 
@@ -16,31 +16,32 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from lab.data.case import REFERENCE
 from lab.data.contract import one_patient
-from lab.data.layouts.find import find_subjects
-from lab.data.layouts.subject import one_line
-from lab.deploy.patient_folder import check_place, finished, told, write_patient
-from lab.deploy.radiomics_prediction import pinned
-from lab.inference.case import How
-from lab.inference.load import PHANTOM_WARNING, Networks, open_networks
+from lab.data.layouts.subject import Subject, one_line
+from lab.deploy.patient_folder import check_place, format_report, read_finished, write_patient
+from lab.inference.load import Networks, open_networks
+from lab.inference.patient import PHANTOM_WARNING, How, hash_scans
 from lab.io.case_file import write_atomically
-from lab.io.files import canonical
+from lab.io.files import canonical, plural
 from lab.io.output_folder import check_output, output_folder
-from lab.report.tables.patient_table import plural
 from lab.synthesis.device import Arithmetic, choose
+from lab.tracking.models.registered import described
+
+if TYPE_CHECKING:
+    from lab.deploy.classify import Classifier
 
 PATIENTS, LEFT_OUT = TABLES = ("patients.csv", "left_out.csv")
-"""Who was synthesised, and who was not, in the folder of all patients."""
+"""Who was synthesized, and who was not, in the folder of all patients."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Synthesised:
-    """What came of a list of patients."""
+    """The syntheses of a list of patients."""
 
     reports: dict[str, dict[str, Any]]
     """Case id -> what its report.json holds."""
@@ -48,6 +49,33 @@ class Synthesised:
     """Case id -> its folder."""
     left_out: dict[str, str]
     """Case id -> why there is no synthesis."""
+
+
+class Models:
+    """The networks and the classifier of a command, each opened once, and the settings of `how`."""
+
+    def __init__(self, model: str | Sequence[str], how: How, say: Callable[[str], None]) -> None:
+        self.how = how if how.classifier is None else replace(how, classifier=_pinned(how.classifier))
+        self.arithmetic: Arithmetic = choose(how.device, how.precision)
+        self.networks: Networks = open_networks([model] if isinstance(model, str) else list(model), self.arithmetic)
+        self.classifier: Classifier | None = None
+        if self.how.classifier is not None:
+            from lab.deploy.classify import Classifier  # pyradiomics takes a second to import
+
+            self.classifier = Classifier(self.how.classifier)
+        if self.networks.phantom:
+            say("*" * 40 + f"\n{PHANTOM_WARNING}\n" + "*" * 40)
+
+    def write(self, subject: Subject, place: Path) -> tuple[dict[str, Any], bool]:
+        """The report of one patient, and whether an earlier call had written it. Raises as `write_patient`."""
+        hashes = hash_scans(subject, self.networks.contract)
+        if done := read_finished(subject, self.networks, place, self.how, hashes):
+            return done, True
+        classifier = self.classifier
+        report = write_patient(
+            subject, self.networks, place, self.how, self.arithmetic, classifier=classifier, hashes=hashes
+        )
+        return report, False
 
 
 def synthesize(
@@ -65,22 +93,24 @@ def synthesize(
     Several models make an ensemble. Raises ValueError or an OSError with the reason where the model is none of ours or
     the images do not fit it; nothing is written then.
     """
-    how, place = _settled(how), Path(out)
-    check_place(place, how)
+    how = how or How()
+    check_place(Path(out), how)
     _check_export(how, [images])
-    arithmetic = choose(how.device, how.precision)
-    networks = _open(model, arithmetic, say)
-    contract = networks.contract
+    models = Models(model, how, say)
+    contract = models.networks.contract
     paths = {name: Path(path) for name, path in images.items()}
     subject = one_patient("patient", paths, None if mask is None else Path(mask), like=contract)
-    known = {canonical(name) for name in contract.channels}
-    extra = sorted(set(subject.images) - known)
+    extra = sorted(set(subject.images) - {canonical(name) for name in contract.channels})
     if extra:
         raise ValueError(
             f"{', '.join(extra)} is given, but the model takes {', '.join(contract.channels)}; leave it out, or name "
             "the right model"
         )
-    return write_patient(subject, networks, place, how, arithmetic, say)
+    report = write_patient(
+        subject, models.networks, Path(out), models.how, models.arithmetic, classifier=models.classifier
+    )
+    say(format_report(report))
+    return report
 
 
 def synthesize_folder(
@@ -95,20 +125,21 @@ def synthesize_folder(
 ) -> Synthesised:
     """Patients of a folder in a known layout, or of a CSV of paths, into `out/<case id>`; it goes on where it ended.
 
-    Who cannot be synthesised is left out, with the reason in `left_out.csv`; `patients.csv` has a row for each of the
+    Who cannot be synthesized is left out, with the reason in `left_out.csv`; `patients.csv` has a row for each of the
     others. Raises as `synthesize`, and ValueError where nobody is left.
     """
-    how, place = _settled(how), Path(out)
+    from lab.data.layouts.find import find_subjects
+
+    how, place = how or How(), Path(out)
     if place.resolve() == Path(data).resolve():
         raise ValueError(f"{place} holds the scans; name another folder for what is made of them")
     check_output(place, *TABLES)
     subjects = find_subjects(Path(data), layout, labels=labels, say=say)
     _check_export(how, [subject.images for subject in subjects])
-    arithmetic = choose(how.device, how.precision)
-    networks = _open(model, arithmetic, say)
+    models = Models(model, how, say)
     reports: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
-    warned = {PHANTOM_WARNING}  # each is told once
+    warned = {PHANTOM_WARNING}  # each warning is printed once
     for number, subject in enumerate(subjects, start=1):
         case_id = subject.case_id
         try:
@@ -116,13 +147,13 @@ def synthesize_folder(
                 raise ValueError(subject.fault)
             _check_export(how, [subject.images])
             check_place(place / case_id, how)
-            done = finished(subject, networks, place / case_id, how)
-            reports[case_id] = done or write_patient(subject, networks, place / case_id, how, arithmetic, _quiet)
-            say(f"[{number}/{len(subjects)}] {told(reports[case_id], warned)}{' (there already)' if done else ''}")
+            reports[case_id], done = models.write(subject, place / case_id)
+            text = format_report(reports[case_id], warned) + " (there already)" * done
             warned.update(reports[case_id]["warnings"])
         except ValueError as error:
             left_out[case_id] = one_line(error)
-            say(f"[{number}/{len(subjects)}] {case_id}: left out, {left_out[case_id]}")
+            text = f"{case_id}: left out, {left_out[case_id]}"
+        say(f"[{number}/{len(subjects)}] {text}")
     if not reports:
         raise ValueError(
             f"none of {plural(len(subjects), 'patient')} could be synthesised ({next(iter(left_out.values()))})"
@@ -153,31 +184,24 @@ def _check_export(how: How, patients: Sequence[Mapping[str, Path | str]]) -> Non
     raise refused[0]
 
 
-def _settled(how: How | None) -> How:
-    how = how or How()
-    return how if how.classifier is None else replace(how, classifier=pinned(how.classifier))
-
-
-def _quiet(_: str) -> None:
-    pass
-
-
-def _open(model: str | Sequence[str], arithmetic: Arithmetic, say: Callable[[str], None]) -> Networks:
-    networks = open_networks([model] if isinstance(model, str) else list(model), arithmetic)
-    if networks.phantom:
-        say("*" * 40 + f"\n{PHANTOM_WARNING}\n" + "*" * 40)
-    return networks
+def _pinned(uri: str) -> str:
+    """A classifier by its version, which does not move as an alias may. Raises ValueError where there is none."""
+    found = described(uri)
+    if not found and not uri.startswith(("models:/m-", "runs:/")):
+        raise ValueError(f"--classifier {uri}: there is no such model")
+    return f"models:/{found['name']}/{found['version']}" if found else uri
 
 
 def _row(report: dict[str, Any]) -> dict[str, Any]:
-    drawn, measured = report["enhancement"], report["measured"]
+    """Of `patients.csv`."""
+    enhancement, measured = report["enhancement"], report["measured"]
     return {
         "case_id": report["case_id"],
         "synthetic": True,
-        "enhancement_ml": drawn["ml"],
-        "probability": drawn.get("probability"),
+        "enhancement_ml": enhancement["ml"],
+        "probability": enhancement.get("probability"),
         "probability_by_classifier": (report.get("classifier") or {}).get("probability"),
-        "region": drawn["region"],
+        "region": enhancement["region"],
         "tumour_ml": measured["tumour_ml"],
         "uncertainty": report["uncertainty"].get("median_in_brain"),
         "warnings": "; ".join(report["warnings"]),

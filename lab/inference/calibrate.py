@@ -1,10 +1,10 @@
 """What a network's own patients say of how far it can be trusted; kept in its package as `calibration.json`.
 
     intervals     from validation patients: how wide a voxel's interval must be (lab.evaluation.conformal)
-    coverage      on test patients: what these intervals turned out to hold
-    probability   from validation patients: that a tumour enhances, by how much enhancement is drawn (Platt's line)
-    likeness      of training patients: what their scans have in common (lab.qc.ood)
-    strangers     on test patients: how often a clean scan is taken for a strange one, and a planted fault is seen
+    coverage      on test patients: the share of voxels that these intervals held
+    probability   from validation patients: that a tumour enhances, by how much enhancement is predicted (Platt's line)
+    likeness      of training patients: the reference for out-of-distribution detection (lab.qc.ood)
+    strangers     on test patients: how often clean scans are called out of distribution, and planted faults are
 
 Nothing is fitted on a test patient. The networks of an ensemble are measured together, on patients whom none learned.
 """
@@ -35,9 +35,8 @@ from lab.evaluation.conformal import (
 )
 from lab.evaluation.enhancement import LOWEST_LEVEL
 from lab.evaluation.fault_injection import cases_of, score_faults
-from lab.inference.case import drawn
 from lab.inference.load import Networks
-from lab.inference.summary import drawn_level
+from lab.inference.patient import predict_case, predicted_level
 from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.case_file import judged
 from lab.qc.image_quality import measure
@@ -66,8 +65,8 @@ class Calibrated:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
-    """A case of the cohort as the networks drew it; arrays (X, Y, Z)."""
+class PredictedCase:
+    """A case of the cohort and its prediction; arrays (X, Y, Z)."""
 
     case_id: str
     patient_id: str
@@ -103,7 +102,7 @@ def calibrate(
     test: dict[int, list[Held]] = {count: [] for count in counts}
     levels: dict[str, list[tuple[str, float]]] = {"val": [], "test": []}
     for part in ("val", "test"):
-        for seen in drawn_cases(networks, cohort, parts[part], arithmetic, counts):
+        for seen in predicted_cases(networks, cohort, parts[part], arithmetic, counts):
             regions = regions_of(judged(seen.flags), cohort.spacing_mm)
             for count, spread in seen.spreads.items():
                 needed = ratios(seen.image, seen.truth, spread, floors[count])
@@ -114,7 +113,7 @@ def calibrate(
                     scale = scale_of(spread, floors[count], seen.image.shape)
                     means = {name: float(scale[inside].mean()) for name, inside in regions.items() if inside.any()}
                     test[count].append(Held(case_id=seen.case_id, curve=curve, scales=means))
-            level = drawn_level(seen.image, seen.t1, seen.flags, spacing_mm=cohort.spacing_mm, enhancing_ml=least)
+            level = predicted_level(seen.image, seen.t1, seen.flags, spacing_mm=cohort.spacing_mm, enhancing_ml=least)
             levels[part].append((seen.case_id, LOWEST_LEVEL if level is None else level))
     intervals = {count: fit_intervals(curves, floors[count]) for count, curves in val.items()}
     coverage = coverage_table(test, intervals)
@@ -158,7 +157,7 @@ def floors_of(
     1 where there is no spread: intervals are then equally wide everywhere.
     """
     found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {count: [] for count in counts}
-    for seen in drawn_cases(networks, cohort, evenly(cases, FLOOR_CASES), arithmetic, counts):
+    for seen in predicted_cases(networks, cohort, evenly(cases, FLOOR_CASES), arithmetic, counts):
         brain = (judged(seen.flags) & BRAIN) > 0
         errors = (seen.image - seen.truth)[brain].astype(np.float64)
         for count, spread in seen.spreads.items():
@@ -167,9 +166,9 @@ def floors_of(
     return {count: choose_floor(pairs) if pairs else 1.0 for count, pairs in found.items()}
 
 
-def drawn_cases(
+def predicted_cases(
     networks: Networks, cohort: Cohort, cases: Sequence[str], arithmetic: Arithmetic, counts: Sequence[int]
-) -> Iterator[Seen]:
+) -> Iterator[PredictedCase]:
     """Cases of the cohort, one after the other, as `python -m lab synthesize` would draw them with so many looks."""
     contract = networks.contract
     channels = [cohort.channel(name) for name in contract.channels]
@@ -178,12 +177,12 @@ def drawn_cases(
         flags = np.array(mask)
         inputs = np.stack([image[channel] for channel in channels])
         with torch.no_grad():
-            looked, _, _ = drawn(inputs, flags, networks, arithmetic, looks=max(counts), at=counts)
-        spreads = {**looked.earlier, max(counts): looked.spread}
-        yield Seen(
+            found, _, _ = predict_case(inputs, flags, networks, arithmetic, looks=max(counts), at=counts)
+        spreads = {**found.earlier, max(counts): found.spread}
+        yield PredictedCase(
             case_id=case_id,
             patient_id=str(cohort.index.loc[case_id, "patient_id"]),
-            image=looked.image[0, 0].cpu().numpy(),
+            image=found.image[0, 0].cpu().numpy(),
             spreads={
                 count: None if spread is None else spread[0, 0].cpu().numpy() for count, spread in spreads.items()
             },

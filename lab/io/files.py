@@ -157,6 +157,11 @@ def inflated(path: Path, file: BufferedReader) -> Iterator[bytes]:
         raise ValueError(f"{path}: truncated, the compressed data ends too early; copy or download it again")
 
 
+def plural(count: int, thing: str) -> str:
+    """A count and its thing: "1 patient", "2 patients"."""
+    return f"{count} {thing}{'' if count == 1 else 's'}"
+
+
 def named(error: OSError) -> str:
     """A system's error with its file first: "/data/t1.nii: Permission denied"."""
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)

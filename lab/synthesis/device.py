@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Environment variables by which a user says how many threads of arithmetic a process may have."""
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")  # allocators, in their words
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
@@ -89,3 +90,9 @@ def peak_memory_mb(device: torch.device) -> float:
         peak = next(line for line in STATUS.read_text().splitlines() if line.startswith("VmHWM"))
         return int(peak.split()[1]) * 1024 / 1e6
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether memory was short: torch's own error is for GPUs, on a CPU only the text of a RuntimeError tells."""
+    known = isinstance(error, torch.OutOfMemoryError | MemoryError)
+    return known or any(said in (str(error) or "no memory") for said in NO_MEMORY)

@@ -22,10 +22,9 @@ from lab.data.batches import Batch, CaseStore, plan_epoch
 from lab.evaluation.image_errors import METRICS
 from lab.stats.agreement import concordance_of_sums
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
-from lab.synthesis.device import Arithmetic, peak_memory_mb
+from lab.synthesis.device import Arithmetic, is_out_of_memory, peak_memory_mb
 
 Loss = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
-NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")  # allocators, in their words
 WATCHED = {"mae_brain": "brain", "mae_tumour": "tumour", "mae_balanced": "tumour"}
 """Validation metrics of every epoch, and the region that a patient needs for each."""
 
@@ -219,7 +218,7 @@ def advice_on_memory(settings: TrainConfig) -> Iterator[None]:
         yield
     except (MemoryError, RuntimeError) as error:  # torch's own kind is a RuntimeError; on a CPU only the text tells
         text = str(error) or "no memory"
-        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and not any(say in text for say in NO_MEMORY):
+        if not is_out_of_memory(error):
             raise
         raise TrainingFailed(
             f"out of memory. Lower --train.batch-size (now {settings.batch_size}), then --model.width, or raise "

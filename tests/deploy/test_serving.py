@@ -29,7 +29,7 @@ from lab.deploy.patient_folder import ENHANCEMENT, SYNTHESIS, UNCERTAINTY
 from lab.deploy.serve import service as serve
 from lab.deploy.serve.request import PATIENTS, ROOT, VOXELS
 from lab.deploy.serve.service import Service
-from lab.inference.case import How
+from lab.inference.patient import How
 from lab.tracking.models.network import REQUIREMENTS, attach_code
 
 ALL = (*SEQUENCES, "mask")
@@ -292,7 +292,7 @@ def test_too_little_memory_for_a_network_is_not_the_clients_fault(service, allow
     def fails(*_: Any, **__: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("lab.inference.case.predict_with_tta", fails)
+    monkeypatch.setattr("lab.inference.patient.predict_with_tta", fails)
     with pytest.raises(MlflowException) as caught:
         service.answer([by_path()])
     assert caught.value.get_http_status_code() == 503

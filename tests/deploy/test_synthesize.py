@@ -24,10 +24,10 @@ from lab.data.layouts.find import find_subjects
 from lab.deploy import patient_folder as synthesis_folder
 from lab.deploy.new_patients import synthesize, synthesize_folder
 from lab.deploy.patient_folder import ENHANCEMENT, PICTURE, REPORT, SYNTHESIS, UNCERTAINTY
-from lab.inference import load as synthesis_models
-from lab.inference.case import How
+from lab.inference.patient import How
 from lab.registry.promotion import promote
 from lab.synthesis.networks.paper import build
+from lab.tracking.models import verify as synthesis_models
 from lab.tracking.models.network import Package, log_network
 from lab.tracking.runs import find_or_create, log_settings
 

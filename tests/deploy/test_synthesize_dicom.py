@@ -19,8 +19,8 @@ from lab.data.native import read_header
 from lab.deploy import patient_folder as synthesis_folder
 from lab.deploy.new_patients import synthesize, synthesize_folder
 from lab.deploy.patient_folder import DICOM, ENHANCEMENT, REPORT, SYNTHESIS, UNCERTAINTY
-from lab.inference import load as synthesis_models
-from lab.inference.case import How
+from lab.inference.patient import How
+from lab.tracking.models import verify as synthesis_models
 from lab.tracking.models.network import Package
 
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2021-1mm" / "BraTS2021_01481"

@@ -15,23 +15,21 @@ from small import ran, settings
 from lab.cli.models import Calibrate
 from lab.data.layouts.find import find_subjects
 from lab.deploy.new_patients import synthesize
-from lab.deploy.patient_folder import INTERVAL, SYNTHESIS, UNCERTAINTY, told
+from lab.deploy.patient_folder import INTERVAL, SYNTHESIS, UNCERTAINTY, format_report
 from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.fault_injection import cases_of
 from lab.evaluation.measured_trust import doubt, held
 from lab.inference.calibrate_run import (
-    COVERAGE,
-    PICTURE,
-    STRANGERS,
     calibrate_models,
     common_parts,
 )
-from lab.inference.case import How
+from lab.inference.patient import How
 from lab.qc.image_quality import measure
 from lab.qc.ood_fit import fit_likeness
 from lab.registry.promotion import calibrate_before_promotion, promote
 from lab.synthesis.device import choose
 from lab.tracking import runs
+from lab.tracking.artifacts import COVERAGE, OOD_PATIENTS, RELIABILITY
 from lab.tracking.models.network import attach_calibration, load_package
 from lab.tracking.runs import children
 
@@ -95,7 +93,7 @@ def test_the_best_network_of_a_study_is_measured(study, best, tiny_cohort):
         assert table["share"].between(0, 1).all()
         wide, narrow = (table[(table["level"] == level) & (table["looks"] == 4)] for level in (0.95, 0.5))
         assert wide["half_width"].mean() > narrow["half_width"].mean()
-        assert {PICTURE, STRANGERS} <= set(runs.files(run.info.run_id, "calibration"))
+        assert {RELIABILITY, OOD_PATIENTS} <= set(runs.files(run.info.run_id, "calibration"))
         assert 0 <= run.data.metrics["coverage/everywhere"] <= 1
     pooled = runs.read_table(study.parent, "tables/coverage.csv")
     assert set(pooled["seed"]) == {int(run.data.params["train.seed"]) for run in best}
@@ -160,8 +158,8 @@ def test_a_new_patient_has_intervals_a_probability_and_is_compared(best, patient
     reason = doubt(record["probability"])
     assert (found["enhances"], found["enhances_missing"]) == (None, reason) if reason else found["enhances"] in (0, 1)
     assert reason in ("", *report["warnings"])
-    assert f"90% intervals of +-{report['uncertainty']['median_half_width_in_brain']:.3g}" in told(report)
-    assert report["uncertainty"]["held"] in told(report)
+    assert f"90% intervals of +-{report['uncertainty']['median_half_width_in_brain']:.3g}" in format_report(report)
+    assert report["uncertainty"]["held"] in format_report(report)
 
 
 def test_a_single_look_has_intervals_too_and_three_have_none(best, patient, tmp_path):

@@ -17,30 +17,37 @@ from importlib.metadata import distribution, version
 from pathlib import Path
 from typing import Any
 
+from jinja2 import StrictUndefined, Template
+
 import lab
+from lab.data.contract import NOT_STRIPPED
 from lab.deploy.export.bundle_run import CALIBRATION, SETTINGS, WEIGHTS
-from lab.deploy.export.bundle_text import INTENDED, readme
+from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.measured_trust import coverage_at, held
-from lab.inference.load import PHANTOM_WARNING, Networks, open_networks
+from lab.inference.load import Networks, open_networks
+from lab.inference.patient import INTERVAL, PHANTOM_WARNING
 from lab.io.case_file import file_sha256
 from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
 from lab.synthesis.device import choose
 from lab.tracking.models.download import fetched
 from lab.tracking.models.network import NAME
-from lab.tracking.store import connect
+from lab.tracking.run import Run
 
 MARK = f"models/{SETTINGS}"
 """The file without which a bundle is none."""
-FOLDERS = ("io", "stats", "qc", "data", "evaluation", "synthesis", "deploy/__init__.py", "deploy/export/__init__.py")
 CODE = (
-    *("__init__.py", "config.py", *FOLDERS, "deploy/export/bundle_run.py"),
-    *(f"inference/{name}.py" for name in ("__init__", "predict", "tiling", "tta", "summary")),
+    *("__init__.py", "config.py", "io", "stats", "qc", "data", "evaluation", "synthesis"),
+    *("deploy/__init__.py", "deploy/export/__init__.py", "deploy/export/bundle_run.py"),
+    *(f"inference/{name}.py" for name in ("__init__", "predict", "tiling", "tta", "calibration", "patient")),
 )
 """What of `lab` a bundle runs."""
 NEEDED = ("nibabel", "pydicom", "safetensors", "scipy", "pandas", "nilearn", "tyro", "psutil", "filelock")
 """What the bundle imports besides torch, monai and numpy."""
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+README = Path(__file__).with_name("bundle_readme.md.j2")
+INTENDED = "Research on contrast-free imaging of glioma. Not for diagnosis, not for decisions about a patient."
+LICENSE = "Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
 
 
 def export_bundle(model: str, place: Path) -> dict[str, Any]:
@@ -62,30 +69,29 @@ def export_bundle(model: str, place: Path) -> dict[str, Any]:
         if file_sha256(folder / "models" / WEIGHTS) != about["weights_sha256"]:
             raise ValueError(f"{model} became another one while it was read; try again")
         _copy_code(folder)
-        metadata = described(networks)
-        _write(folder / "configs" / "metadata.json", metadata)
-        _write(folder / "configs" / "inference.json", workflow(networks))
-        (folder / "docs" / "README.md").write_text(readme(metadata), encoding="utf-8")
-        (folder / "docs" / "license.txt").write_text(_license(), encoding="utf-8")
+        metadata = bundle_metadata(networks)
+        for name, content in (("metadata", metadata), ("inference", workflow(networks))):
+            (folder / "configs" / f"{name}.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        (folder / "docs" / "README.md").write_text(_readme(metadata), encoding="utf-8")
+        license_text = distribution(NAME).read_text("licenses/LICENSE") or LICENSE
+        (folder / "docs" / "license.txt").write_text(license_text, encoding="utf-8")
     return metadata
 
 
-def described(networks: Networks) -> dict[str, Any]:
+def bundle_metadata(networks: Networks) -> dict[str, Any]:
     """The bundle's metadata."""
     about, contract = networks.about[0], networks.contract
-    shape = list(contract.shape)
+    channels = {str(number): name for number, name in enumerate(contract.inputs)}
+    synthetic, number = f"synthetic {contract.target}", str(about.get("version", "0"))
     tensor = {
         "type": "image",
         "format": "magnitude",
         "modality": "MR",
-        "spatial_shape": shape,
+        "spatial_shape": list(contract.shape),
         "dtype": "float32",
         "value_range": [-1, 1],
         "is_patch_data": False,
     }
-    channels = {str(number): name for number, name in enumerate(contract.inputs)}
-    drawn = f"synthetic {contract.target}"
-    number = str(about.get("version", "0"))
     return {
         "schema": SCHEMA,
         "version": number,
@@ -96,7 +102,7 @@ def described(networks: Networks) -> dict[str, Any]:
         "required_packages_version": {name: version(name) for name in NEEDED},
         "python_version": platform.python_version(),
         "name": networks.name,
-        "task": f"A {drawn} from {', '.join(contract.inputs)} of a brain with glioma",
+        "task": f"A {synthetic} from {', '.join(contract.inputs)} of a brain with glioma",
         "description": f"A network that draws a post-contrast T1 from scans without contrast agent ({networks.name}).",
         "authors": f"who trained it with {NAME}",
         "copyright": "of the weights: theirs who trained them; of the code: Apache-2.0, see docs/license.txt",
@@ -104,8 +110,8 @@ def described(networks: Networks) -> dict[str, Any]:
         "data_source": f"cohort {contract.cohort_digest} ({'digital phantoms' if contract.phantom else 'patients'})",
         "data_type": "nibabel",
         "image_classes": f"{', '.join(contract.inputs)}: z-score over the brain, cut and scaled to -1 to 1",
-        "pred_classes": f"{drawn}, on the scale of the prepared T1",
-        "eval_metrics": _figures(about.get("run_id")),
+        "pred_classes": f"{synthetic}, on the scale of the prepared T1",
+        "eval_metrics": _test_metrics(about.get("run_id")),
         "references": [],
         "supported_apps": {},
         "phantom": contract.phantom,
@@ -117,7 +123,7 @@ def described(networks: Networks) -> dict[str, Any]:
         "intervals": _intervals(networks),
         "network_data_format": {
             "inputs": {"image": {**tensor, "num_channels": len(contract.inputs), "channel_def": channels}},
-            "outputs": {"pred": {**tensor, "num_channels": 1, "channel_def": {"0": drawn}}},
+            "outputs": {"pred": {**tensor, "num_channels": 1, "channel_def": {"0": synthetic}}},
         },
     }
 
@@ -130,17 +136,24 @@ def workflow(networks: Networks) -> dict[str, Any]:
     scans = ", ".join(
         f"'{name}': os.path.join(@dataset_dir, @{name}) if @{name} else None" for name in (*names, "mask")
     )
-    whole = {"_target_": "SimpleInferer"}
-    sliding = {
-        "_target_": "SlidingWindowInferer",
-        "roi_size": [min(patch, size) for size in networks.contract.shape] if patch else [],
-        "sw_batch_size": 1,
-        "overlap": 0.5,
-        "mode": "gaussian",
-        "padding_mode": "constant",
-        "cval": -1.0,
-    }
-    in_patches = patch is not None and min(networks.contract.shape) > patch
+    inferer: dict[str, Any] = {"_target_": "SimpleInferer"}
+    if patch is not None and min(networks.contract.shape) > patch:
+        inferer = {
+            "_target_": "SlidingWindowInferer",
+            "roi_size": [min(patch, size) for size in networks.contract.shape],
+            "sw_batch_size": 1,
+            "overlap": 0.5,
+            "mode": "gaussian",
+            "padding_mode": "constant",
+            "cval": -1.0,
+        }
+
+    def step(target: str, **arguments: Any) -> dict[str, Any]:
+        return {"_target_": f"{steps}.{target}", **arguments}
+
+    def composed(transform: dict[str, Any]) -> dict[str, Any]:
+        return {"_target_": "Compose", "transforms": [transform]}
+
     return {
         "imports": ["$import os", "$import torch"],
         "bundle_root": ".",
@@ -158,40 +171,15 @@ def workflow(networks: Networks) -> dict[str, Any]:
             "in_channels": len(networks.contract.inputs),
             **{key: settings[key] for key in ("width", "depth", "norm", "dropout")},
         },
-        "network": {
-            "_target_": f"{steps}.Weighted",
-            "network": "@network_def",
-            "folder": models,
-            "device": "@device",
-            "precision": "@precision",
-        },
-        "preprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {
-                    "_target_": f"{steps}.Prepare",
-                    "folder": models,
-                    "brain_mask": "@brain_mask",
-                    "strangers": "@strangers",
-                }
-            ],
-        },
+        "network": step("Weighted", network="@network_def", folder=models, device="@device", precision="@precision"),
+        "preprocessing": composed(step("Prepare", folder=models, brain_mask="@brain_mask", strangers="@strangers")),
         "dataset": {"_target_": "Dataset", "data": f"$[{{{scans}}}]", "transform": "@preprocessing"},
-        "inferer": sliding if in_patches else whole,
-        "postprocessing": {
-            "_target_": "Compose",
-            "transforms": [
-                {"_target_": f"{steps}.Save", "folder": models, "output_dir": "@output_dir", "about": "@_meta_"}
-            ],
-        },
-        "evaluator": {
-            "_target_": f"{steps}.Synthesise",
-            "dataset": "@dataset",
-            "network": "@network",
-            "inferer": "@inferer",
-            "postprocessing": "@postprocessing",
-            "looks": "@looks",
-        },
+        "inferer": inferer,
+        "postprocessing": composed(step("Save", folder=models, output_dir="@output_dir", about="@_meta_")),
+        "evaluator": step(
+            "Synthesize",
+            **{name: f"@{name}" for name in ("dataset", "network", "inferer", "postprocessing", "looks")},
+        ),
         "run": ["$@evaluator.run()"],
     }
 
@@ -202,18 +190,34 @@ def _exact(about: dict[str, Any]) -> str:
 
 
 def _intervals(networks: Networks) -> dict[str, str]:
-    """Number of looks -> what its intervals held on test patients, in words; empty where there are none."""
+    """Number of augmentations -> what its intervals held on test patients, in words; empty where there are none."""
     record = networks.calibrations[0] if networks.calibrations else {}
     return {looks: held(coverage_at(record, int(looks))) for looks in record.get("intervals", {})}
 
 
-def _figures(run_id: str | None) -> dict[str, float]:
+def _test_metrics(run_id: str | None) -> dict[str, float]:
     """Metrics on the test patients, from the run that trained it."""
     if run_id is None:
         return {}
-    metrics = connect().get_run(run_id).data.metrics
-    judged = {name.removeprefix("test/"): value for name, value in sorted(metrics.items()) if name.startswith("test/")}
-    return {name: value for name, value in judged.items() if math.isfinite(value)}  # JSON has no NaN
+    metrics = Run(run_id).metrics
+    found = {name.removeprefix("test/"): value for name, value in metrics.items() if name.startswith("test/")}
+    return {name: value for name, value in sorted(found.items()) if math.isfinite(value)}  # JSON has no NaN
+
+
+def _readme(metadata: dict[str, Any]) -> str:
+    """`docs/README.md`."""
+    needed = metadata["required_packages_version"] | {
+        name: metadata[f"{long}_version"]
+        for name, long in (("torch", "pytorch"), ("monai", "monai"), ("numpy", "numpy"))
+    }
+    stripped = metadata["contract"]["layout"] not in NOT_STRIPPED
+    return Template(README.read_text(encoding="utf-8"), undefined=StrictUndefined, keep_trailing_newline=True).render(
+        **metadata,
+        packages=" ".join(f"{name}=={number}" for name, number in sorted(needed.items())),
+        skull="are skull-stripped" if stripped else "have the skull and lie in MNI152 space",
+        interval_file=INTERVAL,
+        level=f"{NOMINAL:.0%}",
+    )
 
 
 def _copy_code(folder: Path) -> None:
@@ -225,13 +229,3 @@ def _copy_code(folder: Path) -> None:
             shutil.copytree(source / name, target, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
         else:
             shutil.copy(source / name, target)
-
-
-def _license() -> str:
-    """Of the code, as it was installed."""
-    text = distribution(NAME).read_text("licenses/LICENSE")
-    return text or "Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
-
-
-def _write(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

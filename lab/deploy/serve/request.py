@@ -12,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from lab.data.contract import Contract, one_patient
-from lab.data.layouts.find import Subject
-from lab.deploy.patient_folder import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTAINTY
+from lab.data.layouts.subject import Subject
 from lab.deploy.serve.payload import array, is_array, place
-from lab.inference.case import How
+from lab.inference.patient import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTAINTY, How
 from lab.inference.tta import AUGMENTATIONS
 from lab.io.files import canonical
 from lab.io.nifti import read_header

@@ -25,10 +25,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 from mlflow.protos.databricks_pb2 import INTERNAL_ERROR, INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
-from lab.deploy.patient_folder import WHAT, write_patient
+from lab.deploy.patient_folder import write_patient
 from lab.deploy.serve.payload import array, returned
 from lab.deploy.serve.request import PATIENTS, VOLUMES, at_most, read
-from lab.inference.load import PHANTOM_WARNING, Networks, placed
+from lab.inference.load import Networks, from_packages
+from lab.inference.patient import PHANTOM_WARNING, WHAT
 from lab.synthesis.device import choose
 from lab.tracking.models.network import read_package
 from lab.tracking.models.verify import fitting
@@ -64,7 +65,7 @@ class Service:
     @cached_property
     def networks(self) -> Networks:
         """The network with its contract."""
-        return placed([(fitting(self.package, self.about["model"]), self.about)], self.arithmetic)
+        return from_packages([(fitting(self.package, self.about["model"]), self.about)], self.arithmetic)
 
     def answer(self, patients: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """One answer for each patient, or none and the reason. Raises MlflowException, see above."""
@@ -99,7 +100,7 @@ class Service:
             sent.mkdir()
             try:
                 asked = read(patient, self.networks.contract, sent)
-                report = write_patient(asked.subject, self.networks, made, asked.how, self.arithmetic, log.info)
+                report = write_patient(asked.subject, self.networks, made, asked.how, self.arithmetic)
             except ValueError as error:
                 raise ValueError(_without_paths(str(error), sent)) from error.__cause__
             missing = [name for name in asked.volumes if not (made / VOLUMES[name]).is_file()]

@@ -41,6 +41,7 @@ from lab.report.tables.patient_table import plural
 from lab.report.text.trial_note import trial_note
 from lab.synthesis.device import Arithmetic, choose, use_threads
 from lab.tracking import runs
+from lab.tracking.run import Run as TrackedRun
 from lab.tracking.store import connect
 
 TESTED = "test_patients.csv"
@@ -217,7 +218,9 @@ def calibrate_best(plan: Plan, best: Group, arithmetic: Arithmetic) -> pd.DataFr
         fold = fold_of(run)
         parts = {part: plan.cases(part, fold) for part in PARTS}
         try:
-            found = calibrate_study_run(run, plan.cohort, parts, arithmetic, beside=known.get(fold))
+            found = calibrate_study_run(
+                TrackedRun(run.info.run_id), plan.cohort, parts, arithmetic, beside=known.get(fold)
+            )
         except ValueError as error:
             print(f"  {run.info.run_name} is left without: {error}", flush=True)
             continue

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from lab.evaluation.figures import PATIENT, name_of
+from lab.io.files import plural
 from lab.report.tables.published import Comparison, published, published_row
 from lab.report.tables.spread import spread_remark
 
@@ -56,11 +57,6 @@ def lower_is_better(column: str) -> bool:
 def is_rival(trial: object) -> bool:
     """Is this value of the column `trial` one of the trivial rivals?"""
     return trial in RIVALS
-
-
-def plural(count: int, thing: str) -> str:
-    """A count and its thing: "1 patient", "2 patients"."""
-    return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def metric_name(column: str) -> str:

@@ -7,13 +7,16 @@ any of them changes the hash; who may (`lab.tracking.models.network.attach_calib
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+from mlflow.exceptions import MlflowException
 from safetensors import SafetensorError
 
 from lab.data.contract_check import checked_contract
 from lab.tracking.models.download import fetched
 from lab.tracking.models.network import Package, read_package
-from lab.tracking.store import connect
+from lab.tracking.models.registered import described
+from lab.tracking.store import connect, store_trouble, unless_absent
 
 SEAL = "package_sha256"
 """Tag of a version."""
@@ -31,6 +34,35 @@ def load_package(uri: str) -> Package:
     """
     with fetched(uri) as folder:
         return package_in(folder, uri)
+
+
+def load_verified(uri: str) -> tuple[Package, dict[str, Any]]:
+    """The package of a network, of a registered one as it was sealed, and its model (`uri`), name, version and run_id.
+
+    Raises ValueError where there is no such model, and as `load_package` and `check_seal`; OSError where the store of
+    models cannot be reached.
+    """
+    try:
+        known = described(uri)  # first: an alias may move while its model is read
+        package = load_package(f"models:/{known['name']}/{known['version']}" if known else uri)
+        if known:
+            check_seal(package, known["name"], known["version"])
+    except MlflowException as error:
+        said = str(error).splitlines()[0]
+        if store_trouble(error):
+            raise OSError(f"{uri}: the store of models cannot be read now ({said})") from error
+        raise ValueError(f"{uri}: there is no such model ({said})") from None
+    about: dict[str, Any] = {"model": uri, **known}
+    run_id = about.get("run_id") or _run_of(uri)
+    return package, about | ({"run_id": run_id} if run_id else {})
+
+
+def _run_of(uri: str) -> str | None:
+    """The run that logged a model which has no name yet."""
+    if uri.startswith("models:/m-"):
+        logged = unless_absent(lambda: connect().get_logged_model(uri.removeprefix("models:/")))
+        return None if logged is None else logged.source_run_id
+    return uri.split("/")[1] if uri.startswith("runs:/") else None
 
 
 def package_in(folder: Path, uri: str) -> Package:

@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from lab.data.contract import Contract
-from lab.inference.calibration_lookup import trust
+from lab.inference.calibration import calibration_for
 from lab.inference.load import Networks
 from lab.io.sealed_json import seal
 
@@ -55,7 +55,7 @@ def networks(*weights: str, calibrations: tuple[dict, ...]) -> Networks:
 
 
 def test_a_network_brings_its_own():
-    found = trust(networks("a", calibrations=(record("a"),)), 4)
+    found = calibration_for(networks("a", calibrations=(record("a"),)), 4)
     assert found.intervals is not None
     assert found.intervals.factor("tumour", 0.9) == 3.0
     assert found.probability_of(0.5) == pytest.approx(0.5)
@@ -65,24 +65,26 @@ def test_a_network_brings_its_own():
 
 
 def test_other_looks_have_no_intervals():
-    found = trust(networks("a", calibrations=(record("a"),)), 3)
+    found = calibration_for(networks("a", calibrations=(record("a"),)), 3)
     assert found.intervals is None
     assert any("made for 1, 4 looks, not for 3" in warning for warning in found.warnings)
     assert found.probability_of(0.5) is not None  # by the plain look, whatever the others
 
 
 def test_few_patients_promise_nothing():
-    found = trust(networks("a", calibrations=(record("a", patients=2),)), 4)
+    found = calibration_for(networks("a", calibrations=(record("a", patients=2),)), 4)
     assert any("2 validation patients, too few to promise that 90%" in warning for warning in found.warnings)
 
 
 def test_without_a_class_there_is_no_probability():
     missing = {"missing": "all 6 validation scans enhance"}
-    assert trust(networks("a", calibrations=(record("a", probability=missing),)), 4).probability_of(0.5) is None
+    assert (
+        calibration_for(networks("a", calibrations=(record("a", probability=missing),)), 4).probability_of(0.5) is None
+    )
 
 
 def test_without_a_calibration_that_is_said():
-    found = trust(networks("a", calibrations=({},)), 4)
+    found = calibration_for(networks("a", calibrations=({},)), 4)
     assert found.intervals is None
     assert found.likeness is None
     assert "lab calibrate --model models:/a@champion" in found.warnings[0]
@@ -90,13 +92,13 @@ def test_without_a_calibration_that_is_said():
 
 def test_an_ensemble_needs_one_made_for_it(tmp_path):
     both = networks("a", "b", calibrations=(record("a"), record("b")))
-    found = trust(both, 4)
+    found = calibration_for(both, 4)
     assert found.intervals is None
     assert "2 networks were not calibrated together" in found.warnings[0]
     file = tmp_path / "calibration.json"
     file.write_text(json.dumps(record("b", "a")))
-    assert trust(both, 4, file).intervals is not None
-    assert trust(networks("a", calibrations=({},)), 4).intervals is None
+    assert calibration_for(both, 4, file).intervals is not None
+    assert calibration_for(networks("a", calibrations=({},)), 4).intervals is None
 
 
 @pytest.mark.parametrize(
@@ -115,9 +117,9 @@ def test_what_was_made_for_others_is_refused(text, message, tmp_path):
     if text is not None:
         file.write_text(text)
     with pytest.raises(ValueError, match=f"calibration.json: .*{message}"):
-        trust(networks("a", "b", calibrations=({}, {})), 4, file)
+        calibration_for(networks("a", "b", calibrations=({}, {})), 4, file)
 
 
 def test_a_package_with_the_calibration_of_another_is_refused():
     with pytest.raises(ValueError, match="models:/a@champion: was made for other networks"):
-        trust(networks("a", calibrations=(record("z"),)), 4)
+        calibration_for(networks("a", calibrations=(record("z"),)), 4)

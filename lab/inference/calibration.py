@@ -1,0 +1,112 @@
+"""What was measured of networks on their own patients (lab.inference.calibrate), looked up for a new patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lab.evaluation.conformal import NOMINAL, Intervals
+from lab.evaluation.measured_trust import coverage_at
+from lab.io.files import plural
+from lab.io.sealed_json import read_sealed
+from lab.qc.ood import Likeness
+from lab.stats.platt import Line
+
+if TYPE_CHECKING:
+    from lab.inference.load import Networks
+
+NEEDED = {"weights_sha256", "intervals", "probability", "likeness"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """What is known of networks, for one number of test-time augmentations."""
+
+    intervals: Intervals | None = None
+    """None where none were made for so many augmentations."""
+    probability: Mapping[str, Any] = field(default_factory=dict)
+    """Platt's line and how good it is; `missing` says why there is none."""
+    likeness: Likeness | None = None
+    """Reference of the training patients."""
+    coverage: tuple[Mapping[str, Any], ...] = ()
+    """On test patients at the nominal level: region, value, low, high, n."""
+    warnings: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any], looks: int) -> Calibration:
+        """From what `calibration.json` holds, {} where nothing was measured."""
+        if not record:
+            return cls()
+        known = record["intervals"]
+        intervals = Intervals.read(known[str(looks)]) if str(looks) in known else None
+        warnings = []
+        if intervals is None:
+            warnings.append(f"no intervals: they were made for {', '.join(known)} looks, not for {looks}")
+        elif not intervals.guaranteed:
+            warnings.append(
+                f"intervals rest on {plural(intervals.patients, 'validation patient')}, too few to promise that "
+                f"{NOMINAL:.0%} of the voxels are inside"
+            )
+        return cls(
+            intervals=intervals,
+            probability=record["probability"],
+            likeness=Likeness.read(record["likeness"]) if record["likeness"] else None,
+            coverage=tuple(coverage_at(record, looks)),
+            warnings=tuple(warnings),
+        )
+
+    def probability_of(self, level: float) -> float | None:
+        """That a tumour enhances for which this level is predicted; None where that is not known."""
+        if "slope" not in self.probability:
+            return None
+        line = Line(slope=float(self.probability["slope"]), intercept=float(self.probability["intercept"]))
+        return float(line.probabilities(np.array([level]))[0])
+
+
+def calibration_for(networks: Networks, looks: int, file: Path | None = None) -> Calibration:
+    """The calibration in a network's package or, for an ensemble, in a file of `python -m lab calibrate`.
+
+    Raises ValueError where it is none of ours or of other networks.
+    """
+    own = networks.calibrations[0] if networks.calibrations else {}
+    several = len(networks.about) > 1
+    if file is not None:
+        record = _read(file)
+        _check(record, networks, str(file))
+    elif own and not several:
+        record = own
+        _check(record, networks, f"the calibration of {networks.about[0]['model']}")
+    else:
+        what = "no intervals, no probability of enhancement"
+        command = f"python -m lab calibrate --model {' '.join(str(entry['model']) for entry in networks.about)}"
+        if several:
+            said = f"these {len(networks.about)} networks were not calibrated together: {what} ({command} --out FILE)"
+            reference = Likeness.read(own["likeness"]) if own.get("likeness") else None
+            return Calibration(likeness=reference, warnings=(said,))
+        said = f"the model was not calibrated: {what}, and scans that are unlike its training patients' go unnoticed"
+        return Calibration(warnings=(f"{said} ({command})",))
+    return Calibration.of(record, looks)
+
+
+def _read(file: Path) -> Mapping[str, Any]:
+    """A file of `python -m lab calibrate`. Raises ValueError where it is none."""
+    try:
+        return read_sealed(file)
+    except OSError as error:
+        raise ValueError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError:
+        raise ValueError(
+            f"{file}: is no calibration, or was changed since it was made; make one with python -m lab calibrate"
+        ) from None
+
+
+def _check(record: Mapping[str, Any], networks: Networks, name: str) -> None:
+    """Raises ValueError where a record is not of these networks."""
+    if not isinstance(record, Mapping) or not set(record) >= NEEDED:
+        raise ValueError(f"{name}: is no calibration; make one with python -m lab calibrate")
+    if sorted(record["weights_sha256"]) != sorted(str(entry["weights_sha256"]) for entry in networks.about):
+        raise ValueError(f"{name}: was made for other networks; make it again with python -m lab calibrate")

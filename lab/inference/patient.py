@@ -1,0 +1,310 @@
+"""One patient in memory: prepared as the contract says, predicted, and what the prediction says of enhancement.
+
+Nothing here asks the tracking store, so that a MONAI bundle takes it along (`lab.deploy.export.bundle_run`).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lab.data.case import REFERENCE, PreparedCase
+from lab.data.contract import Contract
+from lab.data.layouts.subject import Subject
+from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan
+from lab.data.new_scans import open_patient
+from lab.evaluation.conformal import NOMINAL
+from lab.evaluation.enhancement import TOLERANCE_MM, enhancement_level, is_enhancing, millilitres, near
+from lab.evaluation.measured_trust import verdict
+from lab.inference.calibration import Calibration, calibration_for
+from lab.inference.tiling import Way, choose_way, run
+from lab.inference.tta import DEFAULT_LOOKS, TtaPrediction, predict_with_tta
+from lab.io.case_file import BRAIN, TUMOUR
+from lab.io.files import canonical
+from lab.io.scan import scan_sha256
+from lab.qc.image_quality import measure
+from lab.qc.ood import Judgement, Likeness
+from lab.synthesis.device import Arithmetic, is_out_of_memory
+
+if TYPE_CHECKING:
+    from lab.inference.load import Networks
+
+SYNTHESIS, UNCERTAINTY, ENHANCEMENT = "synthetic_t1gd.nii.gz", "uncertainty.nii.gz", "enhancement.nii.gz"
+INTERVAL = f"interval_{100 * NOMINAL:.0f}.nii.gz"
+WHAT = "SYNTHETIC image, drawn by a neural network from scans without contrast agent. Research only, not for diagnosis."
+PHANTOM_WARNING = (
+    "PHANTOM: this model learned from simulated heads, not from patients; what it draws means nothing for a patient"
+)
+Image = NDArray[np.floating[Any]]
+Mask = NDArray[np.bool_]
+Hashes = Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """How patients are synthesized; none of it changes what the model expects of an image."""
+
+    looks: int = DEFAULT_LOOKS
+    """Test-time augmentations (`lab.inference.tta.AUGMENTATIONS`); 1 gives no uncertainty."""
+    tile: int | None = None
+    """Edge of tiles in voxels; by default the whole volume, and tiles only where memory is short."""
+    brain_mask: str | None = None
+    """`nonzero` or `mni152`; by default as the layout says."""
+    calibration: str | None = None
+    """A file of `python -m lab calibrate`, for an ensemble; a single network's is in its package."""
+    classifier: str | None = None
+    """A radiomics classifier whose probability is reported too."""
+    strangers: Literal["refuse", "warn"] = "refuse"
+    """What is done with scans that are certainly not like those of training."""
+    export: Literal["dicom"] | None = None
+    """`dicom` writes the synthesis as a DICOM series too, where the T1 is one; see `lab.deploy.export.dicom`."""
+    device: str = "auto"
+    precision: str = "auto"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Patient:
+    """One patient, prepared for a contract; arrays (X, Y, Z) on the model's grid."""
+
+    subject: Subject
+    contract: Contract
+    case: PreparedCase
+    likeness: Judgement | None
+    """How the scans compare with those of training; None where these are not known."""
+    warnings: list[str]
+
+    def channel(self, sequence: str) -> np.ndarray:
+        """A prepared input, or the T1, as float32."""
+        return np.asarray(self.case.image[position(self.contract, sequence)], np.float32)
+
+    @property
+    def brain(self) -> Mask:
+        """Voxels of the brain."""
+        return (self.case.masks & BRAIN) > 0
+
+    @property
+    def tumour(self) -> Mask:
+        """Voxels of the tumour; none where it is not known."""
+        return (self.case.masks & TUMOUR) > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Synthesis:
+    """The prediction for one patient, on the model's grid (X, Y, Z)."""
+
+    patient: Patient
+    calibration: Calibration
+    image: np.ndarray
+    """float32 in [-1, 1]; -1 outside the brain."""
+    spread: np.ndarray | None
+    """Standard deviation of the image; None of a single prediction."""
+    half_width: np.ndarray | None
+    """Half of each voxel's 90 % interval, 0 outside the brain; None where the networks were not calibrated for it."""
+    enhancement: Mask
+    """Where the image enhances by the paper's rule."""
+    region: str
+    """Where enhancement was searched for, in words."""
+    probability: float | None
+    """That the tumour enhances; None without a mask or a calibration."""
+    enhances: bool | None
+    """None where it was not shown that the networks can tell; `no_verdict` says why."""
+    no_verdict: str
+    warnings: list[str]
+    ways: list[Way] = field(default_factory=list)
+    seam: float | None = None
+    """Largest SD between overlapping tiles."""
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def volumes(self) -> dict[str, tuple[np.ndarray, str]]:
+        """File name -> volume on the T1's grid (RAS), in its intensities, and what it is, for the file's header."""
+        case = self.patient.case
+        volumes = {SYNTHESIS: (image_on_scan(case, self.image), f"SYNTHETIC {self.patient.contract.target}")}
+        if self.spread is not None:
+            volumes[UNCERTAINTY] = (spread_on_scan(case, self.spread), "SD of SYNTHETIC")
+        if self.half_width is not None:
+            volumes[INTERVAL] = (spread_on_scan(case, self.half_width), "half of interval of SYNTHETIC")
+        return volumes | {ENHANCEMENT: (mask_on_scan(case, self.enhancement), "SYNTHETIC mask")}
+
+
+def synthesize_patient(
+    subject: Subject, networks: Networks, how: How, arithmetic: Arithmetic, hashes: Hashes
+) -> Synthesis:
+    """Prepare a patient as the contract says and predict the image. Raises ValueError where the scans do not fit."""
+    started = time.monotonic()
+    calibration = calibration_for(networks, how.looks, None if how.calibration is None else Path(how.calibration))
+    patient = prepare_patient(subject, networks.contract, calibration.likeness, how.brain_mask, how.strangers, hashes)
+    prepared = time.monotonic()
+    case = patient.case
+    found, ways, seam = predict_case(case.image, case.masks, networks, arithmetic, looks=how.looks, tile=how.tile)
+    image, spread = (None if one is None else one[0, 0].cpu().numpy() for one in (found.image, found.spread))
+    assert image is not None
+    seconds = {"prepare": prepared - started, "network": time.monotonic() - prepared}
+    before = [PHANTOM_WARNING] if networks.phantom else []
+    return assess(patient, image, spread, calibration, before=before, ways=ways, seam=seam, seconds=seconds)
+
+
+def hash_scans(subject: Subject, contract: Contract) -> dict[str, dict[str, str]]:
+    """Path and SHA-256 of each file, or DICOM series, that decides the outcome. Raises ValueError if one is unreadable.
+
+    A mask that cannot be read decides nothing (`open_case` tells of it) and is not among them.
+    """
+    names = [canonical(name) for name in contract.channels]
+    chosen = {name: subject.images[name] for name in names if name in subject.images}
+    if subject.mask is not None and subject.mask.is_file():
+        chosen["MASK"] = subject.mask
+    try:
+        return {name: {"path": str(path), "sha256": scan_sha256(path)} for name, path in chosen.items()}
+    except OSError as error:
+        raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+def prepare_patient(
+    subject: Subject,
+    contract: Contract,
+    reference: Likeness | None,
+    brain_mask: str | None,
+    strangers: str,
+    hashes: Hashes,
+) -> Patient:
+    """A patient on the model's grid, compared with the `reference` of the training patients where there is one.
+
+    `hashes` are those of `hash_scans`. Raises ValueError where the scans do not fit, or are refused as out of
+    distribution.
+    """
+    case, warnings = open_patient(subject, contract, brain_mask, strangers, hashes)
+    likeness = None
+    if reference is not None:
+        names = tuple(canonical(name) for name in contract.channels)
+        likeness = reference.judge(measure(case.image, case.masks, names, contract.spacing_mm))
+        if likeness.level == "refused" and strangers == "refuse":
+            raise ValueError(f"{'; '.join(likeness.reasons)} (--strangers warn draws it all the same)")
+        warnings = [*likeness.reasons, *warnings]
+    return Patient(subject=subject, contract=contract, case=case, likeness=likeness, warnings=warnings)
+
+
+def predict_case(
+    image: np.ndarray,
+    masks: np.ndarray,
+    networks: Networks,
+    arithmetic: Arithmetic,
+    *,
+    looks: int,
+    tile: int | None = None,
+    at: Collection[int] = (),
+) -> tuple[TtaPrediction, list[Way], float | None]:
+    """Image and spread on the prepared grid, how each network went through it, and the largest SD between tiles.
+
+    `image` (C, X, Y, Z) has the channels of `Contract.channels`, `masks` (X, Y, Z) are bit flags; `at` is as in
+    `predict_with_tta`.
+    """
+    contract = networks.contract
+    inputs = torch.from_numpy(network_inputs(image, contract)).to(arithmetic.device)
+    brain = torch.from_numpy((masks & BRAIN) > 0)[None, None].to(arithmetic.device)
+    ways = [
+        choose_way(network, contract.shape, arithmetic, edge=tile, trained_on=patch)
+        for network, patch in zip(networks.networks, networks.patches)
+    ]
+    seams: list[float] = []
+
+    def through(network: torch.nn.Module, way: Way) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        def predict(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+            predicted, seam = run(network, image, brain=mask, arithmetic=arithmetic, way=way)
+            seams.extend([] if seam is None else [seam])
+            return predicted
+
+        return predict
+
+    try:
+        each = [through(*pair) for pair in zip(networks.networks, ways)]
+        predicted = predict_with_tta(each, inputs, brain, looks, at=at)
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise ValueError(f"out of memory; use --tile {max(32, max(contract.shape) // 2)} or less") from error
+        raise
+    return predicted, ways, max(seams, default=None)
+
+
+def assess(
+    patient: Patient,
+    image: np.ndarray,
+    spread: np.ndarray | None,
+    calibration: Calibration,
+    *,
+    before: list[str],
+    **about: Any,
+) -> Synthesis:
+    """What a predicted image (X, Y, Z) and its spread say of a patient.
+
+    `before` are warnings that precede all others, `about` the fields of `Synthesis` that tell how it was predicted.
+    """
+    contract, masks, t1 = patient.contract, patient.case.masks, patient.channel(REFERENCE)
+    spacing_mm, preparation = contract.spacing_mm, contract.preparation
+    searched, region = near_tumour(masks, spacing_mm), f"in the tumour and {TOLERANCE_MM:g} mm round it"
+    if not searched.any():
+        searched, region = patient.brain, "in the whole brain"
+    enhancement = (image - t1 > float(preparation["enhancement_threshold"])) & searched
+    least = float(preparation["enhancing_ml"])
+    level = predicted_level(image, t1, masks, spacing_mm=spacing_mm, enhancing_ml=least)
+    chance = None if level is None else calibration.probability_of(level)
+    enough = is_enhancing(millilitres(enhancement, spacing_mm), least)
+    enhances, no_verdict = verdict(calibration.probability, chance, drawn=enough)
+    half_width = None
+    if calibration.intervals is not None:
+        half_width = calibration.intervals.half_width(spread, near_tumour(masks, spacing_mm)) * patient.brain
+    of_tiles = _tile_warnings(about.get("ways", []), about.get("seam"))
+    doubts = [no_verdict] if no_verdict and level is not None and calibration.probability else []
+    return Synthesis(
+        patient=patient,
+        calibration=calibration,
+        image=image,
+        spread=spread,
+        half_width=half_width,
+        enhancement=enhancement,
+        region=region,
+        probability=chance,
+        enhances=enhances,
+        no_verdict=no_verdict,
+        warnings=[*before, *patient.warnings, *of_tiles, *calibration.warnings, *doubts],
+        **about,
+    )
+
+
+def position(contract: Contract, sequence: str) -> int:
+    """The place of a sequence among the channels of a prepared patient."""
+    return [canonical(name) for name in contract.channels].index(canonical(sequence))
+
+
+def network_inputs(image: np.ndarray, contract: Contract) -> NDArray[np.float32]:
+    """(1, C, X, Y, Z) float32 for the network, of a prepared patient's image."""
+    return np.stack([image[position(contract, name)] for name in contract.inputs]).astype(np.float32)[None]
+
+
+def near_tumour(masks: NDArray[np.uint8], spacing_mm: float) -> Mask:
+    """The tumour and what is near to it (X, Y, Z); empty where it is not known."""
+    return near((masks & TUMOUR) > 0, (masks & BRAIN) > 0, spacing_mm)
+
+
+def predicted_level(
+    image: Image, t1: Image, masks: NDArray[np.uint8], *, spacing_mm: float, enhancing_ml: float
+) -> float | None:
+    """The level that the least enhancing volume reaches near the tumour; None where that is not known."""
+    region = near_tumour(masks, spacing_mm)
+    if not region.any():
+        return None
+    return enhancement_level((image - t1.astype(np.float32))[region], spacing_mm, enhancing_ml)
+
+
+def _tile_warnings(ways: list[Way], seam: float | None) -> list[str]:
+    """A warning where tiles were blended."""
+    found = [way for way in ways if way.kind == "blended"]
+    if not found:
+        return []
+    why = f"drawn in overlapping tiles of {found[0].edge} voxels ({found[0].reason})"
+    return [f"{why}: where they overlap they differ by an SD of {seam:.3f} at most, on a scale from -1 to 1"]
