@@ -19,15 +19,15 @@ lint: setup  ## style, formatting and types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: setup  ## speed, each as a ratio against what one would otherwise write (search.py, half an hour, is left out)
+bench: setup  ## speed, compared with what one would otherwise write (without search.py, which takes half an hour)
 	for script in $(filter-out bench/search.py,$(wildcard bench/*.py)); do $(BIN)/python $$script || exit 1; done
 
 setup: $(READY)
 
-# pyradiomics has no wheel for Python 3.11 and does not say that its build needs numpy, hence the first two steps.
+# pyradiomics has no wheel for Python 3.11, and its build needs numpy without declaring it; hence the first two steps.
 $(READY): requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || \
-	  { echo "Python 3.11 is needed, found `$(PYTHON) --version 2>&1`; call make PYTHON=/path/to/python3.11"; exit 1; }
+	  { echo "Python 3.11 is needed, found `$(PYTHON) --version 2>&1`; run make PYTHON=/path/to/python3.11"; exit 1; }
 	@echo "Setting up $(VENV): about 3 GB, a few minutes the first time"
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install "pip==25.3"
@@ -40,7 +40,7 @@ $(READY): requirements.lock pyproject.toml
 	$(PIP) check
 	@touch $(READY)
 
-lock:  ## resolve pyproject.toml anew in a scratch environment and pin all of it
+lock:  ## resolve pyproject.toml in a scratch environment and pin every package
 	rm -rf build/lock && $(PYTHON) -m venv build/lock
 	build/lock/bin/pip install --quiet "pip==25.3" "setuptools<=80.8.0" wheel numpy==1.26.3 cython versioneer
 	build/lock/bin/pip install --quiet --no-build-isolation pyradiomics==3.0.1
