@@ -5,7 +5,7 @@
     python radiomics/extract.py --data PATH --stability    and which features survive another outline of the tumour
 
 Features: shape, first order and textures (GLCM, GLRLM, GLSZM, GLDM, NGTDM) of the original, LoG-filtered and wavelet
-          images, by pyradiomics with the settings of lab/classify/features.yaml; never from the scan with contrast
+          images, by pyradiomics with the settings of lab/radiomics/features/features.yaml; never from a contrast scan
 Written:  a row a case, a column a feature; who is left out and why; with --stability, ICC(3,1) of every feature
 Again:    the same command goes on where it was stopped, and computes nothing twice
 """
@@ -38,7 +38,7 @@ class Extract:
     out: Path | None = None
     """CSV of the features; by default in mlruns/features (or below LAB_RUNS), named after the cohort."""
     parameters: Path | None = None
-    """Parameter file of pyradiomics; by default lab/classify/features.yaml."""
+    """Parameter file of pyradiomics; by default lab/radiomics/features/features.yaml."""
     stability: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Measure under five changed masks too, and write the ICC of every feature: six times the work."""
 

@@ -6,8 +6,8 @@
     python radiomics/run_worc.py --label grade         grade IV against II and III, as in the paper
 
 WORC:     Starmans et al., Scientific Reports 2021: workflows drawn at random, the best averaged, for each split
-Features: ours (lab/classify/features.yaml), measured once; or WORC's own with --route images
-Written:  an MLflow run with the ROC on its page, predictions, chosen features, WORC's own outputs and its log
+Features: ours (lab/radiomics/features/features.yaml), measured once; or WORC's own with --route images
+Written:  an MLflow run with the ROC on its page, predictions, chosen features and workflows, and WORC's log
 Again:    the same command goes on where it was stopped: a finished split is not computed again
 Paper:    AUC 0.79 (grade IV against II and III, EGD)
 """
@@ -35,9 +35,9 @@ class RunWorc:
     """30 workflows a split instead of 1000: minutes on 2 cores instead of hours."""
     search: int | None = None
     """Workflows drawn for each split; by default 1000, with --quick 30."""
-    route: Literal["features", "network", "images"] = "features"
-    """`features`: WORC's search on our features, split by split. `network`: the same through WORC's whole network of
-    jobs. `images`: that network on images and masks, with WORC's own features."""
+    route: Literal["features", "images"] = "features"
+    """`features`: WORC's search on our features, split by split. `images`: WORC's whole network of jobs on images and
+    masks, with WORC's own features."""
     label: str = "enhancement"
     """What to predict: `enhancement`, `expert`, `rule`, `grade`, or a column of --labels with 0 and 1."""
     labels: Path | None = None

@@ -37,9 +37,8 @@ pytestmark = pytest.mark.slow
 def answer(dataset, splits, folder, settings, **_) -> WorcResult:
     """What WORC would give if it knew a little."""
     folder = Path(folder) / "features"
-    for name in ("logs", "outputs"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-        (folder / name / "said.txt").write_text("as WORC wrote it")
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    (folder / "logs" / "said.txt").write_text("as WORC wrote it")
     rng = np.random.default_rng(0)
     parts, workflows, seconds = [], [], []
     for split in splits:
@@ -67,13 +66,8 @@ def answer(dataset, splits, folder, settings, **_) -> WorcResult:
         predictions=pd.concat(parts, ignore_index=True),
         chosen=pd.DataFrame({"feature": ["T1_original_firstorder_Mean"], "splits": [1.0], "members": [0.5]}),
         workflows=pd.DataFrame(workflows),
-        performance=pd.DataFrame(
-            {"figure": ["AUC"], "value": [0.6], "low": [0.2], "high": [1.0], "raw": ["0.6 (0.2, 1.3)"]}
-        ),
-        roc=pd.DataFrame({"fpr": [0.0, 1.0], "tpr": [0.0, 1.0]}),
         seconds=pd.DataFrame(seconds),
         log=folder / "logs",
-        outputs=folder / "outputs",
     )
 
 
@@ -90,9 +84,8 @@ def test_its_result_is_a_run_with_its_own_words(knowing, capsys):
     assert found.data.params["worc.search"] == "4"
     assert "WORC has an AUC of" in found.data.tags[runs.NOTE]
     assert found.data.tags[runs.NOTE].startswith("| ![ROC](")
-    assert {"worc/logs", "worc/outputs"} <= set(runs.files(parent, "worc"))
     assert runs.read_text(parent, "worc/logs/said.txt") == "as WORC wrote it"
-    assert runs.read_table(parent, "tables/worc_performance.csv")["raw"].tolist() == ["0.6 (0.2, 1.3)"]
+    assert runs.read_table(parent, "tables/worc_workflows.csv")["classifier"].unique().tolist() == ["SVM"]
     splits = runs.children("worc", parent)
     assert len(splits) == 4
     assert {one.data.params["classifier"] for one in splits} == {"SVM"}

@@ -71,12 +71,10 @@ def worc_arm(material: Material, worc: WorcSettings) -> tuple[Arm, pd.DataFrame]
         count = f"{len(arm.splits)} split{'s' * (len(arm.splits) > 1)}"
         print(f"WORC on {count}, {worc.search} workflows each, an ensemble of the best {worc.ensemble}", flush=True)
         result = trained(arm, worc)
-        for path in (result.log, result.outputs):
-            log_folder(arm.parent, path)
+        log_folder(arm.parent, result.log)
         log_splits(arm, result)
         used = result.chosen.rename(columns={"splits": "selected", "members": "importance"})
-        tables = {"worc_features": used, "worc_workflows": result.workflows, "worc_performance": result.performance}
-        tables |= {"worc_roc": result.roc}
+        tables = {"worc_features": used, "worc_workflows": result.workflows}
         keep(arm, result.predictions, tables, main=WORC)
     return arm, result.predictions
 

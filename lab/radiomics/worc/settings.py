@@ -10,15 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Route = Literal["features", "network", "images"]
+Route = Literal["features", "images"]
 
 CLASSIFIERS = ("SVM", "RF", "LR", "LDA", "QDA", "GaussianNB", "AdaBoostClassifier", "XGBClassifier")
 """WORC's own choice, all of which its search draws from."""
 LABEL = "Label"
 """What the label is called inside WORC, whatever it means."""
 ESTIMATOR = "estimator_all_0.hdf5"
-PERFORMANCE, ROC, RANKED = "performance_all_0.json", "ROC_all_0.csv", "RankedPosteriors_all_0.csv"
-"""WORC's names of its outputs."""
+"""WORC's name of its output."""
 GROUPS = (
     "orientation",
     "texture_Gabor",
@@ -50,8 +49,8 @@ class WorcSettings:
     classifiers: tuple[str, ...] = CLASSIFIERS
     """Classifiers to draw from, by WORC's names."""
     route: Route = "features"
-    """`features`: WORC's search on our features, a process a split. `network`: the same through WORC's whole fastr
-    network. `images`: that network on images and masks, with features that WORC extracts itself."""
+    """`features`: WORC's search on our features, a process a split. `images`: WORC's whole fastr network on images and
+    masks, with features that it extracts itself."""
     coarse: bool = True
     """The images route only: WORC's small set of features (PREDICT's), not all that it can extract (hours)."""
     seed: int = 0
@@ -88,7 +87,7 @@ def configuration(settings: WorcSettings, *, complete: bool = False) -> dict[str
     images = settings.route == "images"
     changes: dict[str, dict[str, str]] = {
         # fingerprinting would turn slow features on again
-        "General": {"Fingerprint": "False", "tempsave": str(settings.route != "features"), "Joblib_ncores": "1"},
+        "General": {"Fingerprint": "False", "tempsave": str(images), "Joblib_ncores": "1"},
         "CrossValidation": {"fixed_seed": "False"},
         "HyperOptimization": {
             "N_iterations": str(settings.search),
@@ -100,7 +99,7 @@ def configuration(settings: WorcSettings, *, complete: bool = False) -> dict[str
         },
         "Classification": {
             "classifiers": ", ".join(settings.classifiers),
-            "fastr_plugin": "LinearExecution" if settings.route == "features" else "ProcessPoolExecution",
+            "fastr_plugin": "ProcessPoolExecution" if images else "LinearExecution",
         },
         "Imputation": {
             "use": str(images or not complete),

@@ -14,7 +14,7 @@ import pytest
 
 from lab.cli.study_command import explain
 from lab.radiomics.worc import process as worc_process
-from lab.radiomics.worc.fastr import check_sinks
+from lab.radiomics.worc.child import check_sinks
 from lab.radiomics.worc.process import WorcFailed, Workplace, last_words
 
 START = """
