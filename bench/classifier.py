@@ -30,10 +30,11 @@ from sklearn.preprocessing import RobustScaler, StandardScaler
 from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
+from lab.config import ClassifierConfig
 from lab.experiments.radiomics.tuning import tune
 from lab.radiomics.dataset import Dataset
-from lab.radiomics.features.perturb import PERTURBATIONS
-from lab.radiomics.pipeline.nested import NestedSettings, run_split
+from lab.radiomics.features.masks import PERTURBATIONS
+from lab.radiomics.pipeline.nested import run_split
 from lab.radiomics.splits import Split
 
 CLASSIFIERS = {
@@ -96,7 +97,7 @@ def plain(dataset: Dataset, split: Split, trials: int) -> float:
 
 
 def ours(dataset: Dataset, split: Split, trials: int) -> float:
-    return run_split(dataset, split, NestedSettings(trials=trials), tune).test_auc
+    return run_split(dataset, split, ClassifierConfig(trials=trials), tune).test_auc
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def run(settings: Extract) -> None:
 
     from lab.radiomics.features.cohort_features import measure_cohort, refuse_contrast
     from lab.radiomics.features.image_features import PARAMETERS, load_extractor
-    from lab.radiomics.features.stability import stability
+    from lab.radiomics.features.stability import measure_perturbed, stability
     from lab.report.tables.patient_table import plural
 
     refuse_contrast(data.inputs, data.target)
@@ -84,7 +84,8 @@ def run(settings: Extract) -> None:
     reasons = pd.DataFrame(sorted(found.left_out.items()), columns=["case_id", "reason"])
     write({out: found.table.reset_index(), beside(out, "left_out"): reasons})
     if settings.stability:
-        table = stability(cohort, data.inputs, cache, **how, progress=Ticker("masks measured", print))
+        progress = Ticker("masks measured", print)
+        table = stability(measure_perturbed(cohort, data.inputs, cache, **how, progress=progress))
         print(f"{(table['low'] > STABLE).sum()} of {features} features: 95 % interval of the ICC above {STABLE}")
         write({beside(out, "stability"): table})
 

@@ -17,7 +17,8 @@ from lab.data.layouts.subject import Subject, one_line
 from lab.io.case_file import write_atomically
 from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
-from lab.radiomics.features.case_features import SHAPE, measure_part
+from lab.radiomics.dataset import SHAPE
+from lab.radiomics.features.case_features import measure_part
 from lab.radiomics.features.image_features import load_extractor
 from lab.radiomics.pipeline.fitted import Final
 from lab.tracking.models.classifier import load_classifier

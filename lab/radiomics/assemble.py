@@ -13,9 +13,9 @@ from lab.config import ClassifierConfig, DataConfig, fingerprint
 from lab.data.cohort import Cohort
 from lab.data.prepare import Progress
 from lab.radiomics.dataset import CLINICAL, Dataset
-from lab.radiomics.features.cohort_features import CohortFeatures, measure_cohort
+from lab.radiomics.features.cohort_features import measure_cohort
 from lab.radiomics.features.image_features import PARAMETERS, load_extractor
-from lab.radiomics.features.perturb import PERTURBATIONS
+from lab.radiomics.features.stability import measure_perturbed
 from lab.radiomics.labels import read_labels
 
 
@@ -35,13 +35,24 @@ def assemble(
     features = found.table.loc[cases]
     features.index = pd.Index(cases, name="case_id")
     table = bare.table.loc[cases]
+    perturbed: dict[str, pd.DataFrame] = {}
+    if settings.stability > 0:
+        count = min(settings.stability_cases, len(cases))
+        drawn = sorted(np.random.default_rng([settings.seed, 5]).choice(cases, count, replace=False))
+        part = dataclasses.replace(cohort, index=cohort.index.loc[drawn])
+
+        def tell(done: int, total: int, line: str) -> None:
+            if progress and "left out" not in line:  # such a mask is not of a case that is left out
+                progress(done, total, line)
+
+        perturbed = measure_perturbed(part, data.inputs, cache, processes=data.processes, progress=tell)
     dataset = dataclasses.replace(
         bare,
         features=features,
         table=table,
         digest=fingerprint([cohort.digest, PARAMETERS.read_text(), data.inputs, table["label"].to_dict()], length=32),
         left_out=bare.left_out | found.left_out,
-        perturbed=_perturbed(cohort, data, settings, cache, cases, progress) if settings.stability > 0 else {},
+        perturbed=perturbed,
     )
     return dataset.shuffled(settings.seed) if settings.shuffle_labels else dataset
 
@@ -74,36 +85,6 @@ def labelled(
         digest="",
         left_out=labels.missing | unlike,
     )
-
-
-def _perturbed(
-    cohort: Cohort,
-    data: DataConfig,
-    settings: ClassifierConfig,
-    cache: Path,
-    cases: list[str],
-    progress: Progress | None,
-) -> dict[str, pd.DataFrame]:
-    """Features under every mask of `PERTURBATIONS` of the cases drawn for it, those that bear them all."""
-    count = min(settings.stability_cases, len(cases))
-    drawn = sorted(np.random.default_rng([settings.seed, 5]).choice(cases, count, replace=False))
-    part = dataclasses.replace(cohort, index=cohort.index.loc[drawn])
-    tables: dict[str, CohortFeatures] = {}
-    for number, name in enumerate(PERTURBATIONS):
-
-        def tell(done: int, total: int, line: str, number: int = number, name: str = name) -> None:
-            if progress and "left out" not in line:  # such a mask is not of a case that is left out
-                progress(number * total + done, len(PERTURBATIONS) * total, f"mask {name}, {line}")
-
-        how = {"perturbation": name, "processes": data.processes, "progress": tell}
-        tables[name] = measure_cohort(part, data.inputs, cache, **how)  # type: ignore[arg-type]
-    bear = [case for case in drawn if all(case in found.table.index for found in tables.values())]
-    if len(bear) < 2:
-        raise ValueError(
-            f"the stability filter needs two cases that bear every changed mask, {len(bear)} do; "
-            "take finer voxels, or --classifier.stability 0"
-        )
-    return {name: found.table.loc[bear] for name, found in tables.items()}
 
 
 def feature_settings() -> dict[str, str]:

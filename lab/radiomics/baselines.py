@@ -1,56 +1,68 @@
-"""What a classifier must beat to be worth its trouble: tumour volume, age and sex, one sequence alone.
+"""Methods by name, and what a classifier must beat to be worth its trouble: tumour volume, age and sex, one sequence.
 
-All go through the same splits and the same `run_split`. The sequences are given without the features of the tumour's
-shape, which come from the mask and would let volume in by the back door. Age and sex are what is known before a biopsy;
-grade and mutations are not, so they are not among the clinical columns.
+All baselines go through the same splits and the same `run_split`. The sequences are given without the features of the
+tumour's shape, which come from the mask and would let volume in by the back door. Age and sex are what is known before a
+biopsy; grade and mutations are not, so they are not among the clinical columns.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lab.radiomics.dataset import Dataset
-from lab.radiomics.features.case_features import SHAPE
-from lab.radiomics.method_names import CLINICAL, VOLUME, one_sequence
+from lab.radiomics.dataset import SHAPE, Dataset
 
-PLAIN: dict[str, Any] = {"classifiers": ("logistic",), "stability": 0.0, "combat": ""}
-"""Settings for one or two columns: nothing to search, to filter or to harmonise."""
+OURS = "radiomics"
+WORC = "WORC"
+VOLUME = "tumour volume"
+CLINICAL = "clinical (age, sex)"
+SYNTHETIC = "synthetic enhancement"
+
 SEXES = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0}
 _SEQUENCE = re.compile(r"^(.+?)_(?:original|log-sigma|wavelet|square|exponential|gradient|logarithm|lbp)")
 
 
-def rival_datasets(dataset: Dataset) -> dict[str, tuple[Dataset, dict[str, Any]]]:
-    """Method -> its data set and the settings that differ (for `dataclasses.replace`).
+@dataclass(frozen=True, kw_only=True)
+class BaselineSpec:
+    """A baseline, or several of a kind."""
 
-    What cannot be had from this data set is not among them; `rivals_left_out` says why.
-    """
-    found: dict[str, tuple[Dataset, dict[str, Any]]] = {}
-    for method, columns in ((VOLUME, _volume(dataset)), (CLINICAL, _clinical(dataset))):
-        if not columns.empty:
-            found[method] = dataclasses.replace(dataset, features=columns, perturbed={}), dict(PLAIN)
-    names = sequences(dataset)
-    for sequence in names if len(names) > 1 else ():
-        own = [name for name in dataset.features if _sequence(name) == sequence]
-        found[one_sequence(sequence)] = dataset.with_features(own), {}
+    features: Callable[[Dataset], dict[str, pd.DataFrame | str]]
+    """Method -> its features (cases, columns), or why it cannot be had from a data set."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """Fields of `ClassifierConfig` that differ."""
+
+
+def one_sequence(sequence: str) -> str:
+    """The same pipeline with the features of one sequence: "T1 only"."""
+    return f"{sequence} only"
+
+
+def synthetic(network: str) -> str:
+    """Millilitres of enhancement in a network's images: "synthetic enhancement (model 1, L1_brain)"."""
+    return f"{SYNTHETIC} ({network})"
+
+
+def baseline_datasets(dataset: Dataset) -> dict[str, tuple[Dataset, dict[str, Any]]]:
+    """Method -> its data set and the settings that differ, for all of `BASELINES` that can be had."""
+    found = {}
+    for spec in BASELINES.values():
+        for method, columns in spec.features(dataset).items():
+            if not isinstance(columns, str):
+                own = columns.columns.isin(dataset.features.columns).all()
+                part = dataset.with_features(columns) if own else dataset.with_new_features(columns)
+                found[method] = part, dict(spec.settings)
     return found
 
 
-def rivals_left_out(dataset: Dataset) -> dict[str, str]:
-    """Method -> why it is not among the rivals."""
-    reasons = {}
-    if _volume(dataset).empty:
-        reasons[VOLUME] = "no tumour volume is known, or all are the same"
-    if _clinical(dataset).empty:
-        reasons[CLINICAL] = "neither age nor sex is known of most patients, or all are the same"
-    names = sequences(dataset)
-    if len(names) == 1:
-        reasons[one_sequence(names[0])] = "there is no other sequence"
-    return reasons
+def baselines_left_out(dataset: Dataset) -> dict[str, str]:
+    """Method -> why it is not among the baselines."""
+    found = [item for spec in BASELINES.values() for item in spec.features(dataset).items()]
+    return {method: reason for method, reason in found if isinstance(reason, str)}
 
 
 def sequences(dataset: Dataset) -> list[str]:
@@ -64,19 +76,37 @@ def _sequence(feature: str) -> str:
     return match.group(1) if match else ""
 
 
-def _volume(dataset: Dataset) -> pd.DataFrame:
+def _volume(dataset: Dataset) -> dict[str, pd.DataFrame | str]:
     """Logarithm of the tumour's millilitres: volumes spread over orders of magnitude."""
     ml = pd.to_numeric(dataset.table["tumour_ml"]).astype(float)
-    return _usable(pd.DataFrame({"log_tumour_ml": np.log(ml.where(ml > 0))}))
+    found = _usable(pd.DataFrame({"log_tumour_ml": np.log(ml.where(ml > 0))}))
+    return {VOLUME: "no tumour volume is known, or all are the same" if found.empty else found}
 
 
-def _clinical(dataset: Dataset) -> pd.DataFrame:
+def _clinical(dataset: Dataset) -> dict[str, pd.DataFrame | str]:
     """Age in years and sex (1 female); either alone where the other is not known."""
     sex = dataset.table["sex"].map(lambda value: SEXES.get(str(value).lower(), np.nan), na_action="ignore")
-    age = pd.to_numeric(dataset.table["age"])
-    return _usable(pd.DataFrame({"age": age, "sex": sex}).astype(float))
+    found = _usable(pd.DataFrame({"age": pd.to_numeric(dataset.table["age"]), "sex": sex}).astype(float))
+    return {CLINICAL: "neither age nor sex is known of most patients, or all are the same" if found.empty else found}
+
+
+def _sequences(dataset: Dataset) -> dict[str, pd.DataFrame | str]:
+    """The features of each sequence alone, where there are several."""
+    names, of = sequences(dataset), dataset.features.columns.map(_sequence)
+    if len(names) == 1:
+        return {one_sequence(names[0]): "there is no other sequence"}
+    return {one_sequence(name): dataset.features.loc[:, of == name] for name in names}
 
 
 def _usable(columns: pd.DataFrame) -> pd.DataFrame:
     """Columns that are known of most cases and differ between them."""
     return columns[[name for name in columns if columns[name].notna().mean() > 0.6 and columns[name].nunique() > 1]]
+
+
+FEW_COLUMNS: dict[str, Any] = {"classifiers": ("logistic",), "stability": 0.0, "combat": ""}
+"""Settings for one or two columns: nothing to search, to filter or to harmonise."""
+BASELINES: dict[str, BaselineSpec] = {
+    "volume": BaselineSpec(features=_volume, settings=FEW_COLUMNS),
+    "clinical": BaselineSpec(features=_clinical, settings=FEW_COLUMNS),
+    "sequence": BaselineSpec(features=_sequences),
+}

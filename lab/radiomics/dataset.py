@@ -11,6 +11,8 @@ import pandas as pd
 
 CLINICAL = ("age", "sex", "grade", "idh", "codeletion", "vendor", "field_strength_t", "tumour_ml")
 """Columns of a cohort's index that go along with the features."""
+SHAPE = "MASK"
+"""Stands where the features of a sequence have its name: `MASK_original_shape_Sphericity`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +65,10 @@ class Dataset:
         names = list(columns)
         kept = {name: table[names] for name, table in self.perturbed.items()}
         return dataclasses.replace(self, features=self.features[names], perturbed=kept)
+
+    def with_new_features(self, features: pd.DataFrame) -> Dataset:
+        """Other features of the same cases."""
+        return dataclasses.replace(self, features=features, perturbed={})
 
     def shuffled(self, seed: int) -> Dataset:
         """Labels dealt anew over the patients: all that is found after this is chance.

@@ -9,7 +9,7 @@ import pandas as pd
 from mlflow.entities import Run
 
 from lab.evaluation.paired import compare_means
-from lab.radiomics.method_names import VOLUME
+from lab.radiomics.baselines import VOLUME
 from lab.registry.settings import GateSettings
 from lab.registry.shared_patients import holds
 from lab.report.tables.gate import Check, Verdict, check

@@ -20,7 +20,7 @@ from lab.experiments.radiomics.classifier_study import run
 from lab.experiments.radiomics.experiment import check, gather
 from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
 from lab.radiomics.assemble import assemble
-from lab.radiomics.method_names import CLINICAL, OURS, VOLUME, synthetic
+from lab.radiomics.baselines import CLINICAL, OURS, VOLUME, synthetic
 from lab.registry.promotion import promote
 from lab.tracking import runs
 from lab.tracking.models.classifier import load_classifier

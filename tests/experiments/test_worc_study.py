@@ -17,7 +17,7 @@ import pytest
 from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsConfig
 from lab.experiments.radiomics import compare_study, worc_study
 from lab.experiments.radiomics.worc_study import preset, run, without_ours
-from lab.radiomics.method_names import OURS, WORC
+from lab.radiomics.baselines import OURS, WORC
 from lab.radiomics.worc.results import WorcResult
 from lab.radiomics.worc.run import WorcFailed
 from lab.tracking import runs

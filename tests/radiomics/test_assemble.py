@@ -10,7 +10,7 @@ import pytest
 
 from lab.config import ClassifierConfig, DataConfig
 from lab.radiomics.assemble import assemble, feature_settings, labelled
-from lab.radiomics.baselines import rival_datasets, rivals_left_out
+from lab.radiomics.baselines import baseline_datasets, baselines_left_out
 
 DATA = DataConfig(inputs=("T1", "T2"), processes=1)
 PLAIN = ClassifierConfig(stability=0.0)
@@ -62,8 +62,8 @@ def test_what_nobody_knows_is_nan_and_no_rival(tiny_cohort, cache):
     assert found.table["age"].dtype == float
     assert found.table[["age", "sex"]].isna().all(axis=None)
     assert set(found.table["vendor"].dropna()) == {"GE"}
-    assert "clinical (age, sex)" not in rival_datasets(found)
-    assert "neither age nor sex" in rivals_left_out(found)["clinical (age, sex)"]
+    assert "clinical (age, sex)" not in baseline_datasets(found)
+    assert "neither age nor sex" in baselines_left_out(found)["clinical (age, sex)"]
 
 
 def test_of_a_patient_with_two_labels_the_scans_with_label_1_are_taken(tiny_cohort):

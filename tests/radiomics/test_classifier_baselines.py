@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from learnable import make_dataset, random_search
 
-from lab.radiomics.baselines import rival_datasets, rivals_left_out, sequences
-from lab.radiomics.pipeline.inner_search import NestedSettings
+from lab.config import ClassifierConfig
+from lab.radiomics.baselines import baseline_datasets, baselines_left_out, sequences
 from lab.radiomics.pipeline.nested import run_split
 from lab.radiomics.splits import make_splits
 
@@ -20,7 +20,7 @@ def with_shape(data):
 
 def test_each_rival_sees_its_own_columns():
     data = with_shape(make_dataset())
-    found = rival_datasets(data)
+    found = baseline_datasets(data)
     assert list(found) == ["tumour volume", "clinical (age, sex)", "T1 only", "T2 only", "FLAIR only"]
     assert np.allclose(found["tumour volume"][0].features["log_tumour_ml"], np.log(data.table["tumour_ml"]))
     clinical = found["clinical (age, sex)"][0].features
@@ -28,31 +28,31 @@ def test_each_rival_sees_its_own_columns():
     assert (clinical["sex"] == (data.table["sex"] == "F")).all()
     assert all(name.startswith("FLAIR_") for name in found["FLAIR only"][0].features)
     assert sum(len(found[f"{one} only"][0].features.columns) for one in sequences(data)) == 40
-    assert rivals_left_out(data) == {}
+    assert baselines_left_out(data) == {}
 
 
 def test_what_nobody_knows_is_left_out_with_a_reason():
     data = make_dataset()
     table = data.table.assign(age=np.nan, sex=None, tumour_ml=np.nan)
     bare = dataclasses.replace(data, table=table)
-    assert list(rival_datasets(bare)) == ["T1 only", "T2 only", "FLAIR only"]
-    assert set(rivals_left_out(bare)) == {"tumour volume", "clinical (age, sex)"}
+    assert list(baseline_datasets(bare)) == ["T1 only", "T2 only", "FLAIR only"]
+    assert set(baselines_left_out(bare)) == {"tumour volume", "clinical (age, sex)"}
     age = dataclasses.replace(data, table=data.table.assign(sex=None))
-    assert rival_datasets(age)["clinical (age, sex)"][0].features.columns.tolist() == ["age"]
+    assert baseline_datasets(age)["clinical (age, sex)"][0].features.columns.tolist() == ["age"]
 
 
 def test_one_sequence_alone_has_no_rival_in_itself():
     data = make_dataset()
     alone = with_shape(data.with_features([name for name in data.features if name.startswith("T1_")]))
-    assert "T1 only" not in rival_datasets(alone)
-    assert rivals_left_out(alone) == {"T1 only": "there is no other sequence"}
+    assert "T1 only" not in baseline_datasets(alone)
+    assert baselines_left_out(alone) == {"T1 only": "there is no other sequence"}
 
 
 def test_sequences_may_have_underscores_in_their_names():
     data = make_dataset()
     features = data.features.rename(columns=lambda name: name.replace("FLAIR", "T2_FLAIR"))
     assert sequences(dataclasses.replace(data, features=features)) == ["T1", "T2", "T2_FLAIR"]
-    found = rival_datasets(dataclasses.replace(data, features=features))
+    found = baseline_datasets(dataclasses.replace(data, features=features))
     assert not any(name.startswith("T2_FLAIR") for name in found["T2 only"][0].features)
 
 
@@ -61,8 +61,8 @@ def test_rivals_run_through_the_same_door(method):
     data = make_dataset(perturbed=True)
     data.table.loc[data.table.index[:5], ["age", "tumour_ml"]] = np.nan
     split = make_splits(data, folds=4, repeats=1, fractions=(0.7, 0.15, 0.15), seed=0)[0]
-    settings = NestedSettings(classifiers=("elastic_net",), trials=2, inner_folds=3, combat="vendor")
-    rival, changes = rival_datasets(data)[method]
+    settings = ClassifierConfig(classifiers=("elastic_net",), trials=2, inner_folds=3, combat="vendor")
+    rival, changes = baseline_datasets(data)[method]
     result = run_split(rival, split, dataclasses.replace(settings, **changes), random_search, method=method)
     assert result.predictions["case_id"].tolist() == list(split.test)
     assert (result.predictions["method"] == method).all()

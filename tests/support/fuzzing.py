@@ -227,12 +227,11 @@ def models(fuzz: Fuzz, folder: Path) -> None:
     from learnable import make_dataset, random_search
     from safetensors.torch import save_file
 
-    from lab.config import ModelConfig
+    from lab.config import ClassifierConfig, ModelConfig
     from lab.io.case_file import file_sha256
     from lab.io.sealed_json import seal
     from lab.radiomics.features.image_features import PARAMETERS
     from lab.radiomics.pipeline.final import fit_final
-    from lab.radiomics.pipeline.inner_search import NestedSettings
     from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
     from lab.synthesis.networks.paper import build
     from lab.tracking.models.classifier import classifier_in
@@ -266,7 +265,7 @@ def models(fuzz: Fuzz, folder: Path) -> None:
         fuzz.try_all(path, mutations.bytewise(content, rng, 15), network)
 
     data = make_dataset(patients=40, features=6)
-    how = NestedSettings(classifiers=("logistic",), trials=1, inner_folds=2, stability=0, seed=1)
+    how = ClassifierConfig(classifiers=("logistic",), trials=1, inner_folds=2, stability=0, seed=1)
     fit_final(data, how, random_search, parameters=PARAMETERS, refits=2).save(place)
     (place / "contract.json").write_text(json.dumps(seal(CONTRACT)))
     (place / "features.yaml").write_bytes(PARAMETERS.read_bytes())

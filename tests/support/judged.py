@@ -9,7 +9,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from lab.radiomics.assess.assess import COLUMNS, Assessment, assess
-from lab.radiomics.method_names import OURS, VOLUME, WORC, synthetic
+from lab.radiomics.baselines import OURS, VOLUME, WORC, synthetic
 
 NETWORK = synthetic("model 1, L1_brain")
 

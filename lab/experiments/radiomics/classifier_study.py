@@ -8,19 +8,18 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from lab.config import RadiomicsConfig
+from lab.config import ClassifierConfig, RadiomicsConfig
 from lab.data.contract import Contract
 from lab.experiments.radiomics.experiment import Arm, Material, gather, open_arm
-from lab.experiments.radiomics.nested_run import TRIALS, log_trials, make_final, run_splits, settings_of
+from lab.experiments.radiomics.nested_run import TRIALS, log_trials, make_final, run_splits
 from lab.experiments.radiomics.report import write_classifier_report
 from lab.experiments.radiomics.results import draw_features, keep
-from lab.radiomics.assess.learning_curve import summarise_learning
+from lab.radiomics.assess.importance import summarise_learning
 from lab.radiomics.assess.outer_estimate import Outer
-from lab.radiomics.baselines import rival_datasets, rivals_left_out
+from lab.radiomics.baselines import OURS, baseline_datasets, baselines_left_out
 from lab.radiomics.dataset import Dataset
-from lab.radiomics.method_names import OURS
 from lab.radiomics.pipeline.fitted import Final
-from lab.radiomics.pipeline.nested import NestedSettings, SplitResult
+from lab.radiomics.pipeline.nested import SplitResult
 from lab.radiomics.pipeline.split_result import suspicion
 from lab.radiomics.pipeline.steps import frame
 from lab.report.tables.patient_table import plural
@@ -72,14 +71,14 @@ def nested_arm(material: Material, question: str = QUESTION) -> tuple[Arm, pd.Da
     return arm, predictions
 
 
-def methods_of(arm: Arm) -> dict[str, tuple[Dataset, NestedSettings]]:
+def methods_of(arm: Arm) -> dict[str, tuple[Dataset, ClassifierConfig]]:
     """Ours and the rivals, each with what it learns from; who cannot take part is said."""
-    settings = settings_of(arm)
-    for method, reason in rivals_left_out(arm.dataset).items():
+    settings = arm.settings.classifier
+    for method, reason in baselines_left_out(arm.dataset).items():
         print(f"  without {method}: {reason}", flush=True)
     rivals = {
         method: (dataset, dataclasses.replace(settings, **changes))
-        for method, (dataset, changes) in rival_datasets(arm.dataset).items()
+        for method, (dataset, changes) in baseline_datasets(arm.dataset).items()
     }
     return {OURS: (arm.dataset, settings), **rivals}
 

@@ -13,16 +13,17 @@ from typing import Any
 import pandas as pd
 from mlflow.entities import Metric, Param, RunTag
 
+from lab.config import ClassifierConfig
 from lab.data.prepare import cores
 from lab.experiments.radiomics.experiment import Arm
 from lab.experiments.radiomics.tuning import tune
 from lab.io.case_file import write_atomically
 from lab.io.pool import run_all
+from lab.radiomics.baselines import OURS
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.features.image_features import PARAMETERS
-from lab.radiomics.method_names import OURS
 from lab.radiomics.pipeline.final import Final, fit_final
-from lab.radiomics.pipeline.nested import NestedSettings, SplitResult, run_split
+from lab.radiomics.pipeline.nested import SplitResult, run_split
 from lab.radiomics.splits import Split
 from lab.tracking import runs
 from lab.tracking.store import connect, experiment_id
@@ -38,7 +39,7 @@ class Piece:
     method: str
     split: Split
     dataset: Dataset
-    settings: NestedSettings
+    settings: ClassifierConfig
     path: Path
 
     def run(self) -> SplitResult:
@@ -56,7 +57,7 @@ class Piece:
             return None
 
 
-def run_splits(arm: Arm, methods: Mapping[str, tuple[Dataset, NestedSettings]]) -> list[SplitResult]:
+def run_splits(arm: Arm, methods: Mapping[str, tuple[Dataset, ClassifierConfig]]) -> list[SplitResult]:
     """Every method on every split, in the order of methods and splits; what was finished before is read, not run.
 
     Each result goes to MLflow as it comes. Raises ChildProcessError where a process was killed again and again.
@@ -152,7 +153,9 @@ def make_final(arm: Arm, folder: Path) -> Final:
         searched.append(tune(objective, trials, seed))
         return searched[-1]
 
-    final = fit_final(arm.dataset, settings_of(arm), noted, parameters=PARAMETERS, spacing_mm=arm.cohort.spacing_mm)
+    final = fit_final(
+        arm.dataset, arm.settings.classifier, noted, parameters=PARAMETERS, spacing_mm=arm.cohort.spacing_mm
+    )
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         made = Path(scratch) / "final"
         final.save(made)
@@ -160,16 +163,3 @@ def make_final(arm: Arm, folder: Path) -> Final:
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
     return final
-
-
-def settings_of(arm: Arm) -> NestedSettings:
-    """The study's settings as the nested cross-validation takes them."""
-    chosen = arm.settings.classifier
-    return NestedSettings(
-        classifiers=chosen.classifiers,
-        trials=chosen.trials,
-        inner_folds=chosen.inner_folds,
-        stability=chosen.stability,
-        combat=chosen.combat,
-        seed=chosen.seed,
-    )

@@ -15,7 +15,7 @@ import pandas as pd
 from lab.experiments.radiomics.results import FACTS, FEATURES, summarised
 from lab.io.output_folder import output_folder
 from lab.radiomics.assess.assess import Assessment, read_assessment
-from lab.radiomics.method_names import OURS
+from lab.radiomics.baselines import OURS
 from lab.report.figures.classifier.all_figures import classifier_figures
 from lab.report.figures.classifier.roc_thumbnail import roc_thumbnail
 from lab.report.figures.style import Figure, png

@@ -16,9 +16,9 @@ from lab.config import flatten
 from lab.experiments.radiomics.experiment import Arm
 from lab.radiomics.assemble import feature_settings
 from lab.radiomics.assess.assess import Assessment, assess
-from lab.radiomics.assess.importance_table import summarise_importances
+from lab.radiomics.assess.importance import summarise_importances
+from lab.radiomics.baselines import OURS, WORC
 from lab.radiomics.features.feature_maps import maps_of_top
-from lab.radiomics.method_names import OURS, WORC
 from lab.tracking import runs
 from lab.tracking.store import connect
 

@@ -9,8 +9,8 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from lab.experiments.synthesis.record import FACTS, find_study
+from lab.radiomics.baselines import synthetic
 from lab.radiomics.dataset import Dataset
-from lab.radiomics.method_names import synthetic
 from lab.tracking import runs
 from lab.tracking.store import connect
 

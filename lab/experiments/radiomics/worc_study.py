@@ -14,7 +14,7 @@ from lab.data.prepare import cores
 from lab.experiments.radiomics.experiment import Arm, Material, gather, open_arm
 from lab.experiments.radiomics.report import write_classifier_report
 from lab.experiments.radiomics.results import keep
-from lab.radiomics.method_names import WORC
+from lab.radiomics.baselines import WORC
 from lab.radiomics.worc.run import FULL, QUICK, WorcFailed, WorcResult, WorcSettings, run_worc
 from lab.radiomics.worc.settings import Route
 from lab.stats.auc import auc

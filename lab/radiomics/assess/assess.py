@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lab.radiomics.method_names import OURS, WORC
+from lab.radiomics.baselines import OURS, WORC
 from lab.stats.auc import MIN_CLASS, auc, bootstrap_auc, delong_interval, permutation_null, subgroup_auc
 from lab.stats.bootstrap import RESAMPLES
 from lab.stats.calibration import NOT_KNOWN, calibration

@@ -1,4 +1,4 @@
-"""Which features carry a split's test AUC? Each is permuted among the test cases, several times."""
+"""What the splits of a cross-validation say together: features that carry the test AUC, and the learning curve."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from sklearn.pipeline import Pipeline
 
 from lab.radiomics.pipeline.inner_search import patient_auc
 from lab.radiomics.pipeline.steps import score, selected
+from lab.stats.intervals import CONFIDENCE, corrected_t
 
 REPEATS = 10
 
@@ -41,3 +42,45 @@ def permutation_importance(
     drops = [whole - np.mean([patient_auc(patients, labels, one) for one in group]) for group in scores]
     table = pd.DataFrame({"feature": names, "importance": drops})
     return table.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
+
+
+def summarise_importances(
+    importances: pd.DataFrame, *, splits: int, train: float, test: float, level: float = CONFIDENCE
+) -> pd.DataFrame:
+    """One row a feature, the most important first: feature, importance, low, high, selected (share of splits), splits.
+
+    `importances` has a row a split and selected feature: repeat, fold, feature, importance (drop of the test AUC when
+    the feature is permuted). A feature that a split did not select has no importance there: 0. The interval is that of
+    the corrected t, for the (mean) patients that a split trains and tests on; NaN with one split. Raises ValueError
+    where there are more splits in the table than said.
+    """
+    wide = importances.pivot_table(index=["repeat", "fold"], columns="feature", values="importance")
+    if len(wide) > splits:
+        raise ValueError(f"importances of {len(wide)} splits, but there are {splits}")
+    rows = []
+    for name in wide.columns:
+        values = np.zeros(splits)
+        found = wide[name].dropna().to_numpy(float)
+        values[: len(found)] = found
+        low = high = np.nan
+        if splits > 1:
+            _, low, high, *_ = corrected_t(values, train=train, test=test, level=level, bounds=(-1.0, 1.0))
+        rows.append((str(name), float(values.mean()), low, high, len(found) / splits, splits))
+    table = pd.DataFrame(rows, columns=["feature", "importance", "low", "high", "selected", "splits"])
+    order = ["importance", "selected", "feature"]
+    return table.sort_values(order, ascending=[False, False, True], ignore_index=True)
+
+
+def summarise_learning(
+    curve: pd.DataFrame, *, level: float = CONFIDENCE, bounds: tuple[float, float] = (0.0, 1.0)
+) -> pd.DataFrame:
+    """Mean over seeds at each size, with the corrected t interval (see `corrected_t`): n, mean, low, high, seeds.
+
+    Raises ValueError as `corrected_t`, for instance for fewer than 2 seeds or a score that is missing.
+    """
+    rows = []
+    for size, group in curve.groupby("n"):
+        train, test = float(group["n"].iloc[0]), float(group["test"].mean())
+        found = corrected_t(group["score"], train=train, test=test, level=level, bounds=bounds)
+        rows.append((size, found.value, found.low, found.high, len(group)))
+    return pd.DataFrame(rows, columns=["n", "mean", "low", "high", "seeds"])

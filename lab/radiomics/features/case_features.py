@@ -25,14 +25,13 @@ from lab.data.cohort import TUMOUR, Cohort
 from lab.data.prepare_worker import Record
 from lab.io.case_file import write_atomically
 from lab.io.sealed_json import parse_json
+from lab.radiomics.dataset import SHAPE
 from lab.radiomics.features.image_features import extract, to_images
-from lab.radiomics.features.perturb import PERTURBATIONS
+from lab.radiomics.features.masks import PERTURBATIONS, check_mask_extent
 
 VERSION = 1
 """Raise it when the same voxels and parameters give other features."""
 SOFTWARE = ("pyradiomics", "SimpleITK", "PyWavelets", "numpy", "scipy")
-SHAPE = "MASK"
-"""Stands where the features of a sequence have its name: `MASK_original_shape_Sphericity`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +124,7 @@ def measure_part(
     Named `<part>_<pyradiomics name>`. Raises ValueError with the reason where there are none, whatever pyradiomics and
     ITK raised; its cause is a MemoryError where memory was short.
     """
-    check_mask(tumour, extractor.settings)
+    check_mask_extent(tumour, extractor.settings)
     try:
         if values is None:
             features = extract(*to_images(tumour, tumour, spacing_mm), extractor, intensity=False)
@@ -146,20 +145,6 @@ def measure_part(
 def software() -> list[tuple[str, str]]:
     """What computes the features, with versions; reading them takes milliseconds, so once a process."""
     return [(name, version(name)) for name in SOFTWARE]
-
-
-def check_mask(tumour: np.ndarray, settings: dict[str, Any]) -> None:
-    """Raises ValueError where a mask (X, Y, Z) bool is empty, or smaller or flatter than the settings ask for."""
-    voxels, fewest = int(np.count_nonzero(tumour)), int(settings.get("minimumROISize") or 1) + 1
-    if voxels == 0:
-        raise ValueError("no tumour mask: none of its voxels is set")
-    if voxels < fewest:
-        raise ValueError(f"the tumour mask has {voxels} voxel{'s' * (voxels > 1)}, {fewest} are needed")
-    extents = [np.ptp(np.flatnonzero(tumour.any(axis=others))) + 1 for others in ((1, 2), (0, 2), (0, 1))]
-    needed = int(settings.get("minimumROIDimensions", 2))
-    if sum(extent > 1 for extent in extents) < needed:
-        across = " x ".join(str(extent) for extent in extents)
-        raise ValueError(f"the tumour mask is flat ({across} voxels), it must extend in {needed} directions")
 
 
 def _check_sequence(values: np.ndarray, tumour: np.ndarray) -> None:

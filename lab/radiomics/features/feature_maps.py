@@ -21,8 +21,8 @@ import SimpleITK as sitk
 from radiomics.featureextractor import RadiomicsFeatureExtractor, getFeatureClasses, imageoperations
 
 from lab.data.cohort import BRAIN, TUMOUR, Cohort
+from lab.radiomics.dataset import SHAPE
 from lab.radiomics.features.boxes import bounding_box, crop, grow
-from lab.radiomics.features.case_features import SHAPE
 from lab.radiomics.features.image_features import PARAMETERS, load_extractor, to_images
 
 KERNEL_MM = 5.0

@@ -22,8 +22,7 @@ from pykwalify.errors import PyKwalifyException
 from radiomics.featureextractor import RadiomicsFeatureExtractor, imageoperations
 from ruamel.yaml import YAMLError
 
-from lab.radiomics.features.boxes import bounding_box, crop, grow
-from lab.radiomics.features.laplacian import fits, laplacian_of_gaussian
+from lab.radiomics.features.boxes import bounding_box, crop, fits, grow, laplacian_of_gaussian
 
 PARAMETERS = Path(__file__).with_name("features.yaml")
 MOST_LEVELS = 1000

@@ -6,6 +6,7 @@ the same in every case, as dilation gives to a volume, does not count against a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -15,11 +16,11 @@ from lab.data.cohort import Cohort
 from lab.data.prepare import Progress
 from lab.radiomics.features.cohort_features import CohortFeatures, measure_cohort
 from lab.radiomics.features.image_features import PARAMETERS
-from lab.radiomics.features.perturb import PERTURBATIONS
+from lab.radiomics.features.masks import PERTURBATIONS
 from lab.stats.icc import icc_3_1
 
 
-def stability(
+def measure_perturbed(
     cohort: Cohort,
     sequences: tuple[str, ...],
     cache: Path,
@@ -27,42 +28,33 @@ def stability(
     parameters: Path = PARAMETERS,
     processes: int | None = None,
     progress: Progress | None = None,
-) -> pd.DataFrame:
-    """Table `feature, icc, low, high, n`: ICC(3,1) with its 95 % interval over the `n` cases that bear every mask.
+) -> dict[str, pd.DataFrame]:
+    """Features (cases x features) under every mask of `PERTURBATIONS`, of the cases that bear them all.
 
-    The masks are those of `PERTURBATIONS`, the unchanged one included. Raises ValueError as `measure_cohort` does, and
-    where fewer than two cases bear every mask.
+    Raises ValueError as `measure_cohort` does, and where fewer than two cases bear every mask.
     """
-    measured: dict[str, CohortFeatures] = {}
+    found: dict[str, CohortFeatures] = {}
     for number, name in enumerate(PERTURBATIONS):
 
         def tell(done: int, total: int, line: str, number: int = number, name: str = name) -> None:
             if progress:
                 progress(number * total + done, len(PERTURBATIONS) * total, f"mask {name}, {line}")
 
-        measured[name] = measure_cohort(
-            cohort,
-            sequences,
-            cache,
-            parameters=parameters,
-            perturbation=name,
-            processes=processes,
-            progress=tell,
-        )
-    return compare([found.table for found in measured.values()])
-
-
-def compare(tables: list[pd.DataFrame]) -> pd.DataFrame:
-    """Table `feature, icc, low, high, n` from one table of features (cases x features) a mask.
-
-    Raises ValueError where fewer than two cases are in every table.
-    """
-    cases = tables[0].index
-    for table in tables[1:]:
-        cases = cases.intersection(table.index)
+        how = {"parameters": parameters, "perturbation": name, "processes": processes, "progress": tell}
+        found[name] = measure_cohort(cohort, sequences, cache, **how)  # type: ignore[arg-type]
+    tables = [one.table for one in found.values()]
+    cases = [case for case in tables[0].index if all(case in table.index for table in tables)]
     if len(cases) < 2:
-        raise ValueError(f"stability needs two cases that bear every changed mask, {len(cases)} do")
-    features = tables[0].columns
-    ratings = np.stack([table.loc[cases, features].to_numpy() for table in tables], axis=1)  # (cases, masks, features)
+        raise ValueError(
+            f"stability needs two cases that bear every changed mask, {len(cases)} do; take finer voxels, or no "
+            "stability filter"
+        )
+    return {name: one.table.loc[cases] for name, one in found.items()}
+
+
+def stability(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Table `feature, icc, low, high, n` of what `measure_perturbed` gives: ICC(3,1) with its 95 % interval."""
+    first = next(iter(tables.values()))
+    ratings = np.stack([table[first.columns].to_numpy() for table in tables.values()], axis=1)  # (cases, masks, ...)
     icc, low, high = icc_3_1(ratings)
-    return pd.DataFrame({"feature": features, "icc": icc, "low": low, "high": high, "n": len(cases)})
+    return pd.DataFrame({"feature": first.columns, "icc": icc, "low": low, "high": high, "n": len(first)})

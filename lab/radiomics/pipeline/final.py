@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from lab.config import ClassifierConfig
 from lab.io.case_file import file_sha256
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.pipeline.fitted import Facts, Final, known
-from lab.radiomics.pipeline.inner_search import Found, InnerFolds, NestedSettings, Tuner, calibrate, search, unfitted
+from lab.radiomics.pipeline.inner_search import Found, InnerFolds, Tuner, calibrate, search, unfitted
 from lab.radiomics.pipeline.mahalanobis import fit_novelty
 from lab.radiomics.pipeline.steps import frame, pruned
 from lab.stats.platt import Line
@@ -30,7 +31,7 @@ REFIT_TREES = 40
 
 def fit_final(
     dataset: Dataset,
-    settings: NestedSettings,
+    settings: ClassifierConfig,
     tune: Tuner,
     *,
     parameters: Path | None = None,
@@ -76,7 +77,7 @@ def fit_final(
 
 
 def _retried(
-    dataset: Dataset, settings: NestedSettings, found: Found, rng: np.random.Generator
+    dataset: Dataset, settings: ClassifierConfig, found: Found, rng: np.random.Generator
 ) -> tuple[Pipeline, Line]:
     """As `_refit`, drawn again where too few cases of a scanner, or with changed masks, were drawn to fit on."""
     for _ in range(DRAWS - 1):
@@ -87,7 +88,9 @@ def _retried(
     return _refit(dataset, settings, found, rng)
 
 
-def _refit(dataset: Dataset, settings: NestedSettings, found: Found, rng: np.random.Generator) -> tuple[Pipeline, Line]:
+def _refit(
+    dataset: Dataset, settings: ClassifierConfig, found: Found, rng: np.random.Generator
+) -> tuple[Pipeline, Line]:
     """Pipeline and line on patients drawn with replacement within each class; all cases of a patient go along."""
     truth = dataset.labels.groupby(dataset.patients).max()
     drawn = np.concatenate(

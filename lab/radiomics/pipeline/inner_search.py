@@ -18,6 +18,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 
+from lab.config import ClassifierConfig
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.pipeline.search_space import UNSEARCHED, Params, draw, replay
 from lab.radiomics.pipeline.steps import CLEAN, ORDER, build, frame, score
@@ -27,20 +28,6 @@ from lab.stats.platt import Line, platt
 
 Tuner = Callable[[Callable[[Any], float], int, int], pd.DataFrame]
 """(objective, trials, seed) -> table of trials: number, value, seconds, started (unix ms) and a column a param."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NestedSettings:
-    """How a training set is searched."""
-
-    classifiers: tuple[str, ...] = ("elastic_net", "random_forest", "gradient_boosting", "svm")
-    trials: int = 20
-    inner_folds: int = 5
-    stability: float = 0.75
-    """Least ICC; 0 switches the filter off."""
-    combat: str = ""
-    """Column of batches; "" switches ComBat off."""
-    seed: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +50,7 @@ class InnerFolds:
     """Stratified folds of a training set's patients and what has been fitted on them."""
 
     training: Dataset
-    settings: NestedSettings
+    settings: ClassifierConfig
     seed: int
     repeats: int = 1
     _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
@@ -129,7 +116,7 @@ class InnerFolds:
         return *self._kept[key], labels
 
 
-def unfitted(training: Dataset, settings: NestedSettings, params: Params, seed: int) -> Pipeline:
+def unfitted(training: Dataset, settings: ClassifierConfig, params: Params, seed: int) -> Pipeline:
     """The pipeline of some params for a training set."""
     return build(
         params,

@@ -12,16 +12,17 @@ import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
+from lab.config import ClassifierConfig
 from lab.radiomics.assess.importance import permutation_importance
+from lab.radiomics.baselines import OURS
 from lab.radiomics.dataset import Dataset
-from lab.radiomics.method_names import OURS
-from lab.radiomics.pipeline.inner_search import Found, InnerFolds, NestedSettings, Tuner, patient_auc, search, unfitted
+from lab.radiomics.pipeline.inner_search import Found, InnerFolds, Tuner, patient_auc, search, unfitted
 from lab.radiomics.pipeline.search_space import Params
 from lab.radiomics.pipeline.split_result import SplitResult
 from lab.radiomics.pipeline.steps import frame, score
 from lab.radiomics.splits import Split
 
-__all__ = ["NestedSettings", "SplitResult", "Tuner", "run_split"]
+__all__ = ["SplitResult", "Tuner", "run_split"]
 
 SHARES = (0.4, 0.6, 0.8, 1.0)
 """Of the training patients, for the learning curve."""
@@ -31,7 +32,7 @@ NO_CURVE = pd.DataFrame({"n": pd.Series(dtype=int), "score": pd.Series(dtype=flo
 def run_split(
     dataset: Dataset,
     split: Split,
-    settings: NestedSettings,
+    settings: ClassifierConfig,
     tune: Tuner,
     *,
     method: str = OURS,
@@ -80,7 +81,7 @@ def run_split(
     )
 
 
-def fit_training(training: Dataset, settings: NestedSettings, tune: Tuner, seed: int) -> tuple[Found, Pipeline]:
+def fit_training(training: Dataset, settings: ClassifierConfig, tune: Tuner, seed: int) -> tuple[Found, Pipeline]:
     """What a search finds in a training set, and its pipeline refitted on all of it."""
     folds = InnerFolds(training, settings, seed)
     found = search(folds, tune)
@@ -92,7 +93,9 @@ def split_seed(seed: int, split: Split) -> int:
     return int(np.random.SeedSequence([seed, split.repeat, split.fold]).generate_state(1)[0]) % 2**31
 
 
-def _learning(training: Dataset, testing: Dataset, settings: NestedSettings, params: Params, seed: int) -> pd.DataFrame:
+def _learning(
+    training: Dataset, testing: Dataset, settings: ClassifierConfig, params: Params, seed: int
+) -> pd.DataFrame:
     """Test AUC of the tuned params fitted on nested parts of the training patients, with both classes in proportion.
 
     The params were tuned on all of them, so that the small parts are flattered a little.

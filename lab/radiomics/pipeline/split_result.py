@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lab.radiomics.assess.sample_size import hanley_mcneil
 from lab.radiomics.pipeline.inner_search import patient_auc
 from lab.radiomics.pipeline.search_space import Params
 from lab.radiomics.splits import Split
+from lab.stats.intervals import hanley_mcneil
 from lab.stats.platt import Line
 
 TABLES = ("predictions", "trials", "chosen", "learning")

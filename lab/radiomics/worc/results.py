@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lab.radiomics.baselines import WORC
 from lab.radiomics.dataset import Dataset
-from lab.radiomics.method_names import WORC
 from lab.radiomics.splits import Split
 from lab.stats.auc import auc
 

@@ -16,9 +16,9 @@ from typing import Any
 
 import pandas as pd
 
-from lab.radiomics.assess.sample_size import detectable
-from lab.radiomics.method_names import CLINICAL, VOLUME
+from lab.radiomics.baselines import CLINICAL, VOLUME
 from lab.report.tables.patient_table import plain_markdown, plural
+from lab.stats.intervals import detectable
 
 LISTS = {"CLEAR": "clear.csv", "METRICS": "metrics.csv"}
 PAPERS = {

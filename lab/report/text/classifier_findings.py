@@ -10,11 +10,11 @@ import pandas as pd
 
 from lab.radiomics.assess.assess import Assessment
 from lab.radiomics.assess.outer_estimate import CHANCE
-from lab.radiomics.assess.sample_size import detectable, half_width
-from lab.radiomics.method_names import SYNTHETIC, WORC
+from lab.radiomics.baselines import SYNTHETIC, WORC
 from lab.report.tables.patient_table import plural
 from lab.report.tables.published import PUBLISHED_DATASET
 from lab.report.text.verdict import p_text
+from lab.stats.intervals import detectable, half_width
 
 PUBLISHED_AUC = 0.79
 """Mean AUC of the paper's WORC model: EGD, grade IV against II and III."""

@@ -9,10 +9,9 @@ from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from lab.radiomics.assess.assess import COLUMNS, Assessment, assess, read_assessment, split_scores
-from lab.radiomics.assess.sample_size import detectable, half_width, hanley_mcneil
-from lab.radiomics.method_names import OURS, VOLUME, WORC, synthetic
+from lab.radiomics.baselines import OURS, VOLUME, WORC, synthetic
 from lab.stats.auc import delong_interval, delong_test
-from lab.stats.intervals import corrected_t
+from lab.stats.intervals import corrected_t, detectable, half_width, hanley_mcneil
 from lab.stats.multiple_tests import holm
 
 FAST = {"resamples": 100, "permutations": 100}

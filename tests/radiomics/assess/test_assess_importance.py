@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.radiomics.assess.importance_table import summarise_importances
+from lab.radiomics.assess.importance import summarise_importances
 from lab.stats.intervals import corrected_t
 
 TABLE = pd.DataFrame(

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lab.radiomics.assess.learning_curve import learning_curve, summarise_learning
+from lab.radiomics.assess.importance import learning_curve, summarise_learning
 from lab.stats.intervals import corrected_t
 
 LABELS = np.array([1] * 20 + [0] * 40)

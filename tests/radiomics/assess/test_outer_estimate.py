@@ -9,11 +9,11 @@ import math
 import pytest
 from learnable import make_dataset, random_search
 
+from lab.config import ClassifierConfig
 from lab.io.sealed_json import read_sealed
 from lab.radiomics.assess.outer_estimate import NOT_SHOWN, UNKNOWN, Outer
 from lab.radiomics.pipeline.final import fit_final
 from lab.radiomics.pipeline.fitted import FACTS, Final
-from lab.radiomics.pipeline.inner_search import NestedSettings
 
 ROW = {"patients": 28, "events": 22, "auc": 0.30, "auc_low": 0.12, "auc_high": 0.58, "slope": -0.2, "slope_low": -1.0}
 ROW |= {"slope_high": 0.6, "note": ""}
@@ -27,7 +27,7 @@ def outer(**changes: float) -> Outer:
 
 @pytest.fixture(scope="module")
 def final() -> Final:
-    settings = NestedSettings(classifiers=("elastic_net",), trials=1, inner_folds=2, stability=0)
+    settings = ClassifierConfig(classifiers=("elastic_net",), trials=1, inner_folds=2, stability=0)
     return fit_final(make_dataset(patients=24, features=6), settings, random_search, refits=2)
 
 

@@ -12,9 +12,8 @@ import SimpleITK as sitk
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 from scipy import ndimage
 
-from lab.radiomics.features.boxes import bounding_box, crop
+from lab.radiomics.features.boxes import bounding_box, crop, laplacian_of_gaussian
 from lab.radiomics.features.image_features import extract, load_extractor, to_images
-from lab.radiomics.features.laplacian import laplacian_of_gaussian
 
 BASELINES = Path(__file__).parents[4] / "shared" / "conformance" / "pyradiomics"
 CLASSES = ("shape", "firstorder", "glcm", "glrlm", "glszm", "gldm", "ngtdm")
@@ -58,7 +57,7 @@ def test_equal_to_plain_pyradiomics_on_the_whole_image(centre):
 
 def test_a_smaller_margin_would_not_do(monkeypatch):
     """So that the tolerance above means something."""
-    monkeypatch.setattr("lab.radiomics.features.laplacian.MARGIN_SIGMA", 2.0)
+    monkeypatch.setattr("lab.radiomics.features.boxes.MARGIN_SIGMA", 2.0)
     image, mask = volume((28, 26, 25))
     extractor = RadiomicsFeatureExtractor({**PARAMETERS, "imageType": {"LoG": {"sigma": [1.5]}}})
     assert worst(extract(image, mask, extractor), extractor.execute(image, mask), "log-sigma") > 1e-4

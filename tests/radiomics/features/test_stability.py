@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from lab.radiomics.features.perturb import PERTURBATIONS, dilate, erode
+from lab.radiomics.features.masks import PERTURBATIONS, dilate, erode
 from lab.radiomics.features.stability import compare, stability
 from lab.stats.icc import icc_3_1
 

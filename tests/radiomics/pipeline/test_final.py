@@ -15,14 +15,14 @@ from learnable import make_dataset, random_search
 from scipy.special import logit
 from sklearn.preprocessing import FunctionTransformer
 
+from lab.config import ClassifierConfig
 from lab.io.sealed_json import read_sealed, seal
 from lab.radiomics.pipeline import final as final_module
 from lab.radiomics.pipeline.final import fit_final
 from lab.radiomics.pipeline.fitted import FACTS, MODEL, Final
-from lab.radiomics.pipeline.inner_search import NestedSettings
 from lab.stats.auc import auc
 
-SETTINGS = NestedSettings(classifiers=("elastic_net",), trials=3, inner_folds=3, combat="vendor", seed=1)
+SETTINGS = ClassifierConfig(classifiers=("elastic_net",), trials=3, inner_folds=3, combat="vendor", seed=1)
 NEW = {"patients": 40, "seed": 9}
 
 

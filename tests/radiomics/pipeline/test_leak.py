@@ -12,7 +12,8 @@ from learnable import make_dataset, random_search
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedKFold
 
-from lab.radiomics.pipeline.inner_search import InnerFolds, NestedSettings
+from lab.config import ClassifierConfig
+from lab.radiomics.pipeline.inner_search import InnerFolds
 from lab.radiomics.pipeline.nested import fit_training, run_split, split_seed
 from lab.radiomics.pipeline.selection import anova
 from lab.radiomics.pipeline.split_result import suspicion
@@ -22,7 +23,7 @@ from lab.stats.auc import auc, delong_interval
 from lab.stats.predictions import one_per_patient
 
 FRACTIONS = (0.7, 0.15, 0.15)
-SETTINGS = NestedSettings(classifiers=("elastic_net", "svm"), trials=3, inner_folds=3, combat="vendor", seed=1)
+SETTINGS = ClassifierConfig(classifiers=("elastic_net", "svm"), trials=3, inner_folds=3, combat="vendor", seed=1)
 
 
 def cross_validate(data, settings, folds=4):

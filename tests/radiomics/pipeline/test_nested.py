@@ -11,8 +11,9 @@ import pytest
 from learnable import make_dataset, random_search
 from scipy.special import expit
 
+from lab.config import ClassifierConfig
 from lab.radiomics.assess.importance import permutation_importance
-from lab.radiomics.pipeline.inner_search import InnerFolds, NestedSettings, best_trial, patient_auc
+from lab.radiomics.pipeline.inner_search import InnerFolds, best_trial, patient_auc
 from lab.radiomics.pipeline.nested import run_split, split_seed
 from lab.radiomics.pipeline.split_result import SplitResult, suspicion
 from lab.radiomics.pipeline.steps import build, score
@@ -21,7 +22,7 @@ from lab.stats.auc import auc
 from lab.stats.platt import platt
 
 FRACTIONS = (0.7, 0.15, 0.15)
-SETTINGS = NestedSettings(classifiers=("elastic_net", "svm", "random_forest"), trials=4, inner_folds=3, seed=2)
+SETTINGS = ClassifierConfig(classifiers=("elastic_net", "svm", "random_forest"), trials=4, inner_folds=3, seed=2)
 
 
 @pytest.fixture(scope="module")

@@ -8,8 +8,8 @@ import pytest
 from judged import NETWORK, judged_methods, predicted
 
 from lab.radiomics.assess.assess import assess
+from lab.radiomics.baselines import OURS, VOLUME, WORC
 from lab.radiomics.features.feature_maps import FeatureMap
-from lab.radiomics.method_names import OURS, VOLUME, WORC
 from lab.report.figures.classifier.all_figures import CAPTIONS, classifier_figures
 from lab.report.figures.classifier.auc import auc_figure
 from lab.report.figures.classifier.feature_maps import feature_pictures

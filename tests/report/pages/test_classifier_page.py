@@ -11,7 +11,7 @@ import pytest
 from judged import NETWORK, all_predictions, judged_methods, predicted
 
 from lab.radiomics.assess.assess import assess, read_assessment
-from lab.radiomics.method_names import OURS, VOLUME, WORC
+from lab.radiomics.baselines import OURS, VOLUME, WORC
 from lab.report.figures.classifier.all_figures import CAPTIONS, classifier_figures
 from lab.report.figures.style import new_figure, png
 from lab.report.pages.classifier import classifier_page

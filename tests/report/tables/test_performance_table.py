@@ -8,7 +8,7 @@ import pytest
 from judged import NETWORK, judged_methods
 
 from lab.radiomics.assess.assess import Assessment
-from lab.radiomics.method_names import OURS, VOLUME, WORC
+from lab.radiomics.baselines import OURS, VOLUME, WORC
 from lab.report.tables.performance import (
     accuracy_html,
     comparisons_html,

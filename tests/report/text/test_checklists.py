@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.radiomics.method_names import CLINICAL, VOLUME, one_sequence
+from lab.radiomics.baselines import CLINICAL, VOLUME, one_sequence
 from lab.report.text.checklists import FACTS, FOR_THE_AUTHORS, as_html, as_markdown, fill, metrics_score, summary
 
 KNOWN = {

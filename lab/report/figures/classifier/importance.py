@@ -39,7 +39,7 @@ def importance_figure(
     shown: int = SHOWN,
     level: float = CONFIDENCE,
 ) -> Figure:
-    """The first features of `lab.radiomics.assess.importance_table.summarise_importances`: importance and how often
+    """The first features of `lab.radiomics.assess.importance.summarise_importances`: importance and how often
     selected.
 
     Raises ValueError where there is nothing to draw.

@@ -1,11 +1,26 @@
-"""Small changes of a tumour mask, such as another reader or another day would make."""
+"""Tumour masks: whether features can be measured inside one, and small changes such as another reader would make."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
+
+
+def check_mask_extent(tumour: np.ndarray, settings: dict[str, Any]) -> None:
+    """Raises ValueError where a mask (X, Y, Z) bool is empty, or smaller or flatter than the settings ask for."""
+    voxels, fewest = int(np.count_nonzero(tumour)), int(settings.get("minimumROISize") or 1) + 1
+    if voxels == 0:
+        raise ValueError("no tumour mask: none of its voxels is set")
+    if voxels < fewest:
+        raise ValueError(f"the tumour mask has {voxels} voxel{'s' * (voxels > 1)}, {fewest} are needed")
+    extents = [np.ptp(np.flatnonzero(tumour.any(axis=others))) + 1 for others in ((1, 2), (0, 2), (0, 1))]
+    needed = int(settings.get("minimumROIDimensions", 2))
+    if sum(extent > 1 for extent in extents) < needed:
+        across = " x ".join(str(extent) for extent in extents)
+        raise ValueError(f"the tumour mask is flat ({across} voxels), it must extend in {needed} directions")
 
 
 def unchanged(mask: np.ndarray) -> np.ndarray:
