@@ -1,8 +1,8 @@
 """Methods by name, and what a classifier must beat to be worth its trouble: tumour volume, age and sex, one sequence.
 
 All baselines go through the same splits and the same `run_split`. The sequences are given without the features of the
-tumour's shape, which come from the mask and would let volume in by the back door. Age and sex are what is known before a
-biopsy; grade and mutations are not, so they are not among the clinical columns.
+tumour's shape, which come from the mask and would let volume in by the back door. Age and sex are what is known before
+a biopsy; grade and mutations are not, so they are not among the clinical columns.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.radiomics.assess.importance import summarise_importances
+from lab.radiomics.assess.importance import summarise_importances, summarise_learning
 from lab.stats.intervals import corrected_t
 
 TABLE = pd.DataFrame(
@@ -33,3 +33,15 @@ def test_one_split_has_no_interval():
 def test_more_splits_than_said():
     with pytest.raises(ValueError, match="importances of 4 splits, but there are 2"):
         summarise_importances(TABLE, splits=2, train=80, test=20)
+
+
+def test_a_learning_curve_has_the_corrected_t_at_each_size():
+    curve = pd.DataFrame(
+        [(seed, n, 18, 0.6 + 0.05 * seed + n / 400) for seed in range(3) for n in (10, 40)],
+        columns=["seed", "n", "test", "score"],
+    )
+    found = summarise_learning(curve)
+    assert found["n"].tolist() == [10, 40]
+    assert found["seeds"].tolist() == [3, 3]
+    last = corrected_t(curve.loc[curve["n"] == 40, "score"], train=40, test=18)
+    np.testing.assert_allclose(found.iloc[1][["mean", "low", "high"]].to_numpy(float), last[:3])
