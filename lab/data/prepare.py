@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections import Counter
 from collections.abc import Callable
@@ -69,7 +68,7 @@ def prepare(
     cohort_folder.claim(out, say)
     with FileLock(out / ".lock"):
         jobs = [workers.Job(subject=subject, recipe=recipe, out=out) for subject in subjects]
-        records = _prepare_all(jobs, processes or settings.processes or cores(), out, progress, say)
+        records = _prepare_all(jobs, processes or settings.processes, out, progress, say)
         copies = _same_scans(patients, records, recipe)
         index = _index(subjects, records, patients, copies)
         tables = {"index.csv": index.to_csv(index=False)}
@@ -119,7 +118,7 @@ def _own_spacing(subjects: list[Subject]) -> float:
 
 
 def _prepare_all(
-    jobs: list[workers.Job], processes: int, out: Path, progress: Progress | None, say: Callable[[str], None]
+    jobs: list[workers.Job], processes: int | None, out: Path, progress: Progress | None, say: Callable[[str], None]
 ) -> dict[str, workers.Record]:
     """Records by case id: those of earlier calls where still valid, the others made now."""
     records: dict[str, workers.Record] = {}
@@ -154,16 +153,11 @@ def _prepare_all(
 
     for number, (case_id, record) in enumerate(records.items(), start=1):
         tell(number, case_id, record["row"])
-    for case_id, done in run_all({job.subject.case_id: job for job in waiting}, max(1, processes)):
+    for case_id, done in run_all({job.subject.case_id: job for job in waiting}, processes):
         record = done or {"case_id": case_id, "row": {"status": "left out", "reason": KILLED}}
         records[case_id] = record
         tell(len(records), case_id, record["row"])
     return records
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _same_scans(patients: Patients, records: dict[str, workers.Record], recipe: Recipe) -> dict[str, str]:

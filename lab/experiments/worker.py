@@ -25,7 +25,7 @@ from lab.experiments.queue import SLOT, Queue, reporter
 from lab.experiments.screen import Screen
 from lab.experiments.synthesis.trial import Job, discard, train_trial
 from lab.io.interruption import as_worker
-from lab.io.processes import end_with_parent
+from lab.io.pool import end_with_parent
 from lab.synthesis.train import TrainingFailed
 from lab.tracking import runs
 from lab.tracking.store import StoreLost, connect, store_trouble

@@ -1,4 +1,4 @@
-"""Many pieces of work side by side, such that a worker that is killed costs one piece and not the whole.
+"""Pieces of work side by side, such that a worker that is killed costs one piece and not the whole.
 
 Workers are spawned: a fork of a process that runs threads can hang. This module stays light, since every worker
 imports it.
@@ -7,15 +7,16 @@ imports it.
 from __future__ import annotations
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Hashable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import wait
 from typing import Protocol, TypeVar
 
 from threadpoolctl import threadpool_limits
-
-from lab.io.processes import end_with_parent
 
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R", covariant=True)
@@ -29,26 +30,42 @@ class Work(Protocol[R]):
         ...
 
 
-def run_all(jobs: Mapping[K, Work[R]], processes: int) -> Iterator[tuple[K, R | None]]:
+def count_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_all(jobs: Mapping[K, Work[R]], processes: int | None = None) -> Iterator[tuple[K, R | None]]:
     """Key and result of every piece of work, in the order in which they are finished; `None` of one that was killed.
 
-    A worker that dies (out of memory, most often) takes its pool along: what is unfinished is tried again in a second
-    pool, then one by one, so that only the piece that kills its worker is lost.
+    By default there is a process for each core. A worker that dies (out of memory, most often) takes its pool along:
+    what is unfinished is tried again in a second pool, then one by one, so that only the piece that kills its worker
+    is lost. Where no process can be started, the work is done in this one.
     """
-    waiting = dict(jobs)
-    if processes == 1 or len(jobs) == 1:
-        yield from ((key, job.run()) for key, job in waiting.items())
-        return
-    for _ in range(2):
-        for key, result in _run_pool(dict(waiting), processes):
-            del waiting[key]
-            yield key, result
-    if len(waiting) == len(jobs):  # no pool ever delivered: processes cannot be started here
-        yield from ((key, job.run()) for key, job in waiting.items())
-        return
-    for key, job in waiting.items():
-        alone = list(_run_pool({key: job}, 1))
-        yield alone[0] if alone else (key, None)
+    waiting, processes = dict(jobs), max(1, processes or count_cores())
+    if processes > 1 and len(jobs) > 1:
+        for _ in range(2):
+            for key, result in _run_pool(dict(waiting), processes):
+                del waiting[key]
+                yield key, result
+        if len(waiting) < len(jobs):
+            for key, job in waiting.items():
+                alone = list(_run_pool({key: job}, 1))
+                yield alone[0] if alone else (key, None)
+            return
+    yield from ((key, job.run()) for key, job in waiting.items())
+
+
+def end_with_parent() -> None:
+    """From now on this process ends as soon as its parent has ended, however that came."""
+
+    def follow() -> None:
+        parent = multiprocessing.parent_process()
+        if parent is not None:
+            wait([parent.sentinel])
+            os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
 
 
 def _run_pool(jobs: dict[K, Work[R]], processes: int) -> Iterator[tuple[K, R]]:

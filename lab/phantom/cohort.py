@@ -10,13 +10,10 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
-import pickle
 import re
-import tempfile
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +23,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from lab.io.case_file import write_atomically
-from lab.io.processes import end_with_parent
+from lab.io.pool import run_all
 from lab.phantom import anatomy
-from lab.phantom.anatomy import Atlas
 from lab.phantom.subject import VERSION, PhantomSubject, make_subject
 
 __all__ = ["VERSION", "PhantomSubject", "make_subject", "write_cohort"]
@@ -59,7 +55,7 @@ def write_cohort(
     Raises:
         ValueError: senseless settings, or a folder with anything else in it than this very phantom.
         PermissionError: a folder that cannot be written.
-        ChildProcessError: a worker died.
+        ChildProcessError: a worker was killed again and again.
     """
     out = Path(out)
     if subjects < 1:
@@ -109,56 +105,38 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
     write_atomically(card, json.dumps(settings).encode())
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Job:
+    """One patient to simulate and to write."""
+
+    folder: Path
+    seed: int
+    index: int
+    spacing_mm: float
+
+    def run(self) -> bool:
+        _write_subject(self.folder, make_subject(self.seed, self.index, self.spacing_mm, with_truth=False))
+        return True
+
+
 def _write_missing(out: Path, settings: dict[str, Any], processes: int | None) -> Iterator[int]:
     """Number of patients that are complete, at the start and each time one more is."""
-    seed, total = settings["seed"], settings["subjects"]
-    missing = [i for i in range(total) if not (_folder(out, i) / "metadata.json").exists()]
-    kept = total - len(missing)
-    yield kept
-    if not missing:
-        return
-    processes = min(processes or len(os.sched_getaffinity(0)), len(missing))
-    atlas = anatomy.load_atlas(settings["spacing_mm"])
-    if processes == 1:
-        for done, index in enumerate(missing, start=kept + 1):
-            _write_subject(_folder(out, index), make_subject(seed, index, atlas=atlas, with_truth=False))
-            yield done
-        return
-    context = multiprocessing.get_context("spawn")  # a fork of a process that runs threads can hang
-    with tempfile.TemporaryDirectory() as scratch:
-        # By a file: handing something large to a worker that dies at its start would hang this process.
-        file = Path(scratch) / "atlas"
-        file.write_bytes(pickle.dumps(atlas))
-        pool = ProcessPoolExecutor(processes, mp_context=context, initializer=_start_worker, initargs=(file,))
-        try:
-            futures = [pool.submit(_work, _folder(out, index), seed, index) for index in missing]
-            for done, future in enumerate(as_completed(futures), start=kept + 1):
-                future.result()
-                yield done
-        except BrokenProcessPool:
+    folders = [out / "SUBJECTS" / f"EGD-{index + 1:04d}" for index in range(settings["subjects"])]
+    jobs = {
+        index: _Job(folder=folder, seed=settings["seed"], index=index, spacing_mm=settings["spacing_mm"])
+        for index, folder in enumerate(folders)
+        if not (folder / "metadata.json").exists()
+    }
+    done = len(folders) - len(jobs)
+    yield done
+    for _, written in run_all(jobs, processes):
+        if not written:
             raise ChildProcessError(
                 f"{out}: a worker process ended early, probably for lack of memory; the same call goes on from here, "
                 "with processes=1 without workers"
-            ) from None
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _folder(out: Path, index: int) -> Path:
-    return out / "SUBJECTS" / f"EGD-{index + 1:04d}"
-
-
-_worker: dict[str, Atlas] = {}
-
-
-def _start_worker(file: Path) -> None:
-    """Read the atlas, and do not outlive a killed parent."""
-    end_with_parent()
-    _worker["atlas"] = pickle.loads(file.read_bytes())
-
-
-def _work(folder: Path, seed: int, index: int) -> None:
-    _write_subject(folder, make_subject(seed, index, atlas=_worker["atlas"], with_truth=False))
+            )
+        done += 1
+        yield done
 
 
 def _write_subject(folder: Path, subject: PhantomSubject) -> None:

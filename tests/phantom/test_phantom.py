@@ -304,10 +304,8 @@ def test_other_folders_and_senseless_numbers_are_refused(tmp_path: Path) -> None
 
 @pytest.mark.slow
 def test_killed_and_called_again_equals_never_killed(tmp_path: Path) -> None:
-    call = (
-        "from pathlib import Path; from lab.data import phantom; import sys; phantom.write_cohort(Path(sys.argv[1]), "
-    )
-    call += "subjects=24, seed=3, spacing_mm=6, processes=1)"
+    call = "import sys; from pathlib import Path; from lab.phantom.cohort import write_cohort; "
+    call += "write_cohort(Path(sys.argv[1]), subjects=24, seed=3, spacing_mm=6, processes=1)"
     out = tmp_path / "killed"
     child = subprocess.Popen([sys.executable, "-c", call, str(out)], cwd=Path(__file__).parents[2])
     limit = time.monotonic() + 60
@@ -326,7 +324,7 @@ def test_killed_and_called_again_equals_never_killed(tmp_path: Path) -> None:
     assert digests(out) == digests(tmp_path / "whole")
 
 
-def test_workers_that_cannot_start_are_an_error_and_not_a_wait(tmp_path: Path) -> None:
+def test_where_no_worker_can_start_one_process_does_the_work(tmp_path: Path) -> None:
     """A script without the guard that processes need: every worker runs it anew and dies at its start."""
     script = tmp_path / "unguarded.py"
     script.write_text(
@@ -334,5 +332,5 @@ def test_workers_that_cannot_start_are_an_error_and_not_a_wait(tmp_path: Path) -
         f"write_cohort(Path({str(tmp_path / 'tree')!r}), subjects=4, seed=0, spacing_mm=8.0, processes=2)\n"
     )
     done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=180)
-    assert done.returncode == 1
-    assert "a worker process ended early" in done.stderr.splitlines()[-1]
+    assert done.returncode == 0, done.stderr
+    assert len(list((tmp_path / "tree").rglob("metadata.json"))) == 4

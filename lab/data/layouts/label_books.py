@@ -13,7 +13,6 @@ tumour          any mask: all values above 0 are tumour, none is known to enhanc
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lab.data.layouts.subject import Subject
+from lab.io.pool import count_cores
 
 _ADULT_2021 = {"necrosis": 1, "oedema": 2, "enhancing": 4}
 _ADULT_2023 = {"necrosis": 1, "oedema": 2, "enhancing": 3}
@@ -80,7 +80,7 @@ def read_values(subjects: list[Subject]) -> dict[str, Values]:
             return None
 
     masks = {subject.case_id: subject.mask for subject in subjects if subject.mask is not None and not subject.fault}
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:  # reading is mostly decompression, side by side
+    with ThreadPoolExecutor(min(8, count_cores())) as pool:  # reading is mostly decompression, side by side
         found = dict(zip(masks, pool.map(values, masks.values())))
     return {case_id: one for case_id, one in found.items() if one}
 

@@ -14,7 +14,6 @@ import pandas as pd
 from mlflow.entities import Metric, Param, RunTag
 
 from lab.config import ClassifierConfig
-from lab.data.prepare import cores
 from lab.experiments.radiomics.experiment import Arm
 from lab.experiments.radiomics.tuning import tune
 from lab.io.case_file import write_atomically
@@ -83,7 +82,7 @@ def run_splits(arm: Arm, methods: Mapping[str, tuple[Dataset, ClassifierConfig]]
         print(f"  {len(done)} of {len(pieces)} were finished before", flush=True)
     waiting = {key: piece for key, piece in pieces.items() if key not in done}
     started = time.monotonic()
-    for (method, name), made in run_all(waiting, arm.settings.classifier.workers or cores()):
+    for (method, name), made in run_all(waiting, arm.settings.classifier.workers):
         if made is None:
             raise ChildProcessError(f"{method}, {name}: {KILLED}")
         done[method, name] = made

@@ -10,10 +10,10 @@ from typing import Any
 import pandas as pd
 
 from lab.config import RadiomicsConfig
-from lab.data.prepare import cores
 from lab.experiments.radiomics.experiment import Arm, Material, gather, open_arm
 from lab.experiments.radiomics.report import write_classifier_report
 from lab.experiments.radiomics.results import keep
+from lab.io.pool import count_cores
 from lab.radiomics.baselines import WORC
 from lab.radiomics.worc.run import FULL, QUICK, WorcFailed, WorcResult, WorcSettings, run_worc
 from lab.radiomics.worc.settings import Route
@@ -63,7 +63,7 @@ def without_ours(settings: RadiomicsConfig) -> RadiomicsConfig:
 
 def worc_arm(material: Material, worc: WorcSettings) -> tuple[Arm, pd.DataFrame]:
     """WORC's own part, without its report: the run with all tables on it, and the predictions."""
-    worc = dataclasses.replace(worc, workers=material.settings.classifier.workers or cores())
+    worc = dataclasses.replace(worc, workers=material.settings.classifier.workers or count_cores())
     own = {f"worc.{k}": v for k, v in dataclasses.asdict(worc).items() if k not in NOT_RESULTS}
     question = QUESTION.format(event=material.dataset.event)
     arm = open_arm(material, NAME, question, source="radiomics/run_worc.py", own=own)

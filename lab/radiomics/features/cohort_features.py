@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from joblib import cpu_count
 
 from lab.data.cohort import Cohort, read_index
 from lab.data.prepare import Progress
@@ -72,7 +71,7 @@ def measure_cohort(
 
     for done, record in enumerate(records.values(), start=1):
         tell(done, record)
-    for case_id, measured in run_all({job.case_id: job for job in waiting}, max(1, processes or cpu_count())):
+    for case_id, measured in run_all({job.case_id: job for job in waiting}, processes):
         records[case_id] = measured or {"case_id": case_id, "reason": KILLED, "features": {}}
         tell(len(records), records[case_id])
     return _collect(cohort, records)
