@@ -106,7 +106,7 @@ class Classify(Patients):
         one = self.images(" --mask")
         if one and self.mask is None:
             raise ValueError("--mask is needed: the features are those of the tumour")
-        from lab.data.contract import one_patient
+        from lab.data.contract import create_subject
         from lab.data.layouts.find import find_subjects
         from lab.deploy.classify import RESEARCH, classify, format_prediction, write
         from lab.io.files import plural
@@ -115,7 +115,7 @@ class Classify(Patients):
         def patients(contract: Contract) -> list[Subject]:
             if self.data is not None:
                 return find_subjects(self.data, self.layout, labels=self.labels)
-            return [one_patient("patient", one, self.mask, like=contract)]
+            return [create_subject("patient", one, self.mask, like=contract)]
 
         with clear_errors():
             found = classify(self.model, patients, brain_mask=self.brain_mask, out=self.out)

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lab.config import DataConfig
 from lab.data.case import REFERENCE, PreparedCase, Recipe, open_case, prepare_case
 from lab.data.cohort import Cohort
-from lab.data.layouts.find import Subject
+from lab.data.contrast import check_without_contrast
+from lab.data.layouts.subject import Subject
 from lab.data.prepare_worker import VERSION
 from lab.io.files import canonical
+from lab.qc.coverage import check_whole
 
 NOT_STRIPPED = ("egd",)
 """Layouts whose scans still have the skull and lie in MNI152 space."""
+BRAIN_MASKS = ("auto", "nonzero", "mni152")
+NUMBERS = ("clip_sigma", "enhancement_threshold", "enhancing_ml")
+"""Settings of the preparation that a contract must have, besides the brain mask."""
+SIZES_DIFFER = 1.05
+"""Ratio of voxel edges above which the model's grid is called coarser than the scan's."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,15 +42,14 @@ class Contract:
     preparation: dict[str, Any]
     """The preparation's settings, by dotted name."""
     layout: str
-    """Layout of the scans that the model learned from."""
+    """Layout of the scans that the model was trained on."""
     cohort_digest: str
     phantom: bool
-    version: int = VERSION
-    """Version of the preparation."""
+    preparation_version: int = VERSION
 
     @classmethod
     def of(cls, cohort: Cohort, inputs: tuple[str, ...], target: str) -> Contract:
-        """That of a model which learned from a cohort."""
+        """That of a model which was trained on a cohort."""
         return cls(
             inputs=tuple(inputs),
             target=target,
@@ -50,7 +59,7 @@ class Contract:
             layout=str(cohort.manifest.get("layout") or ""),
             cohort_digest=cohort.digest,
             phantom=cohort.phantom,
-            version=int(cohort.manifest["version"]),
+            preparation_version=int(cohort.manifest["version"]),
         )
 
     @classmethod
@@ -67,24 +76,14 @@ class Contract:
                 layout=str(known.get("layout", "")),
                 cohort_digest=str(known["cohort_digest"]),
                 phantom=bool(known["phantom"]),
-                version=int(known.get("preparation_version", 1)),  # models of 0.3.0 and earlier do not say it
+                preparation_version=int(known.get("preparation_version", 1)),  # models of 0.3.0 do not say it
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the model does not say how its images were prepared ({error!r})") from None
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        return {
-            "inputs": list(self.inputs),
-            "target": self.target,
-            "spacing_mm": self.spacing_mm,
-            "shape": list(self.shape),
-            "preparation": self.preparation,
-            "layout": self.layout,
-            "cohort_digest": self.cohort_digest,
-            "phantom": self.phantom,
-            "preparation_version": self.version,
-        }
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -99,21 +98,18 @@ class Contract:
 
         Raises ValueError where this program prepares otherwise than the one that made the cohort.
         """
-        if self.version != VERSION:
+        if self.preparation_version != VERSION:
             raise ValueError(
-                f"the model learned from images of version {self.version} of the preparation, this program makes "
-                f"version {VERSION}: use the version that trained it, or train it again"
+                f"the model was trained on images of version {self.preparation_version} of the preparation, this "
+                f"program makes version {VERSION}: use the version that trained it, or train it again"
             )
-        how = self.preparation
         return Recipe(
             channels=self.channels,
             target=self.target,
             spacing_mm=self.spacing_mm,
             shape=self.shape,
-            brain_mask=brain_mask or how["brain_mask"],
-            clip_sigma=float(how["clip_sigma"]),
-            enhancement_threshold=float(how["enhancement_threshold"]),
-            enhancing_ml=float(how["enhancing_ml"]),
+            brain_mask=brain_mask or self.preparation["brain_mask"],
+            **{name: float(self.preparation[name]) for name in NUMBERS},
         )
 
     def prepare(self, subject: Subject, brain_mask: str | None = None) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
@@ -130,8 +126,41 @@ class Contract:
         return open_case(subject, self.recipe(brain_mask), mask_needed=False)
 
 
-def one_patient(case_id: str, images: dict[str, Path], mask: Path | None, *, like: Contract) -> Subject:
-    """A patient given by paths; skull-stripped or not as the patients were that the model learned from.
+def read_contract(known: dict[str, Any]) -> Contract:
+    """A model's contract that this program can keep.
+
+    Raises ValueError where something is missing, impossible or unknown: a setting that is unknown here was added by
+    another version, and images prepared without it are not those that the model was trained on.
+    """
+    contract = Contract.read(known)
+    how = contract.preparation
+    missing = [name for name in ("brain_mask", *NUMBERS) if name not in how]
+    if missing:
+        raise ValueError(f"the model does not say how its images were prepared: no {', '.join(missing)}")
+    unknown = sorted(set(how) - {field.name for field in fields(DataConfig)})
+    if unknown:
+        raise ValueError(
+            f"the model's images were prepared with {', '.join(unknown)}, which this version does not know; use the "
+            "version that trained it"
+        )
+    if how["brain_mask"] not in BRAIN_MASKS:
+        raise ValueError(f"the model's brain mask is {how['brain_mask']!r}; known are {', '.join(BRAIN_MASKS)}")
+    above_zero = {"spacing_mm": contract.spacing_mm, "clip_sigma": how["clip_sigma"]}
+    above_zero |= {f"shape {size}": size for size in contract.shape}
+    for name, value in above_zero.items():
+        if not isinstance(value, int | float) or not 0 < value < math.inf:
+            raise ValueError(f"the model's {name} is {value!r}: it must be above 0")
+    for name in NUMBERS:
+        if not isinstance(how[name], int | float) or not math.isfinite(how[name]):
+            raise ValueError(f"the model's {name} is {how[name]!r}: no number")
+    names = [canonical(name) for name in contract.inputs]
+    if not names or len(set(names)) < len(names) or canonical(contract.target) in names:
+        raise ValueError(f"the model makes {contract.target} of {', '.join(contract.inputs) or 'nothing'}: impossible")
+    return contract
+
+
+def create_subject(case_id: str, images: dict[str, Path], mask: Path | None, *, like: Contract) -> Subject:
+    """A patient given by paths; skull-stripped or not as the patients were that the model was trained on.
 
     An image is a NIfTI file or a folder with one DICOM series. Raises FileNotFoundError, and ValueError where a mask is
     a folder.
@@ -141,14 +170,50 @@ def one_patient(case_id: str, images: dict[str, Path], mask: Path | None, *, lik
             raise FileNotFoundError(f"{path} does not exist")
     if mask is not None and mask.is_dir():
         raise ValueError(f"{mask} is a folder; the mask must be a NIfTI file on the T1's grid")
-    named = {canonical(name): path for name, path in images.items()}
     return Subject(
         case_id=case_id,
         patient_id=case_id,
-        images=named,
+        images={canonical(name): path for name, path in images.items()},
         mask=mask,
         skull_stripped=like.layout not in NOT_STRIPPED,
     )
+
+
+def open_patient(
+    subject: Subject,
+    contract: Contract,
+    brain_mask: str | None,
+    strangers: str,
+    hashes: Mapping[str, Mapping[str, str]],
+) -> tuple[PreparedCase, list[str]]:
+    """A new patient's prepared case, and warnings for whoever sees the result; `hashes`: sequence -> `sha256` of a scan.
+
+    Raises ValueError where two scans are one, nothing fits the contract, or a T1 says of itself that contrast agent was
+    given, unless `strangers` is `warn`.
+    """
+    _check_different(subject, contract, hashes)
+    contrast = check_without_contrast(
+        subject, contract.channels, refuse=strangers == "refuse", overrule="--strangers warn draws it all the same"
+    )
+    case = contract.open(subject, brain_mask)
+    warnings = [*contrast, *case.notes, check_whole(case.brain)]
+    lost, whole = case.measured["brain_outside_ml"], case.measured["brain_ml"]
+    if lost > 0:
+        warnings.append(f"{lost:.1f} of {whole:.0f} ml of the brain lie outside the model's field of view: not drawn")
+    if max(case.window.ratio) > SIZES_DIFFER:
+        warnings.append(
+            f"the model works on voxels of {contract.spacing_mm:g} mm, the T1 has {min(case.t1.spacing_mm):.2g} mm: "
+            "finer detail is not synthesised"
+        )
+    if min(case.window.ratio) < 1 / SIZES_DIFFER:
+        warnings.append(
+            f"the T1 has voxels of up to {max(case.t1.spacing_mm):.2g} mm, the model works on {contract.spacing_mm:g} "
+            "mm: it is blurred, and its intensities count for more (on real patients by some 10 % with 3 mm on a grid "
+            "of 2 mm, 14 % with 4 mm)"
+        )
+    if subject.mask is None:
+        warnings.append("without a tumour mask the whole brain is searched for enhancement, and vessels count too")
+    return case, [warning for warning in warnings if warning]
 
 
 def _check_identity(subject: Subject) -> None:
@@ -158,3 +223,12 @@ def _check_identity(subject: Subject) -> None:
         from lab.io.dicom import check_one_patient
 
         check_one_patient(folders)
+
+
+def _check_different(subject: Subject, contract: Contract, hashes: Mapping[str, Mapping[str, str]]) -> None:
+    seen: dict[str, str] = {}
+    for name in (canonical(name) for name in contract.channels):
+        digest = hashes.get(name, {}).get("sha256")  # preparation says what is missing
+        if digest is not None and digest in seen:
+            raise ValueError(f"{name} and {seen[digest]} are the same image ({subject.images[name]})")
+        seen |= {} if digest is None else {digest: name}

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lab.data.case import REFERENCE
-from lab.data.contract import one_patient
+from lab.data.contract import create_subject
 from lab.data.layouts.subject import Subject, one_line
 from lab.deploy.patient_folder import check_place, format_report, read_finished, write_patient
 from lab.inference.load import Networks, open_networks
@@ -99,7 +99,7 @@ def synthesize(
     models = Models(model, how, say)
     contract = models.networks.contract
     paths = {name: Path(path) for name, path in images.items()}
-    subject = one_patient("patient", paths, None if mask is None else Path(mask), like=contract)
+    subject = create_subject("patient", paths, None if mask is None else Path(mask), like=contract)
     extra = sorted(set(subject.images) - {canonical(name) for name in contract.channels})
     if extra:
         raise ValueError(

@@ -16,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 
 from lab.data.case import REFERENCE, PreparedCase
-from lab.data.contract import Contract
+from lab.data.contract import Contract, open_patient
 from lab.data.layouts.subject import Subject
 from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan
-from lab.data.new_scans import open_patient
 from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.enhancement import TOLERANCE_MM, enhancement_level, is_enhancing, millilitres, near
 from lab.evaluation.measured_trust import verdict

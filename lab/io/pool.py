@@ -16,8 +16,6 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import wait
 from typing import Protocol, TypeVar
 
-from threadpoolctl import threadpool_limits
-
 K = TypeVar("K", bound=Hashable)
 R = TypeVar("R", covariant=True)
 
@@ -92,6 +90,8 @@ def _run_pool(jobs: dict[K, Work[R]], processes: int) -> Iterator[tuple[K, R]]:
 
 def _start_worker() -> None:
     """One thread of arithmetic per worker; Ctrl-C is the parent's, and a worker must not outlive a killed parent."""
+    from threadpoolctl import threadpool_limits
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)
     end_with_parent()

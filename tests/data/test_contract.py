@@ -13,7 +13,7 @@ from scan_trees import ONE_CLASS, brats_case, head, run
 from lab.config import DataConfig
 from lab.data.batches import CaseStore
 from lab.data.cohort import BRAIN, TUMOUR
-from lab.data.contract import Contract, one_patient
+from lab.data.contract import Contract, create_subject
 from lab.data.layouts.find import Subject, find_subjects
 from lab.data.prepare import prepare
 from lab.io.case_file import NO_TARGET
@@ -116,14 +116,14 @@ def test_t1_is_always_there_and_once(contract):
 def test_one_patient_by_paths(tiny_phantom, contract):
     subject = find_subjects(tiny_phantom)[0]
     images = {name: path for name, path in subject.images.items() if name != "T1GD"}
-    one = one_patient("new", images, subject.mask, like=contract)
+    one = create_subject("new", images, subject.mask, like=contract)
     assert not one.skull_stripped  # as EGD's scans
     image, _, _ = contract.prepare(one)
     np.testing.assert_array_equal(image, contract.prepare(subject)[0])
-    stripped = one_patient("new", images, subject.mask, like=dataclasses.replace(contract, layout="brats2023"))
+    stripped = create_subject("new", images, subject.mask, like=dataclasses.replace(contract, layout="brats2023"))
     assert stripped.skull_stripped
     with pytest.raises(FileNotFoundError, match="nowhere"):
-        one_patient("new", images | {"T2": tiny_phantom / "nowhere.nii.gz"}, subject.mask, like=contract)
+        create_subject("new", images | {"T2": tiny_phantom / "nowhere.nii.gz"}, subject.mask, like=contract)
 
 
 def test_a_missing_sequence_is_named(tiny_phantom, contract):

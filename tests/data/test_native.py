@@ -13,7 +13,7 @@ from scipy import ndimage
 
 from lab.data.case import PreparedCase
 from lab.data.cohort import BRAIN
-from lab.data.contract import Contract, one_patient
+from lab.data.contract import Contract, create_subject
 from lab.data.native import background, image_on_scan, mask_on_scan, read_header, spread_on_scan, write_like
 
 INPUTS = ("T1", "T2", "FLAIR")
@@ -25,7 +25,7 @@ def opened(folder: Path, like: Contract, axes: str = "RAS", mask: bool = True) -
     for name in (*INPUTS, "MASK"):
         save_as(folder / f"{name}.nii.gz", volumes[name], axes)
     paths = {name: folder / f"{name}.nii.gz" for name in INPUTS}
-    subject = one_patient("one", paths, folder / "MASK.nii.gz" if mask else None, like=like)
+    subject = create_subject("one", paths, folder / "MASK.nii.gz" if mask else None, like=like)
     return like.open(subject), paths["T1"]
 
 
@@ -113,7 +113,7 @@ def test_thick_slices_come_back(tmp_path):
     for name in INPUTS:
         save(tmp_path / f"{name}.nii.gz", head(0)[name][:, :, ::3], thick)
     like = contract()
-    case = like.open(one_patient("one", {name: tmp_path / f"{name}.nii.gz" for name in INPUTS}, None, like=like))
+    case = like.open(create_subject("one", {name: tmp_path / f"{name}.nii.gz" for name in INPUTS}, None, like=like))
     assert case.window.ratio == (1.0, 1.0, pytest.approx(1 / 3))
     back = image_on_scan(case, case.image[0].astype(np.float32))
     t1 = case.t1.data

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lab.cli.patients import Synthesize
 from lab.config import ModelConfig
-from lab.data.contract import Contract, one_patient
+from lab.data.contract import Contract, create_subject
 from lab.data.layouts.find import find_subjects
 from lab.deploy import patient_folder as synthesis_folder
 from lab.deploy.new_patients import synthesize, synthesize_folder
@@ -413,7 +413,7 @@ def test_a_registered_model_is_known_by_name_version_and_run(model, tmp_path):
     voxels = [nib.load(tmp_path / name / SYNTHESIS).get_fdata() for name in ("out", "direct")]
     np.testing.assert_array_equal(*voxels)
     contract = Contract.read(KNOWN)
-    case = contract.open(one_patient("one", images, mask, like=contract))
+    case = contract.open(create_subject("one", images, mask, like=contract))
     with torch.no_grad():
         image = network(torch.from_numpy(case.image[:3].astype(np.float32))[None])[0, 0].numpy()
     drawn = case.mean + case.scale * image[(case.masks & 1) > 0]

@@ -20,7 +20,7 @@ from pydicom.uid import (
 )
 from scan_trees import AFFINE, contract, head, save
 
-from lab.data.contract import one_patient
+from lab.data.contract import create_subject
 from lab.data.native import read_header, write_like
 from lab.io.dicom import check_one_patient, open_series, series_sha256
 from lab.io.scan import read_image, read_labels, read_spacing, scan_sha256, source_state
@@ -229,14 +229,14 @@ def test_a_mask_is_no_folder_and_all_scans_are_of_one_patient(tmp_path):
     volumes = head(0)
     images = {name: store(tmp_path / name, volumes[name], AFFINE, name=name) for name in ("T1", "T2", "FLAIR")}
     mask = save(tmp_path / "mask.nii.gz", volumes["MASK"])
-    assert one_patient("one", images, mask, like=contract()).images == images
+    assert create_subject("one", images, mask, like=contract()).images == images
     with pytest.raises(ValueError, match="the mask must be a NIfTI file"):
-        one_patient("one", images, tmp_path / "T1", like=contract())
+        create_subject("one", images, tmp_path / "T1", like=contract())
     with pytest.raises(ValueError, match="cannot be read"):
         read_labels(tmp_path / "T1")
     store(tmp_path / "FLAIR", volumes["FLAIR"], AFFINE, name="FLAIR", change=setting(PatientID="4712"))
     with pytest.raises(ValueError, match=r"FLAIR .*have different Patient IDs") as caught:
-        contract().open(one_patient("one", images, mask, like=contract()))
+        contract().open(create_subject("one", images, mask, like=contract()))
     assert "4711" not in str(caught.value)
 
 

@@ -17,8 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lab.data.case import REFERENCE
-from lab.data.contract import one_patient
-from lab.data.contract_check import checked_contract
+from lab.data.contract import create_subject, read_contract
 from lab.data.native import write_like
 from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.measured_trust import doubt, held
@@ -69,7 +68,7 @@ class Prepare:
 
     def __init__(self, folder: str, brain_mask: str | None = None, strangers: str = "refuse") -> None:
         """`strangers`: whether scans that are certainly unlike those of training are refused, or only warned of."""
-        self.contract = checked_contract(read_settings(folder))
+        self.contract = read_contract(read_settings(folder))
         self.brain_mask, self.strangers = brain_mask, strangers
         self.likeness = read_calibration(folder).likeness
 
@@ -80,7 +79,7 @@ class Prepare:
         missing = [f"--{canonical(name).lower()}" for name in contract.channels if canonical(name) not in paths]
         if missing:
             raise ValueError(f"{', '.join(missing)} missing: the network takes {', '.join(contract.channels)}")
-        subject = one_patient("patient", paths, mask, like=contract)
+        subject = create_subject("patient", paths, mask, like=contract)
         hashes = hash_scans(subject, contract)
         return prepare_patient(subject, contract, self.likeness, self.brain_mask, self.strangers, hashes)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.data.contract import Contract, one_patient
+from lab.data.contract import Contract, create_subject
 from lab.data.layouts.subject import Subject
 from lab.deploy.serve.payload import array, is_array, place
 from lab.inference.patient import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTAINTY, How
@@ -58,7 +58,7 @@ def read(patient: Mapping[str, Any], contract: Contract, folder: Path) -> Asked:
         if math.prod(shape) > at_most(VOXELS):
             size = " x ".join(map(str, shape))
             raise ValueError(f"{name} has {size} voxels; this server takes at most {at_most(VOXELS)} of a scan")
-    subject = one_patient("patient", {name: paths[name] for name in needed}, paths.get("mask"), like=contract)
+    subject = create_subject("patient", {name: paths[name] for name in needed}, paths.get("mask"), like=contract)
     how = How(
         looks=_looks(named.get("looks", How.looks)),
         brain_mask=named.get("brain_mask"),

@@ -12,7 +12,7 @@ from typing import Any
 from mlflow.exceptions import MlflowException
 from safetensors import SafetensorError
 
-from lab.data.contract_check import checked_contract
+from lab.data.contract import read_contract
 from lab.tracking.models.download import fetched
 from lab.tracking.models.network import Package, read_package
 from lab.tracking.models.registered import described
@@ -83,7 +83,7 @@ def package_in(folder: Path, uri: str) -> Package:
 def fitting(package: Package, uri: str) -> Package:
     """The package itself. Raises ValueError, naming the model, where its contract cannot be kept."""
     try:
-        checked_contract(package.known)
+        read_contract(package.known)
     except ValueError as error:
         raise ValueError(f"{uri}: {error}") from None
     return package
