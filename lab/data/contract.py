@@ -186,7 +186,7 @@ def open_patient(
     strangers: str,
     hashes: Mapping[str, Mapping[str, str]],
 ) -> tuple[PreparedCase, list[str]]:
-    """A new patient's prepared case, and warnings for whoever sees the result; `hashes`: sequence -> `sha256` of a scan.
+    """A new patient's prepared case, and warnings for the user; `hashes` gives the `sha256` of each sequence.
 
     Raises ValueError where two scans are one, nothing fits the contract, or a T1 says of itself that contrast agent was
     given, unless `strangers` is `warn`.
