@@ -36,7 +36,7 @@ from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort, open_coh
 from lab.data.prepare import prepare
 from lab.evaluation.evaluate import evaluate
 from lab.evaluation.midline import midline_slab
-from lab.io.case_file import judged
+from lab.io.case_file import clear_without_target
 from lab.phantom.cohort import write_cohort
 
 THRESHOLD, ENHANCING_ML, TOLERANCE_MM, LEAST_ML = 0.3, 0.5, 3.0, 0.05
@@ -159,7 +159,7 @@ def artefacts(image: np.ndarray, truth: np.ndarray, brain: np.ndarray, noise: fl
 
 def by_hand(cohort: Cohort, case: str, image: np.ndarray) -> dict[str, float]:
     volumes, mask = cohort.load(case)
-    flags = judged(mask)
+    flags = clear_without_target(mask)
     t1, truth = (volumes[cohort.channel(name)].astype(np.float32) for name in ("T1", "T1GD"))
     brain = (flags & BRAIN) > 0
     noise = noise_of(truth, brain)

@@ -24,13 +24,13 @@ class Prepare(DataConfig):
 
     def run(self) -> None:
         """Prepare the cohort and print its counts."""
-        from lab.data.layouts.patients import told
+        from lab.data.layouts.patients import describe_patients
         from lab.data.prepare import prepare
         from lab.io.files import plural
 
         settings = DataConfig(**{item.name: getattr(self, item.name) for item in dataclasses.fields(DataConfig)})
         cohort = prepare(self.source, self.out, settings, progress=_progress)
-        for line in told(cohort.manifest["merged"], cohort.manifest["patient_notes"]):
+        for line in describe_patients(cohort.manifest["merged"], cohort.manifest["patient_notes"]):
             print(line)
         counts = cohort.manifest["counts"]
         shape = " x ".join(str(size) for size in cohort.shape)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TypeVar
 import tyro
 
 from lab.config import DEMO, PAPER, Config, override
-from lab.io.files import named
+from lab.io.files import describe_os_error
 from lab.io.interruption import interruptible
 
 S = TypeVar("S", bound=Config)
@@ -67,7 +67,7 @@ def explain(work: Callable[[], object], *, unit: str | None = "epoch") -> int:
             goes_on = f"; the same command goes on from the last finished {unit}" if unit else ""
             print(f"\ninterrupted{goes_on}", file=sys.stderr)
             return 130
-        told = named(error) if isinstance(error, OSError) else str(error)
+        told = describe_os_error(error) if isinstance(error, OSError) else str(error)
         print(f"error: {' '.join(told.split())}", file=sys.stderr)
         return 2
     return 0

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
-from lab.io.case_file import judged
+from lab.io.case_file import clear_without_target
 
 FLAGS = {"brain": BRAIN, "tumour": TUMOUR, "enhancement": ENHANCEMENT, "expert": EXPERT}
 FLIPS = ("both", "random", "none")
@@ -101,7 +101,7 @@ class CaseStore:
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
         """A case's channels (C + 1, X, Y, Z) float16 and flags (1, X, Y, Z) uint8, where there is a target."""
         image, mask = self.cohort.load(self.case_ids[index])
-        mask = judged(mask)
+        mask = clear_without_target(mask)
         window = patch_window(mask, self.patch)
         picked = np.stack([image[channel][window] for channel in self.channels])
         return torch.from_numpy(picked), torch.from_numpy(np.ascontiguousarray(mask[window]))[None]

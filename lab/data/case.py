@@ -11,7 +11,7 @@ import numpy as np
 from lab.config import DataConfig
 from lab.data.brain_mask import brain_core, brain_mask, scanned_part
 from lab.data.contrast import check_without_contrast
-from lab.data.layouts.label_books import listed, told
+from lab.data.layouts.label_books import describe_book, format_values
 from lab.data.layouts.subject import Subject
 from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
 from lab.io.files import canonical
@@ -42,7 +42,7 @@ class Recipe:
     enhancing_ml: float
 
 
-def channels(settings: DataConfig) -> tuple[str, ...]:
+def list_channels(settings: DataConfig) -> tuple[str, ...]:
     """Sequences that are stored: the inputs, T1 and the target, each once. Raises ValueError."""
     if not settings.inputs:
         raise ValueError("--inputs names no sequence")
@@ -229,10 +229,11 @@ def _misfit(subject: Subject, values: set[int]) -> str | None:
     """Why values of the mask are not those of its label book."""
     if subject.labels is None or values <= subject.labels:
         return None
-    book = f"the label book {told(subject.label_book)}" if subject.label_book else f"labels {listed(subject.labels)}"
+    name, labels = subject.label_book, format_values(subject.labels)
+    book = f"the label book {describe_book(name)}" if name else f"labels {labels}"
     return (
-        f"{subject.mask}: holds the labels {listed(values)}, which do not fit {book}; correct the mask, or name the "
-        "right book (--data.labels; for prepare, synthesize and classify --labels; `tumour` takes any value)"
+        f"{subject.mask}: holds the labels {format_values(values)}, which do not fit {book}; correct the mask, or name "
+        "the right book (--data.labels; for prepare, synthesize and classify --labels; `tumour` takes any value)"
     )
 
 
@@ -307,7 +308,7 @@ def _covered(brain: np.ndarray, window: Window) -> np.ndarray:
     return brain[tuple(slice(max(start, 0), max(0, round(end))) for start, end in zip(window.start, ends))]
 
 
-def sources(subject: Subject, recipe: Recipe) -> list[Path]:
+def list_sources(subject: Subject, recipe: Recipe) -> list[Path]:
     """The files that decide what the prepared case holds, in a fixed order."""
     names = [canonical(name) for name in recipe.channels]
     images = [subject.images[name] for name in names if name in subject.images]

@@ -28,7 +28,7 @@ HALF = re.compile(r"\..+\.(safetensors|json)\.\d+\.tmp")
 """A case or a note that was being written when its process was killed."""
 
 
-def claim(out: Path, say: Callable[[str], None]) -> None:
+def claim_folder(out: Path, say: Callable[[str], None]) -> None:
     """Make the folder of a cohort, or take one of ours, and say what else is in it.
 
     Raises ValueError where others' files stand in it or in the way, an OSError where it cannot be written.
@@ -83,14 +83,14 @@ def check_free(paths: Iterable[Path]) -> None:
             )
 
 
-def stale(out: Path, known: Iterable[Path]) -> list[Path]:
+def find_stale(out: Path, known: Iterable[Path]) -> list[Path]:
     """Cases and notes of ours beside the `known` ones, and what killed calls left half-written."""
     kept = set(known)
     half = [path for name in FOLDERS for path in (out / name).iterdir() if HALF.fullmatch(path.name) and path.is_file()]
     return [path for path in _inside(out) if path not in kept and is_ours(path)] + half
 
 
-def withdraw(out: Path, say: Callable[[str], None]) -> None:
+def withdraw_manifest(out: Path, say: Callable[[str], None]) -> None:
     """Take the manifest away: while cases change, the folder is no cohort."""
     if _is_older(out, MANIFEST):
         _set_aside(out / MANIFEST, say)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.data.layouts.subject import Subject
-from lab.io.files import canonical, read_text
+from lab.io.files import canonical, read_text_file
 from lab.io.nifti import read_header
 
 GIVEN = (
@@ -67,7 +67,7 @@ def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: 
     found = []
     for name in dict.fromkeys(map(canonical, names)):
         path = subject.images.get(name)
-        said = None if path is None else contrast_said(path, subject.case_id)
+        said = None if path is None else find_contrast(path, subject.case_id)
         if said is None:
             continue
         if name == "T1" and refuse:
@@ -79,7 +79,7 @@ def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: 
     return found
 
 
-def contrast_said(path: Path, case_id: str = "") -> str | None:
+def find_contrast(path: Path, case_id: str = "") -> str | None:
     """What a scan says of contrast agent, such as "ContrastBolusAgent: Gadovist"; None where it says nothing of it.
 
     A file's name that begins with the case id is read from there on: a patient may be called CE-001.
@@ -95,7 +95,7 @@ def contrast_said(path: Path, case_id: str = "") -> str | None:
     raw = read_header(path).raw
     for name in ("descrip", "aux_file", "intent_name"):
         text = raw[name].item().decode("latin-1").strip("\0 ")
-        if says_contrast(text):
+        if mentions_contrast(text):
             return f"its header says {text!r}"
     stem = re.sub(r"\.nii(\.gz)?$", "", path.name, flags=re.IGNORECASE)
     if re.search(NAMED, stem.removeprefix(case_id), flags=re.IGNORECASE):
@@ -104,7 +104,7 @@ def contrast_said(path: Path, case_id: str = "") -> str | None:
     return _of_sidecar(sidecar) if sidecar.is_file() else None
 
 
-def says_contrast(text: str) -> bool:
+def mentions_contrast(text: str) -> bool:
     """Whether a description says that contrast agent was given: "t1 +C", "T1 post Gd", "mit KM"; not "T1 pre Gd"."""
     text = text.casefold().replace("_", " ")
     for word in WORDS:
@@ -126,7 +126,7 @@ def _of_dicom(header: Any) -> Iterator[str]:
 def _of_sidecar(path: Path) -> str | None:
     """A BIDS sidecar that cannot be read says nothing."""
     try:
-        content = json.loads(read_text(path, LARGEST_SIDECAR))
+        content = json.loads(read_text_file(path, LARGEST_SIDECAR))
     except (ValueError, RecursionError):
         return None
     if not isinstance(content, dict):
@@ -143,5 +143,5 @@ def _of_values(values: dict[str, Any]) -> Iterator[str]:
             text = "; ".join(str(item.get("CodeMeaning", "some agent")) for item in value)
         else:
             text = str(value).strip("[]' ")
-        if says_contrast(text) if name in DESCRIBED else text.casefold() not in NOT_GIVEN:
+        if mentions_contrast(text) if name in DESCRIBED else text.casefold() not in NOT_GIVEN:
             yield f"{name}: {text[:80]}"

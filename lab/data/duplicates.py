@@ -46,7 +46,7 @@ class Pair:
     """0 for the usual pair of the cohort, 1 for the same image."""
 
 
-def fingerprint(image: np.ndarray, mask: np.ndarray, spacing_mm: float) -> str:
+def fingerprint_head(image: np.ndarray, mask: np.ndarray, spacing_mm: float) -> str:
     """Text that holds the inputs (C, X, Y, Z) between 3 and 8 mm in the brain without the tumour.
 
     `mask` (X, Y, Z) holds bit flags. Tumours of many people lie alike, and one person's grows.
@@ -87,7 +87,7 @@ def _unpack(text: str) -> Bands:
     return bands / np.maximum(norms, 1e-6)
 
 
-def alike(fingerprints: Mapping[str, str], spacing_mm: float) -> list[Pair]:
+def find_duplicates(fingerprints: Mapping[str, str], spacing_mm: float) -> list[Pair]:
     """Pairs of cases that look like one head, of fingerprints of one recipe by case id, the most alike first."""
     names = sorted(fingerprints)
     if len(names) < 2:

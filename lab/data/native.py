@@ -35,7 +35,7 @@ def image_on_scan(case: PreparedCase, values: np.ndarray) -> np.ndarray:
     The z-score is undone; what the network did not draw (all but the brain) has the value of the T1's background.
     """
     drawn, known = _spread(case, values)
-    result = np.full(case.t1.data.shape, background(case), np.float32)
+    result = np.full(case.t1.data.shape, find_background(case), np.float32)
     result[known] = drawn[known] * np.float32(case.scale) + np.float32(case.mean)
     return result
 
@@ -61,7 +61,7 @@ def mask_on_scan(case: PreparedCase, mask: np.ndarray) -> np.ndarray:
     return ((result >= 0.5) & case.brain).astype(np.uint8)
 
 
-def background(case: PreparedCase) -> float:
+def find_background(case: PreparedCase) -> float:
     """The T1's value outside of everything: its background where a stripped scan has it, else its lowest."""
     outside, usual = case.t1.data[~case.brain], case.t1.background
     return usual if not outside.size or (outside == usual).any() else float(outside.min())
@@ -126,11 +126,11 @@ def _apply(matrix: np.ndarray, volume: np.ndarray, axis: int) -> np.ndarray:
 def write_like(path: Path, data: np.ndarray, scan: Path, *, purpose: str, note: str) -> None:
     """Write a RAS volume on the grid of a NIfTI file or a DICOM series, in the orientation in which that is stored.
 
-    Affine, voxel size and their codes are the file's own to the bit (for DICOM see `read_header`). `purpose` becomes
-    the header's intent (15 letters) and `note` its description (79); nothing else is taken over. Raises ValueError
-    where the shapes do not fit.
+    Affine, voxel size and their codes are the file's own to the bit (for DICOM see `read_grid_header`). `purpose`
+    becomes the header's intent (15 letters) and `note` its description (79); nothing else is taken over. Raises
+    ValueError where the shapes do not fit.
     """
-    header = read_header(scan)
+    header = read_grid_header(scan)
     orientation = nib.io_orientation(header.get_best_affine())
     stored = nib.apply_orientation(data, nib.orientations.ornt_transform(RAS, orientation))
     if stored.shape != header.get_data_shape()[:3]:
@@ -145,7 +145,7 @@ def write_like(path: Path, data: np.ndarray, scan: Path, *, purpose: str, note: 
     write_atomically(path, gzip.compress(content, compresslevel=1, mtime=0) if path.suffix == ".gz" else content)
 
 
-def read_header(path: Path) -> nib.Nifti1Header:
+def read_grid_header(path: Path) -> nib.Nifti1Header:
     """The header of a NIfTI-1 or -2 file, compressed or not, whatever its name ends in; without its extensions.
 
     For a folder with a DICOM series, one made from its geometry and nothing else: voxels in the order of the pixels, as

@@ -19,12 +19,12 @@ from filelock import FileLock
 from lab.config import DataConfig, fingerprint, flatten, grid_shape
 from lab.data import cohort_folder
 from lab.data import prepare_worker as workers
-from lab.data.case import REFERENCE, Recipe, channels
+from lab.data.case import REFERENCE, Recipe, list_channels
 from lab.data.cohort import COLUMNS, FORMAT, Cohort, check_fractions, is_cohort, open_cohort
-from lab.data.duplicates import alike
+from lab.data.duplicates import find_duplicates
 from lab.data.layouts.find import Subject, detect, find_subjects
 from lab.data.layouts.label_books import LABEL_BOOKS
-from lab.data.layouts.patients import Patients, find_patients, put_same_scans_together
+from lab.data.layouts.patients import Patients, find_patients, merge_same_scans
 from lab.data.layouts.subject import one_line
 from lab.io.pool import run_all
 from lab.io.scan import read_spacing
@@ -65,9 +65,9 @@ def prepare(
     patients = find_patients(subjects, settings.patient_pattern)
     recipe = _recipe(subjects, settings)
     phantom = _is_phantom(source)
-    cohort_folder.claim(out, say)
+    cohort_folder.claim_folder(out, say)
     with FileLock(out / ".lock"):
-        jobs = [workers.Job(subject=subject, recipe=recipe, out=out) for subject in subjects]
+        jobs = [workers.PrepareJob(subject=subject, recipe=recipe, out=out) for subject in subjects]
         records = _prepare_all(jobs, processes or settings.processes, out, progress, say)
         copies = _same_scans(patients, records, recipe)
         index = _index(subjects, records, patients, copies)
@@ -93,7 +93,7 @@ def _recipe(subjects: list[Subject], settings: DataConfig) -> Recipe:
     if not settings.clip_sigma > 0:
         raise ValueError(f"--clip-sigma {settings.clip_sigma} must be above 0")
     return Recipe(
-        channels=channels(settings),
+        channels=list_channels(settings),
         target=settings.target,
         spacing_mm=spacing_mm,
         shape=shape,
@@ -118,7 +118,11 @@ def _own_spacing(subjects: list[Subject]) -> float:
 
 
 def _prepare_all(
-    jobs: list[workers.Job], processes: int | None, out: Path, progress: Progress | None, say: Callable[[str], None]
+    jobs: list[workers.PrepareJob],
+    processes: int | None,
+    out: Path,
+    progress: Progress | None,
+    say: Callable[[str], None],
 ) -> dict[str, workers.Record]:
     """Records by case id: those of earlier calls where still valid, the others made now."""
     records: dict[str, workers.Record] = {}
@@ -130,7 +134,7 @@ def _prepare_all(
         else:
             records[job.subject.case_id] = record
     cohort_folder.check_free(path for job in waiting for path in (job.case_path, job.note_path))
-    stale = cohort_folder.stale(out, [path for job in jobs for path in (job.case_path, job.note_path)])
+    stale = cohort_folder.find_stale(out, [path for job in jobs for path in (job.case_path, job.note_path)])
     gone = [path.stem for path in stale if path.suffix == ".safetensors"]
     if gone and not any(job.case_path.exists() for job in jobs):
         raise ValueError(
@@ -141,7 +145,7 @@ def _prepare_all(
         names = ", ".join(gone[:8]) + ", ..." * (len(gone) > 8)
         say(f"Removed from {out}, for they are no longer among the scans: {names}")
     if waiting or stale:
-        cohort_folder.withdraw(out, say)
+        cohort_folder.withdraw_manifest(out, say)
     for path in stale:
         path.unlink()
 
@@ -164,8 +168,8 @@ def _same_scans(patients: Patients, records: dict[str, workers.Record], recipe: 
     """Put cases that show one head together in `patients`; the first case of each later copy."""
     used = {case_id: record for case_id, record in records.items() if record["row"]["status"] == "used"}
     scans = {case_id: [record["row"]["sha256"], *record["scans"]] for case_id, record in used.items()}
-    near = alike({case_id: record["head"] for case_id, record in used.items()}, recipe.spacing_mm)
-    return put_same_scans_together(patients, scans, near)
+    near = find_duplicates({case_id: record["head"] for case_id, record in used.items()}, recipe.spacing_mm)
+    return merge_same_scans(patients, scans, near)
 
 
 def _index(

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lab.config import fingerprint
-from lab.data.case import Recipe, prepare_case, sources
-from lab.data.duplicates import fingerprint as fingerprint_of_head
+from lab.data.case import Recipe, list_sources, prepare_case
+from lab.data.duplicates import fingerprint_head
 from lab.data.layouts.subject import Subject, one_line
 from lab.io.case_file import content_digest, read_case, read_record, write_atomically, write_case
 from lab.io.scan import scan_sha256, source_state
@@ -44,7 +44,7 @@ class Job:
     def expected(self) -> Record:
         """What an up-to-date record says of recipe and source files."""
         subject = self.subject
-        files = [(path.name, source_state(path)) for path in sources(subject, self.recipe)]
+        files = [(path.name, source_state(path)) for path in list_sources(subject, self.recipe)]
         meaning = (
             sorted(subject.labels or ()),
             subject.enhancing_label,
@@ -91,9 +91,9 @@ class Job:
         record["row"] = {"status": "used", "reason": "", **measured, "sha256": digest}
         inputs = [name != self.recipe.target for name in self.recipe.channels]
         record["scans"] = sorted(
-            {scan_sha256(path) for path in sources(self.subject, self.recipe) if path != self.subject.mask}
+            {scan_sha256(path) for path in list_sources(self.subject, self.recipe) if path != self.subject.mask}
         )
-        record["head"] = fingerprint_of_head(image[inputs], mask, self.recipe.spacing_mm)
+        record["head"] = fingerprint_head(image[inputs], mask, self.recipe.spacing_mm)
         write_case(self.case_path, image, mask, record)
         self.note_path.unlink(missing_ok=True)
         return record

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from lab.config import DataConfig, PhantomConfig, fingerprint, flatten
 from lab.data.cohort import Cohort, is_cohort, open_cohort
-from lab.data.layouts.patients import told
+from lab.data.layouts.patients import describe_patients
 from lab.data.prepare import prepare
 from lab.data.prepare_worker import VERSION
 
@@ -30,7 +30,7 @@ def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = prin
     """
     if data.path is not None and is_cohort(data.path):
         cohort = open_cohort(data.path)
-        check_fits(cohort, data)
+        check_settings(cohort, data)
     else:
         source = data.path if data.path is not None else make_phantom(data, phantom, work / "phantom", say)
         recipe = {name: value for name, value in flatten(data).items() if name not in LATER}
@@ -42,9 +42,9 @@ def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = prin
         cohort = prepare(source, out, dataclasses.replace(data, path=source), progress=Ticker("cases prepared", say))
     if data.balance:
         cohort = cohort.balanced(data.split_seed)
-    for line in told(cohort.manifest.get("merged", ()), cohort.manifest.get("patient_notes", ())):
+    for line in describe_patients(cohort.manifest.get("merged", ()), cohort.manifest.get("patient_notes", ())):
         say(line)
-    say(describe(cohort))
+    say(describe_cohort(cohort))
     return cohort
 
 
@@ -66,7 +66,7 @@ def make_phantom(data: DataConfig, phantom: PhantomConfig, folder: Path, say: Sa
     )
 
 
-def check_fits(cohort: Cohort, data: DataConfig) -> None:
+def check_settings(cohort: Cohort, data: DataConfig) -> None:
     """Raises ValueError where a prepared cohort lacks a sequence, or was prepared with other settings."""
     if cohort.manifest["version"] != VERSION:
         raise ValueError(
@@ -97,7 +97,7 @@ def check_fits(cohort: Cohort, data: DataConfig) -> None:
             )
 
 
-def describe(cohort: Cohort) -> str:
+def describe_cohort(cohort: Cohort) -> str:
     """One line on who is in the cohort."""
     left_out, patients = cohort.manifest["counts"]["left_out"], cohort.index["patient_id"].nunique()
     return (

@@ -22,7 +22,7 @@ from lab.evaluation.midline import midline_figures, midline_slab
 from lab.evaluation.noise_floor import floor, noise_sd
 from lab.evaluation.pooled import point
 from lab.evaluation.ssim import WINDOW
-from lab.io.case_file import judged
+from lab.io.case_file import clear_without_target
 from lab.io.grid import Box
 
 REGIONS = {"brain": ("_brain",), "tumour": ("_tumour", "_balanced")}
@@ -100,7 +100,7 @@ def _case(cases: CaseStore, case_id: str) -> Case:
     cohort = cases.cohort
     settings = cohort.manifest.get("settings", {})
     image, mask = cohort.load(case_id)
-    flags = judged(mask)
+    flags = clear_without_target(mask)
     brain = (flags & BRAIN) != 0
     truth = np.asarray(image[cases.channels[-1]], np.float32)
     return Case(

@@ -24,7 +24,7 @@ from lab.experiments.plan import Plan, Settings
 from lab.experiments.queue import SLOT, Queue, reporter
 from lab.experiments.screen import Screen
 from lab.experiments.synthesis.trial import Job, discard, train_trial
-from lab.io.interruption import as_worker
+from lab.io.interruption import handle_worker_signals
 from lab.io.pool import end_with_parent
 from lab.synthesis.train import TrainingFailed
 from lab.tracking import runs
@@ -37,7 +37,7 @@ LOOK_EVERY_S = 1.0
 
 def work_apart(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
     """`work` as a process of its own: it ends with its parent, on request, and without a traceback."""
-    as_worker()
+    handle_worker_signals()
     end_with_parent()
     try:
         work(plan, phase, slots, worker)

@@ -38,7 +38,7 @@ from lab.evaluation.fault_injection import cases_of, score_faults
 from lab.inference.load import Networks
 from lab.inference.patient import predict_case, predicted_level
 from lab.inference.tta import DEFAULT_LOOKS
-from lab.io.case_file import judged
+from lab.io.case_file import clear_without_target
 from lab.qc.image_quality import measure
 from lab.qc.ood import Likeness
 from lab.qc.ood_fit import fit_likeness
@@ -103,7 +103,7 @@ def calibrate(
     levels: dict[str, list[tuple[str, float]]] = {"val": [], "test": []}
     for part in ("val", "test"):
         for seen in predicted_cases(networks, cohort, parts[part], arithmetic, counts):
-            regions = regions_of(judged(seen.flags), cohort.spacing_mm)
+            regions = regions_of(clear_without_target(seen.flags), cohort.spacing_mm)
             for count, spread in seen.spreads.items():
                 needed = ratios(seen.image, seen.truth, spread, floors[count])
                 curve = curve_of(seen.patient_id, needed, regions)
@@ -158,7 +158,7 @@ def floors_of(
     """
     found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {count: [] for count in counts}
     for seen in predicted_cases(networks, cohort, evenly(cases, FLOOR_CASES), arithmetic, counts):
-        brain = (judged(seen.flags) & BRAIN) > 0
+        brain = (clear_without_target(seen.flags) & BRAIN) > 0
         errors = (seen.image - seen.truth)[brain].astype(np.float64)
         for count, spread in seen.spreads.items():
             if spread is not None:

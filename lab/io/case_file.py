@@ -36,7 +36,7 @@ checked: dict[Path, tuple[Any, ...]] = {}
 """Files whose voxels this process has checked, each with its state and digest then."""
 
 
-def judged(mask: np.ndarray) -> np.ndarray:
+def clear_without_target(mask: np.ndarray) -> np.ndarray:
     """Bit flags (X, Y, Z) with those cleared where there is no target: nothing is trained on or scored there."""
     return np.where(mask & NO_TARGET, np.uint8(0), mask)
 

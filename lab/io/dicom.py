@@ -30,7 +30,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from lab.io.dicom_stack import Slice, in_order, named, stack_affine
+from lab.io.dicom_stack import Slice, name_attribute, order_slices, stack_affine
 from lab.io.files import LARGEST, open_regular, regular_sha256
 from lab.io.nifti import MOST_VOXELS
 
@@ -74,7 +74,7 @@ def open_series(folder: Path) -> Series:
 def _open(folder: Path, states: tuple[tuple[Path, int, int], ...]) -> Series:
     images = _images(folder, [path for path, _, _ in states])
     _check_kind(folder, images)
-    slices = in_order(folder, [part for path, header in images.items() for part in _parts(path, header)])
+    slices = order_slices(folder, [part for path, header in images.items() for part in _parts(path, header)])
     series = Series(folder=folder, slices=tuple(slices), affine=stack_affine(slices))
     if math.prod(series.shape) > MOST_VOXELS:
         raise ValueError(f"{folder}: {' x '.join(map(str, series.shape))} voxels; at most {MOST_VOXELS} are read")
@@ -246,7 +246,7 @@ def _parts(path: Path, header: Dataset) -> Iterator[Slice]:
                 intercept=rescale[1],
             )
         except DAMAGED as error:
-            raise ValueError(f"{path}: {named(error)} is missing or senseless, so {_unknown(error)}") from None
+            raise ValueError(f"{path}: {name_attribute(error)} is missing or senseless, so {_unknown(error)}") from None
 
 
 def _unknown(error: Exception) -> str:

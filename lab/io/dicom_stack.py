@@ -51,7 +51,7 @@ class Slice:
         return self.path.name if self.frame is None else f"{self.path.name}, frame {self.frame + 1}"
 
 
-def in_order(folder: Path, slices: Sequence[Slice]) -> list[Slice]:
+def order_slices(folder: Path, slices: Sequence[Slice]) -> list[Slice]:
     """Ascending along the normal. Raises ValueError where they are no single, complete, upright stack."""
     _check_alike(folder, slices)
     if len(slices) < 2:
@@ -75,7 +75,7 @@ def stack_affine(slices: Sequence[Slice]) -> np.ndarray:
     return (np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine).astype(np.float32).astype(float)
 
 
-def named(error: Exception) -> str:
+def name_attribute(error: Exception) -> str:
     """The attribute that an error of pydicom is about."""
     found = re.search(r"attribute '(\w+)'", str(error))
     return found[1] if found else f"an attribute of its geometry ({error})"

@@ -62,7 +62,7 @@ def open_regular(path: Path, largest: int = LARGEST) -> BufferedReader:
     return file
 
 
-def read_text(path: Path, largest: int) -> str:
+def read_text_file(path: Path, largest: int) -> str:
     """A text file of `largest` bytes at most: UTF-8, UTF-16 or UTF-32, with a byte order mark or without, or cp1252.
 
     Raises ValueError as `open_regular`, and where it is no such text.
@@ -99,7 +99,7 @@ def read_head(path: Path) -> bytes:
     return bytes(head[:HEAD])
 
 
-def read_whole(path: Path, declared: Callable[[bytes], int]) -> bytearray:
+def read_inflated(path: Path, declared: Callable[[bytes], int]) -> bytearray:
     """A file's content, inflated and verified to its last byte.
 
     `declared` tells from the first bytes how many there must be, or raises ValueError. Raises ValueError where there
@@ -127,7 +127,7 @@ def _pieces(path: Path, file: BufferedReader) -> Iterator[bytes]:
     file.seek(0)
     if compressed:
         try:
-            yield from inflated(path, file)
+            yield from inflate(path, file)
         except zlib.error as error:
             raise ValueError(f"{path}: damaged, cannot be decompressed ({error}); copy or download it again") from None
         return
@@ -135,7 +135,7 @@ def _pieces(path: Path, file: BufferedReader) -> Iterator[bytes]:
         yield piece
 
 
-def inflated(path: Path, file: BufferedReader) -> Iterator[bytes]:
+def inflate(path: Path, file: BufferedReader) -> Iterator[bytes]:
     """The members of a gzip file; zeros may follow, as on tapes. Raises ValueError, and zlib.error."""
     member = zlib.decompressobj(wbits=31)
     while chunk := file.read(CHUNK):
@@ -162,7 +162,7 @@ def plural(count: int, thing: str) -> str:
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
-def named(error: OSError) -> str:
+def describe_os_error(error: OSError) -> str:
     """A system's error with its file first: "/data/t1.nii: Permission denied"."""
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 

@@ -97,7 +97,7 @@ def interruptible() -> Iterator[None]:
             signal.signal(number, before[number])
 
 
-def as_worker() -> None:
+def handle_worker_signals() -> None:
     """From now on SIGTERM, which the driver sends, interrupts this process; Ctrl-C reaches all and is the driver's."""
     interruption = Interruption()
     signal.signal(signal.SIGINT, signal.SIG_IGN)

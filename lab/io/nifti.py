@@ -14,7 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from lab.io.files import HEAD, LARGEST, read_head, read_whole
+from lab.io.files import HEAD, LARGEST, read_head, read_inflated
 
 MOST_VOXELS = 2**28
 """Voxels of a volume beyond which it is refused: 645 along each edge."""
@@ -64,18 +64,18 @@ class Header:
 
 def read_header(path: Path) -> Header:
     """The header alone of a file, compressed or not. Raises ValueError where it cannot be understood."""
-    return understand(path, read_head(path))
+    return parse_header(path, read_head(path))
 
 
 def read_voxels(path: Path) -> tuple[np.ndarray, Header]:
     """Unscaled values (X, Y, Z) as stored, and the header. Raises ValueError where either is damaged or missing."""
-    content = read_whole(path, lambda head: understand(path, head).needed)
-    header = understand(path, bytes(content[:HEAD]))
+    content = read_inflated(path, lambda head: parse_header(path, head).needed)
+    header = parse_header(path, bytes(content[:HEAD]))
     values = np.frombuffer(content, header.dtype, count=math.prod(header.shape), offset=header.offset)
     return values.reshape(header.shape, order="F"), header
 
 
-def understand(path: Path, head: bytes) -> Header:
+def parse_header(path: Path, head: bytes) -> Header:
     """A header from a file's first bytes. Raises ValueError with what is wrong with it."""
     version, order = SIZES.get(head[:4], (0, ""))
     kind = nib.Nifti2Header if version == 2 else nib.Nifti1Header

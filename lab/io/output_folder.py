@@ -111,10 +111,10 @@ def is_marked(place: Path) -> bool:
 
 def is_recorded(place: Path, name: str) -> bool:
     """Whether a file is ours, and as it was written."""
-    return sha256(place / name) in _known(_read(place)).get(name, ())
+    return plain_sha256(place / name) in _known(_read(place)).get(name, ())
 
 
-def sha256(path: Path) -> str | None:
+def plain_sha256(path: Path) -> str | None:
     """Digest of a plain file; None for what is none: absent, a link, a folder, a pipe."""
     if path.is_symlink() or not path.is_file():
         return None
@@ -127,7 +127,7 @@ def _commit(place: Path, output: str, last: str) -> None:
     record, new = _read(place) or {"outputs": {}}, place / OWN / NEW
     made = {path.relative_to(new).as_posix(): _on_disk(path) for path in sorted(new.rglob("*")) if path.is_file()}
     before = record["outputs"].get(output, {})
-    if made == before and all(sha256(place / name) == digest for name, digest in made.items()):
+    if made == before and all(plain_sha256(place / name) == digest for name, digest in made.items()):
         return
     known = _known(record)
     _refuse_foreign(place, made, known, made)
@@ -177,7 +177,7 @@ def _refuse_foreign(
             if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
                 raise ValueError(f"{path} is in the way of a folder; move it elsewhere, or name a new folder")
         path = place / name
-        if not os.path.lexists(path) or sha256(path) in {*known.get(name, ()), (made or {}).get(name, "")}:
+        if not os.path.lexists(path) or plain_sha256(path) in {*known.get(name, ()), (made or {}).get(name, "")}:
             continue
         what = "was changed since it was written" if name in known else "is not a file that this version has written"
         raise ValueError(f"{path} {what}, so it is not replaced; move it elsewhere, or name a new folder")
@@ -208,7 +208,7 @@ def _known(record: Record | None) -> dict[str, set[str]]:
 
 
 def _is(place: Path, name: str, digest: str) -> bool:
-    return sha256(place / name) == digest
+    return plain_sha256(place / name) == digest
 
 
 def _on_disk(path: Path) -> str:

@@ -146,7 +146,7 @@ def _vessels(
     return np.clip(np.maximum(blood, 0.45 * plexus), 0, 0.95).astype(np.float32)
 
 
-def healthy_head(rng: np.random.Generator, atlas: Atlas, *, atrophy: float, mass: Mass) -> Head:
+def create_head(rng: np.random.Generator, atlas: Atlas, *, atrophy: float, mass: Mass) -> Head:
     """Bend the atlas into one patient, sharpen its averaged folds and let vessels grow.
 
     Args:

@@ -75,7 +75,7 @@ class Sample:
     """Noise in units of relative signal."""
 
 
-def lay_down(rng: np.random.Generator, head: Head, tumour: Lesion, field_t: float) -> Sample:
+def create_sample(rng: np.random.Generator, head: Head, tumour: Lesion, field_t: float) -> Sample:
     """Draw what stays the same over the four scans: tissue values, dose, bones, coils, noise level."""
     tissues = {}
     for name, t in TISSUES.items():
@@ -100,7 +100,7 @@ def lay_down(rng: np.random.Generator, head: Head, tumour: Lesion, field_t: floa
     )
 
 
-def scan(sample: Sample, name: str, sequence: Sequence) -> Volume:
+def simulate_scan(sample: Sample, name: str, sequence: Sequence) -> Volume:
     """Noise-free signal of the whole head; voxels of several tissues add their signals (partial volume)."""
     head, tissues, tumour = sample.head, sample.tissues, sample.tumour
     dose = sample.dose_mm if name == "T1GD" else 0.0

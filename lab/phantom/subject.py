@@ -40,7 +40,7 @@ class PhantomSubject:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patient:
+class PhantomPatient:
     """Who is scanned, and in which machine."""
 
     grade: int
@@ -56,14 +56,14 @@ def _pick(rng: np.random.Generator, shares: dict[Any, float]) -> Any:
     return list(shares)[int(rng.choice(len(shares), p=list(shares.values())))]
 
 
-def draw_patient(rng: np.random.Generator) -> Patient:
+def draw_patient(rng: np.random.Generator) -> PhantomPatient:
     """Grade, and what goes with it; roughly the figures of EGD and of the WHO 2016 classes."""
     grade = _pick(rng, GRADE_SHARE)
     age = int(np.clip(rng.normal({2: 43, 3: 47, 4: 61}[grade], 11), 19, 86))
     idh = int(rng.random() < {2: 0.8, 3: 0.6, 4: 0.08}[grade])
     codeletion = int(idh and grade < 4 and rng.random() < 0.45)
     sex = "M" if rng.random() < 0.6 else "F"
-    return Patient(
+    return PhantomPatient(
         grade=grade,
         age=age,
         sex=sex,
@@ -100,12 +100,13 @@ def _make(seed: int, index: int, atlas: Atlas, with_truth: bool) -> PhantomSubje
     metadata = _metadata(who, patient, case_id)
     atrophy = float(np.clip((patient.age - 35) / 130 + 0.05 * who.standard_normal(), 0, 0.35))
     plan = lesion.plan_lesion(what, atlas, patient.grade)
-    head = anatomy.healthy_head(where, atlas, atrophy=atrophy, mass=plan.mass)
+    head = anatomy.create_head(where, atlas, atrophy=atrophy, mass=plan.mass)
     tumour = lesion.grow_lesion(what, head, plan)
-    sample = scanner.lay_down(how, head, tumour, patient.field_t)
+    sample = scanner.create_sample(how, head, tumour, patient.field_t)
     protocol = scanner.draw_protocol(how, patient.vendor)
     images = {
-        name: scanner.acquire(noise, sample, scanner.scan(sample, name, protocol[name]), name) for name in SEQUENCES
+        name: scanner.acquire(noise, sample, scanner.simulate_scan(sample, name, protocol[name]), name)
+        for name in SEQUENCES
     }
 
     def place(values: NDArray[Any]) -> NDArray[Any]:
@@ -138,7 +139,7 @@ def _make(seed: int, index: int, atlas: Atlas, with_truth: bool) -> PhantomSubje
     )
 
 
-def _metadata(rng: np.random.Generator, patient: Patient, case_id: str) -> dict[str, Any]:
+def _metadata(rng: np.random.Generator, patient: PhantomPatient, case_id: str) -> dict[str, Any]:
     """EGD's metadata.json, with as many unknowns (-1) as EGD has."""
 
     def known(value: int, share: float) -> int:

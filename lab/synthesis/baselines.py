@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lab.data.batches import Batch
 from lab.data.cohort import BRAIN, Cohort
-from lab.io.case_file import judged
+from lab.io.case_file import clear_without_target
 
 Rival = Callable[[Batch], Tensor]  # -> (B, 1, X, Y, Z)
 
@@ -30,7 +30,7 @@ def fit_linear(cohort: Cohort, case_ids: Sequence[str], *, inputs: Sequence[str]
     gram, moment = np.zeros((len(picked) + 1,) * 2), np.zeros(len(picked) + 1)
     for case in case_ids:
         image, mask = cohort.load(case)
-        brain = (judged(mask) & BRAIN) != 0
+        brain = (clear_without_target(mask) & BRAIN) != 0
         columns = [image[channel][brain].astype(np.float64) for channel in picked]
         design = np.stack([*columns, np.ones(columns[0].size)], axis=1)
         gram += design.T @ design

@@ -28,7 +28,7 @@ from optuna.exceptions import StorageInternalError
 from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
-from lab.io.files import named
+from lab.io.files import describe_os_error
 from lab.tracking.addresses import check_address, check_server, shown
 from lab.tracking.databases import (
     RUNS_KIND,
@@ -64,7 +64,7 @@ class StoreLost(OSError):
         inner = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
         lines = str(inner).strip().splitlines() or [type(inner).__name__]
         if isinstance(inner, OSError):
-            return cls(named(inner))
+            return cls(describe_os_error(inner))
         where = "tracking store" if isinstance(error, MlflowException) else "database"
         return cls(f"{where}: {lines[0]}")
 

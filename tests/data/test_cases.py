@@ -217,8 +217,8 @@ def test_the_t1_alone_shapes_the_brain(tmp_path):
         np.testing.assert_allclose(np.sort(channel[channel > -1]), np.sort(expected[expected > -1]), atol=1e-3)
         assert ((channel == -1) & (mask & BRAIN > 0)).sum() >= (whole & ~part[name]).sum()
     assert ((mask & storage.NO_TARGET) > 0).sum() == (whole & ~part["T1GD"]).sum()
-    assert not (storage.judged(mask)[(mask & storage.NO_TARGET) > 0]).any()
-    assert ((storage.judged(mask) & BRAIN) > 0).sum() == part["T1GD"].sum()
+    assert not (storage.clear_without_target(mask)[(mask & storage.NO_TARGET) > 0]).any()
+    assert ((storage.clear_without_target(mask) & BRAIN) > 0).sum() == part["T1GD"].sum()
 
 
 # --- scans in MNI152 space that are not skull-stripped (EGD)

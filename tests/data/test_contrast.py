@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from scan_trees import AFFINE, BRATS_2023, brats_case, head, left_out, run, save
 
-from lab.data.contrast import check_without_contrast, contrast_said, says_contrast
+from lab.data.contrast import check_without_contrast, find_contrast, mentions_contrast
 from lab.data.layouts.subject import Subject
 
 T1 = head(0)["T1"]
@@ -30,7 +30,7 @@ T1 = head(0)["T1"]
     ],
 )  # fmt: skip
 def test_descriptions_with_contrast(text):
-    assert says_contrast(text)
+    assert mentions_contrast(text)
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_descriptions_with_contrast(text):
     ],
 )  # fmt: skip
 def test_descriptions_without(text):
-    assert not says_contrast(text)
+    assert not mentions_contrast(text)
 
 
 def given(**values):
@@ -91,35 +91,35 @@ def test_a_dicom_t1_with_contrast_is_refused_and_another_sequence_warned_of(valu
     ids=str,
 )
 def test_a_dicom_t1_without(values, tmp_path):
-    assert contrast_said(store(tmp_path / "T1", T1, AFFINE, change=given(**values))) is None
+    assert find_contrast(store(tmp_path / "T1", T1, AFFINE, change=given(**values))) is None
 
 
 def test_one_slice_is_enough_and_frames_are_looked_at(tmp_path):
     def last(image: Dataset, number: int) -> None:
         image.ContrastBolusAgent = "Dotarem" if number == 9 else ""
 
-    assert "Dotarem" in (contrast_said(store(tmp_path / "T1", T1, AFFINE, change=last)) or "")
+    assert "Dotarem" in (find_contrast(store(tmp_path / "T1", T1, AFFINE, change=last)) or "")
 
     def frame(image: Dataset, number: int) -> None:
         usage = Dataset()
         usage.ContrastBolusAgentAdministered = "YES"
         image.ContrastBolusUsageSequence = Sequence([usage])
 
-    assert "Administered: YES" in (contrast_said(store(tmp_path / "T1e", T1, AFFINE, change=frame)) or "")
+    assert "Administered: YES" in (find_contrast(store(tmp_path / "T1e", T1, AFFINE, change=frame)) or "")
 
 
 def test_nifti_files_by_description_sidecar_and_name(tmp_path):
     image = nib.Nifti1Image(T1, AFFINE)
     image.header["descrip"] = b"t1 +C"
     nib.save(image, tmp_path / "described.nii.gz")
-    assert "t1 +C" in (contrast_said(tmp_path / "described.nii.gz") or "")
+    assert "t1 +C" in (find_contrast(tmp_path / "described.nii.gz") or "")
     for name in ("sub-01_ce-gad_T1w", "x_t1ce", "x-t1c", "T1Gd", "BraTS_t1_post"):
-        assert contrast_said(save(tmp_path / f"{name}.nii.gz", T1)) == f"its name is {name}.nii.gz"
+        assert find_contrast(save(tmp_path / f"{name}.nii.gz", T1)) == f"its name is {name}.nii.gz"
     for name in ("x_t1", "x-t1n", "ce_T1", "sub-01_T1w", "t1_centre"):
-        assert contrast_said(save(tmp_path / f"{name}.nii.gz", T1)) is None
+        assert find_contrast(save(tmp_path / f"{name}.nii.gz", T1)) is None
     for case_id in ("CE-001", "x_t1c-1", "BraTS_t1ce_7"):  # what a patient is called says nothing of the scan
-        assert contrast_said(save(tmp_path / f"{case_id}_t1.nii.gz", T1), case_id) is None
-        assert contrast_said(save(tmp_path / f"{case_id}_t1ce.nii.gz", T1), case_id) is not None
+        assert find_contrast(save(tmp_path / f"{case_id}_t1.nii.gz", T1), case_id) is None
+        assert find_contrast(save(tmp_path / f"{case_id}_t1ce.nii.gz", T1), case_id) is not None
     path = save(tmp_path / "sub-02_T1w.nii.gz", T1)
     for content, said in (
         ({"ContrastBolusIngredient": "GADOLINIUM"}, "sub-02_T1w.json says ContrastBolusIngredient: GADOLINIUM"),
@@ -128,9 +128,9 @@ def test_nifti_files_by_description_sidecar_and_name(tmp_path):
         (["no object"], None),
     ):
         (tmp_path / "sub-02_T1w.json").write_text(json.dumps(content))
-        assert contrast_said(path) == said
+        assert find_contrast(path) == said
     (tmp_path / "sub-02_T1w.json").write_text("{" * 100_000)
-    assert contrast_said(path) is None
+    assert find_contrast(path) is None
 
 
 def test_training_leaves_out_such_a_t1_and_remarks_on_such_a_t2(tmp_path):

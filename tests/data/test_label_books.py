@@ -13,7 +13,7 @@ from lab.config import DataConfig
 from lab.data.cohort import EXPERT, read_index
 from lab.data.contract import Contract
 from lab.data.layouts.find import find_subjects
-from lab.data.layouts.label_books import LABEL_BOOKS, with_book
+from lab.data.layouts.label_books import LABEL_BOOKS, set_book
 from lab.data.layouts.subject import Subject
 from lab.io.scan import count_values
 
@@ -39,12 +39,12 @@ def books(root: Path, **options) -> list[str | int | None]:
 
 def test_the_books_are_those_of_the_settings_and_of_the_field():
     for name, enhancing in (("brats2021", 4), ("brats2023", 3), ("brats2024", 3), ("brats-ped", 1), ("ucsf-pdgm", 4)):
-        subject = with_book(Subject(case_id="a", patient_id="a"), name)
+        subject = set_book(Subject(case_id="a", patient_id="a"), name)
         assert (subject.enhancing_label, subject.label_book) == (enhancing, name)
-    assert with_book(subject, "brats2024").cavity_label == 4
-    assert with_book(subject, "brats-ped").cavity_label is None
-    assert with_book(subject, "egd").enhancing_label is None
-    assert with_book(subject, "tumour").labels is None
+    assert set_book(subject, "brats2024").cavity_label == 4
+    assert set_book(subject, "brats-ped").cavity_label is None
+    assert set_book(subject, "egd").enhancing_label is None
+    assert set_book(subject, "tumour").labels is None
 
 
 ADULT, TREATED, OLD = (1, 2, 3), (1, 2, 3, 4), (1, 2, 4)

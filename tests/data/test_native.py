@@ -14,7 +14,7 @@ from scipy import ndimage
 from lab.data.case import PreparedCase
 from lab.data.cohort import BRAIN
 from lab.data.contract import Contract, create_subject
-from lab.data.native import background, image_on_scan, mask_on_scan, read_header, spread_on_scan, write_like
+from lab.data.native import find_background, image_on_scan, mask_on_scan, read_grid_header, spread_on_scan, write_like
 
 INPUTS = ("T1", "T2", "FLAIR")
 
@@ -77,7 +77,7 @@ def test_the_header_says_synthetic_and_takes_no_names_along(tmp_path):
         path = tmp_path / f"t1_{number}.nii.gz"
         nib.save(image, path)
         write_like(tmp_path / "out.nii.gz", volume.astype(np.float32), path, purpose="SYNTHETIC", note="x" * 100)
-        header = read_header(tmp_path / "out.nii.gz")
+        header = read_grid_header(tmp_path / "out.nii.gz")
         content = gzip.decompress((tmp_path / "out.nii.gz").read_bytes())
         assert isinstance(header, nib.Nifti2Header) == (number == 2)
         assert b"Jane" not in content
@@ -157,10 +157,10 @@ def test_nothing_is_drawn_outside_the_brain_and_the_models_grid(tmp_path):
 
 def test_the_background_of_a_scan_in_air_is_its_lowest_value(tmp_path):
     case, _ = opened(tmp_path, contract())
-    assert background(case) == 0
+    assert find_background(case) == 0
     np.copyto(case.t1.data, case.t1.data + np.float32(7), where=~case.brain)
     case.t1.data[0, 0, 0] = 3
-    assert background(case) == 3
+    assert find_background(case) == 3
 
 
 def test_a_patient_without_a_mask_is_prepared_the_same_but_for_the_tumour(tmp_path):

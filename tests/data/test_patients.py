@@ -9,9 +9,9 @@ import pytest
 from scan_trees import BRATS_2023, brats_case, brats_tree, head, run
 
 from lab.data.cohort import read_index
-from lab.data.duplicates import Pair, alike, fingerprint
+from lab.data.duplicates import Pair, find_duplicates, fingerprint_head
 from lab.data.layouts import patients
-from lab.data.layouts.patients import find_patients, person, put_same_scans_together, told
+from lab.data.layouts.patients import describe_patients, find_patients, find_person, merge_same_scans
 from lab.data.layouts.subject import Subject
 from lab.io.case_file import BRAIN
 
@@ -65,18 +65,18 @@ def scans_of(*names: str, **given: str) -> list[Subject]:
 
 @pytest.mark.parametrize("names", ONE_PERSON)
 def test_time_points_of_one_person_are_one_patient(names):
-    assert len({person(name) for name in names.split()}) == 1
+    assert len({find_person(name) for name in names.split()}) == 1
 
 
 @pytest.mark.parametrize("names", SEVERAL)
 def test_a_running_number_is_no_time_point(names):
-    assert len({person(name) for name in names.split()}) == len(names.split())
+    assert len({find_person(name) for name in names.split()}) == len(names.split())
 
 
 def test_a_group_is_told_and_a_patient_of_one_scan_keeps_the_name_as_it_is_written():
     found = find_patients(scans_of("100001_time1", "100001_time2", "EGD-0007", "P9_pre"), None)
     assert found.of == {"100001_time1": "100001", "100001_time2": "100001", "EGD-0007": "EGD-0007", "P9_pre": "P9_pre"}
-    lines = told(found.merged, found.notes)
+    lines = describe_patients(found.merged, found.notes)
     assert lines[0] == "One patient, 100001: 100001_time1, 100001_time2 (their names look like scans of one person)"
     assert "--data.patient-pattern" in lines[1]
 
@@ -128,7 +128,7 @@ def test_equal_scans_are_one_patient_whatever_the_table_says_and_alike_ones_unle
     near = [Pair(one="a", other="c", likeness=0.8), Pair(one="d", other="e", likeness=0.7)]
     scans = {"a": ["1", "2"], "b": ["3", "2"], "c": ["4"], "d": ["5"], "e": ["6"]}
     found = find_patients(scans_of("c", a="A", b="B", d="D", e="E"), None)
-    assert put_same_scans_together(found, scans, near) == {"b": "a", "c": "a"}
+    assert merge_same_scans(found, scans, near) == {"b": "a", "c": "a"}
     assert found.of == {"a": "A", "b": "A", "c": "A", "d": "D", "e": "E"}
     assert "they stay two patients, as you named them" in found.notes[0]
 
@@ -155,21 +155,21 @@ NEAR = {
 
 
 def heads(count: int) -> dict[str, str]:
-    return {f"p{seed}": fingerprint(brain(seed), MASK * np.uint8(BRAIN), 4.0) for seed in range(count)}
+    return {f"p{seed}": fingerprint_head(brain(seed), MASK * np.uint8(BRAIN), 4.0) for seed in range(count)}
 
 
 @pytest.mark.parametrize("kind", NEAR)
 def test_nearly_the_same_scan_is_found_and_nobody_else(kind):
     image, mask = NEAR[kind](brain(3), MASK)
-    copy = fingerprint(image, mask * np.uint8(BRAIN), 4.0)
-    assert [(pair.one, pair.other) for pair in alike({**heads(8), "x": copy}, 4.0)] == [("p3", "x")]
+    copy = fingerprint_head(image, mask * np.uint8(BRAIN), 4.0)
+    assert [(pair.one, pair.other) for pair in find_duplicates({**heads(8), "x": copy}, 4.0)] == [("p3", "x")]
 
 
 def test_a_cohort_of_a_few_people_and_one_empty_brain():
-    assert alike(heads(2), 4.0) == []
-    assert alike({}, 4.0) == alike(heads(1), 4.0) == []
-    nothing = fingerprint(brain(0), np.zeros_like(MASK, np.uint8), 4.0)
-    assert alike({**heads(2), "x": nothing, "y": nothing}, 4.0) == []
+    assert find_duplicates(heads(2), 4.0) == []
+    assert find_duplicates({}, 4.0) == find_duplicates(heads(1), 4.0) == []
+    nothing = fingerprint_head(brain(0), np.zeros_like(MASK, np.uint8), 4.0)
+    assert find_duplicates({**heads(2), "x": nothing, "y": nothing}, 4.0) == []
 
 
 # --- the whole way

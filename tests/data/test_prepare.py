@@ -387,7 +387,7 @@ def test_killed_and_resumed_equals_never_killed(processes, tmp_path):
         assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-class Deadly(workers.Job):
+class Deadly(workers.PrepareJob):
     """Kills its process for one subject, as the kernel does when memory runs out."""
 
     def run(self):
@@ -399,7 +399,7 @@ class Deadly(workers.Job):
 
 def test_a_killed_worker_costs_only_its_subject(tmp_path, monkeypatch):
     source = brats_tree(tmp_path / "scans", 2, 2)
-    monkeypatch.setattr(workers, "Job", Deadly)
+    monkeypatch.setattr(workers, "PrepareJob", Deadly)
     cohort = prepare(source, tmp_path / "out", SETTINGS, processes=2)
     assert len(cohort.index) == 3
     assert "was killed" in left_out(tmp_path / "out")["BraTS-GLI-00001-000"]

@@ -10,7 +10,7 @@ import pytest
 from lab.config import DataConfig, PhantomConfig
 from lab.data import source
 from lab.data.cohort import Cohort
-from lab.data.source import Ticker, describe, obtain
+from lab.data.source import Ticker, describe_cohort, obtain
 
 DATA = DataConfig(spacing_mm=8.0, processes=1)
 
@@ -39,7 +39,7 @@ def test_a_prepared_cohort_is_opened_as_it_is(tiny_cohort, tmp_path, said):
     cohort = obtain(DataConfig(path=tiny_cohort.path), PhantomConfig(), tmp_path, said.append)
     assert cohort.digest == tiny_cohort.digest
     assert list(tmp_path.iterdir()) == []
-    assert said == [describe(cohort)]
+    assert said == [describe_cohort(cohort)]
 
 
 def test_scans_are_prepared_once_and_found_again(tiny_phantom, tiny_cohort, tmp_path, said):
@@ -78,7 +78,7 @@ def test_without_a_path_the_phantom_is_made_once(tmp_path, said):
     assert cohort.phantom
     assert len(cohort.index) == 6
     assert cohort.spacing_mm == 8
-    assert describe(cohort).startswith("Phantom cohort: 6 patients")
+    assert describe_cohort(cohort).startswith("Phantom cohort: 6 patients")
     before = state(tmp_path / "phantom")
     assert obtain(DATA, phantom, tmp_path, said.append).digest == cohort.digest
     assert state(tmp_path / "phantom").items() >= {k: v for k, v in before.items() if k.endswith(".gz")}.items()
@@ -111,7 +111,7 @@ def test_a_prepared_cohort_that_does_not_fit_is_refused(tiny_cohort, tmp_path, s
 def test_a_cohort_of_another_preparation_is_refused(tiny_cohort):
     old = dataclasses.replace(tiny_cohort, manifest={**tiny_cohort.manifest, "version": 1})
     with pytest.raises(ValueError, match="holds images of version 1 of the preparation"):
-        source.check_fits(old, DataConfig())
+        source.check_settings(old, DataConfig())
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path, said):
@@ -121,7 +121,7 @@ def test_a_path_that_is_not_there_is_named(tmp_path, said):
 
 def test_the_description_counts(tiny_cohort: Cohort):
     enhancing = int(tiny_cohort.index["enhancing"].sum())
-    assert describe(tiny_cohort) == (
+    assert describe_cohort(tiny_cohort) == (
         f"Phantom cohort: 12 patients, {enhancing} of 12 scans enhance, 20 x 24 x 20 voxels of 8 mm, 0 left out, "
         f"digest {tiny_cohort.digest}"
     )

@@ -15,7 +15,7 @@ from dicom_series import store
 from test_synthesize import AFFINE, FILES, KNOWN, MODEL, SHAPE, Rule, head, quiet, split, stored
 
 from lab.cli.patients import Synthesize
-from lab.data.native import read_header
+from lab.data.native import read_grid_header
 from lab.deploy import patient_folder as synthesis_folder
 from lab.deploy.new_patients import synthesize, synthesize_folder
 from lab.deploy.patient_folder import DICOM, ENHANCEMENT, REPORT, SYNTHESIS, UNCERTAINTY
@@ -90,7 +90,7 @@ def test_dicom_and_every_storage_of_nifti_give_the_same_voxels(affine, tmp_path)
             np.testing.assert_array_equal(one, other)
     made = nib.load(tmp_path / "planes-out" / SYNTHESIS)
     assert nib.aff2axcodes(made.affine) == ("P", "I", "R")  # as the sagittal T1's pixels are stored
-    np.testing.assert_array_equal(made.affine, read_header(given["planes"]["T1"]).get_best_affine())
+    np.testing.assert_array_equal(made.affine, read_grid_header(given["planes"]["T1"]).get_best_affine())
     np.testing.assert_allclose(nib.as_closest_canonical(made).affine, affine, atol=1e-5)
 
 

@@ -21,7 +21,7 @@ from pydicom.uid import (
 from scan_trees import AFFINE, contract, head, save
 
 from lab.data.contract import create_subject
-from lab.data.native import read_header, write_like
+from lab.data.native import read_grid_header, write_like
 from lab.io.dicom import check_one_patient, open_series, series_sha256
 from lab.io.scan import read_image, read_labels, read_spacing, scan_sha256, source_state
 
@@ -244,7 +244,7 @@ def test_a_mask_is_no_folder_and_all_scans_are_of_one_patient(tmp_path):
 def test_the_nifti_of_a_series_has_its_grid_and_no_names(plane, tmp_path):
     folder = store(tmp_path / "series", VOLUME, TURN, plane=plane)
     scan = read_image(folder)
-    header = read_header(folder)
+    header = read_grid_header(folder)
     assert nib.aff2axcodes(header.get_best_affine()) == tuple(PLANES[plane])  # as the pixels are stored
     write_like(tmp_path / "out.nii", scan.data, folder, purpose="SYNTHETIC", note="note")
     image = nib.as_closest_canonical(nib.load(tmp_path / "out.nii"))

@@ -251,4 +251,4 @@ def test_a_pipe_with_our_name_does_not_hang(tmp_path):
 def test_the_record_names_every_file_with_its_digest(tmp_path):
     write(tmp_path, FIRST)
     record = json.loads((tmp_path / folders.OWN / folders.RECORD).read_text())
-    assert record["outputs"] == {"synthesis": {name: folders.sha256(tmp_path / name) for name in FIRST}}
+    assert record["outputs"] == {"synthesis": {name: folders.plain_sha256(tmp_path / name) for name in FIRST}}

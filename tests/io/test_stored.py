@@ -14,7 +14,7 @@ from scan_trees import AFFINE, brats_tree, head, left_out, run, save
 
 from lab.data.layouts.find import find_subjects
 from lab.io.dicom import open_series
-from lab.io.files import SLACK, open_regular, read_text
+from lab.io.files import SLACK, open_regular, read_text_file
 from lab.io.scan import read_image, read_labels, read_spacing, scan_sha256, source_state
 
 VOLUME = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
@@ -122,6 +122,6 @@ def test_members_zeros_and_rubbish_after_the_voxels(tmp_path):
 def test_text_has_a_limit_and_an_encoding(tmp_path):
     (tmp_path / "text.json").write_bytes(b"\x81" * 20)
     with pytest.raises(ValueError, match="more than the 0 MB"):
-        read_text(tmp_path / "text.json", 10)
+        read_text_file(tmp_path / "text.json", 10)
     with pytest.raises(ValueError, match=r"text.json: no cp1252 text"):
-        read_text(tmp_path / "text.json", 100)
+        read_text_file(tmp_path / "text.json", 100)

@@ -58,7 +58,7 @@ def test_atlas_keeps_tissue_volumes_when_it_is_made_coarser(atlas: anatomy.Atlas
 
 def test_fractions_fill_the_brain_and_nothing_else(atlas: anatomy.Atlas) -> None:
     mass = anatomy.Mass(centre_mm=np.array([35.0, 0.0, 20.0]), radius_mm=20.0, push_mm=4.0)
-    head = anatomy.healthy_head(np.random.default_rng(0), atlas, atrophy=0.1, mass=mass)
+    head = anatomy.create_head(np.random.default_rng(0), atlas, atrophy=0.1, mass=mass)
     total = sum(head.fractions.values())
     np.testing.assert_allclose(total[head.depth_mm > 0], 1, atol=1e-3)
     assert (total[head.depth_mm <= 0] == 0).all()
@@ -68,7 +68,7 @@ def test_fractions_fill_the_brain_and_nothing_else(atlas: anatomy.Atlas) -> None
 def test_atrophy_widens_the_ventricles(atlas: anatomy.Atlas) -> None:
     far = anatomy.Mass(centre_mm=np.array([40.0, 30.0, 40.0]), radius_mm=15.0, push_mm=0.0)
     young, old = (
-        anatomy.healthy_head(np.random.default_rng(0), atlas, atrophy=atrophy, mass=far) for atrophy in (0.0, 0.3)
+        anatomy.create_head(np.random.default_rng(0), atlas, atrophy=atrophy, mass=far) for atrophy in (0.0, 0.3)
     )
     deep = young.depth_mm > 35
     assert old.fractions["csf"][deep].sum() > 1.3 * young.fractions["csf"][deep].sum()
@@ -126,14 +126,14 @@ def test_tissue_contrast_is_that_of_the_textbook(subjects: list[phantom.PhantomS
 def test_without_contrast_agent_the_second_t1_is_the_first(atlas: anatomy.Atlas) -> None:
     rng = np.random.default_rng(0)
     plan = lesion.plan_lesion(rng, atlas, grade=4)
-    head = anatomy.healthy_head(rng, atlas, atrophy=0.1, mass=plan.mass)
+    head = anatomy.create_head(rng, atlas, atrophy=0.1, mass=plan.mass)
     tumour = lesion.grow_lesion(rng, head, dataclasses.replace(plan, leakiness=1.0))
-    sample = scanner.lay_down(rng, head, tumour, field_t=1.5)
+    sample = scanner.create_sample(rng, head, tumour, field_t=1.5)
     sequence = scanner.draw_protocol(rng, "Siemens")["T1"]
-    before, after = scanner.scan(sample, "T1", sequence), scanner.scan(sample, "T1GD", sequence)
+    before, after = scanner.simulate_scan(sample, "T1", sequence), scanner.simulate_scan(sample, "T1GD", sequence)
     assert (after - before).max() > 0.1
     dry = dataclasses.replace(tumour, concentration_mm=np.zeros_like(tumour.concentration_mm))
-    none = scanner.scan(dataclasses.replace(sample, tumour=dry, dose_mm=0.0), "T1GD", sequence)
+    none = scanner.simulate_scan(dataclasses.replace(sample, tumour=dry, dose_mm=0.0), "T1GD", sequence)
     np.testing.assert_array_equal(none, before)
 
 
@@ -142,7 +142,7 @@ def test_an_intact_barrier_leaks_nothing_and_an_open_one_much(atlas: anatomy.Atl
         plan = lesion.plan_lesion(np.random.default_rng(1), atlas, grade)
         leaks = []
         for leakiness in (0.0, 0.4, 1.0):
-            head = anatomy.healthy_head(np.random.default_rng(1), atlas, atrophy=0.1, mass=plan.mass)
+            head = anatomy.create_head(np.random.default_rng(1), atlas, atrophy=0.1, mass=plan.mass)
             changed = dataclasses.replace(plan, leakiness=leakiness)
             tumour = lesion.grow_lesion(np.random.default_rng(1), head, changed)
             leaks.append(float((tumour.concentration_mm * tumour.fractions["tumour"]).sum()))

@@ -101,11 +101,11 @@ def scans(fuzz: Fuzz, folder: Path) -> None:
     from lab.config import DataConfig
     from lab.data.layouts.find import find_subjects
     from lab.data.prepare import _recipe
-    from lab.data.prepare_worker import Job
+    from lab.data.prepare_worker import PrepareJob
 
     rng = np.random.default_rng(1)
     subjects = find_subjects(brats_tree(folder / "scans", enhancing=1, others=0))
-    job = Job(subject=subjects[0], recipe=_recipe(subjects, DataConfig(spacing_mm=8.0)), out=folder / "prepared")
+    job = PrepareJob(subject=subjects[0], recipe=_recipe(subjects, DataConfig(spacing_mm=8.0)), out=folder / "prepared")
     for name in ("cases", "left_out"):
         (job.out / name).mkdir(parents=True)
 

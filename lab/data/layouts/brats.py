@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
-from lab.data.layouts.copies import choose_files, stem
+from lab.data.layouts.copies import choose_files, nifti_stem
 from lab.data.layouts.subject import Layout, Subject
 
 BY_NAME: tuple[tuple[str, tuple[str | None, ...]], ...] = (
@@ -26,7 +26,7 @@ def find_brats(files: list[Path], separator: str, sequences: tuple[str, ...]) ->
     """Subjects of files `<case><separator><sequence>.nii.gz`; a case counts when it has one of the known sequences."""
     cases: dict[str, list[tuple[str, Path]]] = {}
     for path in files:
-        name = re.sub("_tumor_segmentation$", "_seg", stem(path))  # UCSF-PDGM's name for it
+        name = re.sub("_tumor_segmentation$", "_seg", nifti_stem(path))  # UCSF-PDGM's name for it
         case, found, sequence = name.rpartition(separator)
         if found and case:
             cases.setdefault(os.path.join(path.parent, case), []).append((sequence.lower(), path))

@@ -26,7 +26,7 @@ COPY = re.compile(
 """What file managers and people put before or after the name of a copy."""
 
 
-def stem(path: Path) -> str:
+def nifti_stem(path: Path) -> str:
     """The name of a NIfTI file without its ending."""
     return NIFTI.sub("", path.name)
 
@@ -65,14 +65,14 @@ def choose_files(named: list[tuple[str, Path]]) -> dict[str, Any]:
                 others = sorted(str(path) for other in spellings.keys() - {"seg"} for path in spellings[other])
                 remarks.append(Remark("seg is read as tumour mask, not what stands beside it", ", ".join(others)))
                 spellings = {"seg": spellings["seg"]}
-            images[name], remark = one_file(name, [path for paths in spellings.values() for path in paths])
+            images[name], remark = choose_file(name, [path for paths in spellings.values() for path in paths])
             remarks += [remark] if remark else []
     except ValueError as error:
         return {"fault": str(error)}
     return {"mask": images.pop("MASK", None), "images": images, "remarks": tuple(remarks)}
 
 
-def one_file(sequence: str, paths: list[Path]) -> tuple[Path, Remark | None]:
+def choose_file(sequence: str, paths: list[Path]) -> tuple[Path, Remark | None]:
     """The file of a sequence among those that claim to be it: any of them where all hold the same bytes, decompressed.
 
     Raises ValueError where they differ.
@@ -104,7 +104,7 @@ def _opened(path: Path) -> IO[bytes]:
     return gzip.open(path) if compressed else open(path, "rb")  # type: ignore[return-value]
 
 
-def once(subjects: list[Subject]) -> list[Subject]:
+def merge_repeated(subjects: list[Subject]) -> list[Subject]:
     """Subjects whose ids differ, also without capitals; of those with one id, one where all say the same.
 
     Where they do not, who is right is unknown: one subject with a fault stands for each id.

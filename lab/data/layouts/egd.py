@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from lab.data.layouts.clinical import parse_clinical
-from lab.data.layouts.copies import choose_files, stem
+from lab.data.layouts.copies import choose_files, nifti_stem
 from lab.data.layouts.subject import Layout, Remark, Subject
-from lab.io.files import read_text
+from lab.io.files import read_text_file
 
 SEQUENCES = ("t1", "t2", "flair", "t1gd")
 LARGEST_JSON = 2**20
@@ -37,7 +37,7 @@ def find_egd(files: list[Path]) -> list[Subject]:
     for path in files:
         folder = next((str(one) for one in path.absolute().parents if re.search(r"EGD-\d+$", one.name)), None)
         if folder is not None:
-            cases.setdefault(folder, []).append((stem(path).lower(), path))
+            cases.setdefault(folder, []).append((nifti_stem(path).lower(), path))
     subjects = []
     for folder, named in cases.items():
         if any(name in SEQUENCES for name, _ in named):
@@ -61,7 +61,7 @@ def read_metadata(folder: str) -> tuple[dict[str, Any], list[Remark]]:
     if path is None:
         return {}, []
     try:
-        content = json.loads(read_text(path, LARGEST_JSON))
+        content = json.loads(read_text_file(path, LARGEST_JSON))
     except (ValueError, RecursionError) as error:
         return {}, [Remark("metadata cannot be read, what it says is unknown", f"{path}: {error}")]
     parts = _small(content)

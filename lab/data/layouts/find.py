@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lab.data.layouts import brats, egd, scan_table
-from lab.data.layouts.copies import once, scan_files
+from lab.data.layouts.copies import merge_repeated, scan_files
 from lab.data.layouts.label_books import name_books
 from lab.data.layouts.subject import Layout, Subject, one_line
 
@@ -60,7 +60,8 @@ def find_subjects(
         found = LAYOUTS[layout].find(files)
     if LAYOUTS[layout].brain_mask != "nonzero":
         found = [replace(subject, skull_stripped=False) for subject in found]
-    subjects = [_with_id_checked(subject) for subject in once(sorted(found, key=lambda subject: subject.case_id))]
+    found = merge_repeated(sorted(found, key=lambda subject: subject.case_id))
+    subjects = [_with_id_checked(subject) for subject in found]
     if not subjects:
         raise ValueError(f"{path}: no subject in the layout {layout}")
     faults = [subject.fault for subject in subjects if subject.fault]

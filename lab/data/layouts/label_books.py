@@ -50,7 +50,7 @@ MANY = 10
 Values = frozenset[int]
 
 
-def with_book(subject: Subject, name: str) -> Subject:
+def set_book(subject: Subject, name: str) -> Subject:
     """The subject whose mask is read by a book of `LABEL_BOOKS`."""
     book = LABEL_BOOKS[name]
     values = frozenset({0, *book.values()}) if book else None
@@ -58,13 +58,13 @@ def with_book(subject: Subject, name: str) -> Subject:
     return replace(subject, label_book=name, labels=values, enhancing_label=enhancing, cavity_label=cavity)
 
 
-def told(name: str) -> str:
+def describe_book(name: str) -> str:
     """A book in words: "brats2021 (1 necrosis, 2 oedema, 4 enhancing)"."""
     parts = ", ".join(f"{value} {part}" for part, value in sorted(LABEL_BOOKS[name].items(), key=lambda item: item[1]))
     return f"{name} ({parts or 'all values are tumour'})"
 
 
-def listed(values: Values | set[int]) -> str:
+def format_values(values: Values | set[int]) -> str:
     """Values in order, for messages."""
     return ", ".join(str(value) for value in sorted(values))
 
@@ -108,9 +108,9 @@ def name_books(
 def _checked(subject: Subject, name: str) -> Subject:
     column, book = subject.enhancing_label, LABEL_BOOKS[name]
     if column is None or column == book.get("enhancing"):
-        return with_book(subject, name)
-    fault = f"enhancing_label {column} in the table, but the label book is {told(name)}; correct one of them"
-    return replace(with_book(subject, name), mask_fault=fault)
+        return set_book(subject, name)
+    fault = f"enhancing_label {column} in the table, but the label book is {describe_book(name)}; correct one of them"
+    return replace(set_book(subject, name), mask_fault=fault)
 
 
 def _guess(group: list[Subject], names: tuple[str | None, ...], say: Callable[[str], None]) -> list[Subject]:
@@ -118,17 +118,18 @@ def _guess(group: list[Subject], names: tuple[str | None, ...], say: Callable[[s
     if usual == "column":
         return _by_column(group, read_values(group))
     if usual is not None and not others:
-        return [with_book(subject, usual) for subject in group]
+        return [set_book(subject, usual) for subject in group]
     found = read_values(group)
     children = any({3, 4} <= values for values in found.values())  # a cyst beside oedema, under whatever name
     known = [name for name in names if name and (name != "brats-ped" or usual is None or children)]
     odd = [values for values in found.values() if usual is None or not _fits(usual, values)]
     if usual is not None and len(odd) < ODD * len(found):
-        return [with_book(subject, usual) for subject in group]
+        return [set_book(subject, usual) for subject in group]
     sure = _only(known, list(found.values()))
     if sure is not None and found:
-        say(f"Masks of {group[0].case_id} and {len(group) - 1} more: labels of {told(sure)}, by the values they hold")
-        return [with_book(subject, sure) for subject in group]
+        others, book = len(group) - 1, describe_book(sure)
+        say(f"Masks of {group[0].case_id} and {others} more: labels of {book}, by the values they hold")
+        return [set_book(subject, sure) for subject in group]
     return [_by_itself(subject, found.get(subject.case_id, frozenset()), known, usual) for subject in group]
 
 
@@ -167,15 +168,15 @@ def _by_itself(subject: Subject, values: Values, names: list[str], usual: str | 
     """A mask of a data set that no one book explains: all right where every book says the same of its values."""
     fitting = [name for name in names if _fits(name, values)] if values else []
     if fitting and _agree(fitting, values):
-        return with_book(subject, fitting[0])
+        return set_book(subject, fitting[0])
     fault = None
     if values:
-        several = " or ".join(told(name) for name in fitting or names)
+        several = " or ".join(describe_book(name) for name in fitting or names)
         fault = (
-            f"{subject.mask}: holds the labels {listed(values)}, which may be those of {several}: name the label book "
-            "(--data.labels; for prepare, synthesize and classify --labels)"
+            f"{subject.mask}: holds the labels {format_values(values)}, which may be those of {several}: name the "
+            "label book (--data.labels; for prepare, synthesize and classify --labels)"
         )
-    named = with_book(subject, usual or names[0])
+    named = set_book(subject, usual or names[0])
     return replace(named, mask_fault=fault, label_book=None if fault else named.label_book)
 
 
@@ -193,10 +194,11 @@ def _by_column(group: list[Subject], found: dict[str, Values]) -> list[Subject]:
             return None
         if label not in everything:
             which = f"none of the {len(found)} masks with" if len(found) > 1 else "not even the one mask with"
-            return f"{subject.mask}: {which} enhancing_label {label} holds {label}; found {listed(everything)}{ADVICE}"
+            found_all = format_values(everything)
+            return f"{subject.mask}: {which} enhancing_label {label} holds {label}; found {found_all}{ADVICE}"
         if apart and rival in values:
             return (
-                f"{subject.mask}: holds the labels {listed(values)}, not the enhancing_label {label}; in most "
+                f"{subject.mask}: holds the labels {format_values(values)}, not the enhancing_label {label}; in most "
                 f"data sets one of {label} and {rival} enhances{ADVICE}"
             )
         return None

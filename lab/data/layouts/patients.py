@@ -91,9 +91,9 @@ class Patients:
     """What else the user should know."""
 
 
-def person(name: str) -> str:
+def find_person(name: str) -> str:
     """What is left of a name without its time point, in one spelling: `100001_time2` and `100001` give `100001`."""
-    return same_name(_without_time(name))
+    return normalise_name(_without_time(name))
 
 
 def _without_time(name: str) -> str:
@@ -101,17 +101,19 @@ def _without_time(name: str) -> str:
     numbered = NUMBERED.fullmatch(name)
     rest = next(group for group in numbered.groups() if group) if numbered else TIME.sub("", name)
     rest = re.sub(r"([-_. ])[-_. ]+", r"\1", rest).strip("-_. ")
-    return name if spelled(rest) in NOBODY or GROUP.fullmatch(rest) else rest
+    return name if fold_spelling(rest) in NOBODY or GROUP.fullmatch(rest) else rest
 
 
-def spelled(name: str) -> str:
+def fold_spelling(name: str) -> str:
     """A name in one spelling of letters and spaces."""
     return " ".join(unicodedata.normalize("NFKC", name).casefold().split())
 
 
-def same_name(name: str) -> str:
+def normalise_name(name: str) -> str:
     """A name in the spelling that spreadsheets leave alone: `7.0` and `007` become `7`."""
-    text = re.sub(r"(?<=\d)[.,]0+$", "", spelled(name)) if re.fullmatch(r"\s*\d+[.,]0+\s*", name) else spelled(name)
+    text = fold_spelling(name)
+    if re.fullmatch(r"\s*\d+[.,]0+\s*", name):
+        text = re.sub(r"(?<=\d)[.,]0+$", "", text)
     return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
@@ -129,13 +131,13 @@ def find_patients(subjects: Sequence[Subject], pattern: str | None) -> Patients:
             f"--data.patient-pattern {pattern!r} matches {len(taken)} of {len(subjects)} case ids; the others, such as "
             f"{other}, are told apart without it"
         )
-    keys = {case_id: name if case_id in taken else same_name(name) for case_id, name in given.items()}
+    keys = {case_id: name if case_id in taken else normalise_name(name) for case_id, name in given.items()}
     of_person: dict[str, set[str]] = {}
     for case_id, key in keys.items():
-        of_person.setdefault(person(case_id), set()).add(key)
+        of_person.setdefault(find_person(case_id), set()).add(key)
     groups: dict[str, list[Subject]] = {}
     for subject in subjects:
-        name = person(subject.case_id)
+        name = find_person(subject.case_id)
         named = of_person.get(name, set())  # a name of which the user says whose it is goes with it
         key = keys.get(subject.case_id) or (next(iter(named)) if len(named) == 1 else name)
         groups.setdefault(key, []).append(subject)
@@ -167,9 +169,7 @@ def _put_together(found: Patients, members: list[Subject], given: Mapping[str, s
     found.merged.append({"patient": patient, "cases": cases, "why": why})
 
 
-def put_same_scans_together(
-    found: Patients, scans: Mapping[str, Iterable[str]], near: Sequence[Pair]
-) -> dict[str, str]:
+def merge_same_scans(found: Patients, scans: Mapping[str, Iterable[str]], near: Sequence[Pair]) -> dict[str, str]:
     """Make one patient of cases that share a scan (digests by used case) or nearly so; the first case of each copy.
 
     The same scan is one person whatever the table says; nearly the same one is where the user has not named both.
@@ -242,7 +242,7 @@ def _match(pattern: str, case_ids: list[str]) -> dict[str, str]:
     return found
 
 
-def told(merged: Sequence[Mapping[str, Any]], notes: Sequence[str], most: int = 8) -> list[str]:
+def describe_patients(merged: Sequence[Mapping[str, Any]], notes: Sequence[str], most: int = 8) -> list[str]:
     """Lines for the screen on who was put together and why, and how to overrule it."""
     lines = []
     for group in merged[:most]:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lab.io.files import read_text
+from lab.io.files import read_text_file
 
 LARGEST = 2**26
 """Bytes of a table."""
@@ -50,7 +50,7 @@ def read_table(path: Path) -> Table:
     Blank rows are passed over. Raises ValueError where the file is missing or no table, has no rows, or has two columns
     of one name that differ.
     """
-    text = read_text(path, LARGEST)
+    text = read_text_file(path, LARGEST)
     try:
         text = text.lstrip("\r\n" + BLANK[-1])
         first, _, rest = text.partition("\n")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lab.data.cohort import BRAIN, EXPERT, TUMOUR, Cohort
 from lab.evaluation.enhancement import near
-from lab.io.case_file import judged
+from lab.io.case_file import clear_without_target
 from lab.report.figures.style import INK, TEXT
 
 Volume = NDArray[Any]
@@ -62,7 +62,7 @@ def patient_from(
 ) -> Patient:
     """A case of a prepared cohort as something to draw. Raises what `Cohort.load` and `Cohort.channel` raise."""
     image, mask = cohort.load(case_id)
-    mask = judged(mask)
+    mask = clear_without_target(mask)
 
     def channel(sequence: str) -> Volume:
         return np.asarray(image[cohort.channel(sequence)], np.float32)
