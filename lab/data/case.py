@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from lab.qc.scan_checks import check_mask, doubt_cavity, doubts, without_outlier
 
 REFERENCE = "T1"
 """Enhancement is the target minus this sequence."""
+NUMBERS = ("clip_sigma", "enhancement_threshold", "enhancing_ml")
+"""Numbers of the settings that a recipe holds."""
 UNUSED = "the mask is not used: the whole brain is searched for enhancement, and vessels count too"
 NO_TUMOUR = "no tumour is left inside the brain on the prepared grid"
 HEADER_WRONG = "if its header is wrong, correct that"
@@ -48,8 +51,13 @@ def list_channels(settings: DataConfig) -> tuple[str, ...]:
         raise ValueError("--inputs names no sequence")
     if canonical(settings.target) in map(canonical, settings.inputs):
         raise ValueError(f"the target {settings.target} is among the inputs {', '.join(settings.inputs)}")
+    return with_reference(settings.inputs, settings.target)
+
+
+def with_reference(inputs: Sequence[str], *others: str) -> tuple[str, ...]:
+    """The inputs, T1 and other sequences, each once, as it is spelled first."""
     names: dict[str, str] = {}
-    for name in (*settings.inputs, REFERENCE, settings.target):
+    for name in (*inputs, REFERENCE, *others):
         names.setdefault(canonical(name), name)
     return tuple(names.values())
 

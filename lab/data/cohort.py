@@ -145,7 +145,8 @@ class Cohort:
         classes = [np.sort(np.array(patients.index[patients == enhancing])) for enhancing in (False, True)]
         size = min(len(members) for members in classes)
         if size == 0:
-            raise ValueError(f"{self.path}: {_class_counts(patients)}; there is nothing to balance")
+            enhancing = f"{int(patients.sum())} of {len(patients)} patients enhance"
+            raise ValueError(f"{self.path}: {enhancing}; there is nothing to balance")
         rng = np.random.default_rng([seed, 1])
         kept = np.concatenate([rng.permutation(members)[:size] for members in classes])
         return dataclasses.replace(self, index=self.index[self.index["patient_id"].isin(kept)])
@@ -188,11 +189,8 @@ def open_cohort(path: Path) -> Cohort:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist")
     if not is_cohort(path):
-        hint = (
-            "its preparation did not finish; run prepare again"
-            if (path / "cases").is_dir()
-            else "no manifest.json in it"
-        )
+        begun = (path / "cases").is_dir()
+        hint = "its preparation did not finish; run prepare again" if begun else "no manifest.json in it"
         raise ValueError(f"{path} is not a prepared cohort ({hint})")
     manifest = read_sealed(path / "manifest.json")
     if manifest.get("version") != VERSION or "tables" not in manifest:
@@ -293,7 +291,3 @@ def _apportion(count: int, fractions: np.ndarray) -> np.ndarray:
             sizes[sizes.argmax()] -= 1
             sizes[part] += 1
     return sizes
-
-
-def _class_counts(enhancing: pd.Series) -> str:
-    return f"{int(enhancing.sum())} of {len(enhancing)} patients enhance"

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from lab.data.cohort import FORMAT
 from lab.io.case_file import write_atomically
+from lab.io.files import format_some
 from lab.io.output_folder import check_output, is_marked, is_recorded, mark_ours, output_folder
 
 FOLDERS = ("cases", "left_out")
@@ -53,8 +54,7 @@ def claim_folder(out: Path, say: Callable[[str], None]) -> None:
         what = f"the prepared cohort cannot be written there ({error.strerror or error})"
         raise type(error)(f"{error.filename or out}: {what}") from None
     if foreign:
-        names = ", ".join(str(path.relative_to(out)) for path in foreign[:3])
-        say(f"{out} also holds {names}{' and more' * (len(foreign) > 3)}, not ours: all that stays")
+        say(f"{out} also holds {format_some([path.relative_to(out) for path in foreign])}, not ours: all that stays")
 
 
 def is_ours(path: Path) -> bool:

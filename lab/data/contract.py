@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from lab.config import DataConfig
-from lab.data.case import REFERENCE, PreparedCase, Recipe, open_case, prepare_case
+from lab.data.case import NUMBERS, PreparedCase, Recipe, open_case, prepare_case, with_reference
 from lab.data.cohort import Cohort
 from lab.data.contrast import check_without_contrast
 from lab.data.layouts.subject import Subject
@@ -22,8 +22,6 @@ from lab.qc.coverage import check_whole
 NOT_STRIPPED = ("egd",)
 """Layouts whose scans still have the skull and lie in MNI152 space."""
 BRAIN_MASKS = ("auto", "nonzero", "mni152")
-NUMBERS = ("clip_sigma", "enhancement_threshold", "enhancing_ml")
-"""Settings of the preparation that a contract must have, besides the brain mask."""
 SIZES_DIFFER = 1.05
 """Ratio of voxel edges above which the model's grid is called coarser than the scan's."""
 
@@ -88,10 +86,7 @@ class Contract:
     @property
     def channels(self) -> tuple[str, ...]:
         """Sequences of a prepared new patient: the inputs and T1."""
-        names: dict[str, str] = {}
-        for name in (*self.inputs, REFERENCE):
-            names.setdefault(canonical(name), name)
-        return tuple(names.values())
+        return with_reference(self.inputs)
 
     def recipe(self, brain_mask: str | None = None) -> Recipe:
         """The settings that the cohort was prepared with, without the target.

@@ -21,21 +21,7 @@ GIVEN = (
 """Attributes of DICOM, and of BIDS, that are filled in where contrast agent was given."""
 DESCRIBED = ("SeriesDescription", "ProtocolName", "ImageComments", "AcquisitionComments")
 NOT_GIVEN = {
-    "",
-    "0",
-    "0.0",
-    "no",
-    "none",
-    "n/a",
-    "na",
-    "n",
-    "without",
-    "nil",
-    "false",
-    "unknown",
-    "ohne",
-    "native",
-    "nativ",
+    *("", "0", "0.0", "no", "none", "n/a", "na", "n", "without", "nil", "false", "unknown", "ohne", "native", "nativ"),
 }
 LARGEST_SIDECAR = 2**22
 

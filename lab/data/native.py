@@ -6,7 +6,6 @@ than the model's, values are interpolated between them, and nothing finer than t
 
 from __future__ import annotations
 
-import gzip
 from pathlib import Path
 
 import nibabel as nib
@@ -16,8 +15,8 @@ from scipy import ndimage
 from lab.data.case import PreparedCase
 from lab.data.cohort import BRAIN
 from lab.io import nifti
-from lab.io.case_file import write_atomically
 from lab.io.grid import axis_weights, bounding_box
+from lab.io.scan import write_nifti
 
 GEOMETRY = (
     "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
@@ -105,22 +104,8 @@ def _weights(case: PreparedCase, axis: int) -> np.ndarray:
 
 
 def _apply(matrix: np.ndarray, volume: np.ndarray, axis: int) -> np.ndarray:
-    """The matrix times one axis of a volume; what only moves voxels copies them, which is exact and fast."""
-    rows, columns = matrix.nonzero()
-    moves = len(rows) == len(np.unique(rows)) and (matrix[rows, columns] == 1).all()
-    if not len(rows) or not moves:
-        return np.moveaxis(np.tensordot(matrix, volume, axes=(1, axis)), 0, axis)
-    shape = list(volume.shape)
-    shape[axis] = len(matrix)
-    result = np.zeros(shape, volume.dtype)
-    target, source = [slice(None)] * 3, [slice(None)] * 3
-    target[axis] = slice(int(rows[0]), int(rows[-1]) + 1)
-    source[axis] = slice(int(columns[0]), int(columns[-1]) + 1)
-    piece = volume[tuple(source)]
-    if piece.shape[axis] != len(rows):  # nearest neighbours, each several times
-        piece = np.take(piece, columns - columns[0], axis=axis)
-    result[tuple(target)] = piece
-    return result
+    """The matrix times one axis of a volume; exact where the matrix only moves voxels."""
+    return np.moveaxis(np.tensordot(matrix, volume, axes=(1, axis)), 0, axis)
 
 
 def write_like(path: Path, data: np.ndarray, scan: Path, *, purpose: str, note: str) -> None:
@@ -141,8 +126,7 @@ def write_like(path: Path, data: np.ndarray, scan: Path, *, purpose: str, note: 
         image.header[name] = header[name]
     image.header["intent_name"] = purpose[:15]
     image.header["descrip"] = note[:79]
-    content = image.to_bytes()
-    write_atomically(path, gzip.compress(content, compresslevel=1, mtime=0) if path.suffix == ".gz" else content)
+    write_nifti(path, image)
 
 
 def read_grid_header(path: Path) -> nib.Nifti1Header:

@@ -19,13 +19,13 @@ from filelock import FileLock
 from lab.config import DataConfig, fingerprint, flatten, grid_shape
 from lab.data import cohort_folder
 from lab.data import prepare_worker as workers
-from lab.data.case import REFERENCE, Recipe, list_channels
+from lab.data.case import NUMBERS, REFERENCE, Recipe, list_channels
 from lab.data.cohort import COLUMNS, FORMAT, Cohort, check_fractions, is_cohort, open_cohort
 from lab.data.duplicates import find_duplicates
 from lab.data.layouts.find import Subject, detect, find_subjects
 from lab.data.layouts.label_books import LABEL_BOOKS
 from lab.data.layouts.patients import Patients, find_patients, merge_same_scans
-from lab.data.layouts.subject import one_line
+from lab.io.files import format_some, one_line
 from lab.io.pool import run_all
 from lab.io.scan import read_spacing
 from lab.io.sealed_json import parse_json, seal
@@ -98,9 +98,7 @@ def _recipe(subjects: list[Subject], settings: DataConfig) -> Recipe:
         spacing_mm=spacing_mm,
         shape=shape,
         brain_mask=settings.brain_mask,
-        clip_sigma=settings.clip_sigma,
-        enhancement_threshold=settings.enhancement_threshold,
-        enhancing_ml=settings.enhancing_ml,
+        **{name: getattr(settings, name) for name in NUMBERS},
     )
 
 
@@ -142,8 +140,7 @@ def _prepare_all(
             "folder, or delete that one"
         )
     if gone:
-        names = ", ".join(gone[:8]) + ", ..." * (len(gone) > 8)
-        say(f"Removed from {out}, for they are no longer among the scans: {names}")
+        say(f"Removed from {out}, for they are no longer among the scans: {format_some(gone, 8)}")
     if waiting or stale:
         cohort_folder.withdraw_manifest(out, say)
     for path in stale:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,9 +10,11 @@ from typing import Any
 
 from lab.config import fingerprint
 from lab.data.case import Recipe, list_sources, prepare_case
+from lab.data.cohort import case_path
 from lab.data.duplicates import fingerprint_head
-from lab.data.layouts.subject import Subject, one_line
+from lab.data.layouts.subject import Subject
 from lab.io.case_file import content_digest, read_case, read_record, write_atomically, write_case
+from lab.io.files import one_line
 from lab.io.scan import scan_sha256, source_state
 from lab.io.sealed_json import seal
 
@@ -24,7 +27,7 @@ Record = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class PrepareJob:
     """One subject to prepare into the cohort `out`."""
 
     subject: Subject
@@ -34,7 +37,7 @@ class Job:
     @property
     def case_path(self) -> Path:
         """Where the prepared case lies."""
-        return self.out / "cases" / f"{self.subject.case_id}.safetensors"
+        return case_path(self.out, self.subject.case_id)
 
     @property
     def note_path(self) -> Path:
@@ -65,17 +68,13 @@ class Job:
             return {"case_id": self.subject.case_id, "row": row}
         for path in (self.case_path, self.note_path):
             record = read_record(path)
-            if record is not None and {**record, **self.expected()} == record and self._whole(path, record):
+            if record is None or {**record, **self.expected()} != record:
+                continue
+            with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged case is prepared again
+                if path == self.case_path:
+                    read_case(path, self.subject.case_id, record["row"]["sha256"])
                 return record
         return None
-
-    def _whole(self, path: Path, record: Record) -> bool:
-        try:
-            if path == self.case_path:
-                read_case(path, self.subject.case_id, record["row"]["sha256"])
-        except (ValueError, KeyError, TypeError):
-            return False
-        return True
 
     def run(self) -> Record:
         """Prepare the subject, or note why it cannot be used; either is on disk before this returns."""

@@ -13,9 +13,9 @@ import pandas as pd
 from lab.data.case import check_as_cohort
 from lab.data.cohort import TUMOUR
 from lab.data.contract import Contract
-from lab.data.layouts.subject import Subject, one_line
+from lab.data.layouts.subject import Subject
 from lab.io.case_file import write_atomically
-from lab.io.files import canonical
+from lab.io.files import canonical, one_line
 from lab.io.output_folder import check_output, output_folder
 from lab.radiomics.dataset import SHAPE
 from lab.radiomics.features.case_features import measure_part

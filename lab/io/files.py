@@ -7,7 +7,7 @@ import hashlib
 import os
 import stat
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 
@@ -27,16 +27,11 @@ BOMS = (
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 ALIASES = {
-    "T1N": "T1",
-    "T1W": "T1",
+    **dict.fromkeys(("T1N", "T1W"), "T1"),
     "T2W": "T2",
-    "T2F": "FLAIR",
-    "T2FLAIR": "FLAIR",
-    "T1C": "T1GD",
-    "T1CE": "T1GD",
-    "SEG": "MASK",
-    "SEGM": "MASK",
-    "SEGMENTATION": "MASK",
+    **dict.fromkeys(("T2F", "T2FLAIR"), "FLAIR"),
+    **dict.fromkeys(("T1C", "T1CE"), "T1GD"),
+    **dict.fromkeys(("SEG", "SEGM", "SEGMENTATION"), "MASK"),
 }
 """Names that data sets give a sequence -> ours."""
 
@@ -165,6 +160,16 @@ def plural(count: int, thing: str) -> str:
 def describe_os_error(error: OSError) -> str:
     """A system's error with its file first: "/data/t1.nii: Permission denied"."""
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
+
+
+def format_some(items: Sequence[object], most: int = 3) -> str:
+    """The first items in a line: "a, b, c and 4 more"."""
+    return ", ".join(map(str, items[:most])) + (f" and {len(items) - most} more" if len(items) > most else "")
+
+
+def one_line(text: object) -> str:
+    """A text on one line that every table can hold, also where the name of a file is no text."""
+    return " ".join(str(text).split()).encode("utf-8", "backslashreplace").decode()
 
 
 def canonical(sequence: str) -> str:

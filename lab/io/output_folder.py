@@ -22,6 +22,7 @@ from typing import Any
 from filelock import FileLock
 
 from lab.io.case_file import write_atomically
+from lab.io.files import format_some
 
 OWN, RECORD, LOCK, NEW = ".gadfree", "files.json", "lock", "new"
 FORMAT = "gadfree output"
@@ -93,7 +94,7 @@ def output_folder(
                         place.rmdir()
     others = _others(place, _known(_read(place)))
     if others and say is not None:
-        say(f"{place} also holds {', '.join(others[:3])}{' and more' * (len(others) > 3)}, not ours: all that stays")
+        say(f"{place} also holds {format_some(others)}, not ours: all that stays")
 
 
 def mark_ours(place: Path) -> None:

@@ -116,8 +116,13 @@ def read_spacing(path: Path) -> tuple[float, float, float]:
 
 
 def write_scan(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
-    """Write a volume, compressed when the name ends in .gz; a kill leaves the old file or the new, never half."""
-    content = nib.Nifti1Image(data, affine).to_bytes()
+    """Write a volume as NIfTI, see `write_nifti`."""
+    write_nifti(path, nib.Nifti1Image(data, affine))
+
+
+def write_nifti(path: Path, image: nib.Nifti1Image) -> None:
+    """Write an image, compressed when the name ends in .gz; a kill leaves the old file or the new, never half."""
+    content = image.to_bytes()
     write_atomically(path, gzip.compress(content, compresslevel=1, mtime=0) if path.suffix == ".gz" else content)
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from lab.data.layouts.subject import Remark
 
+P = ParamSpec("P")
+T = TypeVar("T")
 UNKNOWN = {
     *("", "-", "--", ".", "?", "-1", "-1.0", "-9", "-99", "-999", "-9999", "9999", "#n/a", "#na", "n.a.", "n/a", "na"),
     *("nan", "none", "null", "nil", "unknown", "unk", "undetermined", "indeterminate", "indeterminant", "equivocal"),
@@ -35,7 +38,7 @@ def _text(value: Any) -> str | None:
     if isinstance(value, dict | list):
         raise ValueError(f"a {type(value).__name__} is not a value")
     text = "" if value is None else str(value).strip()
-    if isinstance(value, list | dict) or len(text) > LONGEST or "\0" in text:
+    if len(text) > LONGEST or "\0" in text:
         raise ValueError(f"{text[:LONGEST]!r} is not one value")
     return None if text.casefold() in UNKNOWN else text
 
@@ -54,11 +57,20 @@ def _within(number: float, high: float, text: str, what: str) -> float | None:
     return number if number > 0 else None
 
 
-def parse_age(value: Any) -> float | None:
+def _of_text(parse: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[Any, P], T | None]:
+    """The parser of a text as one of any value: `None` where it says that nothing is known."""
+
+    @functools.wraps(parse)
+    def parse_value(value: Any, *args: P.args, **options: P.kwargs) -> T | None:
+        text = _text(value)
+        return None if text is None else parse(text, *args, **options)
+
+    return parse_value
+
+
+@_of_text
+def parse_age(text: str) -> float | None:
     """Age in years: 67, "67,5", "67Y", "67 years old", DICOM's "067Y", "804M", "020W", "010D". Raises ValueError."""
-    text = _text(value)
-    if text is None:
-        return None
     found = re.fullmatch(DICOM_AGE, text) or re.fullmatch(AGE, text, flags=re.IGNORECASE)
     if found is None:
         raise ValueError(f"{text!r} is not an age in years")
@@ -66,20 +78,16 @@ def parse_age(value: Any) -> float | None:
     return _within(_number(found["number"]) / A_YEAR[unit], 120, text, "an age in years")
 
 
-def parse_field(value: Any) -> float | None:
+@_of_text
+def parse_field(text: str) -> float | None:
     """Field strength in tesla: 1.5, "1,5", "1.5T", "3 Tesla". Raises ValueError."""
-    text = _text(value)
-    if text is None:
-        return None
     number = _number(re.sub(r"\s*t(esla)?\.?$", "", text.casefold()))
     return _within(number, 20, text, "a field strength in tesla")
 
 
-def parse_grade(value: Any) -> int | None:
+@_of_text
+def parse_grade(text: str) -> int:
     """WHO grade 1-4 in Arabic or Roman figures, "WHO IV", "grade 4"; several grades are none. Raises ValueError."""
-    text = _text(value)
-    if text is None:
-        return None
     bare = re.sub(r"^((cns|who|grade|grad|gr|g)[\s:.°_-]*)+|[\s°]+$", "", text.casefold()).upper()
     if bare in ROMAN:
         return ROMAN[bare]
@@ -88,11 +96,9 @@ def parse_grade(value: Any) -> int | None:
     return int(bare[0])
 
 
-def parse_flag(value: Any, yes: set[str], no: set[str], what: str) -> int | None:
+@_of_text
+def parse_flag(text: str, yes: set[str], no: set[str], what: str) -> int | None:
     """1 or 0 for one of the words of `yes` or `no`, or of `YES` or `NO`. Raises ValueError."""
-    text = _text(value)
-    if text is None:
-        return None
     if re.fullmatch(r"-?[01][.,]?0*", text):
         number = _number(text)
         return None if number < 0 else int(number)
@@ -104,12 +110,12 @@ def parse_flag(value: Any, yes: set[str], no: set[str], what: str) -> int | None
     raise ValueError(f"{text!r} is not {what}")
 
 
-def parse_idh(value: Any) -> int | None:
+@_of_text
+def parse_idh(text: str) -> int | None:
     """IDH status: 1 mutant (also by the mutation, "IDH1 p.R132H"), 0 wild type. Raises ValueError."""
-    text = _text(value)
-    if text is not None and re.fullmatch(r"(idh[12]?)?[\s:_-]*(p\.)?\s*r1[37]2[a-z](\s*mut\w*)?", text.casefold()):
+    if re.fullmatch(r"(idh[12]?)?[\s:_-]*(p\.)?\s*r1[37]2[a-z](\s*mut\w*)?", text.casefold()):
         return 1
-    return parse_flag(value, MUTANT, WILDTYPE, "an IDH status (mutant, wild type)")
+    return parse_flag(text, MUTANT, WILDTYPE, "an IDH status (mutant, wild type)")
 
 
 def parse_codeletion(value: Any) -> int | None:
@@ -123,32 +129,24 @@ def parse_bool(value: Any) -> bool | None:
     return None if flag is None else bool(flag)
 
 
-def parse_sex(value: Any) -> str | None:
+@_of_text
+def parse_sex(text: str) -> str:
     """`M` or `F`; another answer stays as it is written."""
-    text = _text(value)
-    if text is None:
-        return None
     return {"m": "M", "male": "M", "f": "F", "female": "F"}.get(text.casefold(), text)
 
 
-def parse_vendor(value: Any) -> str | None:
+@_of_text
+def parse_vendor(text: str) -> str:
     """Short name of a scanner's maker: `Philips Medical Systems` is `Philips`."""
-    text = _text(value)
-    if text is None:
-        return None
     return VENDORS.get(text.casefold().split()[0], text)
 
 
-def parse_label(value: Any) -> int | None:
+@_of_text
+def parse_label(text: str) -> int:
     """A value that a mask can hold for a part of the tumour, 1 to 255. Raises ValueError."""
-    text = _text(value)
-    if text is None:
-        return None
     number = _number(text)
     if not (math.isfinite(number) and number == int(number) and 1 <= number <= 255):
-        raise ValueError(
-            f"{text!r} is not a whole number from 1 to 255; leave it empty where the mask has no such part"
-        )
+        raise ValueError(f"{text!r} is not a whole number from 1 to 255; leave it empty if the mask has no such part")
     return int(number)
 
 

@@ -17,7 +17,8 @@ from pathlib import Path
 from lab.data.layouts import brats, egd, scan_table
 from lab.data.layouts.copies import merge_repeated, scan_files
 from lab.data.layouts.label_books import name_books
-from lab.data.layouts.subject import Layout, Subject, one_line
+from lab.data.layouts.subject import Layout, Subject
+from lab.io.files import format_some, one_line
 
 LAYOUTS: dict[str, Layout] = {
     "egd": egd.LAYOUT,
@@ -68,7 +69,7 @@ def find_subjects(
     if len(faults) == len(subjects):
         raise ValueError(f"{path}: none of {len(faults)} subjects can be used ({faults[0]})")
     if copies:
-        say(one_line(f"Not read, copies of files beside them: {_some([str(copy) for copy in copies])}"))
+        say(one_line(f"Not read, copies of files beside them: {format_some(copies)}"))
     _tell(subjects, say)
     return name_books(subjects, LAYOUTS[layout].label_books, labels, say)
 
@@ -80,11 +81,7 @@ def _tell(subjects: list[Subject], say: Callable[[str], None]) -> None:
         for remark in subject.remarks:
             kinds[remark.what].append(f"{remark.found} of {subject.case_id}")
     for what, found in kinds.items():
-        say(one_line(f"{len(found)} of {len(subjects)} scans: {what} ({_some(found)})"))
-
-
-def _some(found: list[str]) -> str:
-    return ", ".join(found[:3]) + (f" and {len(found) - 3} more" if len(found) > 3 else "")
+        say(one_line(f"{len(found)} of {len(subjects)} scans: {what} ({format_some(found)})"))
 
 
 def _with_id_checked(subject: Subject) -> Subject:

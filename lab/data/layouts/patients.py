@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.data.duplicates import Pair
-from lab.data.layouts.find import Subject
+from lab.data.layouts.subject import Subject
+from lab.io.files import format_some
 
 _DAY = r"(?:0[1-9]|[12]\d|3[01])"
 _MONTH = r"(?:0[1-9]|1[0-2])"
@@ -51,26 +52,11 @@ NUMBERED = re.compile(
     re.IGNORECASE,
 )
 """Data sets whose last number is the time point: BraTS since 2023, UPENN-GBM, UCSD-PTGBM, RHUH-GBM."""
-NOBODY = frozenset(
-    [
-        *("", "case", "patient", "subject", "sub", "pat", "subj", "scan", "scans", "study", "mri", "mr", "brain", "id"),
-        *(
-            "gbm",
-            "hgg",
-            "lgg",
-            "glioma",
-            "glioblastoma",
-            "astro",
-            "oligo",
-            "met",
-            "mets",
-            "meningioma",
-            "tumor",
-            "tumour",
-        ),
-        *("train", "training", "val", "validation", "test", "control", "healthy", "dataset", "data", "cohort"),
-    ]
-)
+NOBODY = {
+    *("", *["case", "patient", "subject", "sub", "pat", "subj", "scan", "scans", "study", "mri", "mr", "brain", "id"]),
+    *["gbm", "hgg", "lgg", "glioma", "glioblastoma", "astro", "oligo", "met", "mets", "meningioma", "tumor", "tumour"],
+    *["train", "training", "val", "validation", "test", "control", "healthy", "dataset", "data", "cohort"],
+}
 """What names nobody, so that `patient_time1` and `patient_time2` stay two."""
 GROUP = re.compile(r"(?:site|cent(?:er|re)|hospital|group|grade|fold|batch)[-_. ]?(?:\d{1,2}|[a-z])", re.IGNORECASE)
 """The same of groups: `site1_M01` and `site1_M02` stay two."""
@@ -221,18 +207,10 @@ def _match(pattern: str, case_ids: list[str]) -> dict[str, str]:
         raise ValueError(f"{flag} is not a regular expression ({error})") from None
     text = json.dumps([pattern, case_ids])
     try:
-        done = subprocess.run(
-            [sys.executable, "-I", "-c", _MATCHER],
-            input=text,
-            capture_output=True,
-            text=True,
-            timeout=MATCH_S,
-            check=True,
-        )
+        command = [sys.executable, "-I", "-c", _MATCHER]
+        done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=MATCH_S, check=True)
     except subprocess.TimeoutExpired:
-        raise ValueError(
-            f"{flag} does not come to an end within {MATCH_S:g} s; write it without nested repeats"
-        ) from None
+        raise ValueError(f"{flag} does not end within {MATCH_S:g} s; write it without nested repeats") from None
     found = {name: patient for name, patient in json.loads(done.stdout).items() if patient and patient.strip()}
     if not found:
         raise ValueError(
@@ -246,10 +224,7 @@ def describe_patients(merged: Sequence[Mapping[str, Any]], notes: Sequence[str],
     """Lines for the screen on who was put together and why, and how to overrule it."""
     lines = []
     for group in merged[:most]:
-        cases = group["cases"]
-        rest = f" and {len(cases) - 4} more" if len(cases) > 5 else ""
-        shown = cases[:4] if rest else cases
-        lines.append(f"One patient, {group['patient']}: {', '.join(shown)}{rest} ({group['why']})")
+        lines.append(f"One patient, {group['patient']}: {format_some(group['cases'], 5)} ({group['why']})")
     if len(merged) > most:
         lines.append(f"... and {len(merged) - most} more such groups: column patient_id of index.csv")
     if merged:

@@ -73,8 +73,3 @@ class Layout:
     """`nonzero` where scans are skull-stripped, `mni152` where they lie in MNI152 space with the skull."""
     table: bool = False
     """Whether it is a file that lists paths, not a folder."""
-
-
-def one_line(text: object) -> str:
-    """A text on one line that every table can hold, also where the name of a file is no text."""
-    return " ".join(str(text).split()).encode("utf-8", "backslashreplace").decode()
