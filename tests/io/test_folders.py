@@ -53,7 +53,7 @@ def test_what_others_put_there_stays_and_is_told(tmp_path):
     write(place, SECOND, say=said.append)
     assert content(place) == SECOND | theirs
     assert (place / "link").is_symlink()
-    assert "also holds .notes.tmp, dicom, link and more, not ours" in said[0]
+    assert "also holds .notes.tmp, dicom, link and 2 more, not ours" in said[0]
 
 
 @pytest.mark.parametrize("name", ["image", "map", LAST])
