@@ -41,18 +41,17 @@ class Serve:
         if self.root is not None and not self.root.is_dir():
             raise ValueError(f"--root {self.root}: is no folder")
         import uvicorn
-        from mlflow.pyfunc import load_model
 
         from lab.deploy.serve.app import Limits, application
         from lab.deploy.serve.request import PATIENTS, ROOT, VOXELS
-        from lab.tracking.store import clear_errors, connect
+        from lab.deploy.serve.service import open_served
+        from lab.tracking.store import clear_errors
 
         if self.root is not None:
             os.environ[ROOT] = str(self.root.resolve())
         os.environ |= {VOXELS: str(self.max_voxels), PATIENTS: str(self.max_patients)}
         with clear_errors():
-            connect()
-            model = load_model(self.model)
+            model = open_served(self.model)
         limits = Limits(
             body_mb=self.max_body_mb, patients=self.max_patients, seconds=self.max_seconds, waiting=self.waiting
         )

@@ -8,25 +8,21 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from types import SimpleNamespace
 from typing import Any
 
+import mlflow
 import pytest
 import uvicorn
 from mlflow.exceptions import MlflowException
 
 from lab.deploy.serve.app import Limits, application, shortened
-from lab.deploy.serve.service import Refused
+from lab.tracking.models.serving import Refused, Served
 
 
 class Model:
     """Answers each patient with its keys, and does what a patient's `do` asks."""
 
     def __init__(self) -> None:
-        names = {"has_input_names": lambda: False, "input_names": list}
-        self.metadata = SimpleNamespace(
-            get_input_schema=lambda: SimpleNamespace(**names), _is_signature_from_type_hint=lambda: True
-        )
         self.gate = threading.Event()
         self.asked = 0
 
@@ -39,7 +35,7 @@ class Model:
             case "break":
                 raise KeyError("/home/secret/model.py")
             case "refuse":
-                raise Refused("T1: /data/scans/one.nii.gz is no scan", 1000)
+                raise Refused(400, "T1: /data/scans/one.nii.gz is no scan")
             case "enforce":
                 raise MlflowException(f"data '{data}' Error: see /opt/venv/lib/x.py", 1000)
             case "value":
@@ -53,11 +49,13 @@ class Running:
     """The application on a port of its own."""
 
     def __init__(self, **limits: int) -> None:
-        self.model = Model()
+        self.model, metadata = Model(), mlflow.models.Model()
+        metadata._is_signature_from_type_hint = lambda: True  # type: ignore[method-assign]
+        self.served = Served(metadata, self.model)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.port = free.getsockname()[1]
-        app = application(self.model, Limits(**limits))  # type: ignore[arg-type]
+        app = application(self.served, Limits(**limits))  # type: ignore[arg-type]
         self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="error"))
         self.thread = threading.Thread(target=self.server.run)
         self.thread.start()
@@ -191,8 +189,7 @@ def test_what_takes_too_long_is_given_up_and_keeps_its_place_until_it_ends():
 
 
 def test_columns_that_a_classifier_does_not_know_are_refused(running, monkeypatch):
-    names = {"has_input_names": lambda: True, "input_names": lambda: ["a", "b"]}
-    monkeypatch.setattr(running.model.metadata, "get_input_schema", lambda: SimpleNamespace(**names))
+    monkeypatch.setattr(running.served, "columns", frozenset({"a", "b"}))
     for table in (
         {"dataframe_split": {"columns": ["a", "b", "z"], "data": [[1, 2, 3]]}},
         {"dataframe_records": [{"a": 1, "z": 3}]},

@@ -1,8 +1,8 @@
 """A registered model behind HTTP, within limits: MLflow's protocol, one request at a time, few in a queue.
 
-MLflow's own server (`mlflow models serve`) reads and parses whatever comes before the model sees it. Here a request's
-size, kind and structure are looked at first; what waits too long or comes too much is turned away with 503; and an
-answer to a fault never holds a path of this machine or a stack trace.
+MLflow's own server (`mlflow models serve`) reads and parses whatever comes before the model sees it. Here the size,
+kind and structure of a request are checked first; what takes too long or is too much gets status 503; and an answer
+to a fault never holds a path of this machine or a stack trace.
 """
 
 from __future__ import annotations
@@ -13,22 +13,19 @@ import logging
 import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 
-from mlflow.exceptions import MlflowException
-from mlflow.pyfunc import PyFuncModel, scoring_server
-from mlflow.version import VERSION
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 from starlette.routing import Route
+
+from lab.tracking.models.serving import VERSION, Refused, Served
 
 TABLES = ("inputs", "instances", "dataframe_records", "dataframe_split")
 """Keys of which a request has exactly one."""
 MOST_OBJECTS = 1_000_000
 """Lists, objects and texts in a request: each takes 60 bytes of memory and may take two of the request."""
-MOST_SAID = 500
-"""Letters of an error that are told."""
+LONGEST_REASON = 500
 PATH = re.compile(r"(?:/[\w.@+~-]+){2,}/?|[A-Za-z]:\\[^\s'\"]+")
 log = logging.getLogger(__name__)
 
@@ -46,20 +43,11 @@ class Limits:
     sending_seconds: int = 60
     """Until a client has sent its request."""
     waiting: int = 4
-    """Requests in the queue, besides the one that is worked on; more are turned away."""
+    """Requests in the queue, besides the one that is worked on; more are refused."""
 
 
-class Turned(Exception):
-    """A request that is not answered: status, and what its client is told."""
-
-    def __init__(self, status: int, said: str) -> None:
-        super().__init__(said)
-        self.status, self.said = status, said
-
-
-def application(model: PyFuncModel, limits: Limits) -> Starlette:
+def application(model: Served, limits: Limits) -> Starlette:
     """The server's routes: /invocations as MLflow has it, /ping, /health and /version."""
-    line = _Line(model, limits)
 
     async def ping(_: Request) -> Response:
         return Response("\n", media_type="application/json")
@@ -72,15 +60,15 @@ def application(model: PyFuncModel, limits: Limits) -> Starlette:
             Route("/ping", ping),
             Route("/health", ping),
             Route("/version", version),
-            Route("/invocations", line.answer, methods=["POST"]),
+            Route("/invocations", _Queue(model, limits).answer, methods=["POST"]),
         ]
     )
 
 
-class _Line:
+class _Queue:
     """The queue before a model, which answers one request at a time."""
 
-    def __init__(self, model: PyFuncModel, limits: Limits) -> None:
+    def __init__(self, model: Served, limits: Limits) -> None:
         self.model, self.limits = model, limits
         self.worker = ThreadPoolExecutor(1)
         self.inside = 0
@@ -88,7 +76,7 @@ class _Line:
 
     async def answer(self, request: Request) -> Response:
         if self.inside > self.limits.waiting:
-            return _told(Turned(503, "the server is busy; try again later"), {"Retry-After": "30"})
+            return _answer(Refused(503, "the server is busy; try again later"), {"Retry-After": "30"})
         self.inside += 1
         work: asyncio.Future[str] | None = None
         try:
@@ -98,10 +86,10 @@ class _Line:
             done, _ = await asyncio.wait({work}, timeout=self.limits.seconds)
             if not done:
                 work.cancel()  # where it has not begun
-                raise Turned(503, f"no answer within {self.limits.seconds} s; ask for less, or try again later")
+                raise Refused(503, f"no answer within {self.limits.seconds} s; ask for less, or try again later")
             return Response(work.result(), media_type="application/json")
-        except Turned as turned:
-            return _told(turned)
+        except Refused as refused:
+            return _answer(refused)
         finally:
             if work is None:
                 self.inside -= 1
@@ -112,100 +100,84 @@ class _Line:
             work.exception()  # seen, whoever still waits for it
 
     async def _read(self, request: Request) -> bytes:
-        """The body. Raises Turned where it is of another kind, too large or too slow."""
+        """The body. Raises Refused where it is of another kind, too large or too slow."""
         kind, _, parameters = request.headers.get("content-type", "").partition(";")
         if kind.strip().lower() != "application/json" or parameters.strip().lower() not in ("", "charset=utf-8"):
-            raise Turned(415, "send application/json in UTF-8")
+            raise Refused(415, "send application/json in UTF-8")
         if request.headers.get("content-encoding", "identity").lower() != "identity":
-            raise Turned(415, "send the request itself without content-encoding; scans in it may be compressed")
-        most = self.limits.body_mb << 20
-        large = Turned(
+            raise Refused(415, "send the request itself without content-encoding; scans in it may be compressed")
+        most, announced = self.limits.body_mb << 20, request.headers.get("content-length", "0")
+        large = Refused(
             413,
             f'the request is larger than {self.limits.body_mb} MiB: send scans as {{"nifti": base64 of a .nii.gz}}, or '
             "fewer patients",
         )
-        announced = request.headers.get("content-length", "0")
         if announced.isdecimal() and int(announced) > most:
             raise large
-        pieces, size = [], 0
+        body = bytearray()
         try:
             async with asyncio.timeout(self.limits.sending_seconds):
                 async for piece in request.stream():
-                    size += len(piece)
-                    if size > most:
+                    body += piece
+                    if len(body) > most:
                         raise large
-                    pieces.append(piece)
         except (TimeoutError, ClientDisconnect):
-            raise Turned(408, f"the request did not come within {self.limits.sending_seconds} s") from None
-        return b"".join(pieces)
+            raise Refused(408, f"the request did not come within {self.limits.sending_seconds} s") from None
+        return bytes(body)
 
     def _work(self, body: bytes) -> str:
-        """The answer to a body, in the worker's thread. Raises Turned."""
+        """The answer to a body, in the worker's thread. Raises Refused."""
         try:
-            check(body, self.limits, self._columns())
-            schema = self.model.metadata.get_input_schema()
-            return scoring_server.invocations(body, "application/json", self.model, schema).response
-        except Turned:
-            raise
+            check(body, self.limits, self.model.columns)
+            return self.model.answer(body)
         except Exception as error:
-            raise turned(error) from error
-
-    def _columns(self) -> frozenset[str]:
-        """Names of a classifier's features; none of a network's, which takes patients."""
-        schema = self.model.metadata.get_input_schema()
-        return frozenset(schema.input_names()) if schema is not None and schema.has_input_names() else frozenset()
+            raise refusal(error) from error
 
 
 def check(body: bytes, limits: Limits, columns: frozenset[str]) -> None:
-    """Raises Turned where a body is no request of few patients, told before anything is made of it."""
+    """Raises Refused where a body is no request of few patients, before anything is made of it."""
     if sum(body.count(sign) for sign in (b"[", b"{")) + body.count(b'"') // 2 > MOST_OBJECTS:
-        raise Turned(400, f"the request holds more than {MOST_OBJECTS} lists, objects and texts")
+        raise Refused(400, f"the request holds more than {MOST_OBJECTS} lists, objects and texts")
     try:
         request = json.loads(body)
     except RecursionError:
-        raise Turned(400, "the request is nested too deeply") from None
+        raise Refused(400, "the request is nested too deeply") from None
     except ValueError as error:  # no JSON, no UTF-8, a number of thousands of digits
-        raise Turned(400, f"the request is no valid JSON ({shortened(str(error))})") from None
+        raise Refused(400, f"the request is no valid JSON ({shortened(str(error))})") from None
     given = [key for key in TABLES if key in request] if isinstance(request, dict) else []
     if len(given) != 1:
-        raise Turned(400, f"the request must be an object with one of {', '.join(TABLES)}")
+        raise Refused(400, f"the request must be an object with one of {', '.join(TABLES)}")
     rows = request[given[0]]
     if given[0] == "dataframe_split":
         rows = rows.get("data") if isinstance(rows, dict) else None
     if not isinstance(rows, list):
-        raise Turned(400, f"{given[0]} must hold a list: Expected list of patients, found {type(rows).__name__}")
+        raise Refused(400, f"{given[0]} must hold a list: Expected list of patients, found {type(rows).__name__}")
     if len(rows) > limits.patients:
-        raise Turned(400, f"the request has {len(rows)} patients; at most {limits.patients} are answered at once")
+        raise Refused(400, f"the request has {len(rows)} patients; at most {limits.patients} are answered at once")
     if columns:
         names = request["dataframe_split"].get("columns") if given[0] == "dataframe_split" else None
         named = names if isinstance(names, list) else [name for row in rows if isinstance(row, dict) for name in row]
         unknown = [str(name) for name in named if name not in columns]
         if unknown:
-            raise Turned(400, f"{shortened(unknown[0])!r} is none of the {len(columns)} features of this classifier")
+            raise Refused(400, f"{shortened(unknown[0])!r} is none of the {len(columns)} features of this classifier")
 
 
-def turned(error: BaseException) -> Turned:
-    """What a client is told of an error: ours as it is, MLflow's without the request and the stack that it repeats."""
-    if isinstance(error, MlflowException) and "stack_trace" in error.json_kwargs and error.__context__ is not None:
-        error = error.__context__  # what the model raised, which MLflow takes for the client's fault
-    if isinstance(error, MlflowException):
-        text = getattr(error, "said", None) or error.message.rpartition("Error: ")[2]
-        if error.get_http_status_code() < 500 or hasattr(error, "said"):
-            return Turned(error.get_http_status_code(), shortened(text))
+def refusal(error: Exception) -> Refused:
+    """What a client is told of an error: the reason where it is the client's fault, else that the server failed."""
+    if isinstance(error, Refused):
+        return Refused(error.status, shortened(error.reason))
     if isinstance(error, MemoryError):
-        return Turned(503, "the server has too little memory for this request")
+        return Refused(503, "the server has too little memory for this request")
     if isinstance(error, ValueError):
-        return Turned(400, shortened(str(error)))
+        return Refused(400, shortened(str(error)))
     log.error("a request could not be answered", exc_info=error)
-    return Turned(500, "the server failed; its log says why")
+    return Refused(500, "the server failed; its log says why")
 
 
 def shortened(text: str) -> str:
     """A text in one line, of a few hundred letters at most and without paths."""
-    return PATH.sub("...", " ".join(text.split()))[:MOST_SAID]
+    return PATH.sub("...", " ".join(text.split()))[:LONGEST_REASON]
 
 
-def _told(turned: Turned, headers: dict[str, str] | None = None) -> Response:
-    code = {413: "REQUEST_LIMIT_EXCEEDED", 415: "BAD_REQUEST", 500: "INTERNAL_ERROR", 503: "TEMPORARILY_UNAVAILABLE"}
-    content: dict[str, Any] = {"error_code": code.get(turned.status, "INVALID_PARAMETER_VALUE"), "message": turned.said}
-    return JSONResponse(content, turned.status, headers)
+def _answer(refused: Refused, headers: dict[str, str] | None = None) -> Response:
+    return Response(refused.serialize_as_json(), refused.status, headers, media_type="application/json")

@@ -1,23 +1,30 @@
-"""What a request to a served model may ask for one patient, and its scans as files."""
+"""A patient as a request carries it -> files and settings, and volumes -> what an answer carries.
+
+A scan is sent as nested lists (X, Y, Z), as `{"nifti": base64 of a NIfTI file}`, or as a path in the server's folder.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import gzip
 import math
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 
 from lab.data.contract import Contract, create_subject
 from lab.data.layouts.subject import Subject
-from lab.deploy.serve.payload import array, is_array, place
 from lab.inference.patient import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTAINTY, How
 from lab.inference.tta import AUGMENTATIONS
-from lab.io.files import canonical
+from lab.io.files import LARGEST, canonical
 from lab.io.nifti import read_header
+from lab.io.scan import write_scan
 
 ROOT = "LAB_SERVE_ROOT"
 """Environment variable: the folder that paths in requests may point into."""
@@ -26,10 +33,11 @@ VOXELS, PATIENTS = "LAB_SERVE_VOXELS", "LAB_SERVE_PATIENTS"
 MOST = {VOXELS: 30_000_000, PATIENTS: 8}
 VOLUMES = {"synthetic": SYNTHESIS, "enhancement": ENHANCEMENT, "uncertainty": UNCERTAINTY, "interval": INTERVAL}
 """What can be asked for -> its file; the first is what comes by itself."""
+CHOICES = {"brain_mask": (None, "nonzero", "mni152"), "strangers": ("refuse", "warn")}
 OPTIONS = ("mask", "affine", "looks", "brain_mask", "strangers", "volumes")
 LEAST_MM, LARGEST_MM, FLAT = 0.05, 50.0, 1e-3
-BRAIN_MASKS = ("nonzero", "mni152")
-STRANGERS = ("refuse", "warn")
+ENCODED = "nifti"
+"""Key of an object that holds the base64 of a NIfTI file."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,36 +52,27 @@ class Asked:
     """Whether the T1 came as plain numbers, and the answer goes as such."""
 
 
-def read(patient: Mapping[str, Any], contract: Contract, folder: Path) -> Asked:
+def parse(patient: Mapping[str, Any], contract: Contract, folder: Path) -> Asked:
     """A patient's record, its scans written into `folder`. Raises ValueError with the reason where it does not fit."""
     named = _named(patient, contract)
     needed = [canonical(name) for name in contract.channels]
     sent = [name for name in (*needed, "mask") if name in named]
-    root = os.environ.get(ROOT)
     affine = _affine(named, sent, contract)
     paths = {name: folder / f"{name}.nii.gz" for name in sent}
     for name, file in paths.items():
-        place(name, named[name], file, root=Path(root) if root else None, affine=affine)
-        shape = read_header(file).shape
-        if math.prod(shape) > at_most(VOXELS):
+        _write_scan(name, named[name], file, affine)
+        shape, most = read_header(file).shape, at_most(VOXELS)
+        if math.prod(shape) > most:
             size = " x ".join(map(str, shape))
-            raise ValueError(f"{name} has {size} voxels; this server takes at most {at_most(VOXELS)} of a scan")
+            raise ValueError(f"{name} has {size} voxels; this server takes at most {most} of a scan")
     subject = create_subject("patient", {name: paths[name] for name in needed}, paths.get("mask"), like=contract)
-    how = How(
-        looks=_looks(named.get("looks", How.looks)),
-        brain_mask=named.get("brain_mask"),
-        strangers=named.get("strangers", How.strangers),
-    )
-    if how.strangers not in STRANGERS:
-        raise ValueError(f"strangers is {how.strangers!r}; known are {', '.join(STRANGERS)}")
-    if how.brain_mask not in (None, *BRAIN_MASKS):
-        raise ValueError(f"brain_mask is {how.brain_mask!r}; known are {', '.join(BRAIN_MASKS)}")
-    return Asked(
-        subject=replace(subject, case_id="patient"),
-        how=how,
-        volumes=_volumes(named.get("volumes", ["synthetic"]), how),
-        as_array=is_array(named["T1"]),
-    )
+    chosen = {name: named.get(name, known[0]) for name, known in CHOICES.items()}
+    for name, known in CHOICES.items():
+        if chosen[name] not in known:
+            raise ValueError(f"{name} is {chosen[name]!r}; known are {', '.join(filter(None, known))}")
+    how = How(looks=_looks(named.get("looks", How.looks)), **chosen)
+    volumes = _volumes(named.get("volumes", ["synthetic"]), how)
+    return Asked(subject=subject, how=how, volumes=volumes, as_array=_is_array(named["T1"]))
 
 
 def at_most(name: str) -> int:
@@ -82,6 +81,32 @@ def at_most(name: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"the server is set up wrongly: {name} must be a whole number above 0")
     return int(text)
+
+
+def array(name: str, value: Any, axes: int, expected: str) -> np.ndarray:
+    """Numbers as float32. Raises ValueError where they are none, or have not that many axes."""
+    try:
+        found = np.asarray(value)
+    except (ValueError, TypeError, OverflowError):
+        found = np.asarray("")
+    if found.dtype.kind not in "iuf":  # text, truth values, null, integers without end
+        raise ValueError(f"{name} is no array of numbers with rows of one length; {expected} is needed")
+    with np.errstate(over="ignore"):
+        result = found.astype(np.float32)
+    if result.ndim != axes or not result.size:
+        shape = " x ".join(map(str, result.shape)) or "a single number"
+        raise ValueError(f"{name} has the shape {shape}; {expected} is needed")
+    return result
+
+
+def read_volume(file: Path, *, as_array: bool) -> Any:
+    """A volume as scans are sent: a nested list of the voxels in their stored order, or `{"nifti": base64}`."""
+    if as_array:
+        image: Any = nib.load(file)
+        return np.asarray(image.dataobj).tolist()
+    content = file.read_bytes()
+    content = content if content[:2] == b"\x1f\x8b" else gzip.compress(content, compresslevel=1, mtime=0)
+    return {ENCODED: base64.b64encode(content).decode("ascii")}
 
 
 def _named(patient: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
@@ -107,11 +132,66 @@ def _named(patient: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
     return named
 
 
+def _is_array(value: Any) -> bool:
+    """Whether a scan is sent as plain numbers."""
+    return isinstance(value, list | tuple | np.ndarray)
+
+
+def _write_scan(name: str, value: Any, file: Path, affine: np.ndarray) -> None:
+    """Write a scan of a request to `file`; `affine` is that of scans sent as arrays.
+
+    Raises ValueError with the reason where it is neither numbers nor base64 nor a path that is allowed.
+    """
+    if isinstance(value, str):
+        file.write_bytes(_allowed(name, value))
+    elif _is_array(value):
+        write_scan(file, array(name, value, 3, "a 3D array (X, Y, Z)"), affine)
+    elif isinstance(value, dict) and set(value) == {ENCODED} and isinstance(value[ENCODED], str):
+        try:
+            file.write_bytes(base64.b64decode(value[ENCODED], validate=True))
+        except (binascii.Error, ValueError):
+            raise ValueError(f"{name}: what {ENCODED!r} holds is no base64") from None
+    else:
+        kind = "null" if value is None else f"a {type(value).__name__}"
+        if isinstance(value, dict):
+            kind = f"an object with {', '.join(map(repr, list(value)[:3])) or 'nothing in it'}"
+        raise ValueError(
+            f"{name} is {kind}; send a nested list (X, Y, Z), a path as text, or "
+            f'{{"{ENCODED}": base64 of a NIfTI file}}'
+        )
+
+
+def _allowed(name: str, path: str) -> bytes:
+    """Content of a file under the server's folder, links followed; what lies elsewhere is refused in the same words,
+    whether it is there or not."""
+    if not (root := os.environ.get(ROOT)):
+        raise ValueError(
+            f"{name}: paths are refused, for this server was given no folder to read from; send the scan itself, or "
+            f"start the server with the folder in {ROOT}"
+        )
+    outside = f"{name}: the path does not lie in the folder that this server reads from"
+    try:
+        real = (Path(root) / path).resolve()
+        inside = real.is_relative_to(Path(root).resolve())
+    except (OSError, RuntimeError, ValueError):  # a name too long, links in a circle, a zero byte
+        raise ValueError(outside) from None
+    if not inside:
+        raise ValueError(outside)
+    try:
+        if not real.is_file():
+            raise ValueError(f"{name}: there is no file {path[:200]}")
+        if real.stat().st_size > LARGEST:
+            raise ValueError(f"{name}: {path[:200]} is larger than the {LARGEST >> 20} MiB that are read of a file")
+        return real.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{name}: {path[:200]} cannot be read ({error.strerror})") from None
+
+
 def _affine(named: Mapping[str, Any], sent: list[str], contract: Contract) -> np.ndarray:
     """Of scans that are sent as arrays: as given, else RAS in voxels of the model's size."""
     if "affine" not in named:
         return np.diag([contract.spacing_mm] * 3 + [1.0])
-    if not any(is_array(named[name]) for name in sent):
+    if not any(_is_array(named[name]) for name in sent):
         raise ValueError("affine is for scans sent as arrays; files have their own")
     affine = array("affine", named["affine"], 2, "a 4 x 4 matrix").astype(np.float64)
     if affine.shape != (4, 4) or not np.isfinite(affine).all() or not np.array_equal(affine[3], [0, 0, 0, 1]):
