@@ -104,6 +104,33 @@ def test_packages_stay_in_their_rooms(package, allowed):
     assert [file for file in files_that_import(package) if not file.startswith(allowed)] == []
 
 
+def closure(*modules: str) -> set[str]:
+    """Files of the lab that are read when modules are imported: their imports at the top, and so on.
+
+    Imports in functions and for type checkers do not count, nor do the `__init__` of packages.
+    """
+    found, left = set(), list(modules)
+    while left:
+        path = ROOT / f"{left.pop().replace('.', '/')}.py"
+        if path.is_file() and path not in found:
+            found.add(path)
+            for node in ast.parse(path.read_text(encoding="utf-8")).body:
+                if isinstance(node, ast.Import):
+                    left += [alias.name for alias in node.names]
+                elif isinstance(node, ast.ImportFrom):
+                    left += [f"{node.module}", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return {str(path.relative_to(ROOT)) for path in found if path.is_relative_to(ROOT / "lab")}
+
+
+@pytest.mark.parametrize(
+    ("modules", "most"),
+    [(("lab.deploy.new_patients",), 45)],
+)
+def test_a_command_reads_few_files(modules, most):
+    found = closure(*modules)
+    assert len(found) <= most, sorted(found)
+
+
 def test_the_judge_is_not_the_optimiser():
     assert not any("losses" in name for name in FILES["lab/evaluation/image_errors.py"])
     assert not any("metrics" in name for name in FILES["lab/synthesis/losses/image_losses.py"])

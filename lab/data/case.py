@@ -25,6 +25,8 @@ REFERENCE = "T1"
 NUMBERS = ("clip_sigma", "enhancement_threshold", "enhancing_ml")
 """Numbers of the settings that a recipe holds."""
 UNUSED = "the mask is not used: the whole brain is searched for enhancement, and vessels count too"
+VERSION = 3
+"""Raise it when the same settings and files give another prepared case."""
 NO_TUMOUR = "no tumour is left inside the brain on the prepared grid"
 HEADER_WRONG = "if its header is wrong, correct that"
 RIM = 1.2

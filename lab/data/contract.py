@@ -6,18 +6,19 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from lab.config import DataConfig
-from lab.data.case import NUMBERS, PreparedCase, Recipe, open_case, prepare_case, with_reference
-from lab.data.cohort import Cohort
+from lab.data.case import NUMBERS, VERSION, PreparedCase, Recipe, open_case, prepare_case, with_reference
 from lab.data.contrast import check_without_contrast
 from lab.data.layouts.subject import Subject
-from lab.data.prepare_worker import VERSION
 from lab.io.files import canonical
 from lab.qc.coverage import check_whole
+
+if TYPE_CHECKING:
+    from lab.data.cohort import Cohort
 
 NOT_STRIPPED = ("egd",)
 """Layouts whose scans still have the skull and lie in MNI152 space."""

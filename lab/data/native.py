@@ -13,8 +13,8 @@ import numpy as np
 from scipy import ndimage
 
 from lab.data.case import PreparedCase
-from lab.data.cohort import BRAIN
 from lab.io import nifti
+from lab.io.case_file import BRAIN
 from lab.io.grid import axis_weights, bounding_box
 from lab.io.scan import write_nifti
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.config import fingerprint
-from lab.data.case import Recipe, list_sources, prepare_case
+from lab.data.case import VERSION, Recipe, list_sources, prepare_case
 from lab.data.cohort import case_path
 from lab.data.duplicates import fingerprint_head
 from lab.data.layouts.subject import Subject
@@ -17,9 +17,6 @@ from lab.io.case_file import content_digest, read_case, read_record, write_atomi
 from lab.io.files import one_line
 from lab.io.scan import scan_sha256, source_state
 from lab.io.sealed_json import seal
-
-VERSION = 3
-"""Raise it when the same settings and files give another prepared case."""
 
 Record = dict[str, Any]
 """`case_id`, `recipe` and `source` (fingerprints), and `row`: status, reason and what was measured; of a used case also

@@ -29,7 +29,6 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from lab.evaluation.enhancement import near
-from lab.evaluation.paired import compare_means
 from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, TUMOUR
 
 NOMINAL = 0.9
@@ -246,6 +245,8 @@ def coverage_summary(coverage: pd.DataFrame) -> list[dict[str, Any]]:
 
     A case that is there several times, by other seeds, counts by its mean. What does not exist is None.
     """
+    from lab.evaluation.paired import compare_means  # not needed where a calibration is only read
+
     rows = []
     for (looks, level, region), part in coverage.groupby(BY, sort=False):
         cases = part.groupby(["case_id", "patient_id"], as_index=False)[["share", "half_width"]].mean()

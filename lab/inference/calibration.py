@@ -7,14 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from scipy.special import expit
 
 from lab.evaluation.conformal import NOMINAL, Intervals
 from lab.evaluation.measured_trust import coverage_at
 from lab.io.files import plural
 from lab.io.sealed_json import read_sealed
 from lab.qc.ood import Likeness
-from lab.stats.platt import Line
 
 if TYPE_CHECKING:
     from lab.inference.load import Networks
@@ -63,8 +62,7 @@ class Calibration:
         """That a tumour enhances for which this level is predicted; None where that is not known."""
         if "slope" not in self.probability:
             return None
-        line = Line(slope=float(self.probability["slope"]), intercept=float(self.probability["intercept"]))
-        return float(line.probabilities(np.array([level]))[0])
+        return float(expit(float(self.probability["intercept"]) + float(self.probability["slope"]) * level))
 
 
 def calibration_for(networks: Networks, looks: int, file: Path | None = None) -> Calibration:

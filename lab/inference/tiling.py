@@ -14,10 +14,9 @@ from itertools import product
 import torch
 from torch import Tensor, nn
 
-from lab.data.batches import free_memory
 from lab.inference.predict import synthesise
 from lab.io.grid import Box
-from lab.synthesis.device import Arithmetic
+from lab.synthesis.device import Arithmetic, free_memory
 from lab.synthesis.networks.paper import BACKGROUND, AttentionGate, ModalityStems, Residual, UNet, pad_to_multiple
 
 TENSORS = {"plain": 1.5, "joined": 5.0, "attention": 5.5, "residual": 5.5}

@@ -5,12 +5,13 @@ Kappa and the concordance of sums are made of sums over voxels, so that patients
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.stats.predictions import Floats
+if TYPE_CHECKING:
+    from lab.stats.predictions import Floats
 
 Number = TypeVar("Number", float, NDArray[np.float64])
 

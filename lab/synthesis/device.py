@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 from torch import Tensor, nn
 
@@ -98,3 +99,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was short: torch's own error is for GPUs, on a CPU only the text of a RuntimeError tells."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(said in (str(error) or "no memory") for said in NO_MEMORY)
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes that can still be had on the device."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    return int(psutil.virtual_memory().available)  # with what the file cache would give back
