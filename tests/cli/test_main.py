@@ -79,12 +79,15 @@ def test_unwritable_output_is_one_line(command, tmp_path, capsys):
     assert "below" in error
 
 
-def test_mistakes_are_one_line_on_stderr_and_exit_code_2(tmp_path):
+def test_mistakes_are_one_line_on_stderr_and_exit_code_2(tmp_path, capsys):
     result = run_module("prepare", str(tmp_path / "nowhere"), "--out", str(tmp_path / "out"))
     assert result.returncode == 2
     assert result.stderr == f"error: {tmp_path / 'nowhere'} does not exist\n"
-    assert run_module("prepare", str(tmp_path), "--out", str(tmp_path / "out")).stderr.count("\n") == 1
-    assert run_module("prepare", str(tmp_path), "--out", "x", "--spacing", "wide").returncode == 2
+    assert main(["prepare", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    with pytest.raises(SystemExit) as end:
+        main(["prepare", str(tmp_path), "--out", "x", "--spacing", "wide"])
+    assert end.value.code == 2
 
 
 def test_phantom_numbers_are_checked(tmp_path, capsys):

@@ -1,6 +1,6 @@
 """WORC's result as an MLflow run, its failure told, and the page on which all methods stand side by side.
 
-WORC itself is run in tests/classify/test_worc.py; here it answers at once.
+WORC itself is run in tests/radiomics/worc/test_worc.py; here it answers at once.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def test_logging_it_says_nothing(capfd):
 
 
 def test_the_best_of_a_study_has_its_code(folder):
-    assert (folder / "code" / "lab" / "track" / "serve.py").is_file()
+    assert (folder / "code" / "lab" / "tracking" / "models" / "network.py").is_file()
     assert not list((folder / "code").rglob("__pycache__"))
 
 

@@ -180,10 +180,19 @@ def test_only_the_local_database_is_adapted(store, tmp_path):
     new = store.rename(tmp_path / "new")
     other = tmp_path / "other.db"
     shutil.copy(new / "mlflow.db", other)
-    code = "from lab.tracking.store import connect; connect()"
-    for uri, moved in ((f"sqlite:///{other}", False), (f"sqlite:///{new / 'mlflow.db'}", True), (None, False)):
-        environment = os.environ | {"LAB_RUNS": str(new)} | ({"MLFLOW_TRACKING_URI": uri} if uri else {})
-        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        assert ("4 addresses in its database lead here now" in done.stderr) == moved
+    code = """
+import os, sys
+from lab.tracking.store import connect
+for uri in sys.argv[1:]:
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    connect.__wrapped__()
+    print("--", file=sys.stderr)
+"""
+    uris = [f"sqlite:///{other}", f"sqlite:///{new / 'mlflow.db'}", ""]
+    environment = os.environ | {"LAB_RUNS": str(new)}
+    words = [sys.executable, "-c", code, *uris]
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    told = ["4 addresses in its database lead here now" in part for part in done.stderr.split("--\n")]
+    assert told == [False, True, False, False]
     lies_in(addresses(new), new, store)

@@ -19,7 +19,7 @@ from lab.tracking import store
 from lab.tracking.store import RUNS, StoreLost, clear_errors, connect, experiment_id, store_trouble
 
 CREATE = "from lab.tracking.store import connect, experiment_id, trial_storage as t; print(experiment_id('x')); t()"
-WHERE = "import mlflow; from lab.track import store; store.connect(); print(store.RUNS, mlflow.get_tracking_uri())"
+WHERE = "import mlflow; from lab.tracking import store; store.connect(); print(store.RUNS, mlflow.get_tracking_uri())"
 
 
 def python(code: str, **env: str | None) -> subprocess.Popen[str]:
@@ -43,7 +43,7 @@ def test_plain_mlflow_ui_at_the_root_reads_the_same_database():
     link = ROOT / "mlflow.db"
     assert link.is_symlink()
     assert os.readlink(link) == "mlruns/mlflow.db"
-    code = "from lab.track import store; print(store.RUNS / 'mlflow.db', store.ROOT)"
+    code = "from lab.tracking import store; print(store.RUNS / 'mlflow.db', store.ROOT)"
     target, root = output(python(code, LAB_RUNS=None)).split()
     assert os.path.realpath(link) == os.path.realpath(target)
     assert os.path.samefile(root, ROOT)
@@ -52,7 +52,7 @@ def test_plain_mlflow_ui_at_the_root_reads_the_same_database():
 
 
 def test_several_processes_create_the_store_at_once(tmp_path):
-    processes = [python(CREATE, LAB_RUNS=str(tmp_path / "new")) for _ in range(4)]
+    processes = [python(CREATE, LAB_RUNS=str(tmp_path / "new")) for _ in range(3)]
     assert len({output(process) for process in processes}) == 1
     names = [found.name for found in MlflowClient(f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}").search_experiments()]
     assert sorted(names) == ["Default", "x"]

@@ -268,7 +268,7 @@ def test_saved_figures_have_150_dots_an_inch(tmp_path, patients):
 
 
 def test_nothing_here_imports_pyplot_or_the_rooms_above():
-    forbidden = {"matplotlib.pyplot", "mlflow", "optuna", "torch", "lab.track"}
+    forbidden = {"matplotlib.pyplot", "mlflow", "optuna", "torch", "lab.tracking"}
     for file in Path(lab.report.__file__).parent.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
