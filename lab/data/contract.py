@@ -15,7 +15,7 @@ from lab.data.case import NUMBERS, VERSION, PreparedCase, Recipe, open_case, pre
 from lab.data.contrast import check_without_contrast
 from lab.data.layouts.subject import Subject
 from lab.io.files import canonical
-from lab.qc.coverage import check_whole
+from lab.qc.image_quality import check_whole
 
 if TYPE_CHECKING:
     from lab.data.cohort import Cohort

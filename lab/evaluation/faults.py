@@ -1,15 +1,17 @@
-"""Faults planted on prepared patients: what the preparation would have given, had the scan been faulty.
+"""Faults injected into prepared patients: what the preparation would have given, had the scan been faulty.
 
 Prepared values are taken as intensities above a floor that stands for air (-1, the lower cut); after a fault each
 sequence is normalised anew within the new brain mask, as `lab.data.case` does it. The window is not moved to the new
-brain: no measure depends on it.
+brain: no metric depends on it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from scipy import ndimage
@@ -19,6 +21,16 @@ from lab.data.case import REFERENCE
 from lab.io.case_file import BRAIN
 from lab.io.files import canonical
 from lab.io.grid import bounding_box
+
+SCALP = {"T1": 1.7, "T2": 1.2, "FLAIR": 1.4}
+"""Signal of the scalp's fat over the brain's median; of other sequences 1.3."""
+LOBES = {
+    "frontal": ((0.0, 0.5), (0.62, 1.0), (0.25, 1.0)),
+    "occipital": ((0.0, 0.5), (0.0, 0.3), (0.2, 0.9)),
+    "temporal": ((0.0, 0.35), (0.3, 0.75), (0.0, 0.45)),
+    "parietal": ((0.0, 0.5), (0.15, 0.55), (0.6, 1.0)),
+}
+"""Shares of the brain's box: left to right (or mirrored), back to front, bottom to top."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,13 +52,18 @@ class Case:
         """(X, Y, Z) bool."""
         return (self.masks & BRAIN) > 0
 
-    def place(self, sequence: str) -> int:
-        """Position of a sequence along the first axis; -1 where it is not there."""
+    @property
+    def signal(self) -> np.ndarray:
+        """(C, X, Y, Z) float32 intensities above air, 0 outside the brain."""
+        return np.where(self.brain, self.image.astype(np.float32) + 1, 0).astype(np.float32)
+
+    def place(self, sequence: str) -> int | None:
+        """Position of a sequence along the first axis; None where it is not there."""
         names = list(map(canonical, self.channels))
-        return names.index(sequence) if sequence in names else -1
+        return names.index(sequence) if sequence in names else None
 
 
-def renormalised(case: Case, signal: np.ndarray, brain: np.ndarray) -> Case:
+def renormalise(case: Case, signal: np.ndarray, brain: np.ndarray) -> Case:
     """A case of other intensities (C, X, Y, Z) and another brain (X, Y, Z), normalised within that brain.
 
     To the mean and spread that the case had in its own: these need not be 0 and 1 / clip_sigma (see `brain_core`).
@@ -61,15 +78,10 @@ def renormalised(case: Case, signal: np.ndarray, brain: np.ndarray) -> Case:
     return dataclasses.replace(case, image=image, masks=masks)
 
 
-def _signal(case: Case) -> np.ndarray:
-    """(C, X, Y, Z) float32 intensities above air, 0 outside the brain."""
-    return np.where(case.brain, case.image.astype(np.float32) + 1, 0).astype(np.float32)
-
-
 def swapped(first: str, second: str, case: Case, rng: np.random.Generator) -> Case | None:
     """Two sequences given for each other."""
     one, other = case.place(first), case.place(second)
-    if min(one, other) < 0:
+    if one is None or other is None:
         return None
     image = np.array(case.image)
     image[[one, other]] = image[[other, one]]
@@ -79,170 +91,61 @@ def swapped(first: str, second: str, case: Case, rng: np.random.Generator) -> Ca
 def contrast_agent(case: Case, rng: np.random.Generator) -> Case | None:
     """The true target given as T1."""
     place = case.place(REFERENCE)
-    if case.contrast is None or place < 0:
+    if case.contrast is None or place is None:
         return None
     image = np.array(case.image)
     image[place] = case.contrast
     return dataclasses.replace(case, image=image)
 
 
-def inverted(sequence: str, case: Case, rng: np.random.Generator) -> Case | None:
-    """A sequence of reversed contrast."""
-    place = case.place(sequence)
-    if place < 0:
-        return None
-    image = np.array(case.image)
-    image[place] = np.where(case.brain, -image[place], image[place])
-    return dataclasses.replace(case, image=image)
-
-
 def copied(case: Case, rng: np.random.Generator) -> Case | None:
     """FLAIR for T2, exported twice: the same but for rounding."""
     flair, t2 = case.place("FLAIR"), case.place("T2")
-    if min(flair, t2) < 0:
+    if flair is None or t2 is None:
         return None
-    signal = _signal(case)
+    signal = case.signal
     signal[t2] = signal[flair] * (1 + 0.01 * rng.standard_normal(signal[flair].shape, dtype=np.float32))
-    return renormalised(case, signal, case.brain)
-
-
-SCALP = {"T1": 1.7, "T2": 1.2, "FLAIR": 1.4}
-"""Signal of the scalp's fat over the brain's median; of other sequences 1.3."""
-
-
-def skull(partly: bool, case: Case, rng: np.random.Generator) -> Case:
-    """Fluid, skull and scalp round the brain; or only on one side of a plane, as after a stripping that failed."""
-    brain, signal = case.brain, _signal(case)
-    distance = ndimage.distance_transform_edt(~brain, sampling=case.spacing_mm)
-    fluid, bone, scalp = 1.5, rng.uniform(4, 7), rng.uniform(4, 7)
-    head = distance <= fluid + bone + scalp
-    if partly:
-        direction = _direction(rng)
-        head &= (_along(brain, direction) > 0.25) | brain
-    texture = _smooth(brain.shape, 8 / case.spacing_mm, rng)
-    for place, name in enumerate(case.channels):
-        median = float(np.median(signal[place][brain]))
-        shell = (
-            np.where(distance <= fluid + bone, 0.12, SCALP.get(canonical(name), 1.3) * (1 + 0.15 * texture)) * median
-        )
-        shell = np.where(distance <= fluid, median * (1.6 if canonical(name) == "T2" else 0.5), shell)
-        soft = ndimage.gaussian_filter(np.where(brain, signal[place], shell), 0.5)
-        signal[place] = np.where(brain, signal[place], soft)
-    return renormalised(case, signal, head)
-
-
-LOBES = {
-    "frontal": ((0.0, 0.5), (0.62, 1.0), (0.25, 1.0)),
-    "occipital": ((0.0, 0.5), (0.0, 0.3), (0.2, 0.9)),
-    "temporal": ((0.0, 0.35), (0.3, 0.75), (0.0, 0.45)),
-    "parietal": ((0.0, 0.5), (0.15, 0.55), (0.6, 1.0)),
-}
-"""Shares of the brain's box: left to right (or mirrored), back to front, bottom to top."""
-
-
-def _lobe(case: Case, rng: np.random.Generator) -> np.ndarray:
-    """(X, Y, Z) bool: a lobe of the left or right half."""
-    (left, right), *others = LOBES[str(rng.choice(list(LOBES)))]
-    shares = ((1 - right, 1 - left) if rng.random() < 0.5 else (left, right), *others)
-    return _part_of(case.brain, shares)
-
-
-def _part_of(brain: np.ndarray, shares: Sequence[tuple[float, float]]) -> np.ndarray:
-    """The brain between shares of its box along each axis."""
-    part = np.zeros_like(brain)
-    box = tuple(
-        slice(round(side.start + low * (side.stop - side.start)), round(side.start + high * (side.stop - side.start)))
-        for side, (low, high) in zip(bounding_box(brain), shares)
-    )
-    part[box] = True
-    return part & brain
-
-
-def _without(case: Case, part: np.ndarray) -> Case:
-    return renormalised(case, _signal(case), largest_solid(case.brain & ~part))
-
-
-def missing_lobe(case: Case, rng: np.random.Generator) -> Case:
-    """A lobe outside the brain mask."""
-    return _without(case, _lobe(case, rng))
-
-
-def dark_lobe(case: Case, rng: np.random.Generator) -> Case:
-    """A lobe in which no sequence has signal, while the brain mask (an atlas', say) still covers it."""
-    signal, lobe = _signal(case), _lobe(case, rng)
-    signal[:, lobe] = np.abs(rng.normal(0, 0.02, (len(signal), int(lobe.sum()))))
-    return renormalised(case, signal, case.brain)
-
-
-def missing_slab(case: Case, rng: np.random.Generator) -> Case:
-    """Slices that were not scanned, at the bottom or top: a quarter of the brain's height."""
-    ends = (0.0, 0.25) if rng.random() < 0.5 else (0.75, 1.0)
-    return _without(case, _part_of(case.brain, ((0, 1), (0, 1), ends)))
-
-
-def missing_half(case: Case, rng: np.random.Generator) -> Case:
-    """The left or right half not scanned."""
-    ends = (0.0, 0.5) if rng.random() < 0.5 else (0.5, 1.0)
-    return _without(case, _part_of(case.brain, (ends, (0, 1), (0, 1))))
-
-
-def noisy(ratio: float, case: Case, rng: np.random.Generator) -> Case:
-    """Rician noise (Gudbjartsson & Patz 1995) of a signal-to-noise ratio, told by each sequence's median."""
-    brain, signal = case.brain, _signal(case)
-    for values in signal:
-        sigma = np.float32(np.median(values[brain]) / ratio)
-        real, imaginary = sigma * rng.standard_normal((2, *values.shape), dtype=np.float32)
-        values[:] = np.hypot(values + real, imaginary)
-    return renormalised(case, signal, brain)
-
-
-def scaled(factor: float, case: Case, rng: np.random.Generator) -> Case:
-    """A brain of another size, scanned with the same voxels."""
-    brain, signal = case.brain, _signal(case)
-    centre = (np.array(brain.shape) - 1) / 2
-    grid = {"matrix": np.full(3, 1 / factor), "offset": centre - centre / factor}
-    covered = ndimage.affine_transform(brain.astype(np.float32), order=1, **grid)
-    inside = largest_solid(covered >= 0.5)
-    resampled = np.stack([ndimage.affine_transform(_filled(values, brain), order=3, **grid) for values in signal])
-    masks = ndimage.affine_transform(np.asarray(case.masks), order=0, **grid)
-    return renormalised(dataclasses.replace(case, masks=masks), resampled, inside)
-
-
-def _filled(values: np.ndarray, brain: np.ndarray) -> np.ndarray:
-    """Outside the brain the nearest voxel's value: an edge would ring and leak."""
-    nearest = ndimage.distance_transform_edt(~brain, return_distances=False, return_indices=True)
-    return values[tuple(nearest)]
-
-
-def blurred(case: Case, rng: np.random.Generator) -> Case:
-    """Smoothed by 1.2 voxels (a full width at half maximum of nearly three)."""
-    filled = [_filled(values, case.brain) for values in _signal(case)]
-    return renormalised(case, np.stack([ndimage.gaussian_filter(values, 1.2) for values in filled]), case.brain)
-
-
-def thick(case: Case, rng: np.random.Generator) -> Case:
-    """Axial slices of three voxels and 6 mm at least, interpolated in between."""
-    count = max(3, round(6 / case.spacing_mm))
-    signal = np.stack([_filled(values, case.brain) for values in _signal(case)])
-    averaged = ndimage.uniform_filter1d(signal, count, axis=-1)[..., count // 2 :: count]
-    slices = (np.arange(signal.shape[-1]) - count // 2) / count
-    low = np.clip(np.floor(slices).astype(int), 0, averaged.shape[-1] - 2)
-    share = np.clip(slices - low, 0, 1).astype(np.float32)
-    return renormalised(case, averaged[..., low] * (1 - share) + averaged[..., low + 1] * share, case.brain)
-
-
-def shaded(case: Case, rng: np.random.Generator) -> Case:
-    """A bias field that doubles every sequence's signal, and more, from one side of the brain to the other."""
-    field = np.exp(0.5 * _along(case.brain, _direction(rng))).astype(np.float32)
-    return renormalised(case, _signal(case) * field, case.brain)
+    return renormalise(case, signal, case.brain)
 
 
 def empty(case: Case, rng: np.random.Generator) -> Case:
     """A sequence that holds nothing but the scanner's noise."""
-    signal = _signal(case)
-    place = int(rng.integers(len(signal)))
-    signal[place] = rng.rayleigh(1.0, signal[place].shape)
-    return renormalised(case, signal, case.brain)
+    signal = case.signal
+    signal[int(rng.integers(len(signal)))] = rng.rayleigh(1.0, signal[0].shape)
+    return renormalise(case, signal, case.brain)
+
+
+def skull(case: Case, rng: np.random.Generator) -> Case:
+    """Fluid, skull and scalp round the brain."""
+    brain, signal = case.brain, case.signal
+    distance = ndimage.distance_transform_edt(~brain, sampling=case.spacing_mm)
+    fluid, bone, scalp = 1.5, rng.uniform(4, 7), rng.uniform(4, 7)
+    texture = ndimage.gaussian_filter(rng.standard_normal(brain.shape, dtype=np.float32), 8 / case.spacing_mm)
+    for values, name in zip(signal, map(canonical, case.channels)):
+        median = float(np.median(values[brain]))
+        fat = SCALP.get(name, 1.3) * (1 + 0.15 * texture / texture.std())
+        shell = np.where(distance <= fluid + bone, 0.12, fat) * median
+        shell = np.where(distance <= fluid, median * (1.6 if name == "T2" else 0.5), shell)
+        values[:] = np.where(brain, values, ndimage.gaussian_filter(np.where(brain, values, shell), 0.5))
+    return renormalise(case, signal, distance <= fluid + bone + scalp)
+
+
+def without(shares: tuple[tuple[float, float], ...], case: Case, rng: np.random.Generator) -> Case:
+    """The brain between shares of its box (left to right, back to front, bottom to top), or mirrored, not scanned."""
+    first, *others = shares
+    sides = ((1 - first[1], 1 - first[0]) if rng.random() < 0.5 else first, *others)
+    box = bounding_box(case.brain)
+    sizes = [side.stop - side.start for side in box]
+    brain = case.brain
+    brain[tuple(slice(b.start + round(x * n), b.start + round(y * n)) for b, n, (x, y) in zip(box, sizes, sides))] = (
+        False
+    )
+    return renormalise(case, case.signal, largest_solid(brain))
+
+
+def missing_lobe(case: Case, rng: np.random.Generator) -> Case:
+    """A lobe outside the brain mask."""
+    return without(LOBES[str(rng.choice(list(LOBES)))], case, rng)
 
 
 def upside_down(case: Case, rng: np.random.Generator) -> Case:
@@ -251,20 +154,84 @@ def upside_down(case: Case, rng: np.random.Generator) -> Case:
     return dataclasses.replace(case, image=case.image[..., ::-1], masks=case.masks[..., ::-1], contrast=contrast)
 
 
-def _direction(rng: np.random.Generator) -> np.ndarray:
+def scaled(factor: float, case: Case, rng: np.random.Generator) -> Case:
+    """A brain of another size, scanned with the same voxels."""
+    centre = (np.array(case.brain.shape) - 1) / 2
+    grid = {"matrix": np.full(3, 1 / factor), "offset": centre - centre / factor}
+    brain = largest_solid(ndimage.affine_transform(case.brain.astype(np.float32), order=1, **grid) >= 0.5)
+    signal = np.stack([ndimage.affine_transform(values, order=3, **grid) for values in _filled(case)])
+    masks = ndimage.affine_transform(np.asarray(case.masks), order=0, **grid)
+    return renormalise(dataclasses.replace(case, masks=masks), signal, brain)
+
+
+def noisy(ratio: float, case: Case, rng: np.random.Generator) -> Case:
+    """Rician noise (Gudbjartsson & Patz 1995) of a signal-to-noise ratio, told by each sequence's median."""
+    signal = case.signal
+    for values in signal:
+        sigma = np.float32(np.median(values[case.brain]) / ratio)
+        real, imaginary = sigma * rng.standard_normal((2, *values.shape), dtype=np.float32)
+        values[:] = np.hypot(values + real, imaginary)
+    return renormalise(case, signal, case.brain)
+
+
+def blurred(case: Case, rng: np.random.Generator) -> Case:
+    """Smoothed by 1.2 voxels (a full width at half maximum of nearly three)."""
+    return renormalise(case, ndimage.gaussian_filter(_filled(case), (0, 1.2, 1.2, 1.2)), case.brain)
+
+
+def thick(case: Case, rng: np.random.Generator) -> Case:
+    """Axial slices of three voxels and 6 mm at least, interpolated in between."""
+    count = max(3, round(6 / case.spacing_mm))
+    slices = ndimage.uniform_filter1d(_filled(case), count, axis=-1)[..., count // 2 :: count]
+    grid = {"matrix": [1, 1, 1, 1 / count], "offset": [0, 0, 0, -(count // 2) / count], "order": 1, "mode": "nearest"}
+    return renormalise(case, ndimage.affine_transform(slices, output_shape=case.image.shape, **grid), case.brain)
+
+
+def shaded(case: Case, rng: np.random.Generator) -> Case:
+    """A bias field that doubles every sequence's signal, and more, from one side of the brain to the other."""
     direction = rng.standard_normal(3)
-    return direction / np.linalg.norm(direction)
+    steps = [
+        np.linspace(-1, 1, size) * side for size, side in zip(case.brain.shape, direction / np.linalg.norm(direction))
+    ]
+    field = np.exp(0.5 * (steps[0][:, None, None] + steps[1][:, None] + steps[2])).astype(np.float32)
+    return renormalise(case, case.signal * field, case.brain)
 
 
-def _along(brain: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    """(X, Y, Z) position along a direction, about -1 to 1 from one side of the brain's box to the other."""
-    axes = []
-    for side, size, share in zip(bounding_box(brain), brain.shape, direction):
-        axes.append(share * (2 * (np.arange(size) - side.start) / max(1, side.stop - side.start - 1) - 1))
-    return axes[0][:, None, None] + axes[1][:, None] + axes[2]
+def _filled(case: Case) -> np.ndarray:
+    """(C, X, Y, Z) intensities, outside the brain those of the nearest voxel in it: an edge would ring and leak."""
+    nearest = ndimage.distance_transform_edt(~case.brain, return_distances=False, return_indices=True)
+    return case.signal[:, *nearest]
 
 
-def _smooth(shape: tuple[int, ...], sigma: float, rng: np.random.Generator) -> np.ndarray:
-    """A random field (X, Y, Z) of variance 1."""
-    field = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), sigma)
-    return field / field.std()
+class Fault(NamedTuple):
+    """Something wrong with a scan."""
+
+    text: str
+    inject: Callable[[Case, np.random.Generator], Case | None]
+    """The case with the fault; None where a case does not have what it needs."""
+    suspects: tuple[str, ...]
+    """What a user ought to be told of: any of these keys of `lab.qc.findings.SUSPECTS`."""
+
+
+FAULTS: dict[str, Fault] = {
+    "T1 and T2 swapped": Fault("T1 given as T2 and T2 as T1", partial(swapped, "T1", "T2"), ("swapped",)),
+    "T2 and FLAIR swapped": Fault("T2 given as FLAIR and FLAIR as T2", partial(swapped, "T2", "FLAIR"), ("swapped",)),
+    "T1 and FLAIR swapped": Fault("T1 given as FLAIR and FLAIR as T1", partial(swapped, "T1", "FLAIR"), ("swapped",)),
+    "T2 a copy of FLAIR": Fault("FLAIR given as T2 too", copied, ("same scan",)),
+    "T1 with contrast agent": Fault("T1GD given as T1", contrast_agent, ("contrast agent", "other contrast")),
+    "one sequence empty": Fault("nothing but noise in one sequence", empty, ("nothing but noise", "unmeasurable")),
+    "skull left": Fault("skull and scalp in the brain mask", skull, ("no brain", "skull")),
+    "lobe missing": Fault("a lobe outside the brain mask", missing_lobe, ("part missing",)),
+    "half missing": Fault(
+        "the left or right half not scanned", partial(without, ((0, 0.5), (0, 1), (0, 1))), ("no brain", "part missing")
+    ),
+    "upside down": Fault("bottom and top exchanged", upside_down, ("turned",)),
+    "brain of 0.8": Fault(
+        "a small child's brain, 0.8 of the size along each axis", partial(scaled, 0.8), ("small brain",)
+    ),
+    "SNR 10": Fault("Rician noise of a tenth of the median", partial(noisy, 10.0), ("noise",)),
+    "blurred": Fault("smoothed by a Gaussian of 1.2 voxels", blurred, ("blurred",)),
+    "thick slices": Fault("axial slices of 6 mm and three voxels at least", thick, ("thick slices", "blurred")),
+    "bias field": Fault("a shading that doubles the signal across the brain", shaded, ("shading", "other contrast")),
+}
+"""Name -> fault. The reference of the training patients knows none of them."""

@@ -4,7 +4,7 @@
     coverage      on test patients: the share of voxels that these intervals held
     probability   from validation patients: that a tumour enhances, by how much enhancement is predicted (Platt's line)
     likeness      of training patients: the reference for out-of-distribution detection (lab.qc.ood)
-    strangers     on test patients: how often clean scans are called out of distribution, and planted faults are
+    strangers     on test patients: how often clean scans are called out of distribution, and injected faults are
 
 Nothing is fitted on a test patient. The networks of an ensemble are measured together, on patients whom none learned.
 """
@@ -40,8 +40,7 @@ from lab.inference.patient import predict_case, predicted_level
 from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.case_file import clear_without_target
 from lab.qc.image_quality import measure
-from lab.qc.ood import Likeness
-from lab.qc.ood_fit import fit_likeness
+from lab.qc.ood import OodReference, fit_reference
 from lab.stats.auc import delong_interval
 from lab.stats.platt import FLATTEST, platt
 from lab.synthesis.device import Arithmetic
@@ -49,7 +48,7 @@ from lab.synthesis.device import Arithmetic
 MOST = 4
 """Looks for which intervals are made, besides one and the usual number."""
 FLOOR_CASES, LIKENESS_CASES, FAULT_CASES = 5, 300, 10
-"""So many training cases at most say what spreads are worth, and how scans look; faults are planted in so many."""
+"""So many training cases at most say what spreads are worth, and how scans look; faults are injected into so many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +60,7 @@ class Calibrated:
     coverage: pd.DataFrame
     """Of each test case: case_id, patient_id, looks, level, region, share (inside), half_width (mean, normalised)."""
     strangers: pd.DataFrame
-    """Of no fault and of each planted one: `lab.evaluation.fault_injection.score_faults`."""
+    """Of no fault and of each injected one: `lab.evaluation.fault_injection.score_faults`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +117,7 @@ def calibrate(
     intervals = {count: fit_intervals(curves, floors[count]) for count, curves in val.items()}
     coverage = coverage_table(test, intervals)
     if beside is None:
-        found, strangers = likeness_of(networks, cohort, parts, seed)
+        found, strangers = fit_ood_reference(networks, cohort, parts, seed)
         likeness = found.as_dict()
     else:
         likeness, strangers = beside.record["likeness"], beside.strangers
@@ -225,17 +224,17 @@ def probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]
     return found
 
 
-def likeness_of(
+def fit_ood_reference(
     networks: Networks, cohort: Cohort, parts: Mapping[str, Sequence[str]], seed: int
-) -> tuple[Likeness, pd.DataFrame]:
+) -> tuple[OodReference, pd.DataFrame]:
     """What the training scans have in common, and how well strange ones are told from the test patients' own."""
     channels, target = networks.contract.channels, networks.contract.target
     train = evenly(parts["train"], LIKENESS_CASES)
     scans = cases_of(cohort, train, channels, target)
     rows = [measure(scan.image, scan.masks, scan.channels, scan.spacing_mm) for scan in scans]
-    likeness = fit_likeness(rows, [str(cohort.index.loc[case, "patient_id"]) for case in train])
+    reference = fit_reference(rows, [str(cohort.index.loc[case, "patient_id"]) for case in train])
     test = cases_of(cohort, parts["test"], channels, target)
-    return likeness, score_faults(test, likeness, np.random.default_rng(seed), planted_on=FAULT_CASES)
+    return reference, score_faults(test, reference, np.random.default_rng(seed), injected_into=FAULT_CASES)
 
 
 def plain(table: pd.DataFrame) -> list[dict[str, Any]]:

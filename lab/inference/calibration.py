@@ -13,7 +13,7 @@ from lab.evaluation.conformal import NOMINAL, Intervals
 from lab.evaluation.measured_trust import coverage_at
 from lab.io.files import plural
 from lab.io.sealed_json import read_sealed
-from lab.qc.ood import Likeness
+from lab.qc.ood import OodReference
 
 if TYPE_CHECKING:
     from lab.inference.load import Networks
@@ -29,7 +29,7 @@ class Calibration:
     """None where none were made for so many augmentations."""
     probability: Mapping[str, Any] = field(default_factory=dict)
     """Platt's line and how good it is; `missing` says why there is none."""
-    likeness: Likeness | None = None
+    likeness: OodReference | None = None
     """Reference of the training patients."""
     coverage: tuple[Mapping[str, Any], ...] = ()
     """On test patients at the nominal level: region, value, low, high, n."""
@@ -50,12 +50,13 @@ class Calibration:
                 f"intervals rest on {plural(intervals.patients, 'validation patient')}, too few to promise that "
                 f"{NOMINAL:.0%} of the voxels are inside"
             )
+        reference, unread = _reference(record)
         return cls(
             intervals=intervals,
             probability=record["probability"],
-            likeness=Likeness.read(record["likeness"]) if record["likeness"] else None,
+            likeness=reference,
             coverage=tuple(coverage_at(record, looks)),
-            warnings=tuple(warnings),
+            warnings=(*warnings, *unread),
         )
 
     def probability_of(self, level: float) -> float | None:
@@ -83,11 +84,21 @@ def calibration_for(networks: Networks, looks: int, file: Path | None = None) ->
         command = f"python -m lab calibrate --model {' '.join(str(entry['model']) for entry in networks.about)}"
         if several:
             said = f"these {len(networks.about)} networks were not calibrated together: {what} ({command} --out FILE)"
-            reference = Likeness.read(own["likeness"]) if own.get("likeness") else None
-            return Calibration(likeness=reference, warnings=(said,))
+            reference, unread = _reference(own)
+            return Calibration(likeness=reference, warnings=(said, *unread))
         said = f"the model was not calibrated: {what}, and scans that are unlike its training patients' go unnoticed"
         return Calibration(warnings=(f"{said} ({command})",))
     return Calibration.of(record, looks)
+
+
+def _reference(record: Mapping[str, Any]) -> tuple[OodReference | None, list[str]]:
+    """The reference of the training patients; or none, and a warning where it is of another version."""
+    if not record.get("likeness"):
+        return None, []
+    try:
+        return OodReference.read(record["likeness"]), []
+    except ValueError as error:
+        return None, [f"scans that are unlike the training patients' go unnoticed: {error}"]
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -29,7 +29,7 @@ from lab.io.case_file import BRAIN, TUMOUR
 from lab.io.files import canonical
 from lab.io.scan import scan_sha256
 from lab.qc.image_quality import measure
-from lab.qc.ood import Judgement, Likeness
+from lab.qc.ood import OodReference, OodResult
 from lab.synthesis.device import Arithmetic, is_out_of_memory
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ class Patient:
     subject: Subject
     contract: Contract
     case: PreparedCase
-    likeness: Judgement | None
+    likeness: OodResult | None
     """How the scans compare with those of training; None where these are not known."""
     warnings: list[str]
 
@@ -167,7 +167,7 @@ def hash_scans(subject: Subject, contract: Contract) -> dict[str, dict[str, str]
 def prepare_patient(
     subject: Subject,
     contract: Contract,
-    reference: Likeness | None,
+    reference: OodReference | None,
     brain_mask: str | None,
     strangers: str,
     hashes: Hashes,
@@ -181,7 +181,7 @@ def prepare_patient(
     likeness = None
     if reference is not None:
         names = tuple(canonical(name) for name in contract.channels)
-        likeness = reference.judge(measure(case.image, case.masks, names, contract.spacing_mm))
+        likeness = reference.assess(measure(case.image, case.masks, names, contract.spacing_mm))
         if likeness.level == "refused" and strangers == "refuse":
             raise ValueError(f"{'; '.join(likeness.reasons)} (--strangers warn draws it all the same)")
         warnings = [*likeness.reasons, *warnings]

@@ -1,105 +1,54 @@
-"""Is a new patient like those that a model learned from? A reference of the training patients, and a judgement.
+"""Out-of-distribution (OOD) detection: is a new patient like those that a model learned from?
 
-Three kinds of tests look at the measures of `lab.qc.image_quality`: each measure by itself; each aspect (the brain's
-size, the grain of T1, how T1 and T2 relate ...) by the Mahalanobis distance under a shrunk covariance; and what is
-tried out: would the patient be more ordinary with two sequences exchanged, or the head turned? How far is too far is
-told by the training patients, each measured without itself, see `lab.qc.ood_fit`. The score of a patient is that of the
-strangest test, in units of the test's limit.
+Three kinds of tests look at the image quality metrics: each by itself; each group of them (the brain's size, the noise
+of T1, how T1 and T2 relate ...) by the Mahalanobis distance under a shrunk covariance (Ledoit & Wolf, J Multivariate
+Analysis 2004); and trials: would the patient be more ordinary with two sequences exchanged, or the head turned?
+
+Each training patient is measured against the others. A limit is the end of a prediction interval for one more patient
+(Student's t), and never nearer than what the training patients show themselves, with a margin; false alarms are shared
+out among the tests (Bonferroni). The score of a patient is that of the strangest test, in units of its limit.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
+import pandas as pd
+from scipy import stats
+from sklearn.covariance import ledoit_wolf
 
 from lab.qc.explanation import explain
-from lab.qc.hard_limits import Finding, certain, finding
-from lab.qc.measures import aspect_of
+from lab.qc.findings import OodResult, finding
+from lab.qc.hard_limits import check_hard_limits
+from lab.qc.metrics import exchange, group_of, kind_of, turn
 
+VERSION = 2
+"""Of the metrics and tests; a reference of another one is not read."""
 LEAST_PATIENTS = 10
-"""Training patients below which nobody is called unlike; what is certain is refused all the same."""
+"""Training patients below which nobody is out of distribution; what breaks a hard limit is refused all the same."""
+RARE = 0.005
+"""Share of patients like the training ones that would be called unlike, were metrics Gaussian. They are not: 0.01 to
+0.05 of held-out phantoms and glioma patients without a visible fault are, from 20 training patients on."""
+WATCHED = ("volume", "asymmetry", "flattest", "vessels:T1", "dots:T1")
+"""What a child's brain, a missing lobe, a missing slab and contrast agent move."""
+SHARES = {"trials": 0.25, "watched": 0.35, "others": 0.4}
+"""How the false alarms are shared out; within each part every test gets as many."""
+MARGIN, SPARED = 1.2, 0.01
+"""Limits are at least so many times the largest of the training patients' own, but for this share of many: faulty scans
+among them must not blind a test."""
 NEARLY = 1.1
 """The score up to which a patient counts as ordinary once the scans are exchanged or turned."""
 COUNTED = 4.0
-"""SDs by which one measure can speak for or against a trial."""
-LEVELS = ("alike", "unlike", "refused", "unjudged")
+"""SDs by which one metric can speak for or against a trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judgement:
-    """What is thought of a patient."""
-
-    level: str
-    """`alike`; `unlike`: to be warned of; `refused`: certainly nothing a model may see; `unjudged`: too few training
-    patients to tell."""
-    distance: float
-    """Score of the strangest test; beyond 1 a patient is unlike. NaN where nothing can be told."""
-    percentile: float
-    """Share of the training patients that score less, in [0, 1]."""
-    reasons: tuple[str, ...]
-    """Sentences for the user, the weightiest first; none where the patient is alike."""
-    suspects: tuple[str, ...]
-    """What each reason suspects: a key of `lab.qc.hard_limits.SUSPECTS`."""
-    tests: dict[str, float]
-    """Scores of the tests beyond their limits, the strangest first."""
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
-        return {
-            "level": self.level,
-            "distance": None if np.isnan(self.distance) else round(self.distance, 3),
-            "percentile": None if np.isnan(self.percentile) else round(self.percentile, 4),
-            "reasons": list(self.reasons),
-            "suspects": list(self.suspects),
-            "tests": {name: round(score, 3) for name, score in self.tests.items()},
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Aspect:
-    """The training patients' distribution of the measures that are judged together."""
-
-    places: np.ndarray
-    """(k,) positions among all D measures."""
-    precision: np.ndarray
-    """(k, k) inverse covariance in units of the SDs."""
-    limit: float
-    """The distance beyond which a patient is unlike."""
-
-    def length(self, deviations: np.ndarray) -> np.ndarray:
-        """(N,) distances of deviations (N, D) from the mean, in SDs."""
-        part = deviations[:, self.places]
-        return np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", part, self.precision, part), 0))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Trial:
-    """What the measures would be, were the scans given or turned differently."""
-
-    places: np.ndarray
-    """(D,) which measure takes the place of each."""
-    signs: np.ndarray
-    usual: float
-    """Mean gain of the training patients, below 0."""
-    limit: float
-    """The gain beyond which a patient is unlike; below 0 where the training patients are all far from it."""
-    sure: float = float("inf")
-    """The gain from which on it certainly holds: the least that a training patient would show if it did. A model of
-    0.3.0 does not know it, and refuses nobody for a trial."""
-
-    def gain(self, values: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-        """(N,) summed deviations of values (N, D) as they are, minus those of the trial."""
-        other = values[:, self.places] * self.signs
-        here, there = (np.minimum(np.abs((found - mean) / sd), COUNTED).sum(axis=1) for found in (values, other))
-        return here - there
-
-
-@dataclass(frozen=True, kw_only=True)
-class Likeness:
-    """The measures of the training patients, D in number, and how far a patient like them may be from them."""
+class OodReference:
+    """The metrics of the training patients, D in number, and how far a patient like them may be from them."""
 
     patients: int
     sequences: tuple[str, ...]
@@ -110,135 +59,215 @@ class Likeness:
     """(D,) lowest of the training patients (the 2.5 % quantile of many)."""
     high: np.ndarray
     limits: np.ndarray
-    """(D,) SDs from the mean beyond which a patient is unlike."""
-    aspects: dict[str, Aspect]
-    trials: dict[str, Trial]
-    """Name of a finding -> what would be found if it held."""
+    """(D,) SDs from the mean beyond which a patient is unlike; empty with too few patients, as all that follows."""
+    precisions: dict[str, np.ndarray]
+    """Group -> (k, k) inverse covariance of its metrics, in units of the SDs."""
+    group_limits: dict[str, float]
+    trials: dict[str, tuple[float, float, float]]
+    """Trial -> mean gain of the training patients, the gain beyond which a patient is unlike, and the one from which on
+    the trial certainly holds: the least that a training patient would show if it did."""
     distances: np.ndarray
-    """(cases,) of the training patients, each without itself, rising."""
+    """(cases,) scores of the training patients, each without itself, rising."""
 
-    def judge(self, values: Mapping[str, float]) -> Judgement:
-        """What to think of a patient with these measures (`lab.qc.image_quality.measure`)."""
-        nonsense = certain(self.sequences, values, self.range_of)
-        gaps = [name for name in self.names if not np.isfinite(values.get(name, np.nan))]
-        if gaps and not nonsense:
-            nonsense = [_unmeasurable(gaps, len(self.names))]
-        if nonsense:
-            return _untold("refused", nonsense)
+    def assess(self, values: Mapping[str, float]) -> OodResult:
+        """How a patient with these metrics (`lab.qc.image_quality.measure`) compares."""
+        wrong = check_hard_limits(self.names, self.sequences, values, self.range_of)
+        if wrong:
+            return OodResult(level="refused", findings=tuple(wrong))
         if self.patients < LEAST_PATIENTS:
             text = (
                 f"the model learned from {self.patients} patients, too few to tell whether this one is like them "
                 f"({LEAST_PATIENTS} are needed)"
             )
-            return _untold("unjudged", [finding("too few", text)])
+            return OodResult(level="unjudged", findings=(finding("too few", text),))
         row = np.array([[values[name] for name in self.names]], np.float64)
         scores = {name: float(score[0]) for name, score in self.scores(row).items()}
         distance = max(scores.values())
-        beyond = {name: scores[name] for name in sorted(scores, key=lambda name: -scores[name]) if scores[name] > 1}
-        findings = []
-        if beyond:
-            tried = {name: self._outcome(self.trials[name], row) for name in beyond if name in self.trials}
-            findings = explain(self.deviations(row[0]), dict(zip(self.names, row[0])), beyond, tried, self)
-        sure = any(one.certain for one in findings)
-        return Judgement(
-            level="refused" if sure else "unlike" if beyond else "alike",
+        tests = {name: scores[name] for name in sorted(scores, key=lambda name: -scores[name]) if scores[name] > 1}
+        outcomes = {name: self._outcome(name, row) for name in tests if name in self.trials}
+        deviations = dict(zip(self.names, ((row[0] - self.mean) / self.sd).tolist()))
+        findings = explain(deviations, values, tests, outcomes, self.range_of) if tests else []
+        return OodResult(
+            level="refused" if any(one.certain for one in findings) else "unlike" if tests else "alike",
             distance=distance,
             percentile=float(np.searchsorted(self.distances, distance, side="left") / len(self.distances)),
-            reasons=tuple(one.text for one in findings),
-            suspects=tuple(one.suspect for one in findings),
-            tests=beyond,
+            findings=tuple(findings),
+            tests=tests,
         )
 
     def scores(self, values: np.ndarray) -> dict[str, np.ndarray]:
         """Test -> (N,) scores of values (N, D) in units of the test's limit."""
         deviations = (values - self.mean) / self.sd
         found = {name: np.abs(deviations[:, n]) / self.limits[n] for n, name in enumerate(self.names)}
-        for name, aspect in self.aspects.items():
-            found[name] = aspect.length(deviations) / aspect.limit
-        for name, trial in self.trials.items():
-            gain = trial.gain(values, self.mean, self.sd)
-            found[name] = (gain - trial.usual) / (trial.limit - trial.usual)
+        for name, places in _groups(self.names).items():
+            found[name] = _distances(deviations[:, places], self.precisions[name]) / self.group_limits[name]
+        for name, (usual, limit, _) in self.trials.items():
+            found[name] = (_gains(values, self._try(name, values), self.mean, self.sd) - usual) / (limit - usual)
         return found
 
-    def deviations(self, values: np.ndarray) -> dict[str, float]:
-        """Measure -> SDs of values (D,) from the training mean."""
-        return dict(zip(self.names, ((values - self.mean) / self.sd).tolist()))
-
     def range_of(self, name: str) -> tuple[float, float] | None:
-        """Lowest and highest value of the training patients; None of a measure that they do not have."""
+        """Lowest and highest value of the training patients; None of a metric that they do not have."""
         if name not in self.names:
             return None
         place = self.names.index(name)
         return float(self.low[place]), float(self.high[place])
 
-    def _outcome(self, trial: Trial, row: np.ndarray) -> str:
+    def _try(self, trial: str, values: np.ndarray) -> np.ndarray:
+        places, signs = _trials(self.names, self.sequences)[trial]
+        return values[:, places] * signs
+
+    def _outcome(self, trial: str, row: np.ndarray) -> str:
         """`certain`: the trial makes a patient ordinary, or nearly, and gains what it would gain if it were what is
         wrong; `better`: it makes the patient more ordinary; `unclear`: hardly less so, which no training patient
         shows."""
-        gain = float(trial.gain(row, self.mean, self.sd)[0])
-        other = row[:, trial.places] * trial.signs
-        left = {name: score[0] for name, score in self.scores(other).items() if name not in self.trials}
-        if gain >= trial.sure and max(left.values()) <= NEARLY:
+        other = self._try(trial, row)
+        gain = float(_gains(row, other, self.mean, self.sd)[0])
+        left = max(score[0] for name, score in self.scores(other).items() if name not in self.trials)
+        if gain >= self.trials[trial][2] and left <= NEARLY:
             return "certain"
         return "better" if gain > 0 else "unclear"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        return {
-            "patients": self.patients,
-            "sequences": list(self.sequences),
-            "names": list(self.names),
-            **{name: getattr(self, name).tolist() for name in ARRAYS},
-            "aspects": {name: _plain(aspect) for name, aspect in self.aspects.items()},
-            "trials": {name: _plain(trial) for name, trial in self.trials.items()},
-        }
+        plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
+        return {**plain, "version": VERSION, "precisions": {k: v.tolist() for k, v in self.precisions.items()}}
 
     @classmethod
-    def read(cls, known: Mapping[str, Any]) -> Likeness:
-        """From what `as_dict` gave. Raises ValueError where something is missing."""
+    def read(cls, known: Mapping[str, Any]) -> OodReference:
+        """From what `as_dict` gave. Raises ValueError where it is of another version, or something is missing."""
         try:
+            if known.get("version") != VERSION:
+                raise ValueError("it is of another version")
             return cls(
+                **{name: np.array(known[name], np.float64) for name in ARRAYS},
                 patients=int(known["patients"]),
                 sequences=tuple(known["sequences"]),
                 names=tuple(known["names"]),
-                **{name: np.array(known[name], np.float64) for name in ARRAYS},
-                aspects={name: Aspect(**_arrays(part)) for name, part in known["aspects"].items()},
-                trials={name: Trial(**_arrays(part)) for name, part in known["trials"].items()},
+                precisions={name: np.array(value, np.float64) for name, value in known["precisions"].items()},
+                group_limits={name: float(value) for name, value in known["group_limits"].items()},
+                trials={name: tuple(map(float, value)) for name, value in known["trials"].items()},  # type: ignore[misc]
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise ValueError(f"this is no reference of training patients ({error!r})") from None
+            raise ValueError(
+                f"its reference of training patients cannot be used ({error}): make a new one with "
+                "`python -m lab calibrate`"
+            ) from None
 
 
 ARRAYS = ("mean", "sd", "low", "high", "limits", "distances")
 
 
-def _plain(part: Aspect | Trial) -> dict[str, Any]:
-    return {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(part).items()}
+def fit_reference(rows: pd.DataFrame | Sequence[Mapping[str, float]], patients: Sequence[str]) -> OodReference:
+    """From the metrics of training cases, a row each, and the patient of each.
 
-
-def _arrays(part: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: np.array(value, int if name == "places" else np.float64) if isinstance(value, list) else float(value)
-        for name, value in part.items()
-    }
-
-
-def _unmeasurable(gaps: Sequence[str], count: int) -> Finding:
-    where = ", ".join(dict.fromkeys(aspect_of(name) for name in gaps))
-    text = (
-        f"{len(gaps)} of {count} measures cannot be taken ({where}): a sequence has the same value nearly everywhere, "
-        "or hardly any brain is there"
+    Metrics that a training case does not have are left out. Raises ValueError where there is no patient, or where no
+    metric is there in all.
+    """
+    table, owner = pd.DataFrame(rows).reset_index(drop=True).astype(float), np.asarray(patients, str)
+    if len(table) != len(owner) or not len(owner):
+        raise ValueError(f"{len(table)} rows of metrics for {len(owner)} patients")
+    table = table.loc[:, np.isfinite(table).all(axis=0)]
+    if not len(table.columns):
+        raise ValueError("the training patients have no metric in common")
+    names, values = tuple(map(str, table.columns)), table.to_numpy()
+    sequences = tuple(dict.fromkeys(part for name in names for part in name.split(":")[1:]))
+    count = len(np.unique(owner))
+    mean, sd, precisions = _fit(values, names)
+    limits: dict[str, Any] = {"limits": np.zeros(0), "group_limits": {}, "trials": {}, "distances": np.zeros(0)}
+    if count >= LEAST_PATIENTS:
+        limits = _limits(values, names, owner, sequences)
+    return OodReference(
+        patients=count,
+        sequences=sequences,
+        names=names,
+        mean=mean,
+        sd=sd,
+        low=np.quantile(values, 0.025, axis=0, method="lower"),
+        high=np.quantile(values, 0.975, axis=0, method="higher"),
+        precisions=precisions,
+        **limits,
     )
-    return finding("unmeasurable", text, sure=True)
 
 
-def _untold(level: str, findings: Sequence[Finding]) -> Judgement:
-    """A judgement without a distance."""
-    return Judgement(
-        level=level,
-        distance=float("nan"),
-        percentile=float("nan"),
-        reasons=tuple(one.text for one in findings),
-        suspects=tuple(one.suspect for one in findings),
-        tests={},
-    )
+def _limits(values: np.ndarray, names: Sequence[str], owner: np.ndarray, sequences: Sequence[str]) -> dict[str, Any]:
+    """The limits, from what the training patients show when each is compared with the others."""
+    groups, trials, members = _groups(names), _trials(names, sequences), np.unique(owner)
+    far = np.empty_like(values)
+    lengths, gains = ({name: np.empty(len(values)) for name in tests} for tests in (groups, trials))
+    for member in members:
+        own = owner == member
+        mean, sd, precisions = _fit(values[~own], names)
+        deviations = (values[own] - mean) / sd
+        far[own] = np.abs(deviations)
+        for name, places in groups.items():
+            lengths[name][own] = _distances(deviations[:, places], precisions[name])
+        for name, (places, signs) in trials.items():
+            gains[name][own] = _gains(values[own], values[own][:, places] * signs, mean, sd)
+    watched = np.isin(names, WATCHED)
+    counts = {"trials": len(trials), "watched": watched.sum(), "others": (~watched).sum() + len(groups)}
+    rates = {name: RARE * share / max(1, counts[name]) for name, share in SHARES.items()}
+
+    def beyond(rate: Any) -> Any:
+        """SDs from the mean beyond which one more patient lies so rarely."""
+        return stats.t.ppf(1 - rate, len(members) - 1) * np.sqrt(1 + 1 / len(members))
+
+    two_sided = beyond(np.where(watched, rates["watched"], rates["others"]) / 2)
+    limits = np.maximum(two_sided, MARGIN * _largest(far))
+    scores, group_limits, trial_limits = [far / limits], {}, {}
+    for name, length in lengths.items():
+        gaussian = np.sqrt(stats.chi2.ppf(1 - rates["others"], len(groups[name])))  # a limit is no nearer
+        interval = length.mean() + beyond(rates["others"]) * length.std(ddof=1)
+        group_limits[name] = float(max(interval, gaussian, MARGIN * _largest(length)))
+        scores.append(length[:, None] / group_limits[name])
+    for name, gain in gains.items():
+        usual = float(gain.mean())
+        if usual < 0:  # else the training patients themselves do not tell one from the other
+            limit = usual + max(beyond(rates["trials"]) * gain.std(ddof=1), MARGIN * float(_largest(gain - usual)))
+            # exchanged or turned, a training patient gains what it loses now
+            trial_limits[name] = (usual, float(limit), max(float(limit), -float(gain.max())))
+            scores.append((gain[:, None] - usual) / (limit - usual))
+    distances = np.sort(np.concatenate(scores, axis=1).max(axis=1))
+    return {"limits": limits, "group_limits": group_limits, "trials": trial_limits, "distances": distances}
+
+
+def _fit(values: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """Mean and SD (D,) of values (N, D), and the precision of each group; no metric varies less than its least SD."""
+    least = np.array([kind_of(name).least_sd for name in names])
+    mean = values.mean(axis=0)
+    sd = np.maximum(values.std(axis=0, ddof=1), least) if len(values) > 1 else least
+    deviations = (values - mean) / sd
+    precisions = {}
+    for name, places in _groups(names).items():
+        covariance, _ = ledoit_wolf(deviations[:, places], assume_centered=True)
+        precisions[name] = np.linalg.inv(covariance + np.diag(np.maximum(1 - np.diag(covariance), 1e-6)))
+    return mean, sd, precisions
+
+
+def _groups(names: Sequence[str]) -> dict[str, np.ndarray]:
+    """Group -> positions of its metrics; those of one metric only are left out."""
+    groups: dict[str, list[int]] = {}
+    for place, name in enumerate(names):
+        groups.setdefault(group_of(name), []).append(place)
+    return {name: np.array(places) for name, places in groups.items() if len(places) > 1}
+
+
+def _trials(names: Sequence[str], sequences: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Trial -> the metrics' places and signs, were it so."""
+    found = {f"{a} and {b} swapped": exchange(names, a, b) for a, b in combinations(sequences, 2)}
+    return found | {"upside down": turn(names, "z"), "back to front": turn(names, "y")}
+
+
+def _distances(deviations: np.ndarray, precision: np.ndarray) -> np.ndarray:
+    """(N,) Mahalanobis distances of deviations (N, k), in SDs."""
+    return np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", deviations, precision, deviations), 0))
+
+
+def _gains(values: np.ndarray, other: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
+    """(N,) summed deviations of values (N, D) as they are, minus those as they would be in a trial."""
+    here, there = (np.minimum(np.abs((found - mean) / sd), COUNTED).sum(axis=1) for found in (values, other))
+    return here - there
+
+
+def _largest(found: np.ndarray) -> np.ndarray:
+    """The largest of N along the first axis, but for a share of `SPARED`."""
+    return np.sort(found, axis=0)[-1 - int(SPARED * len(found))]

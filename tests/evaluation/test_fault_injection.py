@@ -12,13 +12,12 @@ from scipy import ndimage
 from lab.config import DataConfig
 from lab.data.cohort import BRAIN, Cohort
 from lab.data.prepare import prepare
-from lab.evaluation.fault_injection import FAULTS, NONE, cases_of, judge, score_faults
-from lab.evaluation.faults import Case, renormalised
+from lab.evaluation.fault_injection import NONE, assess, cases_of, score_faults
+from lab.evaluation.faults import FAULTS, Case, noisy, renormalise
 from lab.phantom.cohort import write_cohort
-from lab.qc.hard_limits import SUSPECTS
+from lab.qc.findings import SUSPECTS
 from lab.qc.image_quality import measure
-from lab.qc.ood import Likeness
-from lab.qc.ood_fit import fit_likeness
+from lab.qc.ood import OodReference, fit_reference
 
 INPUTS, TARGET = ("T1", "T2", "FLAIR"), "T1GD"
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2023-2mm"
@@ -28,11 +27,11 @@ def measures(case: Case) -> dict[str, float]:
     return measure(case.image, case.masks, case.channels, case.spacing_mm)
 
 
-def split(cohort: Cohort, tested: int) -> tuple[Likeness, list[Case]]:
+def split(cohort: Cohort, tested: int) -> tuple[OodReference, list[Case]]:
     """A reference of all but the last patients, and these."""
     ids = sorted(cohort.index.index)
     train = ids[:-tested]
-    return fit_likeness([measures(case) for case in cases_of(cohort, train, INPUTS, TARGET)], train), list(
+    return fit_reference([measures(case) for case in cases_of(cohort, train, INPUTS, TARGET)], train), list(
         cases_of(cohort, ids[-tested:], INPUTS, TARGET)
     )
 
@@ -63,7 +62,7 @@ def test_a_case_has_what_a_new_patient_has(tiny_cohort, case):
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_fault_gives_a_case_prepared_as_any(name, case):
     before = case.image.copy()
-    faulty = FAULTS[name].plant(case, np.random.default_rng(0))
+    faulty = FAULTS[name].inject(case, np.random.default_rng(0))
     assert faulty is not None
     np.testing.assert_array_equal(case.image, before)  # the sound case stays
     brain = faulty.brain
@@ -81,8 +80,8 @@ def test_a_fault_gives_a_case_prepared_as_any(name, case):
 def test_a_fault_that_a_case_cannot_have_is_left_out(case):
     lone = dataclasses.replace(case, image=case.image[:1], channels=("T1",), contrast=None)
     rng = np.random.default_rng(0)
-    for name in ("T1 and T2 swapped", "T2 a copy of FLAIR", "T1 with contrast agent", "T2 inverted"):
-        assert FAULTS[name].plant(lone, rng) is None
+    for name in ("T1 and T2 swapped", "T2 a copy of FLAIR", "T1 with contrast agent"):
+        assert FAULTS[name].inject(lone, rng) is None
 
 
 def test_faults_do_what_they_say(case):
@@ -90,7 +89,7 @@ def test_faults_do_what_they_say(case):
     brain = np.count_nonzero(case.brain)
 
     def share(name: str) -> float:
-        faulty = FAULTS[name].plant(case, rng)
+        faulty = FAULTS[name].inject(case, rng)
         assert faulty is not None
         return np.count_nonzero(faulty.brain) / brain
 
@@ -98,36 +97,30 @@ def test_faults_do_what_they_say(case):
     assert 0.8 < share("lobe missing") < 0.97
     assert 0.4 < share("half missing") < 0.6
     assert share("brain of 0.8") == pytest.approx(0.8**3, abs=0.05)
-    assert share("brain of 0.9") == pytest.approx(0.9**3, abs=0.05)
-    assert share("SNR 5") == share("bias field") == share("upside down") == 1
-    calm = measures(case)
-    for name in ("SNR 20", "SNR 10", "SNR 5"):
-        faulty = FAULTS[name].plant(case, rng)
-        assert faulty is not None
-        loud = measures(faulty)
-        assert loud["grain_z:T1"] > calm["grain_z:T1"]
-        calm = loud
+    assert share("SNR 10") == share("bias field") == share("upside down") == 1
+    noise = FAULTS["SNR 10"].inject(case, rng)
+    assert noise is not None
+    assert measures(noise)["snr_z:T1"] < measures(case)["snr_z:T1"]
 
 
 def test_without_a_fault_normalising_anew_changes_nothing(case):
     signal = np.where(case.brain, case.image.astype(np.float32) + 1, 0)
-    again = renormalised(case, signal, case.brain)
+    again = renormalise(case, signal, case.brain)
     np.testing.assert_allclose(again.image.astype(float), case.image.astype(float), atol=0.03)
     np.testing.assert_array_equal(again.masks & BRAIN, case.masks & BRAIN)
 
 
 def test_noise_is_rician(case):
     flat = dataclasses.replace(case, image=np.where(case.brain, 0.5, -1).astype(np.float16)[None].repeat(3, 0))
-    noisy = FAULTS["SNR 2"].plant(flat, np.random.default_rng(0))
-    assert noisy is not None
+    faulty = noisy(2.0, flat, np.random.default_rng(0))
     eroded = ndimage.binary_erosion(case.brain)
-    values = noisy.image[0][eroded].astype(float)
+    values = faulty.image[0][eroded].astype(float)
     assert np.mean((values - values.mean()) ** 3) / values.std() ** 3 == pytest.approx(0.2, abs=0.2)
 
 
 def test_too_small_a_cohort_judges_nothing_and_says_so(tiny_cohort, case):
-    like = fit_likeness([measures(case)], ["one"])
-    assert judge(case, like).level == "unjudged"
+    like = fit_reference([measures(case)], ["one"])
+    assert assess(case, like).level == "unjudged"
     table = score_faults([case], like, np.random.default_rng(0), faults={"bias field": FAULTS["bias field"]})
     assert table["seen"].tolist() == [0, 0]
 
@@ -135,14 +128,14 @@ def test_too_small_a_cohort_judges_nothing_and_says_so(tiny_cohort, case):
 @pytest.mark.slow
 def test_faults_are_seen_in_phantoms_and_sound_ones_pass(phantom):
     like, cases = split(phantom, 4)
-    table = score_faults(cases, like, np.random.default_rng(0), planted_on=2).set_index("fault")
+    table = score_faults(cases, like, np.random.default_rng(0), injected_into=2).set_index("fault")
     assert list(table.index) == [NONE, *FAULTS]
     assert table.loc[NONE, "n"] == 4
-    assert table.loc["SNR 5", "n"] == 2
+    assert table.loc["SNR 10", "n"] == 2
     assert table.loc[NONE, "seen"] <= 1 / 4
     assert table.loc[NONE, "refused"] == 0
     np.testing.assert_allclose(table["seen"], table["warned"] + table["refused"])
-    subtle = ["T1 with contrast agent", "bias field", "SNR 20"]
+    subtle = ["T1 with contrast agent", "bias field"]
     assert (table["seen"].drop([NONE, *subtle]) == 1).all(), table["seen"]
 
 
@@ -155,11 +148,11 @@ def test_faults_are_seen_in_real_patients_and_phantoms_are_no_patients(tmp_path,
     settings = DataConfig(spacing_mm=4.0, allow_one_class=True)
     cohort = prepare(tmp_path / "scans", tmp_path / "prepared", settings, processes=1)
     like, cases = split(cohort, 4)
-    sure = ("half missing", "skull left", "T2 a copy of FLAIR", "SNR 5", "one sequence empty", "lobe without signal")
+    sure = ("half missing", "skull left", "T2 a copy of FLAIR", "SNR 10", "one sequence empty")
     table = score_faults(cases, like, np.random.default_rng(0), faults={name: FAULTS[name] for name in sure})
     table = table.set_index("fault")
     assert table.loc[NONE, "refused"] == 0
     assert table.loc[NONE, "seen"] <= 1 / 4
     assert (table.loc[list(sure), "seen"] == 1).all(), table["seen"]
     other, _ = split(phantom, 3)
-    assert "alike" not in [judge(one, other).level for one in cases]
+    assert "alike" not in [assess(one, other).level for one in cases]

@@ -25,7 +25,7 @@ from lab.inference.calibrate_run import (
 )
 from lab.inference.patient import How
 from lab.qc.image_quality import measure
-from lab.qc.ood_fit import fit_likeness
+from lab.qc.ood import fit_reference
 from lab.registry.promotion import calibrate_before_promotion, promote
 from lab.synthesis.device import choose
 from lab.tracking import runs
@@ -180,7 +180,7 @@ def knowing(other, tiny_cohort):
     own = load_package(uri).calibration
     scans = cases_of(tiny_cohort, list(tiny_cohort.index.index), ("T1", "T2", "FLAIR"), "T1GD")
     rows = [measure(scan.image, scan.masks, scan.channels, scan.spacing_mm) for scan in scans]
-    likeness = fit_likeness(rows, list(tiny_cohort.index["patient_id"]))
+    likeness = fit_reference(rows, list(tiny_cohort.index["patient_id"]))
     attach_calibration(uri, own | {"likeness": likeness.as_dict()})
     yield uri
     attach_calibration(uri, own)

@@ -83,6 +83,15 @@ def test_without_a_class_there_is_no_probability():
     )
 
 
+def test_a_reference_of_version_0_4_0_is_not_used_and_that_is_said():
+    older = record("a", likeness={"patients": 20, "names": ["volume"], "aspects": {}, "trials": {}})
+    found = calibration_for(networks("a", calibrations=(older,)), 4)
+    assert found.likeness is None
+    assert found.intervals is not None
+    (warning,) = found.warnings
+    assert "python -m lab calibrate" in warning
+
+
 def test_without_a_calibration_that_is_said():
     found = calibration_for(networks("a", calibrations=({},)), 4)
     assert found.intervals is None

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scan_trees import head
 
-from lab.qc.coverage import SIDES, check_whole, flattest_side
+from lab.qc.image_quality import SIDES, check_whole, flattest_side
 
 BRAIN = head(0)["T1"] != 0
 

@@ -1,0 +1,94 @@
+"""What is found about a patient, in words: what may be wrong and what to do about it, and how it compares in all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+LEVELS = ("alike", "unlike", "refused", "unjudged")
+SUSPECTS = {
+    "swapped": "check which file was given for which sequence",
+    "turned": "check the header's orientation",
+    "same scan": "give each sequence its own scan",
+    "nothing but noise": "look at the scan: it shows no anatomy, or hardly any",
+    "unmeasurable": "look at the scans",
+    "no brain": "check the brain mask: it must hold one whole brain and nothing else",
+    "skull": "is skull or scalp left in the brain mask? Strip the skull, or correct the mask",
+    "part missing": "is part of the brain missing, cut off by the field of view or by the brain mask?",
+    "part dark": "has part of the brain no signal, or does the brain mask reach into air?",
+    "small brain": "a child's brain, or wrong voxel sizes in the header? The model has seen no such brain",
+    "large brain": "skull in the brain mask, or wrong voxel sizes in the header? The model has seen no such brain",
+    "noise": "a low signal-to-noise ratio hides faint detail, and the model has seen no such noise",
+    "blurred": "the scan is smoother than those that the model learned from: moved, filtered or interpolated?",
+    "thick slices": "thick slices that were interpolated? The model learned from finer ones in this direction",
+    "contrast agent": "was it taken after contrast agent was given? A T1 without is needed",
+    "other contrast": "is it the sequence that it is said to be, and no other variant of it?",
+    "shading": "one side is brighter than the other: correct the bias field (N4)",
+    "other cohort": "other scanners, another registration or another skull-stripping than in training? "
+    "What the model draws here has not been tested",
+    "too few": "nothing is judged",
+    "strange": "look at the scans; what the model draws here has not been tested",
+}
+"""What may be wrong -> what to do about it."""
+CERTAIN = ("no brain", "same scan", "nothing but noise", "unmeasurable")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One thing that is odd about a patient."""
+
+    suspect: str
+    """A key of `SUSPECTS`."""
+    text: str
+    certain: bool = False
+    """No model may see such a patient."""
+
+
+def finding(suspect: str, text: str, certain: bool | None = None) -> Finding:
+    """A finding with what to do about it."""
+    advice = SUSPECTS[suspect]
+    return Finding(
+        suspect=suspect,
+        text=f"{text}; {advice}" if advice[0].islower() and "?" not in advice else f"{text}: {advice}",
+        certain=suspect in CERTAIN if certain is None else certain,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class OodResult:
+    """How a patient compares with the training patients."""
+
+    level: str
+    """`alike`; `unlike`: to be warned of; `refused`: certainly nothing a model may see; `unjudged`: too few training
+    patients to tell."""
+    distance: float = float("nan")
+    """Score of the strangest test; beyond 1 a patient is unlike. NaN where nothing can be told."""
+    percentile: float = float("nan")
+    """Share of the training patients that score less, in [0, 1]."""
+    findings: tuple[Finding, ...] = ()
+    """The weightiest first; none where the patient is alike."""
+    tests: dict[str, float] = field(default_factory=dict)
+    """Scores of the tests beyond their limits, the strangest first."""
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Sentences for the user."""
+        return tuple(one.text for one in self.findings)
+
+    @property
+    def suspects(self) -> tuple[str, ...]:
+        """What each reason suspects: a key of `SUSPECTS`."""
+        return tuple(one.suspect for one in self.findings)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values that JSON can hold."""
+        return {
+            "level": self.level,
+            "distance": None if np.isnan(self.distance) else round(self.distance, 3),
+            "percentile": None if np.isnan(self.percentile) else round(self.percentile, 4),
+            "reasons": list(self.reasons),
+            "suspects": list(self.suspects),
+            "tests": {name: round(score, 3) for name, score in self.tests.items()},
+        }

@@ -1,0 +1,119 @@
+"""What each image quality metric (IQM) means: its group, its words, and how much of it is chance.
+
+A name is `kind`, `kind:T1` or `kind:T1:T2` (T1, where T2 is such and such), so that to exchange two sequences is to
+exchange two names. Where MRIQC (Esteban 2017) has a metric of the same meaning, it has MRIQC's name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import combinations, permutations
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Kind(NamedTuple):
+    """What a metric means."""
+
+    group: str
+    """Metrics of one group have a Mahalanobis distance together."""
+    least_sd: float
+    """Least SD between patients that is taken for real, in the metric's own unit."""
+    text: str
+    """Of a patient, with {value} (and {a}, {b} for the sequences)."""
+    shown: Callable[[float], str]
+    """The value for people."""
+
+
+def _factor(value: float) -> str:
+    plain = np.exp(value)
+    return f"{plain:.0f}" if plain >= 100 else f"{plain:.3g}"
+
+
+_signed, _share = "{:+.2f}".format, "{:.0%}".format
+
+KINDS: dict[str, Kind] = {
+    "volume": Kind("size", 0.03, "the brain has {value} ml", _factor),
+    "length": Kind("size", 0.02, "the brain is {value} mm long", _factor),
+    "length_to_width": Kind("shape", 0.02, "the brain is {value} times as long as wide", _factor),
+    "height_to_width": Kind("shape", 0.02, "the brain is {value} times as high as wide", _factor),
+    "asymmetry": Kind("shape", 0.2, "one half lacks what the other has, {value} mm deep", _factor),
+    "flattest": Kind("shape", 0.02, "the brain's outermost slice has {value} of its largest section", _share),
+    "tilt": Kind("shape", 0.01, "the lower part lies {value} of its length further forward than the upper", _share),
+    "clefts": Kind("shape", 0.01, "the brain's lower part is fuller than the upper by {value}", _share),
+    "centre_y": Kind("shape", 0.006, "the brain's centre lies {value} of its length in front of its middle", _share),
+    "centre_z": Kind("shape", 0.006, "the brain's centre lies {value} of its height above its middle", _share),
+    "dark": Kind("shape", 0.005, "{value} of the brain is dark in every sequence", _share),
+    "p02": Kind("histogram {a}", 0.05, "{a}: the dark tail (2 %) reaches {value} spreads down", _factor),
+    "p98": Kind("histogram {a}", 0.05, "{a}: the bright tail (98 %) reaches {value} spreads up", _factor),
+    "p998": Kind("histogram {a}", 0.08, "{a}: the brightest voxels (99.8 %) lie {value} spreads up", _factor),
+    "vessels": Kind(
+        "vessels {a}", 0.05, "{a}: fine bright structures are {value} times as marked as dark ones", _factor
+    ),
+    "dots": Kind("vessels {a}", 0.08, "{a}: the brightest fine structures stand out {value} times the usual", _factor),
+    "cnr": Kind("layers {a}", 0.1, "{a}: the brain's rim lies {value} spreads from the inside", _signed),
+    "cnr_core": Kind("layers {a}", 0.1, "{a}: the brain's middle lies {value} spreads from the rest", _signed),
+    "inu_x": Kind("layers {a}", 0.05, "{a}: the right half lies {value} spreads from the left", _signed),
+    "inu_y": Kind("layers {a}", 0.05, "{a}: the front lies {value} spreads from the back", _signed),
+    "inu_z": Kind("layers {a}", 0.05, "{a}: the upper half lies {value} spreads from the lower", _signed),
+    "snr_x": Kind("noise {a}", 0.08, "{a}: signal to noise from left to right is {value}", _factor),
+    "snr_y": Kind("noise {a}", 0.08, "{a}: signal to noise from back to front is {value}", _factor),
+    "snr_z": Kind("noise {a}", 0.08, "{a}: signal to noise from bottom to top is {value}", _factor),
+    "white": Kind("noise {a}", 0.04, "{a}: neighbouring voxels differ by {value} of what the next but one do", _factor),
+    "correlation": Kind("relations {a} {b}", 0.05, "{a} and {b} correlate {value}", _signed),
+    "where_dark": Kind("relations {a} {b}", 0.1, "{a} lies {value} spreads from its median where {b} is dark", _signed),
+    "where_bright": Kind(
+        "relations {a} {b}", 0.1, "{a} lies {value} spreads from its median where {b} is bright", _signed
+    ),
+}
+"""Kind of metric -> meaning. A spread is the interquartile range of a sequence's own brain voxels."""
+
+
+def metric_names(sequences: tuple[str, ...]) -> list[str]:
+    """Names of the metrics of a patient with these sequences."""
+    names = []
+    for kind, meaning in KINDS.items():
+        if "{a}" not in meaning.text:
+            names.append(kind)
+        elif "{b}" not in meaning.text:
+            names += [f"{kind}:{name}" for name in sequences]
+        elif kind == "correlation":
+            names += [f"{kind}:{a}:{b}" for a, b in map(sorted, combinations(sequences, 2))]
+        else:
+            names += [f"{kind}:{a}:{b}" for a, b in permutations(sequences, 2)]
+    return names
+
+
+def kind_of(name: str) -> Kind:
+    """What a metric means."""
+    return KINDS[name.split(":")[0]]
+
+
+def group_of(name: str) -> str:
+    """The group of a metric: "size", "noise T1", "relations T1 T2"."""
+    return kind_of(name).group.format(**dict(zip("ab", sorted(name.split(":")[1:]))))
+
+
+def format_metric(name: str, value: float) -> str:
+    """A value in words."""
+    kind = kind_of(name)
+    return kind.text.format(value=kind.shown(value), **dict(zip("ab", name.split(":")[1:])))
+
+
+def exchange(names: Sequence[str], first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
+    """Where each of D metrics comes from and its sign, were two sequences each the other."""
+    other, places = {first: second, second: first}, {name: place for place, name in enumerate(names)}
+
+    def renamed(name: str) -> str:
+        kind, *sequences = name.split(":")
+        changed = [other.get(sequence, sequence) for sequence in sequences]
+        return ":".join([kind, *(sorted(changed) if kind == "correlation" else changed)])
+
+    return np.array([places.get(renamed(name), places[name]) for name in names]), np.ones(len(names))
+
+
+def turn(names: Sequence[str], axis: str) -> tuple[np.ndarray, np.ndarray]:
+    """The same, were the head turned end to end along y or z."""
+    change = {"y": ("centre_y", "inu_y", "tilt"), "z": ("centre_z", "inu_z", "tilt", "clefts")}[axis]
+    return np.arange(len(names)), np.array([-1.0 if name.split(":")[0] in change else 1.0 for name in names])
