@@ -18,7 +18,7 @@ from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
 from lab.io.files import canonical
 from lab.io.grid import Window, bounding_box, window_round
 from lab.io.scan import Scan, count_values, describe_grid, read_image, read_labels, same_grid
-from lab.qc.scan_checks import check_mask, doubt_cavity, doubts, without_outliers
+from lab.qc.scan_checks import check_cavity, check_mask, check_sequences, clip_outliers
 
 REFERENCE = "T1"
 """Enhancement is the target minus this sequence."""
@@ -136,7 +136,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
         scan = scans.pop(canonical(name)) if canonical(name) != REFERENCE else scans[REFERENCE]
         try:
             part = scanned_part(scan, brain, method)
-            scan, note = without_outliers(scan, part)
+            scan, note = clip_outliers(scan, part)
             notes += [f"{name}: {note}"] if note else []
             share, seen = weights, inside
             if part is not brain:
@@ -155,7 +155,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
         contrast = image[names.index(canonical(recipe.target))].astype(np.float32) - image[names.index(REFERENCE)]
         masks[(contrast > recipe.enhancement_threshold) & inside] |= ENHANCEMENT
     if mask_needed:
-        notes += doubts(image, masks, recipe.channels, recipe.spacing_mm)
+        notes += check_sequences(image, masks, recipe.channels, recipe.spacing_mm)
     mean, scale = scales[REFERENCE]
     measured = _measure(subject, recipe, first.voxel_ml, brain, window, counts, masks)
     return PreparedCase(
@@ -178,7 +178,7 @@ def check_as_cohort(case: PreparedCase, subject: Subject, recipe: Recipe) -> Non
     check_mask(labels, case.brain, case.t1.voxel_ml)
     if not (case.masks & TUMOUR).any():
         raise ValueError(NO_TUMOUR)
-    doubts(case.image, case.masks, recipe.channels, recipe.spacing_mm)
+    check_sequences(case.image, case.masks, recipe.channels, recipe.spacing_mm)
 
 
 def _read(subject: Subject, recipe: Recipe, mask_needed: bool) -> dict[str, Scan]:
@@ -223,7 +223,7 @@ def _read_tumour(subject: Subject, scans: dict[str, Scan], mask_needed: bool) ->
             subject = replace(subject, enhancing_label=None, cavity_label=None)
         if subject.cavity_label in values:
             if mask_needed and "T1GD" in scans:
-                notes += doubt_cavity(first, scans["T1GD"], labels == subject.cavity_label)
+                notes += check_cavity(first, scans["T1GD"], labels == subject.cavity_label)
             labels = np.where(labels == subject.cavity_label, np.uint8(0), labels)
             if not labels.any():
                 raise ValueError(f"{subject.mask}: holds a resection cavity ({subject.cavity_label}) and no tumour")

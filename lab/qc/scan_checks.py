@@ -1,4 +1,4 @@
-"""Is each scan what it is said to be? What contradicts physics is refused; what is unlikely is said.
+"""Is each scan what it should be? What contradicts physics is refused; what is unlikely is a remark.
 
 The limits were measured on 28 whole brains of BraTS at 2 mm (8 of them at 1 mm too), 239 cubes round the tumours of
 other patients and 40 phantoms. None of these is refused or remarked upon; how near the nearest comes stands at each
@@ -27,7 +27,7 @@ WIDEST = 6.0
 BELOW = 0.9
 """Share of a brain darker than its background at which an image is negated (0.002 at most)."""
 OUTSIDE, MOSTLY_OUTSIDE = 0.03, 0.5
-"""Share of the tumour mask outside the brain that is said (0.0055 at most), and that is refused."""
+"""Share of the tumour mask outside the brain that is remarked upon (0.0055 at most), and that is refused."""
 OF_BRAIN, OF_PART = 0.6, 0.98
 """Share of a whole brain, and of any part of one, that no tumour takes (0.16 and 0.96 at most)."""
 LEAST_MM3 = 100.0
@@ -38,7 +38,7 @@ EQUAL = 0.998
 """Correlation of two sequences that are one scan (0.983 at most)."""
 
 
-def without_outliers(scan: Scan, part: np.ndarray) -> tuple[Scan, str]:
+def clip_outliers(scan: Scan, part: np.ndarray) -> tuple[Scan, str]:
     """The scan with single voxels that no tissue can have, such as 3e38, set to the value next to theirs; and a note.
 
     `part` (X, Y, Z) is the brain in the scan. Raises ValueError where too many stand out, or the image is negated.
@@ -63,10 +63,10 @@ def without_outliers(scan: Scan, part: np.ndarray) -> tuple[Scan, str]:
         found = values[wrong]
         worst = float(found[np.argmax(np.abs(found.astype(np.float64) - middle))])
         lowest, highest = float(values[~wrong].min()), float(values[~wrong].max())
-        said = f"{count} {'voxels' if count > 1 else 'voxel'} of the brain, such as {worst:.3g}, where the others have"
+        text = f"{count} {'voxels' if count > 1 else 'voxel'} of the brain, such as {worst:.3g}, where the others have"
         if share > FEW:
-            raise ValueError(f"{said} {lowest:.4g} to {highest:.4g}: too many to be single faults; look at the scan")
-        note = f"{said} {lowest:.4g} to {highest:.4g}, cut to these"
+            raise ValueError(f"{text} {lowest:.4g} to {highest:.4g}: too many to be single faults; look at the scan")
+        note = f"{text} {lowest:.4g} to {highest:.4g}, cut to these"
         values = np.clip(values, np.float32(lowest), np.float32(highest))
         data = scan.data.copy()
         data[part] = values
@@ -93,7 +93,7 @@ def check_mask(labels: np.ndarray, brain: np.ndarray, voxel_ml: float) -> list[s
     return [f"{outside:.1%} of the tumour mask lie outside the brain"] if 1 > outside > OUTSIDE else []
 
 
-def doubt_cavity(t1: Scan, t1gd: Scan, cavity: np.ndarray) -> list[str]:
+def check_cavity(t1: Scan, t1gd: Scan, cavity: np.ndarray) -> list[str]:
     """What is unlikely about a resection cavity (X, Y, Z) bool, in words: fluid does not take up contrast agent.
 
     Of the enhancing parts of 244 patients 78 % would be remarked upon, of the necrotic parts of 258 4 %.
@@ -105,7 +105,7 @@ def doubt_cavity(t1: Scan, t1gd: Scan, cavity: np.ndarray) -> list[str]:
     return ["the resection cavity is bright in T1GD: does its label mean the enhancing part (brats2021) in this mask?"]
 
 
-def doubts(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spacing_mm: float) -> list[str]:
+def check_sequences(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spacing_mm: float) -> list[str]:
     """What is unlikely about a prepared patient's sequences, in words.
 
     `image` (C, X, Y, Z), bit flags `masks` (X, Y, Z). Raises ValueError where two sequences are one scan.
@@ -126,7 +126,7 @@ def doubts(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spac
         first, middle, third = np.quantile(rise, [0.25, 0.5, 0.75])
         if np.median(rise[expert]) < middle - 0.1 * (third - first):  # 0.02 above at least, the next 0.12
             what = "T1GD is darker than T1 where the mask says that the tumour enhances"
-            found.append(f"{_said(what, 'T1', 'T1GD')[:-1]}, or does that label mean another part?")
+            found.append(f"{_swapped(what, 'T1', 'T1GD')[:-1]}, or does that label mean another part?")
     if whole:
         found += _whole_brain(measure(image, masks, channels, spacing_mm), fine=spacing_mm <= FINE_MM)
     return found
@@ -142,9 +142,9 @@ def _in_tumour(values: dict[str, np.ndarray], tumour: np.ndarray, *, whole: bool
         level[name] = float((np.median(grey[tumour]) - middle) / (third - first)) if third > first else 0.0
     found = []
     if "T1" in level and level.get("FLAIR", np.inf) - level["T1"] < -0.2:  # 0.016 at least; of whole brains 0.64
-        found.append(_said("T1 is brighter in the tumour than FLAIR", "T1", "FLAIR"))
+        found.append(_swapped("T1 is brighter in the tumour than FLAIR", "T1", "FLAIR"))
     if "T1" in level and level.get("T2", np.inf) - level["T1"] < -0.3:  # -0.12 at least; of whole brains -0.05
-        found.append(_said("T1 is brighter in the tumour than T2", "T1", "T2"))
+        found.append(_swapped("T1 is brighter in the tumour than T2", "T1", "T2"))
     if level.get("T2", np.inf) < -0.15:  # 0.01 at least; of whole brains 0.36
         found.append("T2 is dark in the tumour: is it a T2, or of reversed contrast, or does the mask lie elsewhere?")
     if level.get("T2", np.inf) + level.get("FLAIR", np.inf) < (0.6 if whole else -0.3):  # 1.49 and -0.11 at least
@@ -161,19 +161,19 @@ def _whole_brain(found: dict[str, float], *, fine: bool) -> list[str]:
     def value(name: str) -> float:
         return found.get(name, np.nan)
 
-    said = []
+    remarks = []
     alike = value("correlation:T1:T1GD")
     if alike - value("correlation:T1GD:T2") < -0.15:  # 0.26 at least
-        said.append("T2 resembles T1GD more than T1 does: were T1 and T2 exchanged, or is one of reversed contrast?")
+        remarks.append("T2 resembles T1GD more than T1 does: were T1 and T2 exchanged, or is one of reversed contrast?")
     elif alike < -0.05:  # 0.16 at least
-        said.append("T1 is bright where T1GD is dark: is one of them of reversed contrast?")
+        remarks.append("T1 is bright where T1GD is dark: is one of them of reversed contrast?")
     if value("where_dark:T2:T1") - value("where_dark:FLAIR:T1") < -0.3:  # 0.07 at least, the next 0.55
-        said.append(_said("the fluid, dark in T1, is brighter in FLAIR than in T2", "T2", "FLAIR"))
+        remarks.append(_swapped("the fluid, dark in T1, is brighter in FLAIR than in T2", "T2", "FLAIR"))
     dots = sum(value(f"{kind}:T1GD") - value(f"{kind}:T1") for kind in ("vessels", "dots"))
     if fine and dots < -0.5:  # -0.21 at least
-        said.append(_said("vessels are brighter in T1 than in T1GD", "T1", "T1GD"))
-    return said
+        remarks.append(_swapped("vessels are brighter in T1 than in T1GD", "T1", "T1GD"))
+    return remarks
 
 
-def _said(what: str, first: str, second: str) -> str:
+def _swapped(what: str, first: str, second: str) -> str:
     return f"{what}: were {first} and {second} exchanged?"

@@ -16,7 +16,7 @@ from lab.data.cohort import Cohort
 from lab.data.layouts.find import find_subjects
 from lab.io.case_file import BRAIN, EXPERT, TUMOUR
 from lab.io.scan import Scan, read_image, read_labels
-from lab.qc.scan_checks import STANDS_OUT, check_mask, doubt_cavity, doubts, without_outliers
+from lab.qc.scan_checks import STANDS_OUT, check_cavity, check_mask, check_sequences, clip_outliers
 
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2023-2mm"
 SHAPE = (20, 20, 20)
@@ -33,7 +33,7 @@ def scan(data: np.ndarray, background: float = 0.0) -> Scan:
 def test_a_few_voxels_that_no_tissue_has_are_cut(value, count, tmp_path):
     data = GREY.copy()
     data[10, 10, 8 : 8 + count] = value
-    mended, note = without_outliers(scan(data), BALL)
+    mended, note = clip_outliers(scan(data), BALL)
     rest = np.delete(GREY[BALL], 0)
     assert mended.data[10, 10, 8] in (pytest.approx(rest.max(), rel=0.05), pytest.approx(rest.min(), rel=0.05))
     assert f"{count} voxel" in note
@@ -46,7 +46,7 @@ def test_tissue_and_what_lies_outside_stay_as_they_are():
     data = GREY.copy()
     data[10, 10, 10] = 100 + 0.9 * STANDS_OUT * 13.5  # a vessel
     data[0, 0, 0] = 3e38
-    same, note = without_outliers(scan(data), BALL)
+    same, note = clip_outliers(scan(data), BALL)
     assert (same.data is data, note) == (True, "")
 
 
@@ -54,20 +54,20 @@ def test_more_of_them_negated_and_binary_images_are_refused():
     data = GREY.copy()
     data[10, 10, 4:14] = 1e6
     with pytest.raises(ValueError, match=r"10 voxels of the brain, such as 1e\+06.* too many"):
-        without_outliers(scan(data), BALL)
+        clip_outliers(scan(data), BALL)
     with pytest.raises(ValueError, match="the image is negated"):
-        without_outliers(scan(-GREY), BALL)
+        clip_outliers(scan(-GREY), BALL)
     with pytest.raises(ValueError, match="the image is negated"):
-        without_outliers(scan(-GREY - 50, -50), BALL)
+        clip_outliers(scan(-GREY - 50, -50), BALL)
     with pytest.raises(ValueError, match="the image is negated"):  # a cube of tissue alone
-        without_outliers(scan(-GREY[6:14, 6:14, 6:14]), BALL[6:14, 6:14, 6:14])
+        clip_outliers(scan(-GREY[6:14, 6:14, 6:14]), BALL[6:14, 6:14, 6:14])
     air = np.where(BALL, GREY, np.random.default_rng(2).normal(10, 3, SHAPE)) - 1000
-    assert without_outliers(scan(air.astype(np.float32)), BALL)[1] == ""  # stored below 0, and the air darker still
+    assert clip_outliers(scan(air.astype(np.float32)), BALL)[1] == ""  # stored below 0, and the air darker still
     with pytest.raises(ValueError, match="no grey-value image"):
-        without_outliers(scan(np.where(BALL, 1.0 + (GREY > 115), 0)), BALL)
+        clip_outliers(scan(np.where(BALL, 1.0 + (GREY > 115), 0)), BALL)
     wide = np.where(BALL, GREY + 600 * (np.random.default_rng(1).random(SHAPE) < 0.05), 0)
     with pytest.raises(ValueError, match="pile up"):
-        without_outliers(scan(wide), BALL)
+        clip_outliers(scan(wide), BALL)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_more_of_them_negated_and_binary_images_are_refused():
 )
 def test_z_scores_and_other_units_are_no_faults(other):
     data = other(GREY).astype(np.float32)
-    same, note = without_outliers(scan(data, float(data[0, 0, 0])), BALL)
+    same, note = clip_outliers(scan(data, float(data[0, 0, 0])), BALL)
     assert (same.data is data, note) == (True, "")
 
 
@@ -102,8 +102,8 @@ def test_t1_and_t1gd_exchanged_by_what_the_mask_says(label, remarks):
     masks[8:12, 8:12, 8:12] |= TUMOUR | label
     image[1:3, 8:12, 8:12, 8:12] += 0.5  # bright in T2 and FLAIR
     image[3, 8:12, 8:12, 8:12] += 0.4
-    assert doubts(image, masks, ("T1", "T2", "FLAIR", "T1GD"), 2.0) == []
-    found = doubts(image[[3, 1, 2, 0]], masks, ("T1", "T2", "FLAIR", "T1GD"), 2.0)
+    assert check_sequences(image, masks, ("T1", "T2", "FLAIR", "T1GD"), 2.0) == []
+    found = check_sequences(image[[3, 1, 2, 0]], masks, ("T1", "T2", "FLAIR", "T1GD"), 2.0)
     assert ["were T1 and T1GD exchanged, or does" in said for said in found] == [True] * remarks
 
 
@@ -111,9 +111,9 @@ def test_a_cavity_that_takes_up_contrast_agent_is_remarked_upon():
     cavity = np.zeros(SHAPE, bool)
     cavity[8:12, 8:12, 8:12] = True
     fluid, blood, enhancing = (scan(GREY + np.float32(rise) * cavity) for rise in (-40, 40, 30))
-    assert doubt_cavity(fluid, fluid, cavity) == []
-    assert doubt_cavity(blood, blood, cavity) == []
-    (said,) = doubt_cavity(fluid, enhancing, cavity)
+    assert check_cavity(fluid, fluid, cavity) == []
+    assert check_cavity(blood, blood, cavity) == []
+    (said,) = check_cavity(fluid, enhancing, cavity)
     assert "is bright in T1GD" in said
 
 
