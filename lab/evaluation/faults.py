@@ -191,7 +191,8 @@ def shaded(case: Case, rng: np.random.Generator) -> Case:
     """A bias field that doubles every sequence's signal, and more, from one side of the brain to the other."""
     direction = rng.standard_normal(3)
     steps = [
-        np.linspace(-1, 1, size) * side for size, side in zip(case.brain.shape, direction / np.linalg.norm(direction))
+        side * np.interp(np.arange(size), (box.start, box.stop - 1), (-1, 1))
+        for size, side, box in zip(case.brain.shape, direction / np.linalg.norm(direction), bounding_box(case.brain))
     ]
     field = np.exp(0.5 * (steps[0][:, None, None] + steps[1][:, None] + steps[2])).astype(np.float32)
     return renormalise(case, case.signal * field, case.brain)
