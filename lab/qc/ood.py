@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from scipy import stats
-from sklearn.covariance import ledoit_wolf
 
 from lab.qc.explanation import explain
 from lab.qc.findings import OodResult, finding
@@ -232,6 +231,8 @@ def _limits(values: np.ndarray, names: Sequence[str], owner: np.ndarray, sequenc
 
 def _fit(values: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """Mean and SD (D,) of values (N, D), and the precision of each group; no metric varies less than its least SD."""
+    from sklearn.covariance import ledoit_wolf  # slow to import, and not needed to assess a patient
+
     least = np.array([kind_of(name).least_sd for name in names])
     mean = values.mean(axis=0)
     sd = np.maximum(values.std(axis=0, ddof=1), least) if len(values) > 1 else least
