@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lab.registry.settings import GateSettings
+from lab.config import GateSettings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,13 +52,14 @@ class Promote:
 
     def _promote(self, run: str) -> None:
         from lab.experiments.synthesis.record import chosen_study
+        from lab.registry.candidate import run_with_model
         from lab.registry.gate import GateRefused, promote_through_gate
         from lab.registry.promotion import calibrate_before_promotion
         from lab.report.tables.gate import as_text
 
-        run = chosen_study(run, newest=self.newest)
+        run = chosen_study(run, newest=self.newest).id
         print(f"Taken: run {run}" + (f", the newest of study {self.study}" if self.newest else ""))
-        calibrate_before_promotion(run)
+        calibrate_before_promotion(run_with_model(run))
         try:
             found = promote_through_gate(run, self.name, self.alias, force=self.force, settings=self.gate)
         except GateRefused as refused:
@@ -86,8 +87,7 @@ class Promote:
         done = roll_back(self.name)
         print(f"{done.name}: champion is version {done.version} of run {done.run_id} again, no longer {done.before}")
         for event in history(self.name):
-            if event.state != "void":
-                print(f"  {event.told}")
+            print(f"  {event.describe()}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,14 +145,14 @@ class Report:
 
     def run(self) -> None:
         """Write the report."""
+        from lab.experiments.report import write_any_report
         from lab.experiments.synthesis.record import find_study
-        from lab.experiments.writers import write
         from lab.io.output_folder import check_output
         from lab.tracking.store import clear_errors
 
         if self.out is not None:
             check_output(self.out, "report.html")
         with clear_errors():
-            write(find_study(self.study), out=self.out)
+            write_any_report(find_study(self.study), out=self.out)
         if self.out is not None:
             print(f"Copied to {self.out / 'report.html'}")

@@ -14,6 +14,7 @@ from lab.config import Config
 from lab.data.cohort import Cohort
 from lab.experiments.queue import Queue
 from lab.report.tables.patient_table import lower_is_better
+from lab.tracking.run import Run
 from lab.tracking.store import RUNS
 
 Settings = Mapping[str, Any]
@@ -53,7 +54,7 @@ class Plan:
     splits: tuple[pd.DataFrame, ...]
     """The split, or that of each fold: columns case_id, patient_id, enhancing, split."""
     key: str
-    parent: str
+    parent: Run
     winner: dict[str, Settings] = field(default_factory=dict)
     """Label and settings of the best trial of the guided search, once it is known."""
 
@@ -103,9 +104,9 @@ class Plan:
         split = self.splits[fold]
         return split.loc[split["split"] == part, "case_id"].tolist()
 
-    def checkpoint(self, run_id: str) -> Path:
+    def checkpoint(self, run: Run) -> Path:
         """Where a trial that is being trained is saved after every epoch."""
-        return self.folder / f"{run_id}.checkpoint"
+        return self.folder / f"{run.id}.checkpoint"
 
     def queue(self, phase: str) -> Queue:
         """The trials of `grid`, `search` or `confirm` (the search's winner with the other seeds and folds)."""

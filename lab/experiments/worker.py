@@ -16,23 +16,25 @@ import traceback
 from typing import cast
 
 import optuna
-from mlflow.exceptions import MlflowException
 from optuna.trial import FixedTrial, TrialState
 
 from lab.config import Config, override
+from lab.data.source import in_terminal
 from lab.experiments.plan import Plan, Settings
 from lab.experiments.queue import SLOT, Queue, reporter
-from lab.experiments.screen import Screen
 from lab.experiments.synthesis.trial import Job, discard, train_trial
 from lab.io.interruption import handle_worker_signals
 from lab.io.pool import end_with_parent
 from lab.synthesis.train import TrainingFailed
-from lab.tracking import runs
-from lab.tracking.store import StoreLost, connect, store_trouble
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
+from lab.tracking.store import StoreLost, connect, server_trouble, store_trouble, unless_absent
 
 ATTEMPTS, BASE = "attempts", "base"
 ATTEMPTS_ALLOWED = 3
 LOOK_EVERY_S = 1.0
+SHOW_EVERY_S = 10.0
 
 
 def work_apart(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
@@ -69,15 +71,17 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
     slot = trial.user_attrs[SLOT]
     config, label = trial_config(plan, phase, trial)
     config = on_device(config, worker)
-    screen = Screen(slots.index(slot) + 1, len(slots), slot, config.train.epochs, alone=plan.config.study.workers == 1)
-    identity = {"study_key": plan.key, "slot": slot, "phase": phase}
-    run_id = runs.find_or_create(plan.study.name, slot, identity=identity, parent=plan.parent)
-    checkpoint = plan.checkpoint(run_id)
+    progress = Progress(
+        slots.index(slot) + 1, len(slots), slot, config.train.epochs, alone=plan.config.study.workers == 1
+    )
+    identity = {Tag.STUDY_KEY: plan.key, Tag.SLOT: slot, Tag.PHASE: phase}
+    run = Run.open(plan.study.name, slot, identity=identity, parent=plan.parent)
+    checkpoint = plan.checkpoint(run)
     job = Job(
         config=config,
         cohort=plan.cohort,
         split=plan.splits[config.study.fold],
-        run_id=run_id,
+        run=run,
         label=label,
         checkpoint=checkpoint,
         workers=plan.config.study.workers,
@@ -85,53 +89,53 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
     told = reporter(trial, config.study.objective, queue.prune)
 
     def on_epoch(figures: dict[str, float]) -> None:
-        screen.epoch(figures)
+        progress.epoch(figures)
         told(figures)
 
     try:
         count_attempt(trial)
         value = train_trial(job, on_epoch)
     except optuna.TrialPruned:
-        screen.end("pruned: behind the other trials")
-        runs.end(run_id, "KILLED", state="pruned")
+        progress.end("pruned: behind the other trials")
+        run.end("pruned")
         queue.tell(trial, None, TrialState.PRUNED)
     except KeyboardInterrupt:
-        pause(trial, run_id)
+        pause(trial, run)
         raise
     except Exception as error:  # whatever ends a trial must not end the study; it is shown and kept
         if store_trouble(error):
-            screen.end("stopped: what is tracked cannot be written")
-            pause(trial, None if isinstance(error, MlflowException) else run_id)
+            progress.end("stopped: what is tracked cannot be written")
+            pause(trial, None if server_trouble(error) else run)
             raise StoreLost.because(error) from error
         reason = str(error) if isinstance(error, TrainingFailed | ValueError) else repr(error)
-        screen.end(f"failed: {reason}")
-        note_failure(run_id, reason)
+        progress.end(f"failed: {reason}")
+        note_failure(run, reason)
         queue.tell(trial, None, TrialState.FAIL)
     else:
-        screen.end(f"{config.study.objective} {value:.4f}")
-        runs.end(run_id, "FINISHED", state="finished")
+        progress.end(f"{config.study.objective} {value:.4f}")
+        run.end("finished")
         queue.tell(trial, value, TrialState.COMPLETE)
     discard(checkpoint)
 
 
-def pause(trial: optuna.Trial, run_id: str | None) -> None:
+def pause(trial: optuna.Trial, run: Run | None) -> None:
     """Leave a trial such that the next call goes on with it; this end does not count as one of its attempts."""
     with contextlib.suppress(Exception):  # best effort: where nothing can be written, the next call finds it killed
         epochs, attempts = trial.user_attrs[ATTEMPTS]
         trial.set_user_attr(ATTEMPTS, [epochs, attempts - 1])
-    if run_id is not None:
+    if run is not None:
         with contextlib.suppress(Exception):
-            runs.end(run_id, "KILLED", state="interrupted")
+            run.end("interrupted")
 
 
-def note_failure(run_id: str, reason: str) -> None:
+def note_failure(run: Run, reason: str) -> None:
     """The reason and the traceback of a failed trial, unless somebody deleted its run meanwhile."""
-    try:
-        runs.log_text(run_id, traceback.format_exc(), "failure.txt")
-        runs.end(run_id, "FAILED", state="failed", failure=reason[:4000])
-    except MlflowException as error:
-        if store_trouble(error):
-            raise
+
+    def note() -> None:
+        run.log_text(traceback.format_exc(), artifacts.FAILURE)
+        run.end("failed", failure=reason[:4000])
+
+    unless_absent(note)
 
 
 def count_attempt(trial: optuna.Trial) -> None:
@@ -196,3 +200,32 @@ def on_device(config: Config, worker: int) -> Config:
         return config
     device = f"cuda:{worker % torch.cuda.device_count()}"
     return dataclasses.replace(config, train=dataclasses.replace(config.train, device=device))
+
+
+class Progress:
+    """The progress of one trial: a line that is rewritten in a terminal, a line every few seconds elsewhere."""
+
+    def __init__(self, number: int, total: int, label: str, epochs: int, *, alone: bool) -> None:
+        """`alone` is false where several trials write to the same screen."""
+        self.head = f"[{number:>{len(str(total))}}/{total}] {label:<24}"
+        self.epochs, self.live = epochs, alone and in_terminal()
+        self.started = self.last = time.monotonic()
+
+    def epoch(self, figures: dict[str, float]) -> None:
+        """Show where the trial is."""
+        now = time.monotonic()
+        if not self.live and now - self.last < SHOW_EVERY_S:
+            return
+        self.last = now
+        shown = f"{self.head} epoch {int(figures['epoch'])}/{self.epochs}  loss {figures['train/loss']:.4f}"
+        shown += f"  val MAE brain {figures['val/mae_brain']:.4f}"
+        self._write(shown, again=self.live)
+
+    def end(self, text: str) -> None:
+        """The trial's last line."""
+        self._write(f"{self.head} {text}  ({time.monotonic() - self.started:.0f} s)", again=False)
+
+    def _write(self, text: str, *, again: bool) -> None:
+        start = "\r\033[K" if self.live else ""
+        sys.stdout.write(f"{start}{text}{'' if again else chr(10)}")
+        sys.stdout.flush()

@@ -11,9 +11,9 @@ Nothing is fitted on a test patient. The networks of an ensemble are measured to
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -21,6 +21,7 @@ import torch
 
 from lab.data.case import REFERENCE
 from lab.data.cohort import BRAIN, Cohort
+from lab.data.contract import Contract
 from lab.evaluation.conformal import (
     Curve,
     Held,
@@ -40,11 +41,13 @@ from lab.inference.patient import predict_case, predicted_level
 from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.case_file import clear_without_target
 from lab.qc.image_quality import measure
-from lab.qc.ood import OodReference, fit_reference
+from lab.qc.ood import fit_reference
 from lab.stats.auc import delong_interval
 from lab.stats.platt import FLATTEST, platt
 from lab.synthesis.device import Arithmetic
 
+Ood: TypeAlias = tuple[dict[str, Any], pd.DataFrame]
+"""The reference for out-of-distribution detection, and how often it notices no fault and each planted one."""
 MOST = 4
 """Looks for which intervals are made, besides one and the usual number."""
 FLOOR_CASES, LIKENESS_CASES, FAULT_CASES = 5, 300, 10
@@ -85,12 +88,12 @@ def calibrate(
     *,
     looks: int = MOST,
     seed: int = 0,
-    beside: Calibrated | None = None,
+    ood: Callable[[], Ood] | None = None,
 ) -> Calibrated:
     """Measure networks on the cases of a cohort, `parts` being case ids of `train`, `val` and `test` (may be empty).
 
-    Intervals are made for one look, the usual number of them and `looks`. What scans are like does not depend on the
-    network: with the same parts of the same cohort it is taken from `beside`, another network's calibration.
+    Intervals are made for one look, the usual number of them and `looks`. The reference for out-of-distribution
+    detection does not depend on the network: `ood` gives it where `fit_ood` is computed elsewhere.
     Raises ValueError where the cohort is not prepared as the networks ask for, or without validation cases.
     """
     check_fits(networks, cohort)
@@ -116,11 +119,7 @@ def calibrate(
             levels[part].append((seen.case_id, LOWEST_LEVEL if level is None else level))
     intervals = {count: fit_intervals(curves, floors[count]) for count, curves in val.items()}
     coverage = coverage_table(test, intervals)
-    if beside is None:
-        found, strangers = fit_ood_reference(networks, cohort, parts, seed)
-        likeness = found.as_dict()
-    else:
-        likeness, strangers = beside.record["likeness"], beside.strangers
+    likeness, strangers = ood() if ood is not None else fit_ood(networks.contract, cohort, parts, seed)
     return Calibrated(
         record={
             "weights_sha256": [entry["weights_sha256"] for entry in networks.about],
@@ -224,17 +223,16 @@ def probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]
     return found
 
 
-def fit_ood_reference(
-    networks: Networks, cohort: Cohort, parts: Mapping[str, Sequence[str]], seed: int
-) -> tuple[OodReference, pd.DataFrame]:
-    """What the training scans have in common, and how well strange ones are told from the test patients' own."""
-    channels, target = networks.contract.channels, networks.contract.target
+def fit_ood(contract: Contract, cohort: Cohort, parts: Mapping[str, Sequence[str]], seed: int = 0) -> Ood:
+    """The reference of the training scans, and how well it tells planted faults from the test patients' own scans."""
+    channels, target = contract.channels, contract.target
     train = evenly(parts["train"], LIKENESS_CASES)
     scans = cases_of(cohort, train, channels, target)
     rows = [measure(scan.image, scan.masks, scan.channels, scan.spacing_mm) for scan in scans]
     reference = fit_reference(rows, [str(cohort.index.loc[case, "patient_id"]) for case in train])
     test = cases_of(cohort, parts["test"], channels, target)
-    return reference, score_faults(test, reference, np.random.default_rng(seed), injected_into=FAULT_CASES)
+    faults = score_faults(test, reference, np.random.default_rng(seed), injected_into=FAULT_CASES)
+    return reference.as_dict(), faults
 
 
 def plain(table: pd.DataFrame) -> list[dict[str, Any]]:

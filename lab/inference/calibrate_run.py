@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import pandas as pd
 from lab.data.cohort import PARTS, Cohort, is_cohort, open_cohort
 from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.measured_trust import REGIONS, doubt, held
-from lab.inference.calibrate import MOST, Calibrated, calibrate
-from lab.inference.load import open_networks
+from lab.inference.calibrate import MOST, Calibrated, Ood, calibrate
+from lab.inference.load import from_packages, open_networks
 from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.case_file import write_atomically
 from lab.io.files import plural
@@ -23,7 +23,7 @@ from lab.report.figures.interval_coverage import reliability_figure
 from lab.report.figures.style import Figure, save
 from lab.synthesis.device import Arithmetic
 from lab.tracking.artifacts import COVERAGE, COVERAGE_SUMMARY, OOD_PATIENTS, RELIABILITY, SPLIT, Tag
-from lab.tracking.models.network import attach_calibration, attach_code
+from lab.tracking.models.network import Package, attach_calibration, attach_code
 from lab.tracking.models.verify import seal_versions
 from lab.tracking.run import Run
 
@@ -74,20 +74,23 @@ def calibrate_models(
 
 def calibrate_study_run(
     run: Run,
+    package: Package,
     cohort: Cohort,
     parts: Mapping[str, Sequence[str]],
     arithmetic: Arithmetic,
     *,
     looks: int = MOST,
-    beside: Calibrated | None = None,
-) -> Calibrated | None:
-    """Calibrate the network of a run that has just been tested; None where that was done already. See `calibrate`."""
+    ood: Callable[[], Ood] | None = None,
+) -> None:
+    """Calibrate the network of a run, its `package`, that has just been tested; nothing where that was done already.
+
+    Raises as `calibrate`.
+    """
     if run.tags.get(DONE) == str(looks):
-        return None
-    networks = open_networks([run.tags[Tag.MODEL]], arithmetic)
-    found = calibrate(networks, cohort, parts, arithmetic, looks=looks, beside=beside)
+        return
+    networks = from_packages([(package, {"model": run.tags[Tag.MODEL], "run_id": run.id})], arithmetic)
+    found = calibrate(networks, cohort, parts, arithmetic, looks=looks, ood=ood)
     log_calibration(run, Measured(calibrated=found, phantom=networks.phantom, looks=looks))
-    return found
 
 
 def log_calibration(run: Run, measured: Measured) -> None:
@@ -108,8 +111,8 @@ def log_calibration(run: Run, measured: Measured) -> None:
         for row in coverage
         if row["looks"] == DEFAULT_LOOKS and row["level"] == NOMINAL and row["value"] is not None
     }
-    if figures and not run.logged_steps(next(iter(figures))):
-        run.log_metrics(figures)
+    if figures:
+        run.log_metrics_once(figures, known_by=next(iter(figures)))
     run.set_tags({DONE: measured.looks})
 
 

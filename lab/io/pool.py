@@ -10,9 +10,11 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from functools import cache, partial
 from multiprocessing.connection import wait
 from typing import Protocol, TypeVar
 
@@ -64,6 +66,29 @@ def end_with_parent() -> None:
             os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
+
+
+@contextmanager
+def background(jobs: Mapping[K, Work[R]]) -> Iterator[dict[K, Callable[[], R]]]:
+    """Work in one process beside this one; each result is waited for where it is asked for.
+
+    Where the worker was killed, this process does the work.
+    """
+    pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_worker)
+    futures = {key: pool.submit(job.run) for key, job in jobs.items()}
+
+    def result(key: K) -> R:
+        try:
+            return futures[key].result()
+        except BrokenProcessPool:
+            return jobs[key].run()
+
+    try:
+        yield {key: cache(partial(result, key)) for key in jobs}
+    finally:
+        for process in list((pool._processes or {}).values()):
+            process.terminate()
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _run_pool(jobs: dict[K, Work[R]], processes: int) -> Iterator[tuple[K, R]]:

@@ -6,55 +6,54 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import pandas as pd
-from mlflow.entities import Run
 
+from lab.config import GateSettings
 from lab.evaluation.figures import name_of
 from lab.evaluation.paired import Paired, compare_means, compare_scores
-from lab.registry.folds import read_tested
-from lab.registry.settings import GateSettings
-from lab.registry.shared_patients import RIVALS_TESTED, common_patients, holds
+from lab.registry.candidate import Candidate
+from lab.registry.patients import common_patients
 from lab.report.tables.gate import Check, Verdict, check
 from lab.report.tables.patient_table import RIVALS
-from lab.tracking import runs
+from lab.tracking import artifacts
 
 Table: TypeAlias = pd.DataFrame
 LEAST_SILENT = 5
 """With fewer patients who do not enhance, volume that is made up is looked for in all patients."""
 
 
-def judge_network(candidate: Run, champion: Run | None, champion_name: str, settings: GateSettings) -> Verdict:
+def judge_network(candidate: Candidate, champion: Candidate | None, settings: GateSettings) -> Verdict:
     """Hold the tests. What cannot be compared is the verdict's `trouble`."""
-    against = champion_name if champion is not None else "no champion yet"
+    against = champion.name if champion is not None else "no champion yet"
     try:
-        own = read_tested(candidate, "the candidate")
-        rivals = read_rivals(candidate, own.patients, settings.least_patients)
-        checks = [better(own.patients, table, name, settings) for name, table in rivals.items()]
+        own = candidate.tested
+        baselines = read_baselines(candidate, settings.least_patients)
+        checks = [better(own.patients, table, name, settings) for name, table in baselines.items()]
         if champion is None:
-            best = max(reversed(rivals), key=lambda name: next(c.other for c in checks if c.against == name))
-            checks += no_worse(own.patients, rivals[best], f"{best}, the better rival", settings)
+            best = max(reversed(baselines), key=lambda name: next(c.other for c in checks if c.against == name))
+            checks += no_worse(own.patients, baselines[best], f"{best}, the better rival", settings)
             return Verdict(against=against, checks=tuple(checks), notes=own.notes)
-        ours, theirs, notes = common_patients(own, read_tested(champion, champion_name), least=settings.least_patients)
-        name = f"champion, {champion_name}"
+        ours, theirs, notes = common_patients(own, champion.tested, least=settings.least_patients)
+        name = f"champion, {champion.name}"
         checks = [better(ours, theirs, name, settings), *no_worse(ours, theirs, name, settings), *checks]
         return Verdict(against=against, checks=tuple(checks), notes=tuple(notes))
     except ValueError as error:
         return Verdict(against=against, trouble=str(error))
 
 
-def read_rivals(candidate: Run, patients: Table, least: int) -> dict[str, Table]:
-    """The trivial rivals' tables on the candidate's test cases. Raises ValueError where they are missing."""
-    parent, name = candidate.data.tags.get(runs.PARENT), RIVALS_TESTED
-    if parent is None or not holds(parent, name):
-        raise ValueError(f"the study of run {candidate.info.run_id} holds no {name}: let the study come to its end")
-    table = runs.read_table(parent, name)
+def read_baselines(candidate: Candidate, least: int) -> dict[str, Table]:
+    """The baselines' tables on the candidate's test cases. Raises ValueError where they are missing."""
+    study, file, patients = candidate.study, artifacts.BASELINES["test"], candidate.tested.patients
+    if study is None or not study.has_file(file):
+        raise ValueError(f"the study of run {candidate.run.id} holds no {file}: let the study come to its end")
+    table = study.read_table(file)
     cases, count = set(patients["case_id"]), patients["patient_id"].nunique()
     if count < least:
         raise ValueError(f"the candidate was tested on {count} patients, and at least {least} are needed")
     found = {}
-    for rival in RIVALS:
-        found[rival] = table[(table["trial"] == rival) & table["case_id"].isin(cases)]
-        if set(found[rival]["case_id"]) != cases:
-            raise ValueError(f"{name} of run {parent} lacks {rival!r} for some of the candidate's test cases")
+    for name in RIVALS:
+        found[name] = table[(table["trial"] == name) & table["case_id"].isin(cases)]
+        if set(found[name]["case_id"]) != cases:
+            raise ValueError(f"{file} of run {study.id} lacks {name!r} for some of the candidate's test cases")
     return found
 
 

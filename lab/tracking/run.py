@@ -6,6 +6,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
@@ -14,11 +15,18 @@ from typing import TYPE_CHECKING, Any
 import mlflow.entities
 import pandas as pd
 from mlflow.entities import Dataset, DatasetInput, Metric, Param, RunTag
-from mlflow.exceptions import MlflowException
 from mlflow.utils.time import get_current_time_millis
 
 from lab.tracking.artifacts import Tag
-from lab.tracking.store import connect, experiment_id, find_experiment, git_state, store_trouble, unless_absent
+from lab.tracking.store import (
+    connect,
+    experiment_id,
+    find_experiment,
+    git_state,
+    server_trouble,
+    store_trouble,
+    unless_absent,
+)
 
 if TYPE_CHECKING:
     from lab.data.cohort import Cohort
@@ -28,27 +36,15 @@ TEXTS = ("case_id", "patient_id", "trial", "label", "model", "model_id", "size")
 """Columns of tables that stay text."""
 
 
+@dataclass(unsafe_hash=True)
 class Run:
     """A run in the tracking store.
 
     Its params, metrics and tags are read when they are first asked for, and again after a change through this object.
     """
 
-    def __init__(self, run_id: str, entity: mlflow.entities.Run | None = None) -> None:
-        self.id = run_id
-        self._entity = entity
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Run) and other.id == self.id
-
-    def __hash__(self) -> int:
-        return hash(self.id)
-
-    def __repr__(self) -> str:
-        return f"Run({self.id!r})"
-
-    def __reduce__(self) -> tuple[type[Run], tuple[str]]:
-        return Run, (self.id,)
+    id: str
+    _entity: mlflow.entities.Run | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def find(cls, run_id: str) -> Run | None:
@@ -68,8 +64,7 @@ class Run:
     ) -> Run:
         """The run whose tags equal `identity` (within `parent`), created under `name` where there is none.
 
-        That is how a study that is called again goes on in the same runs. `source` is the script that is run, by
-        default the study of the experiment's name.
+        So a study that is called again goes on in the same runs. `source` is the script, by default that of the study.
         """
         client, experiment_number = connect(), experiment_id(experiment)
         tags = {str(key): value for key, value in identity.items()} | ({str(Tag.PARENT): parent.id} if parent else {})
@@ -103,13 +98,8 @@ class Run:
 
     @property
     def status(self) -> str:
-        """RUNNING, FINISHED, FAILED or KILLED."""
-        return str(self.entity.info.status)
-
-    @property
-    def deleted(self) -> bool:
-        """Whether it is in MLflow's bin."""
-        return bool(self.entity.info.lifecycle_stage == "deleted")
+        """RUNNING, FINISHED, FAILED, KILLED, or DELETED where it is in MLflow's bin."""
+        return "DELETED" if self.entity.info.lifecycle_stage == "deleted" else str(self.entity.info.status)
 
     @property
     def started(self) -> datetime:
@@ -164,9 +154,8 @@ class Run:
     def describe(self, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
         """Log parameters and tags; on a run that goes on, parameters that are there already stay."""
         known = connect().get_run(self.id).data.params
-        new = [Param(key, str(value)) for key, value in params.items() if key not in known]
-        connect().log_batch(self.id, params=new, tags=[RunTag(str(key), str(value)) for key, value in tags.items()])
-        self._entity = None
+        connect().log_batch(self.id, params=[Param(k, str(v)) for k, v in params.items() if k not in known])
+        self.set_tags(tags)
 
     def set_tags(self, tags: Mapping[str, Any]) -> None:
         """Set tags."""
@@ -190,9 +179,9 @@ class Run:
         connect().log_batch(self.id, metrics=[Metric(key, float(value), now, step) for key, value in figures.items()])
         self._entity = None
 
-    def log_metrics_once(self, figures: Mapping[str, float], step: int = 0) -> None:
-        """As `log_metrics`, but nothing where the first figure is there: MLflow would keep both values."""
-        if figures and not self.logged_steps(next(iter(figures))):
+    def log_metrics_once(self, figures: Mapping[str, float], step: int = 0, *, known_by: str) -> None:
+        """As `log_metrics`, but nothing where the metric `known_by` is there: a kill came just after it was logged."""
+        if not self.logged_steps(known_by):
             self.log_metrics(figures, step)
 
     def logged_steps(self, metric: str) -> set[int]:
@@ -201,8 +190,7 @@ class Run:
 
     def history(self, metrics: Iterable[str]) -> pd.DataFrame:
         """Logged metrics by step: columns `epoch` and `metrics`."""
-        client = connect()
-        columns = {name: {m.step: m.value for m in client.get_metric_history(self.id, name)} for name in metrics}
+        columns = {name: {m.step: m.value for m in connect().get_metric_history(self.id, name)} for name in metrics}
         return pd.DataFrame(columns).rename_axis("epoch").sort_index().reset_index()
 
     def add_finished(
@@ -304,7 +292,7 @@ class Run:
             with contextlib.suppress(Exception):  # best effort: the error itself says more
                 if not stopped:
                     self.end("failed", failure=str(error)[:4000])
-                elif not isinstance(error.__cause__ or error, MlflowException):  # else it would be waited for once more
+                elif not server_trouble(error.__cause__ or error):
                     self.end("interrupted")
             raise
 

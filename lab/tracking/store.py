@@ -77,6 +77,11 @@ def store_trouble(error: Exception) -> bool:
     return isinstance(error, OSError | SQLAlchemyError | StorageInternalError)
 
 
+def server_trouble(error: Exception) -> bool:
+    """Whether an error is MLflow's own: what else is asked of its server would be waited for once more."""
+    return isinstance(error, MlflowException)
+
+
 def unless_absent(read: Callable[[], T], *missing: type[Exception]) -> T | None:
     """What `read` gives; None where the store does not have it, which `missing` errors say too.
 
@@ -184,6 +189,11 @@ def find_experiment(name: str) -> str | None:
     """The experiment of a study, None where it has none yet."""
     found = connect().get_experiment_by_name(name)
     return None if found is None or found.lifecycle_stage != "active" else str(found.experiment_id)
+
+
+def experiments() -> list[str]:
+    """Names of the studies that have an experiment."""
+    return sorted(one.name for one in connect().search_experiments() if one.name != "Default")
 
 
 def experiment_id(name: str) -> str:

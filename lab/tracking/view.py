@@ -20,9 +20,10 @@ import mlflow
 from mlflow.exceptions import MlflowException
 
 from lab.report.tables.patient_table import lower_is_better
-from lab.tracking import runs
+from lab.tracking.artifacts import Tag
 from lab.tracking.charts import chart_state
-from lab.tracking.store import ROOT, RUNS, connect, experiment_id
+from lab.tracking.run import Run
+from lab.tracking.store import ROOT, RUNS, connect
 
 TAG = "mlflow.sharedViewState."
 LOCAL = "http://localhost:5000"
@@ -50,7 +51,7 @@ CHOSEN = ("classifier", "features", "scaler", "ranking", "selection", "scaling")
 def view_state(parent: str, objective: str) -> dict[str, object]:
     """What both views share: the trials of one study and no others, flat, best first."""
     return {
-        "searchFilter": f"tags.`{runs.PARENT}` = '{parent}'",
+        "searchFilter": f"tags.`{Tag.PARENT}` = '{parent}'",
         "orderByKey": f"metrics.`{objective}`",
         "orderByAsc": lower_is_better(objective.rpartition("/")[2]),
         "startTime": "ALL",
@@ -96,8 +97,8 @@ def table_state(
     return state
 
 
-def leave_view(
-    study: str, parent: str, objective: str, varied: Sequence[str] = (), phases: Sequence[str] = ("grid",)
+def save_views(
+    study: Run, objective: str, varied: Sequence[str] = (), phases: Sequence[str] = ("grid",)
 ) -> dict[str, str] | None:
     """Save a view "table" and a view "charts" with the experiment; returns their keys, None where the store refuses.
 
@@ -105,83 +106,80 @@ def leave_view(
     are averaged.
     """
     try:
-        trials = runs.children(study, parent)
-        metrics = {name for run in trials for name, value in run.data.metrics.items() if math.isfinite(value)}
-        labels = Counter(run.data.tags.get("label", "") for run in trials)
-        table = view_state(parent, objective) | table_state(objective, varied, metrics, phases, labels)
+        trials = study.children()
+        metrics = {name for run in trials for name, value in run.metrics.items() if math.isfinite(value)}
+        labels = Counter(run.tags.get(Tag.LABEL, "") for run in trials)
+        table = view_state(study.id, objective) | table_state(objective, varied, metrics, phases, labels)
         part = "val" if len(phases) > 1 else "test"  # trials of a search have not seen the test patients
         charts = table | chart_state(objective, varied, metrics, part=part) | {"groupsExpanded": {}}
-        for key, state in ((parent, table), (f"{parent}-charts", charts)):
-            connect().set_experiment_tag(experiment_id(study), f"{TAG}{key}", pack(state))
+        return {"table": save_view(study, table), "charts": save_view(study, charts, "-charts")}
     except MlflowException:
         return None
-    return {"table": parent, "charts": f"{parent}-charts"}
 
 
-def leave_split_view(experiment: str, parent: str) -> dict[str, str] | None:
+def save_split_view(experiment: Run) -> dict[str, str] | None:
     """Save a view "splits" of a classifier's splits, best first, with what was chosen in each.
 
     None where there are none, or the store refuses it.
     """
     try:
-        splits = [run for run in runs.children(experiment, parent) if run.data.tags.get("role") == "split"]
-        if not splits:
-            return None
-        metrics = {name for run in splits for name in run.data.metrics}
-        varied = [name for name in CHOSEN if any(name in run.data.params for run in splits)]
-        labels = {str(run.info.run_name): 1 for run in splits}
-        table = view_state(parent, "test/auc") | table_state("test/auc", varied, metrics, ("grid",), labels)
-        connect().set_experiment_tag(experiment_id(experiment), f"{TAG}{parent}", pack(table))
+        splits = [run for run in experiment.children() if run.tags.get(Tag.ROLE) == "split"]
+        metrics = {name for run in splits for name in run.metrics}
+        varied = [name for name in CHOSEN if any(name in run.params for run in splits)]
+        labels = {run.name: 1 for run in splits}
+        table = view_state(experiment.id, "test/auc") | table_state("test/auc", varied, metrics, ("grid",), labels)
+        return {"splits": save_view(experiment, table)} if splits else None
     except MlflowException:
         return None
-    return {"splits": parent}
 
 
-def pack(state: Mapping[str, object]) -> str:
-    """A page's state as MLflow's UI reads it."""
-    return "deflate;" + base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+def save_view(study: Run, state: Mapping[str, object], ending: str = "") -> str:
+    """Save a page's state as MLflow's UI reads it; returns its key."""
+    packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
+    connect().set_experiment_tag(study.experiment, f"{TAG}{study.id}{ending}", f"deflate;{packed}")
+    return f"{study.id}{ending}"
 
 
-def links(study: str, parent: str, views: Mapping[str, str] | None) -> dict[str, str]:
+def links(study: Run, views: Mapping[str, str] | None) -> dict[str, str]:
     """What to open in the browser: all trials as a table and as charts (where left), and the study's own page."""
     uri = mlflow.get_tracking_uri()
     server = uri.rstrip("/") if uri.startswith("http") else LOCAL
-    return {name: f"{server}/{place}" for name, place in places(study, parent, views).items()}
+    return {name: f"{server}/{place}" for name, place in places(study, views).items()}
 
 
-def places(study: str, parent: str, views: Mapping[str, str] | None) -> dict[str, str]:
+def places(study: Run, views: Mapping[str, str] | None) -> dict[str, str]:
     """Name -> place in MLflow's UI, "#/experiments/...", which is a link in a note on whatever server."""
-    experiment = f"#/experiments/{experiment_id(study)}"
+    experiment = f"#/experiments/{study.experiment}"
     machine_learning = {"workflowType": "machine_learning"}
     found = {}
     for name, key in (views or {}).items():
         query = {"viewStateShareKey": key, **({"compareRunsMode": "CHART"} if name == "charts" else {})}
         found[NAMED.get(name, name)] = f"{experiment}/runs?{urlencode(query | machine_learning)}"
-    found["this study"] = f"{experiment}/runs/{parent}?{urlencode(machine_learning)}"
+    found["this study"] = f"{experiment}/runs/{study.id}?{urlencode(machine_learning)}"
     return found
 
 
-def comparison(study: str, run_ids: Sequence[str]) -> str:
+def comparison(study: Run, run_ids: Sequence[str]) -> str:
     """Place in MLflow's UI that sets runs side by side, "#/compare-runs?...": the first twelve, to be readable."""
-    lists = {"runs": list(run_ids[:COMPARED]), "experiments": [experiment_id(study)]}
+    lists = {"runs": list(run_ids[:COMPARED]), "experiments": [study.experiment]}
     query = {name: json.dumps(ids, separators=(",", ":")) for name, ids in lists.items()}
     return f"#/compare-runs?{urlencode(query, quote_via=quote)}"
 
 
-def note_links(study: str, parent: str, views: Mapping[str, str] | None, run_ids: Sequence[str]) -> str:
+def note_links(study: Run, views: Mapping[str, str] | None, run_ids: Sequence[str]) -> str:
     """The same pages and the best trials side by side as a line of Markdown for the study's note.
 
     `run_ids` are the trials, best first.
     """
-    found = {name: place for name, place in places(study, parent, views).items() if name != "this study"}
+    found = {name: place for name, place in places(study, views).items() if name != "this study"}
     if len(run_ids) > 1:
         found[f"the best {min(len(run_ids), COMPARED)} side by side"] = comparison(study, run_ids)
     return "Open: " + ", ".join(f"[{name}]({place})" for name, place in found.items()) if found else ""
 
 
-def closing(study: str, parent: str, views: Mapping[str, str] | None, seconds: float | None) -> str:
+def closing(study: Run, views: Mapping[str, str] | None, seconds: float | None) -> str:
     """The last lines of a study, which took `seconds` or was only reported anew: where all is, and the next step."""
-    artifacts = str(connect().get_run(parent).info.artifact_uri)
+    artifacts = study.artifact_uri
     lines = ["Report written anew." if seconds is None else f"Study finished in {duration(seconds)}."]
     if artifacts.startswith(("file:", "/")):
         folder = Path(artifacts.removeprefix("file://"))
@@ -192,7 +190,7 @@ def closing(study: str, parent: str, views: Mapping[str, str] | None, seconds: f
         lines.append(f"Next: run `mlflow ui{store}` in {ROOT} and open")
     else:
         lines.append("Next: open")
-    return "\n".join([*lines, *(f"  {name:<11} {link}" for name, link in links(study, parent, views).items())])
+    return "\n".join([*lines, *(f"  {name:<11} {link}" for name, link in links(study, views).items())])
 
 
 def duration(seconds: float) -> str:

@@ -29,7 +29,7 @@ from lab.registry.promotion import promote
 from lab.synthesis.networks.paper import build
 from lab.tracking.models import verify as synthesis_models
 from lab.tracking.models.network import Package, log_network
-from lab.tracking.runs import find_or_create, log_settings
+from lab.tracking.run import Run
 
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2021-1mm" / "BraTS2021_01481"
 FILES = [ENHANCEMENT, REPORT, PICTURE, SYNTHESIS, UNCERTAINTY]
@@ -388,10 +388,10 @@ def logged(name: str, **changes) -> tuple[str, str, nn.Module]:
     """URI and run of a small network with drawn weights."""
     settings = ModelConfig(**{**MODEL, **changes.pop("model", {})})
     network = build(settings.id, width=settings.width, depth=settings.depth, norm=settings.norm, seed=1).eval()
-    run_id = find_or_create("synthesize", name, identity={"slot": name})
-    uri = log_network(run_id, network, settings, KNOWN | changes)
-    log_settings(run_id, {}, {"model_uri": uri})
-    return uri, run_id, network
+    run = Run.open("synthesize", name, identity={"slot": name})
+    uri = log_network(run, network, settings, KNOWN | changes)
+    run.set_tags({"model_uri": uri})
+    return uri, run.id, network
 
 
 @pytest.fixture(scope="module")
@@ -454,7 +454,7 @@ def test_models_that_are_none_of_ours_are_refused(tmp_path):
         def predict(self, context, model_input, params=None):
             return model_input
 
-    run_id = find_or_create("synthesize", "foreign", identity={"slot": "foreign"})
+    run_id = Run.open("synthesize", "foreign", identity={"slot": "foreign"}).id
     with mlflow.start_run(run_id=run_id):
         foreign = mlflow.pyfunc.log_model(name="network", python_model=Foreign()).model_uri
     for uri, message in (

@@ -31,8 +31,8 @@ def test_several_runs_are_told_apart_and_none_is_taken(two, capsys):
 
 
 def test_the_newest_is_taken_where_that_is_asked_for_and_is_said(two, capsys):
-    assert chosen_study(EXPERIMENT, newest=True) == two[1]
-    assert find_study(EXPERIMENT) == two[1]
+    assert chosen_study(EXPERIMENT, newest=True).id == two[1]
+    assert find_study(EXPERIMENT).id == two[1]
     said = capsys.readouterr().out
     assert f"Taken: {two[1]} of " in said
     assert "the newest of 2 finished runs" in said
@@ -41,4 +41,4 @@ def test_the_newest_is_taken_where_that_is_asked_for_and_is_said(two, capsys):
 
 
 def test_a_run_is_taken_as_it_is(two):
-    assert chosen_study(two[0], newest=False) == two[0]
+    assert chosen_study(two[0], newest=False).id == two[0]

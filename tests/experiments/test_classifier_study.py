@@ -22,9 +22,10 @@ from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
 from lab.radiomics.assemble import assemble
 from lab.radiomics.baselines import CLINICAL, OURS, VOLUME, synthetic
 from lab.registry.promotion import promote
-from lab.tracking import runs
+from lab.tracking.artifacts import Tag
 from lab.tracking.models.classifier import load_classifier
 from lab.tracking.models.registered import version_of
+from lab.tracking.run import Run
 from lab.tracking.store import RUNS, connect
 
 METHODS = [OURS, VOLUME, CLINICAL, "T1 only", "T2 only", "FLAIR only"]
@@ -59,12 +60,12 @@ def model(parent):
 
 
 def roles(parent):
-    everyone = runs.children("classifier", parent)
-    return {role: [one for one in everyone if one.data.tags.get("role") == role] for role in ("split", "final")}
+    everyone = Run(parent).children()
+    return {role: [one for one in everyone if one.tags.get("role") == role] for role in ("split", "final")}
 
 
 def test_every_method_tests_every_patient_once(parent, dataset):
-    found = runs.read_table(parent, "tables/predictions.csv")
+    found = Run(parent).read_table("tables/predictions.csv")
     assert list(dict.fromkeys(found["method"])) == METHODS
     for _, part in found.groupby("method"):
         assert sorted(part["case_id"]) == list(dataset.table.index)
@@ -76,39 +77,39 @@ def test_splits_and_trials_are_runs_below_the_study(parent):
     found = roles(parent)
     assert [len(found["split"]), len(found["final"])] == [2, 1]
     for one in (*found["split"], *found["final"]):
-        trials = runs.children("classifier", one.info.run_id)
-        assert sorted(trial.data.tags["number"] for trial in trials) == ["0", "1"]
+        trials = one.children()
+        assert sorted(trial.tags["number"] for trial in trials) == ["0", "1"]
         for trial in trials:
-            assert trial.data.params["classifier"] in ("elastic_net", "svm")
-            assert 0 <= trial.data.metrics["val/auc"] <= 1
+            assert trial.params["classifier"] in ("elastic_net", "svm")
+            assert 0 <= trial.metrics["val/auc"] <= 1
             assert trial.info.end_time - trial.info.start_time == pytest.approx(
-                1000 * trial.data.metrics["cost/seconds"], abs=2
+                1000 * trial.metrics["cost/seconds"], abs=2
             )
-    best = max(trial.data.metrics["val/auc"] for trial in trials)
+    best = max(trial.metrics["val/auc"] for trial in trials)
     assert found["final"][0].data.metrics["val/auc"] == pytest.approx(best)
 
 
 def test_the_run_shows_its_answer_and_its_roc_first(parent):
     found = connect().get_run(parent)
     assert found.info.status == "FINISHED"
-    note = found.data.tags[runs.NOTE]
+    note = found.data.tags[Tag.NOTE]
     assert note.startswith("| ![ROC](get-artifact?path=figures%2Froc_small.png&run_uuid=")
     assert note.split("|")[2].startswith(" radiomics: AUC 0.")
     assert "Radiomics has an AUC of" in note
     assert "![ROC](get-artifact?path=figures%2Froc_note.png" in note
     assert {"figures/roc_note.png", "figures/roc_small.png", "figures/features.png"} <= set(
-        runs.files(parent, "figures")
+        Run(parent).files("figures")
     )
-    assert "checklists/clear.md" in runs.files(parent, "checklists")
-    table = runs.read_table(parent, "tables/performance.csv").set_index("method")
+    assert "checklists/clear.md" in Run(parent).files("checklists")
+    table = Run(parent).read_table("tables/performance.csv").set_index("method")
     assert found.data.metrics["test/auc"] == pytest.approx(table.loc[OURS, "auc"])
 
 
 def test_the_report_is_written_again_from_the_store_alone(parent, tmp_path, monkeypatch):
-    before = runs.read_text(parent, "report.html")
+    before = Run(parent).read_text("report.html")
     monkeypatch.setattr(nested_run, "run_split", None)
     assert main(["report", "classifier", "--out", str(tmp_path / "copy")]) == 0
-    assert (tmp_path / "copy" / "report.html").read_text() == before == runs.read_text(parent, "report.html")
+    assert (tmp_path / "copy" / "report.html").read_text() == before == Run(parent).read_text("report.html")
     assert (tmp_path / "copy" / "tables" / "predictions.csv").is_file()
 
 
@@ -117,7 +118,7 @@ def test_what_is_finished_is_not_done_again_and_what_is_lost_is(parent, monkeypa
         everyone = connect().search_runs([connect().get_run(parent).info.experiment_id], max_results=1000)
         return len(everyone)
 
-    before, tables = count(), runs.read_text(parent, "tables/predictions.csv")
+    before, tables = count(), Run(parent).read_text("tables/predictions.csv")
     (folder,) = [path for path in (RUNS / "work").iterdir() if path.name.startswith("classifier-")]
     lost = sorted(folder.glob("0-*.json"))[1]
     done = []
@@ -128,7 +129,7 @@ def test_what_is_finished_is_not_done_again_and_what_is_lost_is(parent, monkeypa
     assert run(SETTINGS) == parent
     assert done == ["repeat 1, fold 2"]
     assert count() == before
-    assert runs.read_text(parent, "tables/predictions.csv") == tables
+    assert Run(parent).read_text("tables/predictions.csv") == tables
 
 
 def test_the_model_needs_no_unpickling_and_says_the_same(parent, dataset, monkeypatch):
@@ -171,7 +172,7 @@ def test_a_new_patient_is_judged_as_in_training(parent, model, cohort, dataset, 
     np.testing.assert_allclose(found["probability"], expected["probability"], rtol=1e-9)
     told = json.loads((tmp_path / "model.json").read_text())
     assert told["version"] == model.version
-    row = runs.read_table(parent, "tables/performance.csv").set_index("method").loc[OURS]
+    row = Run(parent).read_table("tables/performance.csv").set_index("method").loc[OURS]
     assert [told[name] for name in ("auc", "auc_low", "auc_high")] == pytest.approx(
         [row["auc"], row["auc_low"], row["auc_high"]]
     )
@@ -249,7 +250,7 @@ def test_shuffled_labels_give_a_run_of_their_own_without_a_model(parent, no_draw
     other = run(dataclasses.replace(SETTINGS, classifier=chosen))
     assert other != parent
     assert "model_uri" not in connect().get_run(other).data.tags
-    assert "on shuffled labels" in connect().get_run(other).data.tags[runs.NOTE]
+    assert "on shuffled labels" in connect().get_run(other).data.tags[Tag.NOTE]
     with pytest.raises(ValueError, match="has no model"):
         promote(other, "chance-phantom")
 
@@ -277,14 +278,14 @@ def test_the_other_arm_is_a_rival_on_its_test_patients(cohort, dataset, no_drawi
     from small import ran, settings  # torch, for this test alone
 
     plan, _ = ran("arms", settings(cohort, train__epochs=1), {"one": {"loss.name": "L1_brain"}})
-    found = synthetic_scores(plan.parent, dataset)
+    found = synthetic_scores(plan.parent.id, dataset)
     tested = plan.cases("test")
     assert sorted(found["case_id"]) == sorted(set(tested) & set(dataset.table.index))
     assert set(found["method"]) == {synthetic("one")}
     assert found["threshold"].isna().all()
-    trial = runs.children("arms", plan.parent)[0]
-    pd.testing.assert_frame_equal(synthetic_scores(trial.info.run_id, dataset), found)
-    volumes = runs.read_table(trial.info.run_id, "test_patients.csv").set_index("case_id")["ml_predicted"]
+    trial = plan.parent.children()[0]
+    pd.testing.assert_frame_equal(synthetic_scores(trial.id, dataset), found)
+    volumes = trial.read_table("test_patients.csv").set_index("case_id")["ml_predicted"]
     assert found.set_index("case_id")["score"].to_dict() == volumes[found["case_id"]].to_dict()
     strangers = dataclasses.replace(
         dataset,
@@ -292,7 +293,7 @@ def test_the_other_arm_is_a_rival_on_its_test_patients(cohort, dataset, no_drawi
         table=dataset.table.rename(index=lambda case: f"x{case}"),
     )
     with pytest.raises(ValueError, match="none of its test patients is among"):
-        synthetic_scores(plan.parent, strangers)
+        synthetic_scores(plan.parent.id, strangers)
     with pytest.raises(ValueError, match="neither a study of networks nor one of its trials"):
         synthetic_scores(classifier_study.run(SETTINGS), dataset)
 

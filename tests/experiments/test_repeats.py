@@ -7,7 +7,7 @@ import pytest
 from small import ran, settings
 
 from lab.data.cohort import fold_patients
-from lab.tracking import runs
+from lab.tracking.run import Run
 
 TWO = {"one": {"loss.name": "L1_brain"}, "two": {"loss.name": "L2_brain"}}
 
@@ -34,21 +34,21 @@ def test_each_patient_is_tested_once_and_never_trained_on_where_tested(folded, t
     assert sorted(tested) == sorted(tiny_cohort.index.index)
     for slot, run in seen.children.items():
         fold = int(run.data.tags["fold"]) - 1
-        table = runs.read_table(run.info.run_id, "test_patients.csv")
+        table = Run(run.info.run_id).read_table("test_patients.csv")
         assert list(table["case_id"]) == plan.cases("test", fold), slot
-        split = runs.read_table(run.info.run_id, "split.csv").set_index("case_id")["split"]
+        split = Run(run.info.run_id).read_table("split.csv").set_index("case_id")["split"]
         assert set(split[table["case_id"]]) == {"test"}
 
 
 def test_seeds_are_averaged_before_patients_are_counted(folded, tiny_cohort):
     plan, seen = folded
-    patients = runs.read_table(plan.parent, "tables/test_patients.csv")
+    patients = plan.parent.read_table("tables/test_patients.csv")
     assert (patients.groupby("trial")["case_id"].nunique() == len(tiny_cohort.index)).all()
     assert not patients.duplicated(["trial", "case_id"]).any()
     case = plan.cases("test", 1)[0]
     of_seeds = []
     for slot in ("one, fold 2", "one, seed 1, fold 2"):
-        table = runs.read_table(seen.children[slot].info.run_id, "test_patients.csv").set_index("case_id")
+        table = Run(seen.children[slot].info.run_id).read_table("test_patients.csv").set_index("case_id")
         of_seeds.append(table.loc[case, "mae_brain"])
     mine = patients[(patients["label"] == "one") & (patients["case_id"] == case)]
     assert mine["mae_brain"].item() == pytest.approx(sum(of_seeds) / 2, rel=1e-9)
@@ -57,7 +57,7 @@ def test_seeds_are_averaged_before_patients_are_counted(folded, tiny_cohort):
 
 def test_the_spread_over_seeds_and_folds_is_kept(folded):
     plan, seen = folded
-    spread = runs.read_table(plan.parent, "tables/spread.csv")
+    spread = plan.parent.read_table("tables/spread.csv")
     assert len(spread) == 12
     assert set(zip(spread["seed"], spread["fold"])) == {(seed, fold) for seed in (0, 1) for fold in (1, 2, 3)}
     row = spread[(spread["label"] == "two") & (spread["seed"] == 1) & (spread["fold"] == 3)].iloc[0]
@@ -72,7 +72,7 @@ def test_repeats_can_be_added_later(tiny_cohort):
     assert once.parent == twice.parent
     assert set(after.children) - set(before.children) == {"one, seed 1", "two, seed 1"}
     assert all(after.children[s].info.run_id == run.info.run_id for s, run in before.children.items())
-    assert "spread.csv" in str(runs.files(twice.parent, "tables"))
+    assert "spread.csv" in str(twice.parent.files("tables"))
 
 
 def draw(trial, best):
@@ -88,7 +88,7 @@ def test_the_winner_of_the_search_gets_the_other_seeds(tiny_cohort):
     assert set(confirmed) == {f"{winner}, seed 1", f"{winner}, seed 2"}
     rates = {run.data.params["train.learning_rate"] for run in [*confirmed.values(), seen.children[winner]]}
     assert len(rates) == 1
-    trials = runs.read_table(plan.parent, "tables/trials.csv").set_index("label")
+    trials = plan.parent.read_table("tables/trials.csv").set_index("label")
     assert trials["runs"].to_dict() == {"one": 3, winner: 3}
 
 

@@ -14,7 +14,7 @@ from lab.cli.study_command import explain
 from lab.experiments import worker
 from lab.experiments.synthesis import finish, study
 from lab.synthesis.train import TrainingFailed
-from lab.tracking import runs
+from lab.tracking.run import Run
 from lab.tracking.store import RUNS, StoreLost, connect
 
 ONE = {"one": {"loss.name": "L1_brain"}}
@@ -27,7 +27,7 @@ def no_report(monkeypatch):
     """Leave models, figures and the end of a study out, where a test does not look at them."""
 
     def close(plan, started):
-        runs.end(plan.parent, "FINISHED", state="finished")
+        plan.parent.end("finished")
 
     monkeypatch.setattr(finish, "finish", close)
     monkeypatch.setattr("lab.tracking.models.network.log_network", lambda *_: "models:/left-out")
@@ -50,7 +50,7 @@ def test_a_second_call_reports_and_does_nothing_else(tiny_cohort, monkeypatch):
     assert second.metrics == first.metrics
     names = {file.path for file in connect().list_artifacts(plan.parent)}
     assert {"report.html", "split.csv", "figures", "tables"} <= names
-    assert sorted(runs.read_table(plan.parent, "tables/test_patients.csv")["label"].unique()) == [
+    assert sorted(plan.parent.read_table("tables/test_patients.csv")["label"].unique()) == [
         *("copy T1", "linear regression", "one", "two"),
     ]
 
@@ -65,10 +65,7 @@ def test_more_trials_continue_and_other_settings_start_anew(tiny_cohort, no_repo
     longer, third = ran("more-epochs", settings(tiny_cohort, train__epochs=1), ONE)
     other = study.run(grid_study("more-epochs", ONE), settings(tiny_cohort, train__epochs=2))
     assert other.parent != longer.parent
-    steps = [
-        m.step
-        for m in connect().get_metric_history(runs.children("more-epochs", other.parent)[0].info.run_id, "val/loss")
-    ]
+    steps = [m.step for m in connect().get_metric_history(other.parent.children()[0].id, "val/loss")]
     assert (len(third.metrics["one"]["val/loss"]), steps) == (1, [1, 2])
 
 
@@ -84,8 +81,8 @@ def test_a_trial_that_fails_does_not_end_the_study(tiny_cohort, capsys):
     assert re.match(r"(train|val)/loss became (nan|inf) in epoch \d; lower --train.learning-rate", reason)
     assert reason in capsys.readouterr().out
     assert {row[1] for row in seen.trials["grid"]} == {"COMPLETE", "FAIL"}
-    assert connect().get_run(plan.parent).info.status == "FINISHED"
-    assert "good" in set(runs.read_table(plan.parent, "tables/trials.csv")["label"])
+    assert plan.parent.status == "FINISHED"
+    assert "good" in set(plan.parent.read_table("tables/trials.csv")["label"])
     assert any(file.path == "failure.txt" for file in connect().list_artifacts(seen.children["bad"].info.run_id))
 
 
@@ -146,15 +143,15 @@ def test_the_search_prunes_what_falls_behind(tiny_cohort, no_report, objective):
 @pytest.mark.parametrize("error", [MlflowException("the server is away"), OSError(28, "No space left on device")])
 def test_a_lost_store_stops_the_study_and_costs_no_trial(tiny_cohort, monkeypatch, capsys, no_report, error):
     name, config = f"lost-{type(error).__name__}", settings(tiny_cohort, train__epochs=3)
-    log_metrics = runs.log_metrics
+    log_metrics = Run.log_metrics
 
-    def lose(run_id, figures, step=0):
+    def lose(run, figures, step=0):
         if step == 2:
             raise error
-        log_metrics(run_id, figures, step)
+        log_metrics(run, figures, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "log_metrics", lose)
+        patch.setattr(Run, "log_metrics", lose)
         for _ in range(4):  # more often than a trial may be killed in the same epoch
             assert explain(lambda: ran(name, config)) == 2
     printed = capsys.readouterr().err
@@ -184,14 +181,14 @@ def test_a_full_disk_during_a_checkpoint_is_no_failure_of_the_trial(tiny_cohort,
 
 
 def test_interruption_closes_the_runs_and_the_next_call_goes_on(tiny_cohort, monkeypatch, capsys, no_report):
-    log_metrics = runs.log_metrics
+    log_metrics = Run.log_metrics
 
-    def interrupted(run_id, figures, step=0):
-        log_metrics(run_id, figures, step)
+    def interrupted(run, figures, step=0):
+        log_metrics(run, figures, step)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(runs, "log_metrics", interrupted)
+        patch.setattr(Run, "log_metrics", interrupted)
         assert explain(lambda: ran("interrupted", settings(tiny_cohort))) == 130
     assert "the same command goes on" in capsys.readouterr().err
     seen = look(RUNS, "interrupted")
@@ -223,14 +220,14 @@ def test_a_trial_that_is_killed_again_and_again_is_given_up(tiny_cohort, monkeyp
 MOMENTS = {
     "before the checkpoint": ("lab.synthesis.train.save_checkpoint", "'epoch': 2", "before"),
     "between checkpoint and figures": ("lab.synthesis.train.save_checkpoint", "'epoch': 2", "after"),
-    "between MLflow and Optuna": ("lab.tracking.runs.log_metrics", "train/loss", "after"),
-    "between the last figures": ("lab.tracking.runs.log_metrics", "val/ssim_brain", "after"),
+    "between MLflow and Optuna": ("lab.tracking.run.Run.log_metrics", "train/loss", "after"),
+    "between the last figures": ("lab.tracking.run.Run.log_metrics", "val/ssim_brain", "after"),
     "between figures and model": ("lab.tracking.models.network.log_network", "", "before"),
     "after the model": ("lab.tracking.models.network.log_network", "", "after"),
     "between MLflow's end and Optuna's": ("lab.experiments.queue.Queue.tell", "", "before"),
     "before the checkpoint goes": ("lab.experiments.worker.discard", "", "before"),
-    "between two trials": ("lab.experiments.worker.runs.end", "'state': 'finished'", "after"),
-    "test figures logged and not marked": ("lab.tracking.runs.log_metrics", "test/mae_image", "after"),
+    "between two trials": ("lab.tracking.run.Run.end", "'finished'", "after"),
+    "test figures logged and not marked": ("lab.tracking.run.Run.log_metrics", "test/mae_image", "after"),
     "in the report": ("lab.experiments.synthesis.report.report_page", "", "before"),
 }
 """What is killed: before or after the first call of a function in whose arguments a word occurs."""

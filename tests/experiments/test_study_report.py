@@ -11,7 +11,7 @@ from lab.__main__ import main
 from lab.data.cohort import Cohort
 from lab.experiments.synthesis.record import find_study, read_record
 from lab.experiments.synthesis.report import paper_tables
-from lab.tracking import runs
+from lab.tracking.run import Run
 from lab.tracking.store import RUNS
 
 SIZES = {
@@ -30,7 +30,7 @@ def patched(tiny_cohort):
 def test_patches_are_scored_whole_inside_their_own_and_on_the_same_voxels(patched):
     plan, _ = patched
     tables = {
-        name: runs.read_table(plan.parent, f"tables/{name}.csv").set_index(["label", "case_id"])["mae_image"]
+        name: plan.parent.read_table(f"tables/{name}.csv").set_index(["label", "case_id"])["mae_image"]
         for name in ("test_patients", "own_patch", "same_voxels")
     }
     labels = {name: set(table.index.get_level_values(0)) for name, table in tables.items()}
@@ -40,7 +40,7 @@ def test_patches_are_scored_whole_inside_their_own_and_on_the_same_voxels(patche
     assert (tables["own_patch"]["96 mm"] != tables["test_patients"]["96 mm"]).all()
     # the window of a 96 mm network is the 96 mm patch; but whole volumes are blended from several windows
     assert tables["own_patch"]["96 mm"].to_numpy() == pytest.approx(tables["same_voxels"]["96 mm"].to_numpy(), rel=0.5)
-    page = runs.read_text(plan.parent, "report.html")
+    page = plan.parent.read_text("report.html")
     assert "same voxels" in page
     assert "own patch" in page
 
@@ -67,29 +67,29 @@ def test_networks_of_whole_volumes_are_of_full_size(tiny_cohort):
 
 def test_the_report_needs_the_tracking_store_and_nothing_else(patched, tmp_path, monkeypatch, capsys):
     plan, _ = patched
-    before = runs.read_text(plan.parent, "report.html")
-    tables = {name: runs.read_bytes(plan.parent, name) for name in runs.files(plan.parent, "tables")}
+    before = plan.parent.read_text("report.html")
+    tables = {name: plan.parent.read_bytes(name) for name in plan.parent.files("tables")}
     monkeypatch.setattr(Cohort, "load", lambda *_: pytest.fail("the report read a scan"))
     monkeypatch.setattr(
-        "lab.experiments.synthesis.networks.load_network", lambda *_: pytest.fail("the report loaded a network")
+        "lab.tracking.models.network.read_package", lambda *_: pytest.fail("the report loaded a network")
     )
     with monkeypatch.context() as patch:
         patch.setattr("lab.experiments.queue.trial_storage", lambda: pytest.fail("the report asked Optuna"))
         assert main(["report", "patched", "--out", str(tmp_path / "copy")]) == 0
-    assert (tmp_path / "copy" / "report.html").read_text() == before == runs.read_text(plan.parent, "report.html")
-    assert tables == {name: runs.read_bytes(plan.parent, name) for name in runs.files(plan.parent, "tables")}
+    assert (tmp_path / "copy" / "report.html").read_text() == before == plan.parent.read_text("report.html")
+    assert tables == {name: plan.parent.read_bytes(name) for name in plan.parent.files("tables")}
     assert (tmp_path / "copy" / "tables" / "enhancement.csv").exists()
     assert "Copied to" in capsys.readouterr().out
 
 
 def test_a_study_is_found_by_its_name_or_by_its_run(patched):
     plan, _ = patched
-    assert find_study("patched") == find_study(plan.parent) == plan.parent
+    assert find_study("patched") == find_study(plan.parent.id) == plan.parent
 
 
 @pytest.mark.parametrize(("name", "says"), [("nowhere", "there is no study"), ("open", "has come to its end")])
 def test_a_study_that_is_not_there_is_said_so(patched, name, says, capsys):
-    runs.find_or_create("open", "open", identity={"role": "study", "state": "failed"})
+    Run.open("open", "open", identity={"role": "study", "state": "failed"})
     assert main(["report", name]) == 2
     assert says in capsys.readouterr().err
 
@@ -97,7 +97,7 @@ def test_a_study_that_is_not_there_is_said_so(patched, name, says, capsys):
 def test_a_trial_is_no_study(patched):
     _, seen = patched
     with pytest.raises(ValueError, match="is not a study"):
-        read_record(seen.children["full"].info.run_id)
+        read_record(Run(seen.children["full"].info.run_id))
 
 
 def test_patches_too_small_for_the_network_are_refused_before_anything_is_trained(tiny_cohort):

@@ -20,7 +20,8 @@ from lab.experiments.radiomics.worc_study import preset, run, without_ours
 from lab.radiomics.baselines import OURS, WORC
 from lab.radiomics.worc.results import WorcResult
 from lab.radiomics.worc.run import WorcFailed
-from lab.tracking import runs
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
 from lab.tracking.store import connect, find_experiment
 
 SETTINGS = RadiomicsConfig(
@@ -82,18 +83,18 @@ def test_its_result_is_a_run_with_its_own_words(knowing, capsys):
     assert found.info.status == "FINISHED"
     assert found.data.tags["mlflow.source.name"] == "radiomics/run_worc.py"
     assert found.data.params["worc.search"] == "4"
-    assert "WORC has an AUC of" in found.data.tags[runs.NOTE]
-    assert found.data.tags[runs.NOTE].startswith("| ![ROC](")
-    assert runs.read_text(parent, "worc/logs/said.txt") == "as WORC wrote it"
-    assert runs.read_table(parent, "tables/worc_workflows.csv")["classifier"].unique().tolist() == ["SVM"]
-    splits = runs.children("worc", parent)
+    assert "WORC has an AUC of" in found.data.tags[Tag.NOTE]
+    assert found.data.tags[Tag.NOTE].startswith("| ![ROC](")
+    assert Run(parent).read_text("worc/logs/said.txt") == "as WORC wrote it"
+    assert Run(parent).read_table("tables/worc_workflows.csv")["classifier"].unique().tolist() == ["SVM"]
+    splits = Run(parent).children()
     assert len(splits) == 4
-    assert {one.data.params["classifier"] for one in splits} == {"SVM"}
-    facts = json.loads(runs.read_text(parent, "classifier.json"))
+    assert {one.params["classifier"] for one in splits} == {"SVM"}
+    facts = json.loads(Run(parent).read_text("classifier.json"))
     assert "stability" not in facts  # of our own pipeline, of which nothing is here
     assert "WORC on 4 splits, 4 workflows each" in capsys.readouterr().out
     assert run(SETTINGS, QUICK) == parent
-    assert len(runs.children("worc", parent)) == 4
+    assert len(Run(parent).children()) == 4
 
 
 def test_its_failure_is_a_failed_run_with_its_reason(monkeypatch):
@@ -110,17 +111,17 @@ def test_its_failure_is_a_failed_run_with_its_reason(monkeypatch):
 
 def test_all_methods_on_one_page(knowing):
     parent = compare_study.run(SETTINGS, QUICK)
-    found = runs.read_table(parent, "tables/performance.csv")
+    found = Run(parent).read_table("tables/performance.csv")
     assert found["method"].tolist()[:2] == [OURS, WORC]
     assert set(found["method"]) >= {"tumour volume", "T1 only"}
-    tests = runs.read_table(parent, "tables/comparisons.csv")
+    tests = Run(parent).read_table("tables/comparisons.csv")
     assert {(row.reference, row.method) for row in tests.itertuples()} >= {(OURS, WORC), (WORC, "tumour volume")}
     tags = connect().get_run(parent).data.tags
     assert connect().get_run(tags["worc_run"]).data.params["worc.search"] == "4"
     for part in (tags["classifier_run"], tags["worc_run"]):
-        assert runs.has_file(part, "report.html")
+        assert Run(part).has_file("report.html")
         assert connect().get_run(part).info.status == "FINISHED"
-    page = runs.read_text(parent, "report.html")
+    page = Run(parent).read_text("report.html")
     assert "WORC" in page
     assert "tumour volume" in page
 

@@ -28,10 +28,10 @@ from lab.qc.image_quality import measure
 from lab.qc.ood import fit_reference
 from lab.registry.promotion import calibrate_before_promotion, promote
 from lab.synthesis.device import choose
-from lab.tracking import runs
 from lab.tracking.artifacts import COVERAGE, OOD_PATIENTS, RELIABILITY
-from lab.tracking.models.network import attach_calibration, load_package
-from lab.tracking.runs import children
+from lab.tracking.models.network import attach_calibration
+from lab.tracking.models.verify import load_package
+from lab.tracking.run import Run
 
 TWO = {"one": {"loss.name": "L1_brain"}, "two": {"loss.name": "SSIM"}}
 
@@ -54,7 +54,7 @@ def study(tiny_cohort, no_drawing):
 @pytest.fixture(scope="module")
 def best(study):
     """The runs of the best network, one for each seed."""
-    made = [run for run in children("calibrated", study.parent) if run.data.tags.get("best") == "yes"]
+    made = [run for run in study.parent.children() if run.tags.get("best") == "yes"]
     assert len(made) == 2
     return made
 
@@ -62,7 +62,7 @@ def best(study):
 @pytest.fixture(scope="module")
 def other(study):
     """A run of the network that is not the best."""
-    return next(run for run in children("calibrated", study.parent) if "best" not in run.data.tags)
+    return next(run for run in study.parent.children() if "best" not in run.tags)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def drawn(uri, patient, out, **how):
 
 def test_the_best_network_of_a_study_is_measured(study, best, tiny_cohort):
     for run in best:
-        package = load_package(run.data.tags["model_uri"])
+        package = load_package(run.tags["model_uri"])
         record = package.calibration
         assert record["weights_sha256"] == [package.weights_sha256]
         assert record["cohort_digest"] == tiny_cohort.digest
@@ -88,23 +88,23 @@ def test_the_best_network_of_a_study_is_measured(study, best, tiny_cohort):
         clean, *faults = record["strangers"]
         assert clean["n"] == counts["test"]
         assert {row["n"] for row in faults} == {1}
-        table = runs.read_table(run.info.run_id, COVERAGE)
+        table = run.read_table(COVERAGE)
         assert set(table["case_id"]) == set(study.cases("test"))
         assert table["share"].between(0, 1).all()
         wide, narrow = (table[(table["level"] == level) & (table["looks"] == 4)] for level in (0.95, 0.5))
         assert wide["half_width"].mean() > narrow["half_width"].mean()
-        assert {RELIABILITY, OOD_PATIENTS} <= set(runs.files(run.info.run_id, "calibration"))
-        assert 0 <= run.data.metrics["coverage/everywhere"] <= 1
-    pooled = runs.read_table(study.parent, "tables/coverage.csv")
-    assert set(pooled["seed"]) == {int(run.data.params["train.seed"]) for run in best}
-    page = runs.read_text(study.parent, "report.html")
+        assert {RELIABILITY, OOD_PATIENTS} <= set(run.files("calibration"))
+        assert 0 <= run.metrics["coverage/everywhere"] <= 1
+    pooled = study.parent.read_table("tables/coverage.csv")
+    assert set(pooled["seed"]) == {int(run.params["train.seed"]) for run in best}
+    page = study.parent.read_text("report.html")
     assert "Voxel intervals of" in page
     assert "made by conformal calibration on validation patients" in page
 
 
 def test_no_other_network_is(other):
-    assert load_package(other.data.tags["model_uri"]).calibration == {}
-    assert "calibrated" not in other.data.tags
+    assert load_package(other.tags["model_uri"]).calibration == {}
+    assert "calibrated" not in other.tags
 
 
 def test_a_study_that_goes_on_does_not_measure_twice(study, best, tiny_cohort, monkeypatch):
@@ -121,21 +121,21 @@ def test_a_study_comes_to_its_end_without(tiny_cohort, monkeypatch, capsys):
     plan, seen = ran("uncalibrated", settings(tiny_cohort, train__epochs=1), {"one": {"loss.name": "L1_brain"}})
     assert seen.statuses == {"FINISHED"}
     assert "is left without: out of memory" in capsys.readouterr().out
-    assert "Voxel intervals of" not in runs.read_text(plan.parent, "report.html")
+    assert "Voxel intervals of" not in plan.parent.read_text("report.html")
 
 
 def test_one_that_is_promoted_is_measured_before(other):
     told: list[str] = []
-    calibrate_before_promotion(other.info.run_id, told.append)
-    assert load_package(other.data.tags["model_uri"]).calibration["intervals"]
+    calibrate_before_promotion(Run(other.id), told.append)
+    assert load_package(other.tags["model_uri"]).calibration["intervals"]
     assert "validation patients" in "\n".join(told)
     told.clear()
-    calibrate_before_promotion(other.info.run_id, told.append)
+    calibrate_before_promotion(Run(other.id), told.append)
     assert told == []
 
 
 def test_a_new_patient_has_intervals_a_probability_and_is_compared(best, patient, tmp_path):
-    uri = best[0].data.tags["model_uri"]
+    uri = best[0].tags["model_uri"]
     record = load_package(uri).calibration
     report = drawn(uri, patient, tmp_path / "out")
     image, half, sd = (nib.load(tmp_path / "out" / name).get_fdata() for name in (SYNTHESIS, INTERVAL, UNCERTAINTY))
@@ -163,7 +163,7 @@ def test_a_new_patient_has_intervals_a_probability_and_is_compared(best, patient
 
 
 def test_a_single_look_has_intervals_too_and_three_have_none(best, patient, tmp_path):
-    uri = best[0].data.tags["model_uri"]
+    uri = best[0].tags["model_uri"]
     drawn(uri, patient, tmp_path / "one", looks=1)
     assert (tmp_path / "one" / INTERVAL).exists()
     assert not (tmp_path / "one" / UNCERTAINTY).exists()
@@ -175,8 +175,8 @@ def test_a_single_look_has_intervals_too_and_three_have_none(best, patient, tmp_
 @pytest.fixture
 def knowing(other, tiny_cohort):
     """A model that knows what all twelve patients look like: its own training patients are too few for that."""
-    uri = other.data.tags["model_uri"]
-    calibrate_before_promotion(other.info.run_id, lambda _: None)
+    uri = other.tags["model_uri"]
+    calibrate_before_promotion(Run(other.id), lambda _: None)
     own = load_package(uri).calibration
     scans = cases_of(tiny_cohort, list(tiny_cohort.index.index), ("T1", "T2", "FLAIR"), "T1GD")
     rows = [measure(scan.image, scan.masks, scan.channels, scan.spacing_mm) for scan in scans]
@@ -198,7 +198,7 @@ def test_swapped_scans_are_refused_or_warned_of(knowing, patient, tmp_path):
 
 
 def test_an_ensemble_is_measured_together(best, patient, tmp_path, capsys):
-    uris = tuple(run.data.tags["model_uri"] for run in best)
+    uris = tuple(run.tags["model_uri"] for run in best)
     file = tmp_path / "calibration.json"
     with pytest.raises(ValueError, match="--out FILE"):
         Calibrate(model=uris).run()
@@ -222,7 +222,7 @@ def test_no_file_of_somebody_else_is_replaced_by_a_calibration(out, taken, tmp_p
 
 
 def test_a_cohort_that_was_moved_is_asked_for(best, tiny_cohort, tmp_path, monkeypatch):
-    uri = best[0].data.tags["model_uri"]
+    uri = best[0].tags["model_uri"]
     monkeypatch.setattr("lab.inference.calibrate_run.is_cohort", lambda _: False)
     with pytest.raises(ValueError, match="say with --cohort where it is now"):
         calibrate_models([uri], choose("cpu", "auto"))
@@ -242,19 +242,19 @@ def test_parts_of_several_splits():
 
 
 def test_a_registered_version_brings_its_calibration(best, patient, tmp_path):
-    done = promote(best[0].info.run_id, "calibrated-phantom")
+    done = promote(best[0].id, "calibrated-phantom")
     report = drawn(done.uri, patient, tmp_path / "out")
     assert (tmp_path / "out" / INTERVAL).exists()
     assert report["models"][0]["version"] == done.version
 
 
 def test_the_calibration_of_another_is_refused(other, best, patient, tmp_path):
-    uri = other.data.tags["model_uri"]
+    uri = other.tags["model_uri"]
     own = load_package(uri).calibration
-    attach_calibration(uri, load_package(best[0].data.tags["model_uri"]).calibration)
+    attach_calibration(uri, load_package(best[0].tags["model_uri"]).calibration)
     try:
         with pytest.raises(ValueError, match="was made for other networks"):
             drawn(uri, patient, tmp_path / "out")
     finally:
         attach_calibration(uri, own)
-    assert np.isfinite(mlflow.get_run(other.info.run_id).data.metrics["coverage/everywhere"])
+    assert np.isfinite(mlflow.get_run(other.id).data.metrics["coverage/everywhere"])

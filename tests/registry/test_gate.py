@@ -6,16 +6,17 @@ import json
 from functools import partial
 
 import pytest
-from gated import failed, known, network_run, patients, refused, split_of, states, tags, through
+from gated import failed, hows, known, network_run, patients, refused, split_of, tags, through
 
+from lab.config import GateSettings
 from lab.registry import history as gate_history
 from lab.registry.gate import GateRefused, promote_through_gate
 from lab.registry.promotion import promote, roll_back
-from lab.registry.settings import GateSettings
 from lab.report.tables.gate import Verdict
 from lab.report.tables.model_figures import network_figures
-from lab.tracking import runs
+from lab.tracking.artifacts import Tag
 from lab.tracking.models.registered import version_of
+from lab.tracking.run import Run
 from lab.tracking.store import connect
 
 ALL = range(30)
@@ -24,8 +25,8 @@ ALL = range(30)
 @pytest.fixture(autouse=True)
 def no_card(monkeypatch):
     """Cards and intervals take half of a promotion's time; test_model_card looks at them."""
-    monkeypatch.setattr("lab.registry.gate.keep_card", lambda *_: "")
-    monkeypatch.setattr("lab.registry.model_card.network_figures", partial(network_figures, resamples=50))
+    monkeypatch.setattr("lab.registry.gate.log_card", lambda *_: None)
+    monkeypatch.setattr("lab.registry.candidate.network_figures", partial(network_figures, resamples=50))
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +60,7 @@ def test_the_first_network_passes_that_beats_both_rivals(good):
     assert kept["cohort_digest"] == "d" * 32
     assert json.loads(kept["preparation"])["spacing_mm"] == 2.0
     assert kept["interval/contrast_concordance"].endswith("n = 30")
-    (attempt,) = json.loads(runs.read_text(good, "registered/first-version-1/gate.json"))
+    (attempt,) = json.loads(Run(good).read_text("registered/first-version-1/gate.json"))
     assert Verdict.read(attempt) == done.verdict
     assert attempt["settings"]["mae_margin"] == 0.005
 
@@ -96,11 +97,11 @@ def test_each_trivial_rival_must_be_beaten():
 def test_rivals_that_were_never_scored_are_missed():
     run = network_run("rivalless", patients(ALL, 0.6, noise=5))
     client = connect()
-    parent = client.get_run(run).data.tags[runs.PARENT]
-    table = runs.read_table(parent, "rivals/test_patients.csv")
-    runs.log_table(parent, table[table["trial"] != "copy T1"], "rivals/test_patients.csv")
+    parent = client.get_run(run).data.tags[Tag.PARENT]
+    table = Run(parent).read_table("rivals/test_patients.csv")
+    Run(parent).log_table(table[table["trial"] != "copy T1"], "rivals/test_patients.csv")
     assert "lacks 'copy T1' for some of the candidate's test cases" in refused(run, "rivalless").trouble
-    client.delete_tag(run, runs.PARENT)
+    client.delete_tag(run, Tag.PARENT)
     assert "let the study come to its end" in refused(run, "rivalless").trouble
 
 
@@ -119,7 +120,7 @@ def test_a_margin_is_what_may_be_lost(great):
     with pytest.raises(GateRefused, match=r"below \+0\.002"):
         promote_through_gate(run, "margin", "champion", settings=GateSettings(resamples=500, mae_margin=0.002))
     assert through(run, "margin").verdict.passed
-    attempts = json.loads(runs.read_text(run, "registered/margin-version-1/gate.json"))
+    attempts = json.loads(Run(run).read_text("registered/margin-version-1/gate.json"))
     assert [attempt["passed"] for attempt in attempts] == [False, True]
     assert tags("margin")["gate"] == "passed"
 
@@ -244,7 +245,7 @@ def test_promotion_twice_is_promotion_once(good):
     assert first.promotion.before is None
     assert len(connect().search_model_versions("name = 'twice'")) == 1
     assert len(gate_history.history("twice")) == 1
-    assert len(json.loads(runs.read_text(good, "registered/twice-version-1/gate.json"))) == 1
+    assert len(json.loads(Run(good).read_text("registered/twice-version-1/gate.json"))) == 1
 
 
 def test_a_crash_before_the_alias_moves_misleads_nobody(good, great, monkeypatch):
@@ -254,17 +255,17 @@ def test_a_crash_before_the_alias_moves_misleads_nobody(good, great, monkeypatch
         with pytest.raises(RuntimeError):
             through(great, "crash")
     assert version_of("crash", "champion") == "1"
-    assert states("crash") == ["done", "void"]
+    assert hows("crash") == ["gate"]
     with pytest.raises(ValueError, match="no champion before version 1"):
         roll_back("crash")
     assert through(great, "crash").promotion.version == "2"
-    assert states("crash") == ["done", "void", "done"]
+    assert hows("crash") == ["gate", "gate"]
     assert roll_back("crash").version == "1"
 
 
 def test_a_crash_after_registering_is_made_good(great, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setattr("lab.registry.gate.keep_card", crash)
+        broken.setattr("lab.registry.gate.log_card", crash)
         with pytest.raises(RuntimeError):
             through(great, "half")
     assert connect().get_registered_model("half").aliases == {}

@@ -7,7 +7,7 @@ from gated import classifier_run, failed, network_run, patients, refused, tags, 
 
 from lab.__main__ import main
 from lab.registry.promotion import roll_back
-from lab.tracking import runs
+from lab.tracking.run import Run
 from lab.tracking.store import connect
 
 
@@ -65,12 +65,12 @@ def test_one_that_was_not_shown_to_tell_patients_apart_says_so_on_card_and_versi
     assert main(["promote", "--run", weak, "--name", "weak"]) == 0
     assert f"It gives no verdict on a patient: {said}" in capsys.readouterr().out
     assert tags("weak")["caution"] == f"{said} 0.30 (95 % interval 0.12 to 0.58)"
-    card = runs.read_text(weak, "registered/weak-version-1/model_card.md")
+    card = Run(weak).read_text("registered/weak-version-1/model_card.md")
     assert "> **NO VERDICT.** This model was not shown to tell patients apart" in card
     assert "NO VERDICT" in connect().get_model_version("weak", "1").description
     fair = classifier_run("fair", 120, 0.8, noise=1)
     assert through(fair, "fair").caution == ""
-    assert "NO VERDICT" not in runs.read_text(fair, "registered/fair-version-1/model_card.md")
+    assert "NO VERDICT" not in Run(fair).read_text("registered/fair-version-1/model_card.md")
 
 
 def test_a_name_serves_one_kind_of_model(fair):

@@ -9,20 +9,19 @@ import pandas as pd
 import pytest
 from gated import failed, folded_runs, network_run, patients, refused, split_of, tags, through
 
-from lab.registry.folds import of_all_folds, read_tested
-from lab.registry.shared_patients import common_patients
+from lab.registry.patients import common_patients, of_all_folds, read_tested
 from lab.report.tables.model_figures import network_figures
-from lab.tracking import runs
+from lab.tracking.run import Run
 from lab.tracking.store import connect
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("lab.registry.model_card.network_figures", partial(network_figures, resamples=50))
+    monkeypatch.setattr("lab.registry.candidate.network_figures", partial(network_figures, resamples=50))
 
 
 def read(run: str, name: str = "the candidate"):
-    return read_tested(connect().get_run(run), name)
+    return read_tested(Run(run), name)
 
 
 def test_each_fold_alone_would_be_too_few_and_all_together_pass():
@@ -36,7 +35,7 @@ def test_each_fold_alone_would_be_too_few_and_all_together_pass():
         "the version holds the network of fold 1.",
     )
     assert connect().get_model_version("folded", "1").run_id == first
-    text = runs.read_text(first, "registered/folded-version-1/model_card.md")
+    text = Run(first).read_text("registered/folded-version-1/model_card.md")
     for part in (
         "24 test patients, of whom each was trained or validated on in the other folds. It is judged over 3 folds",
         "the version holds the network of fold 1",
@@ -63,7 +62,7 @@ def test_seeds_are_averaged_and_a_fold_that_is_missing_is_told():
     assert len(own.patients) == 16
     assert "judged over 2 of 3 folds (16 patients" in own.notes[0]
     assert "the mean of 2 seeds" in own.notes[0]
-    both = pd.concat([runs.read_table(run, "test_patients.csv") for run in found[:2]])
+    both = pd.concat([Run(run).read_table("test_patients.csv") for run in found[:2]])
     expected = both.groupby("case_id")["mae_brain"].mean()
     ours = own.patients.set_index("case_id").loc[expected.index, "mae_brain"]
     np.testing.assert_allclose(ours, expected, rtol=1e-12)
@@ -73,9 +72,9 @@ def test_seeds_are_averaged_and_a_fold_that_is_missing_is_told():
 def test_rows_of_patients_whom_a_fold_has_learned_from_are_left_out():
     found = folded_runs("leaky", 12, 0.5)
     one = connect().get_run(found[1])
-    table = runs.read_table(found[1], "test_patients.csv")
+    table = Run(found[1]).read_table("test_patients.csv")
     leaked = pd.concat([table, patients([0], 1.0, mae=0.0).assign(vendor="GE")])
-    runs.log_table(one.info.run_id, leaked, "test_patients.csv")
+    Run(one.info.run_id).log_table(leaked, "test_patients.csv")
     own = read(found[0])
     assert own.patients["case_id"].is_unique
     assert own.patients.set_index("case_id").loc["case-000", "mae_brain"] > 0.09
@@ -95,7 +94,7 @@ def test_against_a_champion_with_one_split_only_those_count_whom_it_has_not_seen
         "be flattered.",
         "Compared on 12 test patients of both (12 scans).",
     )
-    back, forth = read(run), read_tested(connect().get_run(champion), "version 1")
+    back, forth = read(run), read_tested(Run(champion), "version 1")
     assert back.learned == set()
     ours, theirs, _ = common_patients(forth, back, least=10)
     assert list(ours["case_id"]) == list(theirs["case_id"])
@@ -103,7 +102,7 @@ def test_against_a_champion_with_one_split_only_those_count_whom_it_has_not_seen
 
 
 def test_a_study_without_folds_is_judged_by_its_own_run_alone():
-    run = connect().get_run(network_run("alone", patients(range(12), 0.5)))
+    run = Run(network_run("alone", patients(range(12), 0.5)))
     assert of_all_folds(run) == [run]
     assert read_tested(run, "it").notes == ()
 
@@ -113,4 +112,4 @@ def test_runs_of_other_networks_and_unfinished_ones_do_not_count():
     client = connect()
     client.set_tag(found[1], "label", "another")
     client.set_tag(found[2], "state", "failed")
-    assert [run.info.run_id for run in of_all_folds(client.get_run(found[0]))] == [found[0]]
+    assert of_all_folds(Run(found[0])) == [Run(found[0])]

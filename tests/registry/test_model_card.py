@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from gated import classifier_run, network_run, patients
 
-from lab.experiments.synthesis.finish import with_groups
-from lab.experiments.synthesis.groups import ABOUT
+from lab.config import GateSettings
+from lab.experiments.synthesis.configurations import ABOUT
+from lab.experiments.synthesis.scoring import with_groups
 from lab.registry.gate import GateRefused, promote_through_gate
-from lab.registry.settings import GateSettings
 from lab.report.text.model_card import shortened
-from lab.tracking import runs
+from lab.tracking.run import Run
 from lab.tracking.store import connect
 
 QUICK = GateSettings(resamples=300)
@@ -22,7 +22,7 @@ HEADINGS = (
 
 
 def card(run: str, name: str, version: str = "1") -> str:
-    text = runs.read_text(run, f"registered/{name}-version-{version}/model_card.md")
+    text = Run(run).read_text(f"registered/{name}-version-{version}/model_card.md")
     described = connect().get_model_version(name, version).description
     assert set(described.partition("\n\n*Shortened")[0].splitlines()) <= set(text.splitlines())
     assert len(described) < 5000
@@ -61,7 +61,7 @@ def test_the_card_of_a_network_has_all_its_parts(network):
 
 def test_its_figures_are_those_of_the_patients_by_group(network):
     text = card(network, "carded")
-    table = runs.read_table(network, "test_patients.csv")
+    table = Run(network).read_table("test_patients.csv")
     made_up = table["hallucinated_ml_expert"]
     assert f"| all patients | MAE, brain | {table['mae_brain'].mean():.3f} (" in text
     for group, count in (("enhancing", 18), ("not enhancing", 12), ("GE", 26)):

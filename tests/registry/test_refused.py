@@ -15,9 +15,10 @@ from sklearn.linear_model import LogisticRegression
 from lab.inference.load import Networks, open_networks
 from lab.registry.promotion import promote
 from lab.synthesis.device import choose
+from lab.tracking.artifacts import VersionTag
 from lab.tracking.models.network import attach_calibration
 from lab.tracking.models.registered import described
-from lab.tracking.models.verify import SEAL, load_package, seal, seal_versions
+from lab.tracking.models.verify import load_package, seal_versions
 from lab.tracking.store import connect
 
 
@@ -54,10 +55,10 @@ def test_a_registered_network_carries_a_seal_and_opens(address):
     run, model = network("sealed") if "sealed" not in known() else (None, None)
     if run is not None:
         promote(run, "sealed")
-        assert connect().get_model_version("sealed", "1").tags[SEAL] == load_package(model).package_sha256
+        assert connect().get_model_version("sealed", "1").tags[VersionTag.PACKAGE] == load_package(model).package_sha256
     (about,) = opened(address).about
     assert (about["name"], about["version"]) == ("sealed", "1")
-    assert about["package_sha256"] == connect().get_model_version("sealed", "1").tags[SEAL]
+    assert about["package_sha256"] == connect().get_model_version("sealed", "1").tags[VersionTag.PACKAGE]
     assert described(address)["version"] == "1"
 
 
@@ -98,12 +99,11 @@ def test_a_calibration_is_sealed_too_and_one_that_comes_later_needs_a_new_seal()
     attach_calibration(model, {"intervals": 2})
     with pytest.raises(ValueError, match="version 1 of 'calibrated' was changed"):
         opened("models:/calibrated@challenger")
-    assert seal("calibrated", "1") == load_package(model).package_sha256
-    assert opened("models:/calibrated@challenger").calibrations == ({"intervals": 2},)
     with pytest.raises(ValueError, match="version 1 of 'calibrated-too' was changed"):
         opened("models:/calibrated-too@challenger")
-    assert sorted(seal_versions(model)) == [("calibrated", "1"), ("calibrated-too", "1")]
-    assert opened("models:/calibrated-too@challenger").calibrations == ({"intervals": 2},)
+    seal_versions(model)
+    for name in ("calibrated", "calibrated-too"):
+        assert opened(f"models:/{name}@challenger").calibrations == ({"intervals": 2},)
     assert promote(run, "calibrated", "champion").version == "1"
 
 
@@ -115,7 +115,7 @@ def test_a_version_without_a_seal_gets_one_when_it_is_promoted():
     client.create_model_version("bare", source=place, run_id=run)
     assert opened("models:/bare/1").about[0]["version"] == "1"
     promote(run, "bare")
-    assert client.get_model_version("bare", "1").tags[SEAL] == load_package(model).package_sha256
+    assert client.get_model_version("bare", "1").tags[VersionTag.PACKAGE] == load_package(model).package_sha256
 
 
 def without(name: str) -> dict[str, Any]:

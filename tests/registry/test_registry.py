@@ -11,8 +11,8 @@ from gated import contract, finished_run, network_run, package, patients
 from lab.cli.models import Promote
 from lab.cli.study_command import explain
 from lab.registry import history as gate_history
-from lab.registry.promotion import promote, run_with_model
-from lab.tracking import runs
+from lab.registry.candidate import run_with_model
+from lab.registry.promotion import promote
 from lab.tracking.models.registered import described, version_of
 from lab.tracking.models.verify import load_package
 from lab.tracking.store import connect
@@ -153,19 +153,19 @@ def test_the_best_of_a_real_study_is_promoted(tiny_cohort, no_drawing, capsys):
     from small import ran, settings
 
     plan, _ = ran("promoted", settings(tiny_cohort, train__epochs=1))
-    best = next(run for run in runs.children("promoted", plan.parent) if "best" in run.data.tags)
-    assert run_with_model("promoted").info.run_id == best.info.run_id
+    best = next(run for run in plan.parent.children() if "best" in run.tags)
+    assert run_with_model("promoted") == best
     assert command("--study", "promoted", "--name", "sct1") == 0
     version = connect().get_model_version("sct1", "1")
-    assert (version.run_id, version.tags["phantom"]) == (best.info.run_id, "True")
-    text = runs.read_text(best.info.run_id, "registered/sct1-version-1/model_card.md")
+    assert (version.run_id, version.tags["phantom"]) == (best.id, "True")
+    text = best.read_text("registered/sct1-version-1/model_card.md")
     assert "(phantom)" in text
     assert "- patients: 12" in text
-    table = runs.read_table(best.info.run_id, "test_patients.csv")
+    table = best.read_table("test_patients.csv")
     assert {"vendor", "field_strength_t", "grade", "age", "sex"} <= set(table)
     assert f"| {table['vendor'].iloc[0]} | fewer than 5 patients" in text
-    assert "vendor" not in runs.read_table(plan.parent, "rivals/test_patients.csv")
-    assert version.tags["package_sha256"] == load_package(best.data.tags["model_uri"]).package_sha256
+    assert "vendor" not in plan.parent.read_table("rivals/test_patients.csv")
+    assert version.tags["package_sha256"] == load_package(best.tags["model_uri"]).package_sha256
     assert json.loads(version.tags["preparation"]) == contract_of(best)
     assert command("--study", "promoted", "--name", "sct1-phantom", "--alias", "champion") == 2
     assert "at least 10 are needed" in capsys.readouterr().err
@@ -174,9 +174,9 @@ def test_the_best_of_a_real_study_is_promoted(tiny_cohort, no_drawing, capsys):
 
 
 def contract_of(run):
-    from lab.tracking.models.network import load_network
+    from lab.tracking.models.network import download_package
 
-    _, known = load_network(run.data.tags["model_uri"])
+    known = download_package(run.tags["model_uri"]).known
     return {key: value for key, value in known.items() if key != "model"}
 
 

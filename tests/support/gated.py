@@ -16,13 +16,13 @@ import pytest
 from safetensors.torch import save
 from scipy.special import expit
 
+from lab.config import GateSettings
 from lab.evaluation.enhancement import SUMS, gain_sums
 from lab.registry import history as gate_history
 from lab.registry.gate import GateRefused, Outcome, promote_through_gate
-from lab.registry.settings import GateSettings
 from lab.report.tables.gate import Verdict
 from lab.synthesis.networks.paper import build
-from lab.tracking import runs
+from lab.tracking.artifacts import Tag
 from lab.tracking.models.registered import version_of
 from lab.tracking.store import connect, experiment_id
 
@@ -88,7 +88,7 @@ def network_run(
         files = {"test_patients.csv": table, "split.csv": split_of(cases) if split is None else split}
         beside = {"rivals/test_patients.csv": trivial(cases, rivals)}
     parent = finished_run(f"study of {name}", {}, beside)
-    run_id = finished_run(name, {**tags, runs.PARENT: parent}, files)
+    run_id = finished_run(name, {**tags, Tag.PARENT: parent}, files)
     if table is not None:
         connect().log_metric(run_id, "test/mae_brain", float(table["mae_brain"].mean()))
     package(run_id, network_files({"patch_mm": None, **contract(digest, phantom)}))
@@ -129,7 +129,7 @@ def folded_runs(
             table = patients(test, skill + 0.1 * seed, noise=noise + 1000 * seed)
             tags = {"cohort_digest": "d" * 32, "phantom": False, "label": name, "seed": seed, "state": "finished"}
             files = {"test_patients.csv": table.assign(vendor="GE"), "split.csv": split}
-            found.append(finished_run(f"{name} {fold}", {**tags, "fold": fold, runs.PARENT: parent}, files))
+            found.append(finished_run(f"{name} {fold}", {**tags, "fold": fold, Tag.PARENT: parent}, files))
             package(found[-1], network_files({"patch_mm": None, **contract("d" * 32, False)}))
     return found
 
@@ -275,9 +275,9 @@ def tags(name: str, version: str = "1") -> dict[str, str]:
     return connect().get_model_version(name, version).tags
 
 
-def states(name: str) -> list[str]:
-    """Of the events of a name."""
-    return [event.state for event in gate_history.history(name)]
+def hows(name: str) -> list[str]:
+    """How each champion of a name came to be it."""
+    return [event.how for event in gate_history.history(name)]
 
 
 def failed(verdict: Verdict) -> list[tuple[str, str]]:

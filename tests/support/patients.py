@@ -13,7 +13,7 @@ from lab.config import ModelConfig
 from lab.data.prepare_worker import VERSION
 from lab.synthesis.networks.paper import build
 from lab.tracking.models.network import log_network
-from lab.tracking.runs import find_or_create
+from lab.tracking.run import Run
 from lab.tracking.store import connect
 
 SHAPE, SPACING = (44, 52, 46), 4.0
@@ -60,8 +60,8 @@ def stored(folder: Path, axes: str = "RAS") -> dict[str, Path]:
 def logged(slot: str, **changes: Any) -> str:
     """URI of a logged network of two filters; `changes` to what it is known to expect."""
     model = ModelConfig(id=0, width=2, depth=2)
-    run_id = find_or_create("patients", slot, identity={"slot": slot})
-    return log_network(run_id, build(0, width=2, depth=2, seed=3), model, KNOWN | changes)
+    run = Run.open("patients", slot, identity={"slot": slot})
+    return log_network(run, build(0, width=2, depth=2, seed=3), model, KNOWN | changes)
 
 
 def named(uri: str, name: str, alias: str = "champion") -> str:

@@ -23,12 +23,11 @@ from lab.synthesis.networks.paper import build
 from lab.tracking.models.network import (
     WEIGHTS,
     attach_calibration,
-    load_network,
-    load_package,
+    download_package,
     log_network,
     read_package,
 )
-from lab.tracking.runs import children, find_or_create
+from lab.tracking.run import Run
 from lab.tracking.store import connect
 
 PICKLES = {".pkl", ".pickle", ".pt", ".pth", ".bin", ".joblib", ".npy", ".cloudpickle"}
@@ -39,17 +38,18 @@ def run(tiny_cohort, no_drawing):
     """A finished trial of a network of each kind of layer, with instance normalisation and deeper than its images."""
     grid = {"one": {"model.id": 4, "model.norm": "instance", "model.depth": 3}}
     plan, _ = ran("package", settings(tiny_cohort, train__epochs=1), grid)
-    return children("package", plan.parent)[0]
+    return plan.parent.children()[0]
 
 
 @pytest.fixture(scope="module")
 def folder(run) -> Path:
-    return Path(mlflow.artifacts.download_artifacts(run.data.tags["model_uri"]))
+    return Path(mlflow.artifacts.download_artifacts(run.tags["model_uri"]))
 
 
 def test_it_loads_without_pickle_and_gives_the_same_voxels(run, tiny_cohort, monkeypatch):
     monkeypatch.setenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
-    network, contract = load_network(run.data.tags["model_uri"])
+    package = download_package(run.tags["model_uri"])
+    network, contract = package.network, package.known
     assert contract["inputs"] == ["T1", "T2", "FLAIR"]
     assert contract["target"] == "T1GD"
     assert contract["cohort_digest"] == tiny_cohort.digest
@@ -58,7 +58,7 @@ def test_it_loads_without_pickle_and_gives_the_same_voxels(run, tiny_cohort, mon
     inputs = np.stack([image[tiny_cohort.channel(name)] for name in contract["inputs"]]).astype(np.float32)[None]
     with torch.no_grad():
         expected = network(torch.from_numpy(inputs)).numpy()
-    loaded = mlflow.pyfunc.load_model(run.data.tags["model_uri"])
+    loaded = mlflow.pyfunc.load_model(run.tags["model_uri"])
     (answer,) = loaded.predict([{"prepared": inputs[0]}])
     np.testing.assert_array_equal(np.array(answer["volumes"]["synthetic"], np.float32), expected[0, 0])
     (other,) = loaded.predict([{"prepared": inputs[0, :, :13, :12, :11]}])  # any size is taken
@@ -92,12 +92,11 @@ def test_logging_it_says_nothing(capfd):
     """MLflow tries the example; one that a network cannot take ends in a long warning on the user's screen."""
     model = ModelConfig(id=2, width=2, depth=5, norm="instance")
     network = build(2, width=2, depth=5, norm="instance")
-    run_id = find_or_create("package-quiet", "quiet", identity={"slot": "quiet"})
+    run = Run.open("package-quiet", "quiet", identity={"slot": "quiet"})
     for _ in range(2):  # as after a kill between the model and the end of the trial
-        uri = log_network(run_id, network, model, {"inputs": ["T1", "T2", "FLAIR"], "shape": [32, 32, 64]})
+        uri = log_network(run, network, model, {"inputs": ["T1", "T2", "FLAIR"], "shape": [32, 32, 64]})
     assert capfd.readouterr().err == ""
-    experiment = connect().get_run(run_id).info.experiment_id
-    left = connect().search_logged_models([experiment], f"source_run_id = '{run_id}'")
+    left = connect().search_logged_models([run.experiment], f"source_run_id = '{run.id}'")
     assert [f"models:/{kept.model_id}" for kept in left] == [uri]
 
 
@@ -124,8 +123,8 @@ def test_the_code_comes_only_with_a_network_that_leaves_its_study(tmp_path):
 
 
 def test_the_run_points_at_its_model(run):
-    found = connect().search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
-    assert [f"models:/{model.model_id}" for model in found] == [run.data.tags["model_uri"]]
+    found = connect().search_logged_models([run.info.experiment_id], f"source_run_id = '{run.id}'")
+    assert [f"models:/{model.model_id}" for model in found] == [run.tags["model_uri"]]
 
 
 def test_weights_that_were_changed_are_refused(folder, tmp_path):
@@ -167,9 +166,9 @@ def test_settings_that_were_edited_are_refused(name, old, new, tmp_path):
 
 def test_what_was_measured_of_it_comes_with_it():
     uri = logged("package-measured")
-    assert load_package(uri).calibration == {}
+    assert download_package(uri).calibration == {}
     for calibration in ({"a": 1}, {"a": 2}):
         attach_calibration(uri, calibration)
-        assert load_package(uri).calibration == calibration
+        assert download_package(uri).calibration == calibration
     with pytest.raises(ValueError, match="no logged model"):
         attach_calibration("models:/sct1@champion", {})

@@ -16,7 +16,9 @@ from mlflow.exceptions import MlflowException
 from small import ran, settings
 
 from lab.experiments.synthesis.search_results import search_trials, shown_settings
-from lab.tracking import runs, view
+from lab.tracking import view
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
 from lab.tracking.store import connect, experiment_id
 
 FIGURES = {
@@ -39,21 +41,21 @@ def unpacked(experiment: str, key: str) -> dict:
     return json.loads(zlib.decompress(base64.b64decode(data)))
 
 
-def study_of(experiment: str, trials: Sequence[str], **more: float) -> str:
-    """A parent with a trial for each label; `more` are metrics, "__" for the slash. Returns the parent's id."""
+def study_of(experiment: str, trials: Sequence[str], **more: float) -> Run:
+    """A parent with a trial for each label; `more` are metrics, "__" for the slash."""
     client = connect()
     parent = client.create_run(experiment_id(experiment), run_name="study").info.run_id
     figures = FIGURES | {name.replace("__", "/"): value for name, value in more.items()}
     for label in trials:
-        tags = {runs.PARENT: parent, "label": label}
+        tags = {Tag.PARENT: parent, "label": label}
         child = client.create_run(experiment_id(experiment), run_name=label, tags=tags).info.run_id
         client.log_batch(child, metrics=[Metric(name, value, 0, 0) for name, value in figures.items()])
-    return parent
+    return Run(parent)
 
 
-def left(experiment: str, parent: str, *options: Any) -> tuple[dict, dict]:
+def left(experiment: str, parent: Run, *options: Any) -> tuple[dict, dict]:
     """The states of the table and of the charts as they are in the store."""
-    keys = view.leave_view(experiment, parent, "val/mae_brain", *options)
+    keys = view.save_views(parent, "val/mae_brain", *options)
     assert keys is not None
     return unpacked(experiment, keys["table"]), unpacked(experiment, keys["charts"])
 
@@ -138,23 +140,24 @@ def test_charts_of_a_search_compare_what_all_its_trials_have():
 
 
 def test_links_lead_to_the_views():
-    pages = view.links("linked", "a1b2", {"table": "a1b2", "charts": "a1b2-charts"})
+    study = study_of("linked", [])
+    pages = view.links(study, {"table": "a1b2", "charts": "a1b2-charts"})
     start = f"http://localhost:5000/#/experiments/{experiment_id('linked')}/runs"
     assert pages["all trials"].startswith(f"{start}?viewStateShareKey=a1b2&")
     assert pages["charts"].startswith(f"{start}?viewStateShareKey=a1b2-charts&compareRunsMode=CHART&")
-    assert pages["this study"].startswith(f"{start}/a1b2?")
+    assert pages["this study"].startswith(f"{start}/{study.id}?")
 
 
 def test_the_note_compares_no_more_than_twelve():
     ids = [f"{number:032x}" for number in range(20)]
-    text = view.note_links("linked", "a1b2", {"table": "a1b2", "charts": "a1b2-charts"}, ids)
+    text = view.note_links(study_of("linked", []), {"table": "a1b2", "charts": "a1b2-charts"}, ids)
     place = re.search(r"\[the best 12 side by side\]\(#/compare-runs\?(.*)\)", text)
     assert place is not None
     query = parse_qs(place[1])
     assert json.loads(query["runs"][0]) == ids[:12]
     assert json.loads(query["experiments"][0]) == [experiment_id("linked")]
     assert text.count("](#/") == 3
-    assert view.note_links("linked", "a1b2", None, []) == ""
+    assert view.note_links(study_of("linked", []), None, []) == ""
 
 
 def test_a_store_that_refuses_the_view_is_not_spoken_of(monkeypatch, capsys):
@@ -162,8 +165,9 @@ def test_a_store_that_refuses_the_view_is_not_spoken_of(monkeypatch, capsys):
         raise MlflowException("tags are not allowed here")
 
     monkeypatch.setattr(connect(), "set_experiment_tag", refuse)
-    assert view.leave_view("refused", "a1b2", "val/mae_brain") is None
-    assert list(view.links("refused", "a1b2", None)) == ["this study"]
+    study = study_of("refused", ["one"])
+    assert view.save_views(study, "val/mae_brain") is None
+    assert list(view.links(study, None)) == ["this study"]
     assert capsys.readouterr().out == ""
 
 
@@ -193,9 +197,9 @@ def test_a_study_with_a_search_says_what_was_best_and_leaves_its_figure(tiny_coh
     best = [run for run in seen.children.values() if run.data.tags.get("best") == "yes"]
     lowest = min(seen.children.values(), key=lambda run: run.data.metrics["val/mae_brain"])
     assert [run.info.run_id for run in best] == [lowest.info.run_id]
-    parent = connect().get_run(plan.parent)
+    parent = connect().get_run(plan.parent.id)
     assert parent.data.tags["best"] == lowest.data.tags["label"]
-    note = parent.data.tags[runs.NOTE]
+    note = parent.data.tags[Tag.NOTE]
     assert f"**{lowest.data.tags['label']}**".replace("_", "\\_") in note
     assert note.startswith("**Phantom")
     assert "loss.name" not in parent.data.params  # the trials differ in it
@@ -204,5 +208,5 @@ def test_a_study_with_a_search_says_what_was_best_and_leaves_its_figure(tiny_coh
     table = search_trials(plan)
     assert table["state"].tolist() == ["finished", "finished"]
     assert table["learning_rate"].between(1e-3, 1e-2).all()
-    shown = runs.read_table(plan.parent, "tables/trials.csv")
+    shown = plan.parent.read_table("tables/trials.csv")
     assert shown["phase"].tolist() == ["grid", "search"]

@@ -30,8 +30,8 @@ from lab.io.case_file import file_sha256
 from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
 from lab.synthesis.device import choose
-from lab.tracking.models.download import fetched
 from lab.tracking.models.network import NAME
+from lab.tracking.models.registered import downloaded
 from lab.tracking.run import Run
 
 MARK = f"models/{SETTINGS}"
@@ -62,7 +62,7 @@ def export_bundle(model: str, place: Path) -> dict[str, Any]:
     with output_folder(place, output="bundle", last=MARK, alone=True) as folder:
         for name in ("configs", "models", "docs"):
             (folder / name).mkdir()
-        with fetched(_exact(about)) as files:
+        with downloaded(_exact(about)) as files:
             for name in (WEIGHTS, SETTINGS, CALIBRATION):
                 if (files / "artifacts" / name).is_file():
                     shutil.copy(files / "artifacts" / name, folder / "models" / name)

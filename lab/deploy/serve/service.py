@@ -25,8 +25,8 @@ from lab.deploy.serve.request import PATIENTS, VOLUMES, array, at_most, parse, r
 from lab.inference.load import Networks, from_packages
 from lab.inference.patient import PHANTOM_WARNING, WHAT
 from lab.synthesis.device import choose
-from lab.tracking.models.download import fetched
 from lab.tracking.models.network import read_package
+from lab.tracking.models.registered import downloaded
 from lab.tracking.models.serving import Refused, Served, identity
 from lab.tracking.models.verify import CLASSIFIER, fitting
 
@@ -142,7 +142,7 @@ def open_served(uri: str) -> Served:
 
     Raises ValueError where it is none of this lab.
     """
-    with fetched(uri) as folder:
+    with downloaded(uri) as folder:
         if (folder / CLASSIFIER).is_dir():
             from lab.tracking.models.classifier import classifier_in
 

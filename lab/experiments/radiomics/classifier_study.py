@@ -23,8 +23,9 @@ from lab.radiomics.pipeline.nested import SplitResult
 from lab.radiomics.pipeline.split_result import suspicion
 from lab.radiomics.pipeline.steps import frame
 from lab.report.tables.patient_table import plural
-from lab.tracking import runs
+from lab.tracking.artifacts import Tag
 from lab.tracking.models.classifier import log_classifier
+from lab.tracking.run import Run
 from lab.tracking.store import clear_errors, connect
 
 NAME = "classifier"
@@ -42,9 +43,9 @@ def run(settings: RadiomicsConfig, question: str = QUESTION) -> str:
         connect()
     with clear_errors(goes_on="split"):
         arm, _ = nested_arm(material, question)
-        with runs.ending(arm.parent):
+        with arm.parent.ending():
             write_classifier_report(arm.parent, seconds=time.monotonic() - started)
-    return arm.parent
+    return arm.parent.id
 
 
 def nested_arm(material: Material, question: str = QUESTION) -> tuple[Arm, pd.DataFrame]:
@@ -52,7 +53,7 @@ def nested_arm(material: Material, question: str = QUESTION) -> tuple[Arm, pd.Da
     event = material.dataset.event
     asked = (question if event == "enhancing" else QUESTION).format(event=event)
     arm = open_arm(material, NAME, asked, source="studies/classifier.py")
-    with runs.ending(arm.parent), arm.alone():
+    with arm.parent.ending(), arm.alone():
         methods = methods_of(arm)
         print(
             f"{plural(len(methods), 'method')} on {plural(len(arm.splits), 'split')}: {', '.join(methods)}", flush=True
@@ -134,22 +135,22 @@ def keep_final(arm: Arm, outer: Outer | None) -> None:
     facts, dataset = final.facts, arm.dataset
     if facts.caution:
         print(f"  the classifier for new patients gives no verdict: {facts.caution}", flush=True)
-    identity = {"study_key": arm.identity, "role": "final"}
-    run_id = runs.find_or_create(arm.name, "final, on everybody", identity=identity, parent=arm.parent)
-    if connect().get_run(run_id).data.tags.get("state") != "finished":
-        log_trials(arm, run_id, pd.read_csv(folder / TRIALS), "final")
+    identity = {Tag.STUDY_KEY: arm.identity, Tag.ROLE: "final"}
+    run = Run.open(arm.name, "final, on everybody", identity=identity, parent=arm.parent)
+    if run.tags.get(Tag.STATE) != "finished":
+        log_trials(arm, run, pd.read_csv(folder / TRIALS), "final")
         data = arm.settings.data
         example = frame(dataset, facts.combat).median(numeric_only=True).to_frame().T
         if facts.combat:
             example[facts.combat] = str(frame(dataset, facts.combat)[facts.combat].mode().iloc[0])
-        uri = log_classifier(run_id, folder, Contract.of(arm.cohort, data.inputs, data.target), example)
-        tags = {"model_uri": uri, "kind": "classifier", "event": dataset.event, "phantom": dataset.phantom}
-        tags |= {"cohort_digest": arm.cohort.digest, "seed": arm.settings.classifier.seed, "label": OURS}
-        runs.log_settings(run_id, facts.params, tags)
-        runs.log_settings(arm.parent, {}, tags)
-        if not runs.logged_steps(run_id, "val/auc"):
+        uri = log_classifier(run, folder, Contract.of(arm.cohort, data.inputs, data.target), example)
+        tags = {Tag.MODEL: uri, Tag.KIND: "classifier", Tag.EVENT: dataset.event, Tag.PHANTOM: dataset.phantom}
+        tags |= {Tag.COHORT: arm.cohort.digest, Tag.SEED: arm.settings.classifier.seed, Tag.LABEL: OURS}
+        run.describe(facts.params, tags)
+        arm.parent.set_tags(tags)
+        if not run.logged_steps("val/auc"):
             figures = {"val/auc": facts.inner_auc, "val/threshold": facts.threshold}
             if outer is not None:
                 figures |= {"test/auc": outer.auc, "test/auc_low": outer.auc_low, "test/auc_high": outer.auc_high}
-            runs.log_metrics(run_id, figures)
-    runs.end(run_id, "FINISHED", state="finished")
+            run.log_metrics(figures)
+    run.end("finished")

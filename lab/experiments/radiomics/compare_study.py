@@ -11,12 +11,12 @@ import pandas as pd
 from lab.config import RadiomicsConfig
 from lab.experiments.radiomics.classifier_study import nested_arm
 from lab.experiments.radiomics.experiment import Arm, gather, open_arm
-from lab.experiments.radiomics.report import PAGE, write_classifier_report
+from lab.experiments.radiomics.report import write_classifier_report
 from lab.experiments.radiomics.results import draw_features, keep, own_tables
 from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
 from lab.experiments.radiomics.worc_study import NOT_RESULTS, without_ours, worc_arm
 from lab.radiomics.worc.settings import WorcSettings
-from lab.tracking import runs
+from lab.tracking import artifacts
 from lab.tracking.store import clear_errors, connect
 
 NAME = "compare"
@@ -41,23 +41,23 @@ def run(settings: RadiomicsConfig, worc: WorcSettings, synthesis: Sequence[str] 
         connect()
     with clear_errors(goes_on="split"):
         arm = open_arm(material, NAME, question, source="radiomics/compare.py", own=own)
-        with runs.ending(arm.parent):
+        with arm.parent.ending():
             ours, predictions = nested_arm(material)
             plain = dataclasses.replace(material, settings=without_ours(material.settings))
             finish_part(ours)
             theirs, by_worc = worc_arm(plain, worc)
             finish_part(theirs)
-            runs.log_settings(arm.parent, {}, {"classifier_run": ours.parent, "worc_run": theirs.parent})
+            arm.parent.set_tags({"classifier_run": ours.parent.id, "worc_run": theirs.parent.id})
             tables = own_tables(ours.parent) | own_tables(theirs.parent)
             keep(arm, pd.concat([predictions, by_worc, *drawn], ignore_index=True), tables)
             draw_features(arm, tables["importances"])
             write_classifier_report(arm.parent, seconds=time.monotonic() - started)
-    return arm.parent
+    return arm.parent.id
 
 
 def finish_part(arm: Arm) -> None:
     """A part of the comparison gets a page of its own, as if its own script had run it; one that has it keeps it."""
-    if runs.has_file(arm.parent, PAGE):
-        runs.end(arm.parent, "FINISHED", state="finished")
+    if arm.parent.has_file(artifacts.REPORT):
+        arm.parent.end("finished")
     else:
         write_classifier_report(arm.parent, quiet=True)

@@ -19,7 +19,9 @@ from lab.radiomics.dataset import Dataset
 from lab.radiomics.pipeline.search_space import CLASSIFIERS
 from lab.radiomics.splits import Split, make_splits
 from lab.report.tables.patient_table import plural
-from lab.tracking import runs
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
 from lab.tracking.store import RUNS, connect
 
 SAME = ("classifier.labels", "classifier.workers", "data.path", "data.processes", "data.layout", "data.labels")
@@ -50,7 +52,7 @@ class Arm(Material):
     name: str
     """The MLflow experiment: classifier, worc or compare."""
     question: str
-    parent: str
+    parent: Run
     identity: str
     """Digest over material and the experiment's own settings."""
 
@@ -132,21 +134,21 @@ def open_arm(material: Material, name: str, question: str, *, source: str, own: 
     words = [name, "phantom" * dataset.phantom, chosen.label, "shuffled" * chosen.shuffle_labels, identity[:6]]
     connect()
     with FileLock(RUNS / "create.lock"):  # two calls at once share one parent
-        parent = runs.find_or_create(
-            name, " ".join(filter(None, words)), identity={"study_key": identity, "role": "study"}, source=source
-        )
-    tags = {"cohort_digest": cohort.digest, "phantom": dataset.phantom, "seed": chosen.seed, "event": dataset.event}
+        own_tags = {Tag.STUDY_KEY: identity, Tag.ROLE: "study"}
+        parent = Run.open(name, " ".join(filter(None, words)), identity=own_tags, source=source)
+    tags = {Tag.COHORT: cohort.digest, Tag.DATASET: dataset.digest, Tag.EVENT: dataset.event}
+    tags |= {Tag.PHANTOM: dataset.phantom, Tag.SEED: chosen.seed}
     settings = {
         key: value
         for key, value in flatten(material.settings).items()
         if key not in SAME and (dataset.phantom or not key.startswith("phantom."))
     }
-    runs.log_settings(parent, settings | dict(own or {}), tags | {"dataset_digest": dataset.digest})
-    runs.log_cohort(parent, cohort, dataset.phantom)
-    runs.log_table(parent, split_table(material), "split.csv")
-    runs.log_table(parent, dataset.table.rename_axis("case_id").reset_index(), "patients.csv")
+    parent.describe(settings | dict(own or {}), tags)
+    parent.log_cohort(cohort)
+    parent.log_table(split_table(material), artifacts.SPLIT)
+    parent.log_table(dataset.table.rename_axis("case_id").reset_index(), artifacts.PATIENTS)
     left = pd.DataFrame(sorted(dataset.left_out.items()), columns=["case_id", "reason"])
-    runs.log_table(parent, left, "left_out.csv")
+    parent.log_table(left, artifacts.LEFT_OUT)
     fields = {item.name: getattr(material, item.name) for item in dataclasses.fields(Material)}
     return Arm(**fields, name=name, question=question, parent=parent, identity=identity)
 

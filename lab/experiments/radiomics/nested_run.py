@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from mlflow.entities import Metric, Param, RunTag
 
 from lab.config import ClassifierConfig
 from lab.experiments.radiomics.experiment import Arm
@@ -24,10 +23,11 @@ from lab.radiomics.features.image_features import PARAMETERS
 from lab.radiomics.pipeline.final import Final, fit_final
 from lab.radiomics.pipeline.nested import SplitResult, run_split
 from lab.radiomics.splits import Split
-from lab.tracking import runs
-from lab.tracking.store import connect, experiment_id
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
 
-TRIALS = "trials.csv"
+TRIALS = artifacts.TRIALS
 KILLED = "its process was killed three times, probably for lack of memory; run again with fewer --workers"
 
 
@@ -104,41 +104,36 @@ def told(result: SplitResult) -> str:
 
 def log_split(arm: Arm, result: SplitResult) -> None:
     """One split as a run below the study's, its trials as runs below it; a split that is logged stays as it is."""
-    identity = {"study_key": arm.identity, "role": "split", "split": result.split.name}
-    run_id = runs.find_or_create(arm.name, result.split.name, identity=identity, parent=arm.parent)
-    tags = connect().get_run(run_id).data.tags
-    if tags.get("state") != "finished":
-        log_trials(arm, run_id, result.trials, result.split.name)
-        runs.log_settings(run_id, result.params, {"label": result.method, "phantom": arm.dataset.phantom})
-        runs.log_table(run_id, result.predictions, "predictions.csv")
-        runs.log_table(run_id, result.trials, "trials.csv")
-        runs.log_table(run_id, result.chosen, "chosen.csv")
-        if not runs.logged_steps(run_id, "test/auc"):
-            figures = {"test/auc": result.test_auc, "val/auc": result.inner_auc, "val/threshold": result.threshold}
-            runs.log_metrics(run_id, figures | {"cost/seconds": result.seconds})
-    runs.end(run_id, "FINISHED", state="finished")
+    identity = {Tag.STUDY_KEY: arm.identity, Tag.ROLE: "split", Tag.SPLIT: result.split.name}
+    run = Run.open(arm.name, result.split.name, identity=identity, parent=arm.parent)
+    if run.tags.get(Tag.STATE) != "finished":
+        log_trials(arm, run, result.trials, result.split.name)
+        run.describe(result.params, {Tag.LABEL: result.method, Tag.PHANTOM: arm.dataset.phantom})
+        run.log_table(result.predictions, artifacts.PREDICTIONS)
+        run.log_table(result.trials, artifacts.TRIALS)
+        run.log_table(result.chosen, artifacts.CHOSEN)
+        figures = {"test/auc": result.test_auc, "val/auc": result.inner_auc, "val/threshold": result.threshold}
+        run.log_metrics_once(figures | {"cost/seconds": result.seconds}, known_by="test/auc")
+    run.end("finished")
 
 
-def log_trials(arm: Arm, parent: str, trials: pd.DataFrame, name: str) -> None:
-    """The trials of a search as runs with their true times, each written in three calls; those that are there stay."""
-    client, experiment = connect(), experiment_id(arm.name)
-    there = {run.data.tags.get("number") for run in runs.children(arm.name, parent)}
+def log_trials(arm: Arm, parent: Run, trials: pd.DataFrame, name: str) -> None:
+    """The trials of a search as runs with their true times; those that are there stay."""
+    there = {run.tags.get(Tag.NUMBER) for run in parent.children()}
     for row in trials.to_dict("records"):
-        number = str(int(row["number"]))
+        number, began, seconds = str(int(row["number"])), int(row["started"]), float(row["seconds"])
         if number in there:
             continue
-        began, took = int(row["started"]), float(row["seconds"])
-        identity = {runs.PARENT: parent, "role": "trial", "number": number, "study_key": arm.identity}
-        run = client.create_run(experiment, start_time=began, tags=identity, run_name=f"{name}, trial {number}")
-        drawn = {key: value for key, value in row.items() if key not in ("number", "value", "started", "seconds")}
-        ended = began + int(1000 * took)
-        client.log_batch(
-            run.info.run_id,
-            metrics=[Metric("val/auc", row["value"], ended, 0), Metric("cost/seconds", took, ended, 0)],
-            params=[Param(key, str(value)) for key, value in drawn.items() if value == value and value is not None],
-            tags=[RunTag("state", "finished")],
+        known = ("number", "value", "started", "seconds")
+        params = {k: v for k, v in row.items() if k not in known and v == v and v is not None}
+        parent.add_finished(
+            f"{name}, trial {number}",
+            tags={Tag.ROLE: "trial", Tag.NUMBER: number, Tag.STUDY_KEY: arm.identity},
+            params=params,
+            metrics={"val/auc": row["value"], "cost/seconds": seconds},
+            began_ms=began,
+            ended_ms=began + int(1000 * seconds),
         )
-        client.set_terminated(run.info.run_id, end_time=ended)
 
 
 def make_final(arm: Arm, folder: Path) -> Final:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import tempfile
 import textwrap
@@ -12,7 +11,7 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from lab.experiments.radiomics.results import FACTS, FEATURES, summarised
+from lab.experiments.radiomics.results import summarised
 from lab.io.output_folder import output_folder
 from lab.radiomics.assess.assess import Assessment, read_assessment
 from lab.radiomics.baselines import OURS
@@ -25,12 +24,13 @@ from lab.report.tables.performance import performance_text
 from lab.report.text.checklists import LISTS, as_markdown, fill
 from lab.report.text.classifier_findings import classifier_findings
 from lab.report.text.classifier_note import classifier_note
-from lab.tracking import runs
-from lab.tracking.store import connect, read_only
-from lab.tracking.view import closing, leave_split_view
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
+from lab.tracking.store import read_only
+from lab.tracking.view import closing, save_split_view
 
-PAGE = "report.html"
-THUMBNAIL, NOTED = "figures/roc_small.png", "figures/roc_note.png"
+PAGE, THUMBNAIL, NOTED = artifacts.REPORT, artifacts.ROC_SMALL, artifacts.ROC_NOTE
 NOTE_DPI = 80
 """A wider picture would push the rest of MLflow's page off the screen."""
 TITLES = {
@@ -55,24 +55,26 @@ SHOWN = {
 
 
 def write_classifier_report(
-    parent: str, *, seconds: float | None = None, out: Path | None = None, quiet: bool = False
+    parent: Run, *, seconds: float | None = None, out: Path | None = None, quiet: bool = False
 ) -> None:
     """Write page, figures, checklists and note of a finished experiment to its run, and to the folder `out`.
 
     `seconds` is what the experiment took, where it has just ended; `quiet` says nothing on the screen. Raises
     ValueError for a run that is none.
     """
-    if not runs.has_file(parent, FACTS):
-        raise ValueError(f"run {parent} holds no {FACTS}: it is no classifier experiment that has come to its end")
-    facts = json.loads(runs.read_text(parent, FACTS))
+    if not parent.has_file(artifacts.CLASSIFIER):
+        raise ValueError(
+            f"run {parent.id} holds no {artifacts.CLASSIFIER}: it is no classifier experiment that has come to its end"
+        )
+    facts = parent.read_json(artifacts.CLASSIFIER)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        tables = Path(connect().download_artifacts(parent, "tables", scratch))
+        tables = parent.download("tables", folder)
         assessment = read_assessment(tables)
         words = findings(facts, assessment)
         figures: dict[str, Figure | bytes] = dict(drawn(facts, assessment, tables))
-        if runs.has_file(parent, FEATURES):
-            figures["features"] = runs.read_bytes(parent, FEATURES)
+        if parent.has_file(artifacts.FEATURES):
+            figures["features"] = parent.read_bytes(artifacts.FEATURES)
         lists = {name: fill(name, facts) for name in LISTS}
         made = folder / "made"
         (made / "figures").mkdir(parents=True)
@@ -108,7 +110,7 @@ def write_classifier_report(
                 shutil.copytree(tables, copy / "tables")
         if read_only():
             return
-        connect().log_artifacts(parent, str(made))
+        parent.log_folder(made)
     close(parent, facts, words, assessment, seconds)
     if not quiet:
         show(parent, facts, words, assessment, seconds)
@@ -146,34 +148,34 @@ def drawn(facts: dict[str, Any], assessment: Assessment, tables: Path) -> dict[s
     )
 
 
-def close(parent: str, facts: dict[str, Any], words: list[str], assessment: Assessment, seconds: float | None) -> None:
+def close(parent: Run, facts: dict[str, Any], words: list[str], assessment: Assessment, seconds: float | None) -> None:
     """Note and end of the run."""
     note = classifier_note(
         facts["question"],
         words,
         assessment,
         phantom=facts["phantom"],
-        picture=artifact(parent, NOTED),
+        picture=artifact(parent.id, NOTED),
     )
-    runs.log_settings(parent, {}, {runs.NOTE: stamp(parent, facts) + note})
-    if seconds is not None and not runs.logged_steps(parent, "study/seconds"):
-        runs.log_metrics(parent, {"study/seconds": seconds})
-    runs.end(parent, "FINISHED", state="finished")
+    parent.set_tags({Tag.NOTE: stamp(parent, facts) + note})
+    if seconds is not None and not parent.logged_steps("study/seconds"):
+        parent.log_metrics({"study/seconds": seconds})
+    parent.end("finished")
 
 
-def stamp(parent: str, facts: dict[str, Any]) -> str:
+def stamp(parent: Run, facts: dict[str, Any]) -> str:
     """The beginning of a note, of which MLflow shows four lines: a small ROC beside the figure."""
     people = plural(facts["patients"], "phantom " * facts["phantom"] + "patient")
     people += f", {facts['events']} {facts['event']}"
     text = f"{facts['main']}: AUC {facts['auc']}; {people}{', shuffled labels' * facts['shuffled']}"
-    return f"| ![ROC]({artifact(parent, THUMBNAIL)}) | {plain_markdown(text)} |\n|---|---|\n\n"
+    return f"| ![ROC]({artifact(parent.id, THUMBNAIL)}) | {plain_markdown(text)} |\n|---|---|\n\n"
 
 
-def show(parent: str, facts: dict[str, Any], words: list[str], assessment: Assessment, seconds: float | None) -> None:
+def show(parent: Run, facts: dict[str, Any], words: list[str], assessment: Assessment, seconds: float | None) -> None:
     """What the user sees: the table, the findings, and where all is."""
     points = "\n".join(textwrap.fill(point, 118, initial_indent="- ", subsequent_indent="  ") for point in words)
     print(f"\n{performance_text(assessment.performance)}\n\n{points}\n")
-    print(closing(facts["experiment"], parent, leave_split_view(facts["experiment"], parent), seconds))
+    print(closing(parent, save_split_view(parent), seconds))
 
 
 def artifact(run_id: str, name: str) -> str:
@@ -190,6 +192,6 @@ def _table(tables: Path, name: str) -> pd.DataFrame | None:
     return pd.read_csv(path) if path.is_file() else None
 
 
-def _left_out(parent: str) -> dict[str, str]:
-    table = runs.read_table(parent, "left_out.csv")
+def _left_out(parent: Run) -> dict[str, str]:
+    table = parent.read_table(artifacts.LEFT_OUT)
     return dict(zip(table["case_id"], table["reason"].astype(str)))

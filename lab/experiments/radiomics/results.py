@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
@@ -19,12 +18,10 @@ from lab.radiomics.assess.assess import Assessment, assess
 from lab.radiomics.assess.importance import summarise_importances
 from lab.radiomics.baselines import OURS, WORC
 from lab.radiomics.features.feature_maps import maps_of_top
-from lab.tracking import runs
-from lab.tracking.store import connect
+from lab.tracking import artifacts
+from lab.tracking.run import Run
 
-FACTS = "classifier.json"
 SOFTWARE = ("pyradiomics", "WORC", "scikit-learn", "optuna", "numpy", "scipy", "SimpleITK", "mlflow")
-FEATURES = "figures/features.png"
 DRAWN = 3
 """Features that are drawn over the images."""
 OWN = ("importances", "settings", "learning", "worc_features", "worc_workflows", "worc_performance", "worc_roc")
@@ -57,13 +54,13 @@ def keep(
         found.write(folder)
         for name, table in {"predictions": predictions, **tables}.items():
             table.to_csv(folder / f"{name}.csv", index=False)
-        connect().log_artifacts(arm.parent, scratch)
+        arm.parent.log_folder(Path(scratch))
     row = found.performance.iloc[0]
     known = facts(arm, predictions, main) | {"warnings": list(warnings)}
     known["auc"] = f"{row['auc']:.2f} ({row['auc_low']:.2f} to {row['auc_high']:.2f})"
     if main == WORC:  # which searches in its own way
         known = {name: value for name, value in known.items() if name not in OURS_ALONE}
-    runs.log_text(arm.parent, json.dumps(known, indent=2, default=str), FACTS)
+    arm.parent.log_json(known, artifacts.CLASSIFIER)
     log_figures(arm.parent, found.performance, main)
     return found
 
@@ -71,14 +68,13 @@ def keep(
 def draw_features(arm: Arm, importances: pd.DataFrame) -> None:
     """The first features over the images of three patients each, as a picture on the run; it needs the cohort."""
     from lab.report.figures.classifier.feature_maps import feature_pictures
-    from lab.report.figures.style import save
 
-    if importances.empty or runs.has_file(arm.parent, FEATURES):
+    if importances.empty or arm.parent.has_file(artifacts.FEATURES):
         return
     top = summarised(importances, split_sizes(arm)).head(DRAWN)["feature"].tolist()
     maps = maps_of_top(arm.cohort, arm.dataset.features, arm.dataset.labels, top)
     figure = feature_pictures(maps, phantom=arm.dataset.phantom, event=arm.dataset.event)
-    runs.log_file(arm.parent, FEATURES, lambda path: save(figure, path))
+    arm.parent.log_figure(figure, artifacts.FEATURES)
 
 
 def summarised(importances: pd.DataFrame, sizes: tuple[int, float, float]) -> pd.DataFrame:
@@ -95,7 +91,7 @@ def split_sizes(arm: Arm) -> tuple[int, float, float]:
     return len(arm.splits), float(np.mean(train)), float(np.mean(test))
 
 
-def log_figures(run_id: str, performance: pd.DataFrame, main: str) -> None:
+def log_figures(run: Run, performance: pd.DataFrame, main: str) -> None:
     """The figures by which runs are compared in MLflow's table: those of the method that is judged."""
     row = performance.set_index("method").loc[main]
     names = {
@@ -110,8 +106,7 @@ def log_figures(run_id: str, performance: pd.DataFrame, main: str) -> None:
         "slope": "test/calibration_slope",
     }
     figures = {name: float(row[column]) for column, name in names.items() if pd.notna(row.get(column))}
-    if not runs.logged_steps(run_id, "test/auc"):
-        runs.log_metrics(run_id, figures)
+    run.log_metrics_once(figures, known_by="test/auc")
 
 
 def facts(arm: Arm, predictions: pd.DataFrame, main: str) -> dict[str, Any]:
@@ -160,7 +155,7 @@ def facts(arm: Arm, predictions: pd.DataFrame, main: str) -> dict[str, Any]:
     }
 
 
-def own_tables(run_id: str) -> dict[str, pd.DataFrame]:
+def own_tables(run: Run) -> dict[str, pd.DataFrame]:
     """The tables that only some experiments have, of a run that has them."""
-    there = runs.files(run_id, "tables")
-    return {name: runs.read_table(run_id, f"tables/{name}.csv") for name in OWN if f"tables/{name}.csv" in there}
+    there = run.files("tables")
+    return {name: run.read_table(artifacts.table(name)) for name in OWN if artifacts.table(name) in there}

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-
 import pandas as pd
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
-from lab.experiments.synthesis.record import FACTS, find_study
+from lab.experiments.synthesis.record import find_study
 from lab.radiomics.baselines import synthetic
 from lab.radiomics.dataset import Dataset
-from lab.tracking import runs
-from lab.tracking.store import connect
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
 
-TESTED = "test_patients.csv"
 SCORE = "ml_predicted"
 
 
@@ -25,15 +21,15 @@ def synthetic_scores(name: str, dataset: Dataset) -> pd.DataFrame:
     are averaged. The labels are those of `dataset`, patients whom it does not have are left out. Raises ValueError
     where the run has no tested network, or none of its patients is in `dataset`.
     """
-    tested = [run for run in network_runs(name) if runs.has_file(run.info.run_id, TESTED)]
+    tested = [run for run in network_runs(name) if run.has_file(artifacts.TEST_PATIENTS)]
     if not tested:
         raise ValueError(f"--synthesis {name}: no network of it has been scored on test patients")
     tables = []
     for run in tested:
-        split = runs.read_table(run.info.run_id, "split.csv")
+        split = run.read_table(artifacts.SPLIT)
         trained = split.loc[split["split"] == "train", "patient_id"].nunique()
-        table = runs.read_table(run.info.run_id, TESTED)
-        tables.append(table.assign(fold=int(run.data.tags.get("fold", 1)), train=trained))
+        table = run.read_table(artifacts.TEST_PATIENTS)
+        tables.append(table.assign(fold=int(run.tags.get(Tag.FOLD, 1)), train=trained))
     everyone = pd.concat(tables, ignore_index=True)
     found = everyone.groupby(["fold", "case_id"], sort=True).agg(score=(SCORE, "mean"), train=("train", "first"))
     found = found.reset_index()
@@ -43,7 +39,7 @@ def synthetic_scores(name: str, dataset: Dataset) -> pd.DataFrame:
     known = dataset.table.loc[found["case_id"]]
     return pd.DataFrame(
         {
-            "method": synthetic(tested[0].data.tags.get("label", "network")),
+            "method": synthetic(tested[0].tags.get(Tag.LABEL, "network")),
             "repeat": 1,
             "fold": found["fold"].to_numpy(),
             "case_id": found["case_id"].to_numpy(),
@@ -59,17 +55,12 @@ def synthetic_scores(name: str, dataset: Dataset) -> pd.DataFrame:
 
 def network_runs(name: str) -> list[Run]:
     """The runs of one network, every fold and seed: of the trial with this run id, or of a study's best."""
-    client = connect()
-    try:
-        run = client.get_run(name)
-    except MlflowException:
-        run = client.get_run(find_study(name))
-    if runs.has_file(run.info.run_id, FACTS):
-        facts = json.loads(runs.read_text(run.info.run_id, FACTS))
-        return [client.get_run(one) for one in facts["runs"][str(facts["best"])]]
-    parent, label = run.data.tags.get(runs.PARENT), run.data.tags.get("label")
-    if parent is None or label is None:
+    run = Run.find(name) or find_study(name)
+    if run.has_file(artifacts.STUDY):
+        facts = run.read_json(artifacts.STUDY)
+        return [Run(one) for one in facts["runs"][str(facts["best"])]]
+    label = run.tags.get(Tag.LABEL)
+    if run.parent is None or label is None:
         raise ValueError(f"--synthesis {name}: this run is neither a study of networks nor one of its trials")
-    experiment = client.get_experiment(run.info.experiment_id).name
-    same = [one for one in runs.children(experiment, parent) if one.data.tags.get("label") == label]
-    return sorted(same, key=lambda one: one.info.run_name or "")
+    same = [one for one in run.siblings() if one.tags.get(Tag.LABEL) == label]
+    return sorted(same, key=lambda one: one.name)

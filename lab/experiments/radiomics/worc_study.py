@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -19,7 +18,9 @@ from lab.radiomics.worc.run import FULL, QUICK, WorcFailed, WorcResult, WorcSett
 from lab.radiomics.worc.settings import Route
 from lab.stats.auc import auc
 from lab.stats.predictions import one_per_patient
-from lab.tracking import runs
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
 from lab.tracking.store import clear_errors, connect
 
 NAME = "worc"
@@ -47,9 +48,9 @@ def run(settings: RadiomicsConfig, worc: WorcSettings) -> str:
         connect()
     with clear_errors(goes_on="split"):
         arm, _ = worc_arm(material, worc)
-        with runs.ending(arm.parent):
+        with arm.parent.ending():
             write_classifier_report(arm.parent, seconds=time.monotonic() - started)
-    return arm.parent
+    return arm.parent.id
 
 
 def without_ours(settings: RadiomicsConfig) -> RadiomicsConfig:
@@ -67,11 +68,11 @@ def worc_arm(material: Material, worc: WorcSettings) -> tuple[Arm, pd.DataFrame]
     own = {f"worc.{k}": v for k, v in dataclasses.asdict(worc).items() if k not in NOT_RESULTS}
     question = QUESTION.format(event=material.dataset.event)
     arm = open_arm(material, NAME, question, source="radiomics/run_worc.py", own=own)
-    with runs.ending(arm.parent):
+    with arm.parent.ending():
         count = f"{len(arm.splits)} split{'s' * (len(arm.splits) > 1)}"
         print(f"WORC on {count}, {worc.search} workflows each, an ensemble of the best {worc.ensemble}", flush=True)
         result = trained(arm, worc)
-        log_folder(arm.parent, result.log)
+        arm.parent.log_folder(result.log, f"worc/{result.log.name}")
         log_splits(arm, result)
         used = result.chosen.rename(columns={"splits": "selected", "members": "importance"})
         tables = {"worc_features": used, "worc_workflows": result.workflows}
@@ -93,30 +94,21 @@ def trained(arm: Arm, worc: WorcSettings) -> WorcResult:
         raise ValueError(str(error)) from error
 
 
-def log_folder(run_id: str, folder: Path) -> None:
-    """WORC's own files as artifacts below `worc/`."""
-    client = connect()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        inside = path.relative_to(folder.parent).parent
-        client.log_artifact(run_id, str(path), f"worc/{inside}")
-
-
 def log_splits(arm: Arm, result: WorcResult) -> None:
     """One split as a run below the experiment's; a split that is logged stays as it is."""
     best = result.workflows.groupby(["repeat", "fold"]).first()
     for split in arm.splits:
-        identity = {"study_key": arm.identity, "role": "split", "split": split.name}
-        run_id = runs.find_or_create(
-            arm.name, split.name, identity=identity, parent=arm.parent, source="radiomics/run_worc.py"
-        )
+        identity = {Tag.STUDY_KEY: arm.identity, Tag.ROLE: "split", Tag.SPLIT: split.name}
+        source = "radiomics/run_worc.py"
+        run = Run.open(arm.name, split.name, identity=identity, parent=arm.parent, source=source)
         place = (split.repeat, split.fold)
         part = result.predictions.set_index(["repeat", "fold"]).loc[[place]].reset_index()
         patients = one_per_patient(part["patient_id"], part["label"], part["score"])
         chosen: dict[str, Any] = best.loc[place].drop(["rank", "inner_score", "parameters"]).to_dict()
-        runs.log_settings(run_id, chosen, {"label": WORC, "phantom": arm.dataset.phantom})
-        runs.log_table(run_id, part, "predictions.csv")
-        if not runs.logged_steps(run_id, "test/auc"):
+        run.describe(chosen, {Tag.LABEL: WORC, Tag.PHANTOM: arm.dataset.phantom})
+        run.log_table(part, artifacts.PREDICTIONS)
+        if not run.logged_steps("test/auc"):
             seconds = result.seconds.set_index(["repeat", "fold"]).loc[place, "seconds"]
             figures = {"test/auc": auc(patients["label"], patients["score"]), "cost/seconds": float(seconds)}
-            runs.log_metrics(run_id, figures | {"val/f1_weighted": float(best.loc[place, "inner_score"])})
-        runs.end(run_id, "FINISHED", state="finished")
+            run.log_metrics(figures | {"val/f1_weighted": float(best.loc[place, "inner_score"])})
+        run.end("finished")

@@ -2,104 +2,116 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from mlflow.entities import Run
 
-from lab.config import flatten, override
-from lab.data.batches import CaseStore
+from lab.config import flatten
 from lab.data.cohort import PARTS
+from lab.data.contract import Contract
 from lab.evaluation.conformal import COLUMNS as COVERAGE_COLUMNS
-from lab.evaluation.evaluate import evaluate, evaluate_inside, means
+from lab.evaluation.evaluate import means
+from lab.evaluation.fault_injection import FAULTS
 from lab.experiments.plan import Plan, varied
-from lab.experiments.synthesis.groups import (
-    ABOUT,
-    Group,
+from lab.experiments.synthesis.configurations import (
+    Configuration,
     all_rows,
     averaged,
+    best_of,
+    finished_configurations,
     fold_of,
-    groups,
-    objective_of,
     series_name,
     spread,
 )
-from lab.experiments.synthesis.networks import linear_weights, predictor, rivals, store, trial_settings
-from lab.experiments.synthesis.pictures import draw_slices
-from lab.experiments.synthesis.record import FACTS
 from lab.experiments.synthesis.report import write_report
+from lab.experiments.synthesis.scoring import Scorer
 from lab.experiments.synthesis.search_results import importances, search_trials
-from lab.experiments.synthesis.trial import patch_edge
-from lab.inference.calibrate import Calibrated
-from lab.inference.calibrate_run import COVERAGE, calibrate_study_run
+from lab.experiments.synthesis.slices import log_slices
+from lab.inference.calibrate import FAULT_CASES, MOST, Ood, fit_ood
+from lab.inference.calibrate_run import calibrate_study_run
+from lab.io.pool import background, count_cores
 from lab.report.tables.patient_table import plural
 from lab.report.text.trial_note import trial_note
-from lab.synthesis.device import Arithmetic, choose, use_threads
-from lab.tracking import runs
-from lab.tracking.run import Run as TrackedRun
-from lab.tracking.store import connect
+from lab.synthesis.device import choose, use_threads
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
 
-TESTED = "test_patients.csv"
-OWN_PATCH, SAME_VOXELS = "test_own_patch.csv", "test_same_voxels.csv"
-RIVALS = "rivals/{part}_patients.csv"
+WORTH_A_PROCESS = 5_000_000
+"""Voxels to look at from which the start of a process pays."""
 
 
 def finish(plan: Plan, started: float) -> None:
-    """Score the finished networks and the rivals on the test patients, note all facts, write the report."""
+    """Score the finished networks and the baselines on the test patients, note all facts, write the report."""
     use_threads(1)
     arithmetic = choose(plan.config.train.device, plan.config.train.precision, plan.config.train.channels_last)
-    made = groups(plan)
-    if not made:
+    configurations = finished_configurations(plan)
+    if not configurations:
         raise ValueError(
             "no trial has finished; the reasons are in the runs' `failure` tags. --study.retry-failed tries again"
         )
-    count = plural(sum(len(group.runs) for group in made), "network")
-    print(f"Scoring {count} and 2 rivals on the test patients", flush=True)
-    for group in made:
-        for run in group.runs:
-            if run.data.tags.get("tested") != "yes":
-                test_trial(plan, run, arithmetic)
-    rows = all_rows(made, lambda run: runs.read_table(run.info.run_id, TESTED))
-    weights = linear_weights(plan)
-    tables = {part: rival_table(plan, part, weights) for part in ("val", "test")}
-    for part, table in tables.items():
-        runs.log_table(plan.parent, table, RIVALS.format(part=part))
-    patients = pd.concat([averaged(rows), tables["test"]], ignore_index=True)
-    best = objective_of(made, plan.config.study.objective, lower=plan.lower)
-    mark_best(plan, best)
-    annotate(plan, made, best, tables["test"])
-    keep(plan, patients, made, rows, weights)
-    runs.log_table(plan.parent, calibrate_best(plan, best, arithmetic), "tables/coverage.csv")
-    runs.log_table(plan.parent, true_scans(plan), "tables/true_scans.csv")
-    reference = tables["val"].groupby("trial", sort=False)["mae_brain"].mean().to_dict()
-    runs.log_text(plan.parent, json.dumps(facts(plan, made, best, reference), indent=2), FACTS)
-    draw_slices(plan, patients, made, weights, arithmetic)
+    count = plural(sum(len(one.runs) for one in configurations), "network")
+    print(f"Scoring {count} and 2 baselines on the test patients", flush=True)
+    best = best_of(configurations, plan.config.study.objective, lower=plan.lower)
+    scorer = Scorer(plan, arithmetic)
+    with ood_beside(plan, best) as ood:
+        for one in configurations:
+            for run in one.runs:
+                if run.tags.get(Tag.TESTED) != "yes":
+                    scorer.score(run)
+        rows = all_rows(configurations, lambda run: run.read_table(artifacts.TEST_PATIENTS))
+        edges = [None] if scorer.smallest_patch is None else [None, scorer.smallest_patch]
+        (validated,) = scorer.baseline_tables("val", [None])
+        tested, *inside = scorer.baseline_tables("test", edges)
+        plan.parent.log_table(validated, artifacts.BASELINES["val"])
+        plan.parent.log_table(tested, artifacts.BASELINES["test"])
+        patients = pd.concat([averaged(rows), tested], ignore_index=True)
+        mark_best(plan, best)
+        annotate(plan, configurations, best, tested)
+        tables = {"test_patients": patients, "trials": summary(configurations), **search_tables(plan)}
+        if plan.config.study.repeats > 1 or plan.config.study.folds:
+            tables["spread"] = spread(rows)
+        if inside:
+            tables |= patch_tables(configurations, inside[0])
+        tables = {name: table for name, table in tables.items() if not table.empty}
+        log_slices(scorer, patients, configurations)
+        tables |= {"true_scans": scorer.true_scans(), "coverage": calibrate_best(scorer, best, ood)}
+    for name, table in tables.items():
+        plan.parent.log_table(table, artifacts.table(name))
+    reference = validated.groupby("trial", sort=False)["mae_brain"].mean().to_dict()
+    plan.parent.log_json(facts(plan, configurations, best, reference), artifacts.STUDY)
     write_report(plan.parent, seconds=time.monotonic() - started)
 
 
-def keep(plan: Plan, patients: pd.DataFrame, made: list[Group], rows: pd.DataFrame, weights: list[np.ndarray]) -> None:
-    """The tables of which the report is made."""
-    found = {"test_patients": patients, "trials": summary(made), "search": search_trials(plan)}
-    if plan.config.study.repeats > 1 or plan.config.study.folds:
-        found["spread"] = spread(rows)
+def search_tables(plan: Plan) -> dict[str, pd.DataFrame]:
+    """The trials of the guided search, and how much each setting mattered."""
     shares = importances(plan)
-    found["importances"] = pd.DataFrame({"setting": list(shares), "share": list(shares.values())})
-    if smallest_patch(plan) is not None:
-        for name, file in (("own_patch", OWN_PATCH), ("same_voxels", SAME_VOXELS)):
-            found[name] = averaged(all_rows(made, partial(inside_table, name=file)))
-        beside = rival_table(plan, "test", weights, inside=smallest_patch(plan))  # which have no patch of their own
-        found["same_voxels"] = pd.concat([found["same_voxels"], beside], ignore_index=True)
-    for name, table in found.items():
-        if not table.empty:
-            runs.log_table(plan.parent, table, f"tables/{name}.csv")
+    by_setting = pd.DataFrame({"setting": list(shares), "share": list(shares.values())})
+    return {"search": search_trials(plan), "importances": by_setting}
 
 
-def facts(plan: Plan, made: list[Group], best: Group, reference: Mapping[str, float]) -> dict[str, Any]:
+def patch_tables(configurations: list[Configuration], baselines: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Scores inside patches, of a network's own size and of the study's smallest; runs tested without any are left out.
+
+    `baselines`, which have no patch of their own, are those inside the smallest.
+    """
+
+    def rows(name: str) -> pd.DataFrame:
+        found = all_rows(configurations, lambda run: run.read_table(name) if run.has_file(name) else None)
+        return averaged(found)
+
+    same_voxels = pd.concat([rows(artifacts.TEST_SAME_VOXELS), baselines], ignore_index=True)
+    return {"own_patch": rows(artifacts.TEST_OWN_PATCH), "same_voxels": same_voxels}
+
+
+def facts(
+    plan: Plan, configurations: list[Configuration], best: Configuration, reference: Mapping[str, float]
+) -> dict[str, Any]:
     """What the report says of the study besides its figures; plain values that JSON can hold."""
     cohort, config = plan.cohort, plan.config
     counts = pd.concat(plan.splits).groupby("split")["patient_id"].nunique()
@@ -125,7 +137,7 @@ def facts(plan: Plan, made: list[Group], best: Group, reference: Mapping[str, fl
             "inputs": list(config.data.inputs),
             "target": config.data.target,
         },
-        "runs": {str(group.trial): [run.info.run_id for run in group.runs] for group in made},
+        "runs": {str(one.trial): [run.id for run in one.runs] for one in configurations},
         "cohort": {
             "data": "phantom (simulated)" if cohort.phantom else cohort.name,
             "patients": str(cohort.index["patient_id"].nunique()),
@@ -139,131 +151,108 @@ def facts(plan: Plan, made: list[Group], best: Group, reference: Mapping[str, fl
     }
 
 
-def summary(made: list[Group]) -> pd.DataFrame:
+def summary(configurations: list[Configuration]) -> pd.DataFrame:
     """One row a network: settings, cost and validation figures as means over its runs, how they ended."""
     rows: list[dict[str, Any]] = []
-    for group in made:
-        params, tags = group.runs[0].data.params, [run.data.tags for run in group.runs]
-        names = {name for run in group.runs for name in run.data.metrics if name.startswith(("cost/", "val/"))}
-        state = "stopped early" if all(tag.get("stopped_early") == "True" for tag in tags) else "finished"
-        row = {"trial": group.trial, "label": group.label, "model": group.model, "loss": group.loss}
-        row |= {"phase": group.phase, "base": f"model {params['model.id']}, {group.loss}", "runs": len(group.runs)}
+    for one in configurations:
+        params, tags = one.runs[0].params, [run.tags for run in one.runs]
+        names = {name for run in one.runs for name in run.metrics if name.startswith(("cost/", "val/"))}
+        state = "stopped early" if all(tag.get(Tag.STOPPED_EARLY) == "True" for tag in tags) else "finished"
+        row = {"trial": one.trial, "label": one.label, "model": one.model, "loss": one.loss}
+        row |= {"phase": one.phase, "base": f"model {params['model.id']}, {one.loss}", "runs": len(one.runs)}
         row |= {"model_id": params["model.id"]}
         row |= {"size": series_name("train.patch_mm", params), "state": state}
-        row |= {"run_id": group.runs[0].info.run_id}
-        rows.append(row | {name.removeprefix("cost/"): group.mean(name) for name in sorted(names - {"val/loss"})})
+        row |= {"run_id": one.runs[0].id}
+        rows.append(row | {name.removeprefix("cost/"): one.mean(name) for name in sorted(names - {"val/loss"})})
     return pd.DataFrame(rows)
 
 
-def mark_best(plan: Plan, best: Group) -> None:
+def mark_best(plan: Plan, best: Configuration) -> None:
     """The runs of the network that was best on validation patients carry the tag `best`, no others do."""
-    chosen = {run.info.run_id for run in best.runs}
-    for run in runs.children(plan.study.name, plan.parent):
-        if run.info.run_id in chosen:
-            connect().set_tag(run.info.run_id, "best", "yes")
-        elif "best" in run.data.tags:
-            connect().delete_tag(run.info.run_id, "best")
+    for run in plan.parent.children():
+        if run in best.runs:
+            run.set_tags({Tag.BEST: "yes"})
+        elif Tag.BEST in run.tags:
+            run.delete_tag(Tag.BEST)
 
 
-def annotate(plan: Plan, made: list[Group], best: Group, beside: pd.DataFrame) -> None:
-    """The note at the top of every trial's page: the network beside the rivals, in a sentence and a table."""
-    trivial = {
-        str(name): {key.removeprefix("test/"): value for key, value in means(table, "test").items()}
-        for name, table in beside.groupby("trial")
-    }
-    for group in made:
-        for run in group.runs:
-            figures = connect().get_run(run.info.run_id).data.metrics
+def annotate(plan: Plan, configurations: list[Configuration], best: Configuration, beside: pd.DataFrame) -> None:
+    """The note at the top of every trial's page: the network beside the baselines, in a sentence and a table."""
+
+    def tested(figures: Mapping[str, float]) -> dict[str, float]:
+        return {name.removeprefix("test/"): value for name, value in figures.items() if name.startswith("test/")}
+
+    baselines = {str(name): tested(means(table, "test")) for name, table in beside.groupby("trial")}
+    files = ("slices.png: two validation patients", "test_patients.csv: every test patient")
+    for one in configurations:
+        for run in one.runs:
             note = trial_note(
-                run.info.run_name or group.label,
-                {name.removeprefix("test/"): value for name, value in figures.items() if name.startswith("test/")},
-                trivial,
+                run.name,
+                tested(run.metrics),
+                baselines,
                 phantom=plan.cohort.phantom,
-                best=group is best,
-                artifacts=("slices.png: two validation patients", "test_patients.csv: every test patient"),
+                best=one is best,
+                artifacts=files,
             )
-            connect().set_tag(run.info.run_id, runs.NOTE, note)
+            run.set_tags({Tag.NOTE: note})
 
 
-def test_trial(plan: Plan, run: Run, arithmetic: Arithmetic) -> None:
-    """Score one network on the test patients of its fold and log it to its run.
+@dataclass(frozen=True, kw_only=True)
+class OodWork:
+    """The fit of the out-of-distribution reference for one fold, as another process may do it."""
 
-    Where the study has patches, it is also scored inside the smallest one, and a network that was trained on patches
-    inside its own, of which it then sees nothing else, as the paper did it.
+    plan: Plan
+    fold: int
+
+    def run(self) -> Ood:
+        """See `fit_ood`."""
+        data = self.plan.config.data
+        contract = Contract.of(self.plan.cohort, data.inputs, data.target)
+        return fit_ood(contract, self.plan.cohort, parts_of(self.plan, self.fold))
+
+    @property
+    def voxels(self) -> int:
+        """How much there is to do."""
+        cases = sum(len(self.plan.cases(part, self.fold)) for part in ("train", "test"))
+        return (cases + FAULT_CASES * len(FAULTS)) * int(np.prod(self.plan.cohort.shape))
+
+
+@contextmanager
+def ood_beside(plan: Plan, best: Configuration) -> Iterator[dict[int, Callable[[], Ood]]]:
+    """How to get the out-of-distribution reference of each fold that the best network still needs.
+
+    It takes as long as all the rest of a study's end, needs no network, and so has a process of its own.
     """
-    predict = predictor(plan, run, arithmetic)
-    smallest = smallest_patch(plan)
-    edges = [None] if smallest is None else [None, smallest]
-    table, *inside = evaluate_inside(predict, store(plan, run, arithmetic), edges)
-    runs.log_table(run.info.run_id, with_groups(table, plan.cohort.index), TESTED)
-    for same_voxels in inside:
-        runs.log_table(run.info.run_id, same_voxels, SAME_VOXELS)
-        edge = patch_edge(trial_settings(plan.config, run).train, plan.cohort.spacing_mm)
-        own = table if edge is None else evaluate(predict, store(plan, run, arithmetic, patch=edge))
-        runs.log_table(run.info.run_id, own, OWN_PATCH)
-    if not runs.logged_steps(run.info.run_id, "test/mae_image"):  # killed right here: do not log twice
-        runs.log_metrics(run.info.run_id, means(table, "test"))
-    connect().set_tag(run.info.run_id, "tested", "yes")
+    waiting = {fold_of(run) for run in best.runs if run.tags.get(Tag.CALIBRATED) != str(MOST)}
+    jobs = {fold: OodWork(plan=plan, fold=fold) for fold in sorted(waiting)}
+    if count_cores() == 1 or sum(job.voxels for job in jobs.values()) < WORTH_A_PROCESS:
+        yield {fold: cache(job.run) for fold, job in jobs.items()}
+        return
+    with background(jobs) as results:
+        yield results
 
 
-def calibrate_best(plan: Plan, best: Group, arithmetic: Arithmetic) -> pd.DataFrame:
+def calibrate_best(scorer: Scorer, best: Configuration, ood: Mapping[int, Callable[[], Ood]]) -> pd.DataFrame:
     """Measure what is needed to use the best network on new patients; returns what its intervals hold on test cases.
 
-    Where that cannot be, it is said, and the study goes on to its report.
+    `ood` gives each fold's out-of-distribution reference. Where a run cannot be calibrated, a line says so, and the
+    study goes on to its report.
     """
-    print(f"Calibrating {best.label}: intervals, the probability of enhancement, what a strange scan is", flush=True)
-    tables = []
-    known: dict[int, Calibrated] = {}  # of a fold: seeds share their patients
+    print(f"Calibrating {best.label}: intervals, probability of enhancement, out-of-distribution detection", flush=True)
+    plan, tables = scorer.plan, []
     for run in best.runs:
         fold = fold_of(run)
-        parts = {part: plan.cases(part, fold) for part in PARTS}
         try:
-            found = calibrate_study_run(
-                TrackedRun(run.info.run_id), plan.cohort, parts, arithmetic, beside=known.get(fold)
-            )
+            parts = parts_of(plan, fold)
+            calibrate_study_run(run, scorer.package(run), plan.cohort, parts, scorer.arithmetic, ood=ood.get(fold))
         except ValueError as error:
-            print(f"  {run.info.run_name} is left without: {error}", flush=True)
+            print(f"  {run.name} is left without: {error}", flush=True)
             continue
-        known |= {} if found is None else {fold: found}
-        table = runs.read_table(run.info.run_id, COVERAGE)
-        tables.append(table.assign(fold=fold + 1, seed=int(run.data.params["train.seed"])))
+        table = run.read_table(artifacts.COVERAGE)
+        tables.append(table.assign(fold=fold + 1, seed=int(run.params["train.seed"])))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COVERAGE_COLUMNS)
 
 
-def with_groups(table: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
-    """A table of cases with what the cohort knows of each: scanner, grade, age, for the model card's groups."""
-    known = [name for name in ABOUT if name in index and index[name].notna().any()]
-    return table.join(index[known], on="case_id")
-
-
-def inside_table(run: Run, name: str) -> pd.DataFrame | None:
-    """A run's scores inside patches; None of a run that was tested before the study had patches."""
-    return runs.read_table(run.info.run_id, name) if runs.has_file(run.info.run_id, name) else None
-
-
-def smallest_patch(plan: Plan) -> int | None:
-    """Edge in voxels of the smallest patch that a network of the study is trained on; None without patches."""
-    trials = (override(plan.config, dict(settings)) for settings in plan.study.grid.values())
-    edges = (patch_edge(trial.train, plan.cohort.spacing_mm) for trial in trials)
-    return min((edge for edge in edges if edge is not None), default=None)
-
-
-def rival_table(plan: Plan, part: str, weights: list[np.ndarray], *, inside: int | None = None) -> pd.DataFrame:
-    """The rivals' figures of every patient of one part, over all folds, in the long table's columns.
-
-    `weights` are `linear_weights`, `inside` is the edge in voxels of a cube round the tumour to score in.
-    """
-    found: dict[str, list[pd.DataFrame]] = {}
-    for fold, fitted in enumerate(weights):
-        for name, (rival, cases) in rivals(plan, part, fold, fitted).items():
-            (table,) = evaluate_inside(rival, cases, [inside])
-            found.setdefault(name, []).append(table.assign(trial=name, label=name, model=None, loss=None))
-    return pd.concat([table for tables in found.values() for table in tables], ignore_index=True)
-
-
-def true_scans(plan: Plan) -> pd.DataFrame:
-    """The true scans judged as if they were syntheses: what a perfect network would score."""
-    data = plan.config.data
-    folds = (plan.cases("test", fold) for fold in range(len(plan.splits)))
-    stores = (CaseStore(plan.cohort, cases, inputs=data.inputs, target=data.target, resident=False) for cases in folds)
-    return pd.concat([evaluate(lambda batch: batch.target, cases) for cases in stores], ignore_index=True)
+def parts_of(plan: Plan, fold: int) -> dict[str, list[str]]:
+    """Case ids of each part of a fold."""
+    return {part: plan.cases(part, fold) for part in PARTS}

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
 import pandas as pd
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
 
 from lab.report.figures.noise_floor import floor_of
 from lab.report.tables.patient_table import is_rival, lower_is_better
-from lab.tracking import runs
-from lab.tracking.store import connect, find_experiment
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
+from lab.tracking.store import experiments, find_experiment
 
-FACTS, CLASSIFIER_FACTS = "study.json", "classifier.json"
+TABLES = ("search", "importances", "spread", "own_patch", "same_voxels", "true_scans", "coverage")
 CURVES = ("train/loss", "val/loss", "val/mae_brain")
 SLICES = {
     "enhancing": "Test patient whose tumour enhances, of the median error among these",
@@ -32,12 +30,12 @@ SLICES = {
 class Record:
     """What a finished study left on its parent run."""
 
-    parent: str
+    parent: Run
     facts: dict[str, Any]
     patients: pd.DataFrame
     trials: pd.DataFrame
     tables: dict[str, pd.DataFrame]
-    """`search`, `importances`, `spread`, `own_patch`, `same_voxels`, `true_scans`, `coverage`; empty for none."""
+    """Those of `TABLES`; empty for none."""
     slices: dict[str, bytes]
     histories: dict[Hashable, pd.DataFrame]
 
@@ -68,91 +66,91 @@ class Record:
         return floor_of(self.patients)
 
 
-def find_study(name: str) -> str:
-    """Run id of the newest finished parent run of a study; a run id is taken as it is.
+def find_study(name: str) -> Run:
+    """The newest finished parent run of a study; a run id is taken as it is.
 
-    Where there are several, which one was taken is said. Raises ValueError where there is none.
+    Where there are several, which one was taken is printed. Raises ValueError where there is none.
     """
     found = finished_runs(name)
     if len(found) > 1:
-        print(f"Taken: {told(found[0])}; the newest of {len(found)} finished runs of study {name!r}", flush=True)
-    return str(found[0].info.run_id)
+        print(
+            f"Taken: {describe_run(found[0])}; the newest of {len(found)} finished runs of study {name!r}", flush=True
+        )
+    return found[0]
 
 
-def chosen_study(name: str, *, newest: bool) -> str:
+def chosen_study(name: str, *, newest: bool) -> Run:
     """As `find_study`, but of several finished runs of a study the newest only where that was asked for.
 
     Raises ValueError that tells the runs apart where it was not.
     """
     found = finished_runs(name)
     if len(found) > 1 and not newest:
-        lines = "; ".join(told(run) for run in found)
+        lines = "; ".join(describe_run(run) for run in found)
         raise ValueError(
             f"study {name!r} has {len(found)} finished runs: {lines}. Name one with --run ID, or take the newest with "
             "--newest"
         )
-    return str(found[0].info.run_id)
+    return found[0]
 
 
-def told(run: Run) -> str:
-    """A study's run in a line: id, when it began, what it learned from, and its figure."""
-    when = datetime.fromtimestamp(run.info.start_time / 1000).strftime("%Y-%m-%d %H:%M")
-    file = FACTS if runs.has_file(run.info.run_id, FACTS) else CLASSIFIER_FACTS
-    facts = json.loads(runs.read_text(run.info.run_id, file)) if runs.has_file(run.info.run_id, file) else {}
+def study_facts(run: Run) -> dict[str, Any]:
+    """The facts of a study's or a classifier experiment's run; empty for another run, and for one that is gone."""
+    file = next((file for file in (artifacts.STUDY, artifacts.CLASSIFIER) if run.has_file(file)), None)
+    return {} if file is None else dict(run.read_json(file))
+
+
+def describe_run(run: Run) -> str:
+    """A study's run in a line: id, when it began, its data, and its figure."""
+    facts = study_facts(run)
     cohort = facts.get("cohort") or {"data": facts.get("dataset"), "patients": facts.get("patients")}
-    words = f"{run.info.run_id} of {when}, {cohort['data'] or 'unknown data'}, n = {cohort['patients'] or 'unknown'}"
-    return f"{words}, {figure(facts)}"
+    words = f"{run.id} of {run.started:%Y-%m-%d %H:%M}, {cohort['data'] or 'unknown data'}"
+    return f"{words}, n = {cohort['patients'] or 'unknown'}, {describe_figure(facts)}"
 
 
-def figure(facts: Mapping[str, Any]) -> str:
+def describe_figure(facts: Mapping[str, Any]) -> str:
     """The figure of a study by which its runs are told apart."""
     if "auc" in facts:
         return f"AUC {facts['auc']}"
-    try:
-        metrics = connect().get_run(facts["runs"][str(facts["best"])][0]).data.metrics
-        return f"best {facts['objective']} {metrics[facts['objective']]:.4g}"
-    except (KeyError, MlflowException):
-        return "figure unknown"
+    best = Run.find(facts["runs"][str(facts["best"])][0]) if "runs" in facts else None
+    figure = None if best is None else best.metrics.get(facts["objective"])
+    return "figure unknown" if figure is None else f"best {facts['objective']} {figure:.4g}"
 
 
 def finished_runs(name: str) -> list[Run]:
     """The finished parent runs of a study, the newest first; a run id gives that run. Raises ValueError without any."""
-    client = connect()
-    try:
-        return [client.get_run(name)]
-    except MlflowException:
-        experiment = find_experiment(name)
-    if experiment is None:
-        known = ", ".join(sorted(e.name for e in client.search_experiments() if e.name != "Default")) or "none yet"
+    run = Run.find(name)
+    if run is not None:
+        return [run]
+    if find_experiment(name) is None:
+        known = ", ".join(experiments()) or "none yet"
         raise ValueError(f"there is no study and no run {name!r} in the tracking store; studies: {known}")
-    found = client.search_runs([experiment], "tags.role = 'study' and tags.state = 'finished'")
+    found = Run.search(name, {Tag.ROLE: "study", Tag.STATE: "finished"})
     if not found:
         raise ValueError(f"no study {name!r} has come to its end yet; run studies/{name}.py again, it goes on")
-    return list(found)
+    return found
 
 
-def read_record(parent: str) -> Record:
+def read_record(parent: Run) -> Record:
     """All that the report needs from the tracking store. Raises ValueError for a run that is no finished study."""
-    if not runs.has_file(parent, FACTS):
-        raise ValueError(f"run {parent} holds no {FACTS}: it is not a study that has come to its end")
-    facts = json.loads(runs.read_text(parent, FACTS))
-    there = set(runs.files(parent, "tables"))
+    if not parent.has_file(artifacts.STUDY):
+        raise ValueError(f"run {parent.id} holds no {artifacts.STUDY}: it is not a study that has come to its end")
+    facts = parent.read_json(artifacts.STUDY)
+    there = {*parent.files("tables"), *parent.files("figures")}
 
     def table(name: str) -> pd.DataFrame:
-        return runs.read_table(parent, f"tables/{name}.csv") if f"tables/{name}.csv" in there else pd.DataFrame()
+        file = artifacts.table(name)
+        return numbered(parent.read_table(file)) if file in there else pd.DataFrame()
 
-    patients, trials = numbered(table("test_patients")), numbered(table("trials"))
-    drawn = set(runs.files(parent, "figures"))
-    slices = {why: runs.read_bytes(parent, name) for why in SLICES if (name := f"figures/slices_{why}.png") in drawn}
-    histories = {int(trial): runs.history(ids[0], CURVES) for trial, ids in facts["runs"].items()}
-    names = ("search", "importances", "spread", "own_patch", "same_voxels", "true_scans", "coverage")
+    slices = {why: artifacts.figure(f"slices_{why}") for why in SLICES}
+    histories = {int(trial): Run(ids[0]).history(CURVES) for trial, ids in facts["runs"].items()}
     return Record(
         parent=parent,
         facts=facts,
-        patients=patients,
-        trials=trials,
-        tables={name: numbered(table(name)) for name in names},
-        slices=slices,
+        patients=table("test_patients"),
+        trials=table("trials"),
+        tables={name: table(name) for name in TABLES},
+        slices={why: parent.read_bytes(file) for why, file in slices.items() if file in there},
         histories={trial: curve.dropna(subset=["train/loss"]) for trial, curve in histories.items()},
     )
 

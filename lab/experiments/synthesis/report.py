@@ -42,12 +42,14 @@ from lab.report.text.claims import about_the_paper
 from lab.report.text.findings import findings
 from lab.report.text.study_note import study_note
 from lab.stats.effects import effects
-from lab.tracking import runs
-from lab.tracking.store import connect, read_only
-from lab.tracking.view import closing, leave_view, note_links
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
+from lab.tracking.store import read_only
+from lab.tracking.view import closing, note_links, save_views
 
 
-def write_report(parent: str, *, seconds: float | None = None, out: Path | None = None) -> None:
+def write_report(parent: Run, *, seconds: float | None = None, out: Path | None = None) -> None:
     """Write page, tables, figures and note of a finished study to its parent run, and to the folder `out`.
 
     `seconds` is what the study took, where it has just ended. Raises what `read_record` and `output_folder` raise.
@@ -82,7 +84,7 @@ def write_report(parent: str, *, seconds: float | None = None, out: Path | None 
         patches=patches,
         floor=record.floor,
     )
-    texts = {"report.html": page, "tables/comparison.csv": as_csv(table), "tables/comparison.md": as_markdown(table)}
+    texts = {artifacts.REPORT: page, "tables/comparison.csv": as_csv(table), "tables/comparison.md": as_markdown(table)}
     texts |= {"tables/enhancement.md": scorecard_markdown(card, phantom=phantom)}
     numbers = {"paired_tests": tests, "enhancement": card, "effects": compared}
     if len(record.tables["spread"]):
@@ -99,13 +101,13 @@ def write_report(parent: str, *, seconds: float | None = None, out: Path | None 
         for name, (_, figure) in figures.items():
             (folder / "figures" / f"{name}.png").write_bytes(png(figure))
         if out is not None:
-            with output_folder(out, output="report", last="report.html") as copy:
+            with output_folder(out, output="report", last=artifacts.REPORT) as copy:
                 shutil.copytree(folder, copy, dirs_exist_ok=True)
                 for why, image in record.slices.items():
                     (copy / "figures" / f"slices_{why}.png").write_bytes(image)
         if read_only():
             return
-        connect().log_artifacts(parent, str(folder))
+        parent.log_folder(folder)
     close(record, [table, *patches], card, words, seconds)
 
 
@@ -125,19 +127,19 @@ def close(
         card=card,
     )
     phases = tuple(dict.fromkeys(record.trials["phase"]))
-    views = leave_view(facts["study"], parent, facts["objective"], facts["varied"], phases)
+    views = save_views(parent, facts["objective"], facts["varied"], phases)
     ranked = record.trials.sort_values(facts["objective"], ascending=record.lower, kind="stable")
-    note += f"\n\n{note_links(facts['study'], parent, views, list(ranked['run_id']))}"
-    runs.log_settings(parent, {}, {runs.NOTE: note, "best": record.names[str(facts["best"])]})
+    note += f"\n\n{note_links(parent, views, list(ranked['run_id']))}"
+    parent.set_tags({Tag.NOTE: note, Tag.BEST: record.names[str(facts["best"])]})
     count = int(record.trials["runs"].sum()) + max(0, len(record.tables["search"]) - 1)  # the winner is among both
-    if seconds is not None and count not in runs.logged_steps(parent, "study/trials"):
-        runs.log_metrics(parent, {"study/seconds": seconds, "study/trials": count}, step=count)
-    runs.end(parent, "FINISHED", state="finished")
+    if seconds is not None and count not in parent.logged_steps("study/trials"):
+        parent.log_metrics({"study/seconds": seconds, "study/trials": count}, step=count)
+    parent.end("finished")
     points = "\n".join(textwrap.fill(point, 118, initial_indent="- ", subsequent_indent="  ") for point in words)
     for text in (*map(as_text, tables), scorecard_text(card, phantom=record.phantom), points):
         print(f"\n{text}")
     print()
-    print(closing(facts["study"], parent, views, seconds))
+    print(closing(parent, views, seconds))
 
 
 def paper_tables(record: Record) -> tuple[PaperTable, list[PaperTable]]:

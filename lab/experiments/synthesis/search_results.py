@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from lab.experiments.plan import Plan
 from lab.experiments.queue import SLOT
-from lab.tracking import runs
+from lab.tracking.artifacts import Tag
 
 FIGURES = ("val/mae_brain", "val/mae_tumour", "val/mae_balanced", "val/contrast_pooled")
 STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
@@ -24,7 +24,7 @@ def search_trials(plan: Plan) -> pd.DataFrame:
     `value` is the objective on validation patients: of a pruned trial that of its last epoch, of a failed one NaN. The
     columns `val/...` are figures of the finished ones.
     """
-    found = {run.data.tags["slot"]: run for run in runs.children(plan.study.name, plan.parent)}
+    found = {run.tags[Tag.SLOT]: run for run in plan.parent.children()}
     rows = []
     for number, (slot, trial) in enumerate(sorted(plan.queue("search").by_slot().items()), start=1):
         if trial.state not in STATES:
@@ -36,7 +36,7 @@ def search_trials(plan: Plan) -> pd.DataFrame:
             value = trial.intermediate_values[max(trial.intermediate_values)]
         row = {"number": number, "label": slot, "state": STATES[trial.state], "value": value, **trial.params}
         if trial.state == TrialState.COMPLETE and slot in found:
-            row |= {name: figure for name, figure in found[slot].data.metrics.items() if name in FIGURES}
+            row |= {name: figure for name, figure in found[slot].metrics.items() if name in FIGURES}
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -18,7 +18,9 @@ from lab.evaluation.ssim import WINDOW
 from lab.experiments.plan import Plan, Study, varied
 from lab.experiments.synthesis.trial import discard, patch_edge
 from lab.experiments.worker import search_winner, work, work_apart
-from lab.tracking import runs
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
 from lab.tracking.store import RUNS, clear_errors, connect
 
 __all__ = ["Plan", "Study", "run"]
@@ -50,7 +52,7 @@ def run(study: Study, config: Config) -> Plan:
     with clear_errors():
         plan = open_plan(study, config, cohort, splits)
         tell_other_threads(plan)
-    with clear_errors(goes_on="epoch"), runs.ending(plan.parent):
+    with clear_errors(goes_on="epoch"), plan.parent.ending():
         train(plan, "grid", [slot.name for slot in plan.slots("grid")])
         if config.study.search and study.search is not None:
             grid = len({slot.label for slot in plan.slots("grid")})
@@ -138,15 +140,15 @@ def open_plan(study: Study, config: Config, cohort: Cohort, splits: tuple[pd.Dat
     name = f"{study.name}{' phantom' if cohort.phantom else ''} {cohort.spacing_mm:g} mm {key[:6]}"
     connect()
     with FileLock(RUNS / "create.lock"):  # two calls at once share one parent
-        parent = runs.find_or_create(study.name, name, identity={"study_key": key, "role": "study"})
+        parent = Run.open(study.name, name, identity={Tag.STUDY_KEY: key, Tag.ROLE: "study"})
     plan = Plan(study=study, config=config, cohort=cohort, splits=splits, key=key, parent=parent)
-    tags = {"cohort_digest": cohort.digest, "phantom": cohort.phantom, "seed": config.train.seed}
+    tags = {Tag.COHORT: cohort.digest, Tag.PHANTOM: cohort.phantom, Tag.SEED: config.train.seed}
     changed = varied(study.grid.values())
     shared = {k: v for k, v in flatten(config).items() if k not in changed and not k.startswith("study.")}
-    runs.log_settings(parent, shared, tags)
-    runs.log_cohort(parent, cohort, cohort.phantom)
+    parent.describe(shared, tags)
+    parent.log_cohort(cohort)
     numbered = [split.assign(fold=fold) if len(splits) > 1 else split for fold, split in enumerate(splits, start=1)]
-    runs.log_table(parent, pd.concat(numbered, ignore_index=True), "split.csv")
+    parent.log_table(pd.concat(numbered, ignore_index=True), artifacts.SPLIT)
     return plan
 
 
@@ -169,8 +171,8 @@ def tell_other_threads(plan: Plan) -> None:
 
     use_threads(plan.config.study.workers)
     threads = str(torch.get_num_threads())
-    found = [run.data.tags for run in runs.children(plan.study.name, plan.parent)]
-    other = sorted({tags.get("threads", threads) for tags in found if tags.get("device") == "cpu"} - {threads})
+    found = [run.tags for run in plan.parent.children()]
+    other = sorted({tags.get(Tag.THREADS, threads) for tags in found if tags.get(Tag.DEVICE) == "cpu"} - {threads})
     if other:
         print(
             f"Trials that are there were computed with {' or '.join(other)} threads, new ones get {threads} (cores "
@@ -211,8 +213,8 @@ def work_through(plan: Plan, phase: str, slots: list[str]) -> None:
 
 def renew(plan: Plan, phase: str) -> None:
     """Queue trials again whose runs were deleted in MLflow, and where it is asked for those that failed."""
-    children = [run for run in runs.children(plan.study.name, plan.parent) if run.data.tags.get("phase") == phase]
-    there = {run.data.tags["slot"]: plan.checkpoint(run.info.run_id) for run in children}
+    children = [run for run in plan.parent.children() if run.tags.get(Tag.PHASE) == phase]
+    there = {run.tags[Tag.SLOT]: plan.checkpoint(run) for run in children}
     for slot, trial in plan.queue(phase).by_slot().items():
         if slot in there and trial.state.is_finished():
             discard(there[slot])  # killed when all but this was done

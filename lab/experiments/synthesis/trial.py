@@ -22,7 +22,9 @@ from lab.synthesis.device import Arithmetic, choose, reset_peak_memory, use_thre
 from lab.synthesis.losses.image_losses import make_loss
 from lab.synthesis.networks.paper import build, count_parameters
 from lab.synthesis.train import Fitted, fit
-from lab.tracking import runs
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
 
 PATIENTS_SHOWN = 2
 
@@ -35,7 +37,7 @@ class Job:
     cohort: Cohort
     split: pd.DataFrame
     """Columns case_id and split."""
-    run_id: str
+    run: Run
     label: str
     checkpoint: Path
     workers: int = 1
@@ -53,23 +55,24 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
     reset_peak_memory(arithmetic.device)
     train, val = (store(job, part, arithmetic) for part in ("train", "val"))
     network = build_network(config)
-    tags = {"label": job.label, "device": arithmetic.name, "seed": config.train.seed, "phantom": job.cohort.phantom}
-    tags |= {"threads": torch.get_num_threads()}  # another number, other last bits on a CPU
-    tags |= {"fold": config.study.fold + 1} if config.study.folds else {}
+    tags = {Tag.LABEL: job.label, Tag.DEVICE: arithmetic.name, Tag.SEED: config.train.seed}
+    tags |= {Tag.PHANTOM: job.cohort.phantom, Tag.COHORT: job.cohort.digest}
+    tags |= {Tag.THREADS: torch.get_num_threads()}  # another number, other last bits on a CPU
+    tags |= {Tag.FOLD: config.study.fold + 1} if config.study.folds else {}
     params = {name: value for name, value in flatten(config).items() if not name.startswith("study.")}
-    runs.log_settings(job.run_id, params, tags | {"cohort_digest": job.cohort.digest})
-    runs.log_cohort(job.run_id, job.cohort, job.cohort.phantom)
-    runs.log_table(job.run_id, job.split, "split.csv")
-    runs.log_text(job.run_id, as_json(config), "config.json")
+    job.run.describe(params, tags)
+    job.run.log_cohort(job.cohort)
+    job.run.log_table(job.split, artifacts.SPLIT)
+    job.run.log_json(asdict(config), artifacts.CONFIG)
 
-    logged = runs.logged_steps(job.run_id, "train/loss")
+    logged = job.run.logged_steps("train/loss")
     first = (config.study.objective, "val/mae_brain", "val/contrast_tumour")  # MLflow's pages open on what came first
 
     def report(figures: dict[str, float]) -> None:
         step = int(figures["epoch"])
         if step not in logged:  # an epoch that was logged before a kill is not logged twice
             shown = sorted((name for name in figures if "/" in name), key=lambda name: name not in first)
-            runs.log_metrics(job.run_id, {name: figures[name] for name in shown}, step)
+            job.run.log_metrics({name: figures[name] for name in shown}, step)
         on_epoch(figures)
 
     loss = make_loss(config.loss.name, config.loss.mix_weights)
@@ -82,7 +85,6 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
 def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic) -> float:
     """Validation figures, slices, cost and the model itself; returns the objective's value."""
     from lab.report.figures.sheets import trial_slices
-    from lab.report.figures.style import save
 
     config = job.config
     whole = val if val.patch is None else store(job, "val", arithmetic, whole=True)
@@ -94,12 +96,12 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
         )
 
     table = evaluate(predict, whole)
-    runs.log_table(job.run_id, table, "val_patients.csv")
+    job.run.log_table(table, artifacts.VAL_PATIENTS)
     cases = table["case_id"].head(PATIENTS_SHOWN).tolist()
     images = [predict(whole.batch([whole.case_ids.index(case)]))[0, 0].cpu().numpy() for case in cases]
     patients = [drawn(job.cohort, case, config) for case in cases]
     figure = trial_slices(patients, images, label=f"{job.label}, validation patients", phantom=job.cohort.phantom)
-    runs.log_file(job.run_id, "slices.png", lambda path: save(figure, path))
+    job.run.log_figure(figure, artifacts.SLICES)
 
     progress = fitted.progress
     cost = {
@@ -110,14 +112,12 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
         "cost/best_epoch": progress.best_epoch,
     }
     figures = means(table, "val")  # one step after the last epoch: what the run table shows is the network that is kept
-    if not runs.logged_steps(job.run_id, "val/mae_image"):  # killed right here: do not log twice
-        runs.log_metrics(job.run_id, figures, progress.epoch + 1)
-    if not runs.logged_steps(job.run_id, "cost/epochs"):
-        runs.log_metrics(job.run_id, cost)  # at step 0, of which the UI makes bars
+    job.run.log_metrics_once(figures, progress.epoch + 1, known_by="val/mae_image")
+    job.run.log_metrics_once(cost, known_by="cost/epochs")  # at step 0, of which the UI makes bars
     from lab.tracking.models.network import log_network
 
-    uri = log_network(job.run_id, fitted.network, config.model, contract(config, job.cohort))
-    runs.log_settings(job.run_id, {}, {"model_uri": uri, "stopped_early": fitted.stopped_early})
+    uri = log_network(job.run, fitted.network, config.model, contract(config, job.cohort))
+    job.run.set_tags({Tag.MODEL: uri, Tag.STOPPED_EARLY: fitted.stopped_early})
     if config.study.objective not in figures:
         raise ValueError(f"{config.study.objective} is defined for none of {plural(len(table), 'validation patient')}")
     return figures[config.study.objective]
@@ -180,13 +180,6 @@ def contract(config: Config, cohort: Cohort) -> dict[str, Any]:
     """How images are prepared for a network of this study; travels with its weights."""
     kept = Contract.of(cohort, config.data.inputs, config.data.target).as_dict()
     return kept | {"patch_mm": config.train.patch_mm}
-
-
-def as_json(config: Config) -> str:
-    """All settings, nested, for people and programs."""
-    import json
-
-    return json.dumps(asdict(config), indent=2, default=str)
 
 
 def discard(checkpoint: Path) -> None:

@@ -10,6 +10,7 @@ import os
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -76,11 +77,17 @@ def markers(names: Iterable[object]) -> dict[str, str]:
     return {name: MARKERS[position % len(MARKERS)] for position, name in enumerate(dict.fromkeys(map(str, names)))}
 
 
+_DRAWN: WeakKeyDictionary[Figure, dict[int, bytes]] = WeakKeyDictionary()
+
+
 def png(figure: Figure, dpi: int = DPI) -> bytes:
-    """The figure as PNG, by default at 150 dots an inch."""
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-    return buffer.getvalue()
+    """The finished figure as PNG, by default at 150 dots an inch; for its page and its file it is drawn once."""
+    drawn = _DRAWN.setdefault(figure, {})
+    if dpi not in drawn:
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
+        drawn[dpi] = buffer.getvalue()
+    return drawn[dpi]
 
 
 def save(figure: Figure, path: Path) -> Path:

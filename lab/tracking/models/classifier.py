@@ -18,6 +18,8 @@ from lab.io.case_file import file_sha256
 from lab.io.sealed_json import read_sealed, seal
 from lab.radiomics.features.image_features import PARAMETERS
 from lab.radiomics.pipeline.fitted import Final
+from lab.tracking.models.registered import delete_models
+from lab.tracking.run import Run
 from lab.tracking.store import connect
 
 LOADER = Path(__file__).with_name("classifier_loader.py")
@@ -35,7 +37,7 @@ OUTPUTS = {
 }
 
 
-def log_classifier(run_id: str, folder: Path, contract: Contract, example: pd.DataFrame) -> str:
+def log_classifier(run: Run, folder: Path, contract: Contract, example: pd.DataFrame) -> str:
     """Log the classifier that `folder` holds to a run; returns the model's URI.
 
     With it go the settings of its features and how images are prepared for it. The packaged model takes a table of
@@ -47,11 +49,8 @@ def log_classifier(run_id: str, folder: Path, contract: Contract, example: pd.Da
         inputs=Schema([ColSpec("string" if name == final.facts.combat else "double", name) for name in columns]),
         outputs=Schema([ColSpec(kind, name) for name, kind in OUTPUTS.items()]),
     )
-    client = connect()
-    experiment = client.get_run(run_id).info.experiment_id
-    for left in client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'"):
-        client.delete_logged_model(left.model_id)  # of a run that was killed just then
-    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
+    delete_models(run)  # of one that was killed just then
+    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run.id):
         packed = Path(shutil.copytree(folder, Path(scratch) / "classifier"))
         (packed / CONTRACT).write_text(json.dumps(seal(contract.as_dict()), indent=2))
         shutil.copyfile(PARAMETERS, packed / FEATURES)

@@ -22,7 +22,8 @@ from lab.config import ModelConfig
 from lab.io.case_file import file_sha256
 from lab.io.sealed_json import SEAL, read_sealed, seal
 from lab.synthesis.networks.paper import build
-from lab.tracking.models.download import fetched
+from lab.tracking.models.registered import delete_models, downloaded
+from lab.tracking.run import Run
 from lab.tracking.store import connect
 
 NAME = "gadfree"
@@ -55,7 +56,7 @@ class Package:
     """What was measured on its own patients, see `lab.inference.calibrate`; empty where nothing was."""
 
 
-def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: dict[str, Any]) -> str:
+def log_network(run: Run, network: nn.Module, model: ModelConfig, contract: dict[str, Any]) -> str:
     """Log a network to a run; returns the model's URI.
 
     `contract` is what a caller must know to prepare an image for it: inputs, target, voxel size, clip and so on. The
@@ -64,11 +65,8 @@ def log_network(run_id: str, network: nn.Module, model: ModelConfig, contract: d
     """
     # MLflow tries the example, and a patient takes minutes: as few voxels as leave the deepest level more than one
     example = np.zeros((len(contract["inputs"]), 2, 2, 2**model.depth + 1))
-    client = connect()
-    experiment = client.get_run(run_id).info.experiment_id
-    for left in client.search_logged_models([experiment], filter_string=f"source_run_id = '{run_id}'"):
-        client.delete_logged_model(left.model_id)  # of a trial that was killed just then
-    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run_id):
+    delete_models(run)  # of a trial that was killed just then
+    with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run.id):
         weights, settings = Path(scratch) / WEIGHTS, Path(scratch) / SETTINGS
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, weights)
         record = {"model": asdict(model), **contract, "weights_sha256": file_sha256(weights)}
@@ -127,20 +125,14 @@ def attach_calibration(model_uri: str, calibration: dict[str, Any]) -> None:
         connect().log_model_artifact(model_id, str(file), "artifacts")
 
 
-def load_package(model_uri: str) -> Package:
+def download_package(model_uri: str) -> Package:
     """The package of a logged or registered model. Raises ValueError where its weights are not those of its study."""
-    with fetched(model_uri) as folder:
+    with downloaded(model_uri) as folder:
         return read_package(folder / "artifacts")
 
 
-def load_network(model_uri: str) -> tuple[nn.Module, dict[str, Any]]:
-    """The network of a logged model, on the CPU, and the contract it was logged with; raises as `load_package`."""
-    package = load_package(model_uri)
-    return package.network, package.known
-
-
 def read_package(folder: Path) -> Package:
-    """From a logged model's folder `artifacts`; raises as `load_package`."""
+    """From a logged model's folder `artifacts`; raises as `download_package`."""
     weights, settings, calibration = (folder / name for name in (WEIGHTS, SETTINGS, CALIBRATION))
     known = read_sealed(settings)
     if "weights_sha256" not in known:

@@ -1,68 +1,182 @@
-"""Models that a run has logged and models with a name: what kind they are, where they lie, which version is meant."""
+"""Models that a run has logged and models with a name: what kind they are, where they are, which version is meant."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
-from mlflow.entities import Run
-from mlflow.exceptions import MlflowException
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
 
 from lab.io.sealed_json import read_sealed
-from lab.tracking.models.download import fetched
-from lab.tracking.store import connect, store_trouble
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
+from lab.tracking.store import connect, unless_absent
 
-MODEL = "model_uri"
 NETWORK, CLASSIFIER = "network", "classifier"
 SETTINGS = {NETWORK: "artifacts/network.json", CLASSIFIER: "artifacts/classifier/contract.json"}
 """Kind of model -> the file in its package that says how images are prepared for it."""
+MOST = 10_000
 
 
-def kind_of(source: Run) -> str:
+@contextmanager
+def downloaded(uri: str) -> Iterator[Path]:
+    """A copy of an artifact's file or folder, such as that of `models:/sct1@champion`, gone again after the block.
+
+    What a download that was killed leaves behind is in a folder of its own and never used. Raises as MLflow does where
+    there is nothing.
+    """
+    connect()
+    with TemporaryDirectory(prefix="lab-model-") as scratch:
+        yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch))
+
+
+def kind_of(run: Run) -> str:
     """What a run's model is: `network` or `classifier`."""
-    return CLASSIFIER if source.data.tags.get("kind") == CLASSIFIER else NETWORK
+    return CLASSIFIER if run.tags.get(Tag.KIND) == CLASSIFIER else NETWORK
 
 
-def model_contract(source: Run) -> dict[str, Any]:
+def model_contract(run: Run) -> dict[str, Any]:
     """How images are prepared for the model of a run, read from its package.
 
     Raises ValueError where the model was deleted, or is none of ours.
     """
-    uri, file = source.data.tags[MODEL], SETTINGS[kind_of(source)]
-    told = f"the model {uri} of run {source.info.run_id}"
-    place = location(source)
+    model, file, place = f"the model {run.tags[Tag.MODEL]} of run {run.id}", SETTINGS[kind_of(run)], location(run)
+
+    def read() -> dict[str, Any]:
+        with downloaded(f"{place}/{file}") as path:
+            return read_sealed(path)
+
     try:
-        with fetched(f"{place}/{file}") as path:
-            known = read_sealed(path)
-    except (MlflowException, OSError) as error:
-        if isinstance(error, MlflowException) and store_trouble(error):
-            raise
-        raise ValueError(f"{told} is none of this lab, or its files are gone (no {file} in {place})") from None
+        known = unless_absent(read, OSError)
     except ValueError:
-        raise ValueError(f"{told} is damaged: {file} is no JSON, or was changed after it was logged") from None
+        raise ValueError(f"{model} is damaged: {file} is no JSON, or was changed after it was logged") from None
+    if known is None:
+        raise ValueError(f"{model} is none of this lab, or its files are gone (no {file} in {place})")
     missing = [key for key in ("inputs", "target", "spacing_mm", "preparation", "phantom") if key not in known]
     if missing:
-        raise ValueError(f"{told} does not say how its images were prepared: {file} lacks {', '.join(missing)}")
+        raise ValueError(f"{model} does not say how its images were prepared: {file} lacks {', '.join(missing)}")
     return known
 
 
-def location(source: Run) -> str:
+def read_model_file(run: Run, name: str) -> str:
+    """A text file in the package of a run's model; "" where there is none."""
+
+    def read() -> str:
+        with downloaded(f"{location(run)}/{name}") as path:
+            return path.read_text()
+
+    return unless_absent(read, OSError) or ""
+
+
+def location(run: Run) -> str:
     """Where the files of a run's model are. Raises ValueError where it was deleted."""
-    uri = source.data.tags[MODEL]
+    uri = run.tags[Tag.MODEL]
     if not uri.startswith("models:/m-"):
         return uri
-    try:
-        return str(connect().get_logged_model(uri.removeprefix("models:/")).artifact_location)
-    except MlflowException as error:
-        if store_trouble(error):
-            raise
-        raise ValueError(f"the model {uri} of run {source.info.run_id} was deleted; train it again") from None
+    found = unless_absent(lambda: connect().get_logged_model(uri.removeprefix("models:/")))
+    if found is None:
+        raise ValueError(f"the model {uri} of run {run.id} was deleted; train it again")
+    return str(found.artifact_location)
+
+
+def delete_models(run: Run) -> None:
+    """Delete the models that a run has logged."""
+    client = connect()
+    for left in client.search_logged_models([run.experiment], filter_string=f"source_run_id = '{run.id}'"):
+        client.delete_logged_model(left.model_id)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """A registered version of a model."""
+
+    name: str
+    number: str
+    run_id: str
+    source: str
+    """Where its files are."""
+    tags: dict[str, str]
+
+    def set_tags(self, tags: Mapping[str, Any]) -> Version:
+        """Set tags; returns the version with them."""
+        new = {str(key): str(value) for key, value in tags.items()}
+        for key, value in new.items():
+            connect().set_model_version_tag(self.name, self.number, key, value)
+        return Version(**{**self.__dict__, "tags": self.tags | new})
+
+    def describe(self, text: str) -> None:
+        """Set its description."""
+        connect().update_model_version(self.name, self.number, text)
+
+
+def read_version(found: ModelVersion) -> Version:
+    """MLflow's record of a version as ours."""
+    return Version(
+        name=str(found.name),
+        number=str(found.version),
+        run_id=str(found.run_id),
+        source=str(found.source),
+        tags=dict(found.tags),
+    )
+
+
+def find_version(name: str, number: str) -> Version | None:
+    """A version of a name; None where there is none."""
+    found = unless_absent(lambda: connect().get_model_version(name, number))
+    return None if found is None else read_version(found)
+
+
+def versions(name: str) -> list[Version]:
+    """All versions of a name; none where it is not there."""
+    return [read_version(found) for found in connect().search_model_versions(f"name = '{name}'", max_results=MOST)]
+
+
+def versions_of(model_uri: str) -> list[Version]:
+    """All versions that a logged model, `models:/m-...`, was registered as."""
+    model = connect().get_logged_model(model_uri.removeprefix("models:/"))
+    found = connect().search_model_versions(f"run_id = '{model.source_run_id}'", max_results=MOST)
+    return [read_version(one) for one in found if one.source == model.artifact_location]
+
+
+def create_version(name: str, run: Run, source: str, tags: Mapping[str, str]) -> Version:
+    """Register the model of a run under a name, which is created on first use."""
+    client, uri = connect(), run.tags[Tag.MODEL]
+    if not is_name(name):
+        client.create_registered_model(name)
+    model_id = uri.removeprefix("models:/") if uri.startswith("models:/m-") else None
+    made = client.create_model_version(name, source=source, run_id=run.id, model_id=model_id, tags=dict(tags))
+    return read_version(made)
+
+
+def is_name(name: str) -> bool:
+    """Whether there is a registered model of this name."""
+    return unless_absent(lambda: connect().get_registered_model(name)) is not None
+
+
+def name_tags(name: str) -> dict[str, str]:
+    """Tags of a registered model."""
+    return dict(connect().get_registered_model(name).tags)
+
+
+def set_name_tag(name: str, key: str, value: str) -> None:
+    """Set a tag of a registered model."""
+    connect().set_registered_model_tag(name, key, value)
 
 
 def version_of(name: str, alias: str) -> str | None:
     """The version that has an alias; None where none has. (A search of versions gives no aliases.)"""
-    aliases = connect().get_registered_model(name).aliases
-    found = aliases.get(alias)
+    found = connect().get_registered_model(name).aliases.get(alias)
     return None if found is None else str(found)
+
+
+def set_alias(name: str, alias: str, number: str) -> None:
+    """Give a version an alias."""
+    connect().set_registered_model_alias(name, alias, number)
 
 
 def described(model_uri: str) -> dict[str, str]:
@@ -72,22 +186,18 @@ def described(model_uri: str) -> dict[str, str]:
     """
     place = model_uri.removeprefix("models:/")
     name, _, alias = place.partition("@")
-    try:
-        if alias:
-            found = connect().get_model_version_by_alias(name, alias)
-        elif place.count("/") == 1 and model_uri != place:
-            name, _, number = place.partition("/")
-            found = connect().get_model_version(name, newest(name) if number == "latest" else number)
-        else:
-            return {}
-    except MlflowException as error:
-        if store_trouble(error):
-            raise
+    if alias:
+        found = unless_absent(lambda: connect().get_model_version_by_alias(name, alias))
+    elif place.count("/") == 1 and model_uri != place:
+        name, _, number = place.partition("/")
+        found = unless_absent(lambda: connect().get_model_version(name, newest(name) if number == "latest" else number))
+    else:
+        return {}
+    if found is None:
         return {}
     return {"name": str(found.name), "version": str(found.version), "run_id": str(found.run_id)}
 
 
 def newest(name: str) -> str:
     """The highest version of a name, "0" where there is none."""
-    found = connect().search_model_versions(f"name = '{name}'", max_results=10_000)
-    return str(max((int(one.version) for one in found), default=0))
+    return str(max((int(one.number) for one in versions(name)), default=0))

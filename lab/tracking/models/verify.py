@@ -13,13 +13,11 @@ from mlflow.exceptions import MlflowException
 from safetensors import SafetensorError
 
 from lab.data.contract import read_contract
-from lab.tracking.models.download import fetched
+from lab.tracking.artifacts import VersionTag
 from lab.tracking.models.network import Package, read_package
-from lab.tracking.models.registered import described
+from lab.tracking.models.registered import described, downloaded, find_version, versions_of
 from lab.tracking.store import connect, store_trouble, unless_absent
 
-SEAL = "package_sha256"
-"""Tag of a version."""
 CLASSIFIER = Path("artifacts", "classifier")
 """Folder in a classifier's package."""
 FOREIGN = (FileNotFoundError, NotADirectoryError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
@@ -32,7 +30,7 @@ def load_package(uri: str) -> Package:
     Raises ValueError for what is no network of this lab or none that this version can prepare images for, and where
     the weights are not those that were logged; as MLflow does where there is nothing.
     """
-    with fetched(uri) as folder:
+    with downloaded(uri) as folder:
         return package_in(folder, uri)
 
 
@@ -89,35 +87,28 @@ def fitting(package: Package, uri: str) -> Package:
     return package
 
 
-def check_seal(package: Package, name: str, version: str) -> None:
+def check_seal(package: Package, name: str, number: str) -> None:
     """Raises ValueError where a package is not the one that its version was registered with.
 
     A version that was registered without this lab has no seal; its weights are checked all the same.
     """
-    asked = connect().get_model_version(name, version).tags.get(SEAL)
-    if asked is not None and asked != package.package_sha256:
+    version = find_version(name, number)
+    expected = version.tags.get(VersionTag.PACKAGE) if version else None
+    if expected is not None and expected != package.package_sha256:
         raise ValueError(
-            f"version {version} of {name!r} was changed after it was registered (SHA-256 of its package "
-            f"{package.package_sha256[:12]}, and its tag {SEAL} asks for {asked[:12]}); restore it, or promote another"
+            f"version {number} of {name!r} was changed after it was registered (SHA-256 of its package "
+            f"{package.package_sha256[:12]}, and its tag {VersionTag.PACKAGE} asks for {expected[:12]}); restore it, "
+            "or promote another"
         )
 
 
-def seal(name: str, version: str) -> str:
-    """Let a version stand for its package as it is now, after a calibration was attached; returns the hash.
+def seal_versions(model_uri: str) -> None:
+    """Let every version of a logged model, `models:/m-...`, stand for its package as it is now.
 
-    Raises as `load_package`.
+    For after a calibration was attached; raises as `load_package`.
     """
-    found = load_package(f"models:/{name}/{version}").package_sha256
-    connect().set_model_version_tag(name, version, SEAL, found)
-    return found
-
-
-def seal_versions(model_uri: str) -> list[tuple[str, str]]:
-    """Seal every version of a logged model, `models:/m-...`, anew; returns their names and numbers."""
-    client = connect()
-    model = client.get_logged_model(model_uri.removeprefix("models:/"))
-    of_run = client.search_model_versions(f"run_id = '{model.source_run_id}'", max_results=10_000)
-    own = [(str(one.name), str(one.version)) for one in of_run if one.source == model.artifact_location]
-    for name, version in own:
-        seal(name, version)
-    return own
+    found = versions_of(model_uri)
+    if found:
+        digest = load_package(model_uri).package_sha256
+        for version in found:
+            version.set_tags({VersionTag.PACKAGE: digest})

@@ -1,4 +1,4 @@
-"""The trained networks of a study, put together: which runs are the same network with other seeds and folds."""
+"""The configurations of a study: trained networks that differ in more than seed and fold, each with its runs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import pandas as pd
-from mlflow.entities import Run
 
 from lab.experiments.plan import Plan
-from lab.tracking import runs
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
 
 KEYS = ("trial", "label", "model", "loss", "seed", "fold")
 ABOUT = ("grade", "age", "sex", "idh", "codeletion", "vendor", "field_strength_t")
@@ -20,7 +20,7 @@ KNOWN = (*KEYS, "case_id", "patient_id", "enhancing", *ABOUT)
 
 
 @dataclass(frozen=True)
-class Group:
+class Configuration:
     """A network of the report and the runs that trained it, one for each seed and fold."""
 
     trial: int
@@ -33,29 +33,29 @@ class Group:
 
     def mean(self, metric: str) -> float:
         """Mean of a metric over the runs that have it."""
-        values = [run.data.metrics[metric] for run in self.runs if metric in run.data.metrics]
+        values = [run.metrics[metric] for run in self.runs if metric in run.metrics]
         return statistics.fmean(values) if values else float("nan")
 
 
-def groups(plan: Plan) -> list[Group]:
+def finished_configurations(plan: Plan) -> list[Configuration]:
     """The finished networks of the grid, in its order, and the winner of the guided search."""
-    finished = [run for run in runs.children(plan.study.name, plan.parent) if run.data.tags.get("state") == "finished"]
-    found: dict[str, list[Run]] = {}
-    for run in sorted(finished, key=lambda run: (int(run.data.params["train.seed"]), fold_of(run))):
-        found.setdefault(run.data.tags["label"], []).append(run)
-    made: list[Group] = []
+    finished = [run for run in plan.parent.children() if run.tags.get(Tag.STATE) == "finished"]
+    by_label: dict[str, list[Run]] = {}
+    for run in sorted(finished, key=lambda run: (int(run.params["train.seed"]), fold_of(run))):
+        by_label.setdefault(run.tags[Tag.LABEL], []).append(run)
+    found: list[Configuration] = []
     for label in [*plan.study.grid, *plan.winner]:
-        if label in found:
-            first = found[label][0]
+        if label in by_label:
+            params = by_label[label][0].params
             phase = "search" if label in plan.winner else "grid"
-            name = label if phase == "search" else series_name(plan.study.series, first.data.params)
-            made.append(Group(len(made), label, name, loss_name(first.data.params), phase, tuple(found[label])))
-    return made
+            name = label if phase == "search" else series_name(plan.study.series, params)
+            found.append(Configuration(len(found), label, name, loss_name(params), phase, tuple(by_label[label])))
+    return found
 
 
 def fold_of(run: Run) -> int:
     """The fold that a run tests on, counted from 0."""
-    return int(run.data.tags.get("fold", 1)) - 1
+    return int(run.tags.get(Tag.FOLD, 1)) - 1
 
 
 def loss_name(params: dict[str, str]) -> str:
@@ -73,17 +73,15 @@ def series_name(series: str, params: dict[str, str]) -> str:
     return params[series]
 
 
-def all_rows(made: Iterable[Group], read: Callable[[Run], pd.DataFrame | None]) -> pd.DataFrame:
-    """The per-patient tables of all runs in one, with the columns `KEYS`; runs that `read` has nothing of are left."""
+def all_rows(configurations: Iterable[Configuration], read: Callable[[Run], pd.DataFrame | None]) -> pd.DataFrame:
+    """The per-patient tables of all runs in one, with the columns `KEYS`; runs without a table are left out."""
     tables = []
-    for group in made:
-        for run in group.runs:
+    for one in configurations:
+        for run in one.runs:
             table = read(run)
-            if table is None:
-                continue
-            known = {"trial": group.trial, "label": group.label, "model": group.model, "loss": group.loss}
-            known |= {"seed": int(run.data.params["train.seed"]), "fold": fold_of(run) + 1}
-            tables.append(table.assign(**known))
+            if table is not None:
+                known = {"trial": one.trial, "label": one.label, "model": one.model, "loss": one.loss}
+                tables.append(table.assign(**known, seed=int(run.params["train.seed"]), fold=fold_of(run) + 1))
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=[*KNOWN])
 
 
@@ -102,7 +100,7 @@ def spread(rows: pd.DataFrame) -> pd.DataFrame:
     return by[figures].mean().join(by.size().rename("n")).reset_index()
 
 
-def objective_of(made: Iterable[Group], objective: str, *, lower: bool) -> Group:
+def best_of(configurations: Iterable[Configuration], objective: str, *, lower: bool) -> Configuration:
     """The network with the best mean objective on validation patients; of equals that with the lower brain MAE."""
     sign = 1 if lower else -1
-    return min(made, key=lambda group: (sign * group.mean(objective), group.mean("val/mae_brain")))
+    return min(configurations, key=lambda one: (sign * one.mean(objective), one.mean("val/mae_brain")))

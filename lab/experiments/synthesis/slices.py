@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 import numpy as np
 import pandas as pd
 
-from lab.data.batches import Batch, CaseStore
-from lab.experiments.plan import Plan
-from lab.experiments.synthesis.groups import Group, fold_of
-from lab.experiments.synthesis.networks import predictor, rivals, store
+from lab.experiments.synthesis.configurations import Configuration, fold_of
+from lab.experiments.synthesis.scoring import Scorer
 from lab.experiments.synthesis.trial import drawn
 from lab.report.figures.sheets import slice_figure
-from lab.report.figures.style import save
 from lab.report.tables.patient_table import is_rival
-from lab.synthesis.baselines import Rival
-from lab.synthesis.device import Arithmetic
-from lab.tracking import runs
+from lab.tracking import artifacts
 
 
-def draw_slices(
-    plan: Plan, patients: pd.DataFrame, made: list[Group], weights: list[np.ndarray], arithmetic: Arithmetic
-) -> None:
+def log_slices(scorer: Scorer, patients: pd.DataFrame, configurations: list[Configuration]) -> None:
     """Sheets of a few test patients with every network's image, as figures of the parent run."""
-    losses = {group.label: group.loss for group in made}
+    plan = scorer.plan
+    losses = {one.label: one.loss for one in configurations}
     for why, case in chosen_cases(patients).items():
-        images = synthetic_images(plan, made, weights, arithmetic, case)
+        images = synthetic_images(scorer, configurations, case)
         scores = {row.label: f"MAE {row.mae_brain:.3f}" for row in patients[patients["case_id"] == case].itertuples()}
         patient = drawn(plan.cohort, case, plan.config)
         sheet = slice_figure(patient, images, phantom=plan.cohort.phantom, scores=scores, groups=losses)
-        runs.log_file(plan.parent, f"figures/slices_{why}.png", partial(save, sheet))
+        plan.parent.log_figure(sheet, artifacts.figure(f"slices_{why}"))
 
 
 def chosen_cases(patients: pd.DataFrame) -> dict[str, str]:
@@ -55,22 +47,15 @@ def chosen_cases(patients: pd.DataFrame) -> dict[str, str]:
     return chosen
 
 
-def synthetic_images(
-    plan: Plan, made: list[Group], weights: list[np.ndarray], arithmetic: Arithmetic, case: str
-) -> dict[str, np.ndarray]:
-    """Label -> synthetic image (X, Y, Z) of a test patient, of every network and of the rivals."""
-    fold = next(fold for fold in range(len(plan.splits)) if case in plan.cases("test", fold))
+def synthetic_images(scorer: Scorer, configurations: list[Configuration], case: str) -> dict[str, np.ndarray]:
+    """Label -> synthetic image (X, Y, Z) of a test patient, of every network and of the baselines."""
+    fold = next(fold for fold in range(len(scorer.plan.splits)) if case in scorer.plan.cases("test", fold))
+    cases = scorer.cases("test", fold)
     images: dict[str, np.ndarray] = {}
-    for group in made:
-        run = next((run for run in group.runs if fold_of(run) == fold), None)
+    for one in configurations:
+        run = next((run for run in one.runs if fold_of(run) == fold), None)
         if run is not None:
-            images[group.label] = image(predictor(plan, run, arithmetic), store(plan, run, arithmetic), case)
-    for name, (rival, cases) in rivals(plan, "test", fold, weights[fold]).items():
-        images[name] = image(rival, cases, case)
+            images[one.label] = scorer.image(scorer.network(run), cases, case)
+    for name, (baseline, beside) in scorer.baselines("test", fold).items():
+        images[name] = scorer.image(baseline, beside, case)
     return images
-
-
-def image(predict: Rival, cases: CaseStore, case: str) -> np.ndarray:
-    """What is synthesised of one case, (X, Y, Z)."""
-    batch: Batch = cases.batch([cases.case_ids.index(case)])
-    return predict(batch)[0, 0].float().cpu().numpy()

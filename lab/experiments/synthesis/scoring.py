@@ -1,0 +1,147 @@
+"""Networks and baselines of a study on its test patients: their predictions, and one table of figures for each."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from lab.config import Config, override
+from lab.data.batches import Batch, CaseStore
+from lab.evaluation.evaluate import evaluate, evaluate_inside, means
+from lab.experiments.plan import Plan
+from lab.experiments.synthesis.configurations import ABOUT, fold_of
+from lab.experiments.synthesis.trial import patch_edge, tile
+from lab.inference.predict import synthesise
+from lab.synthesis.baselines import Rival, copy_channel, fit_linear, linear
+from lab.synthesis.device import Arithmetic
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
+from lab.tracking.models.network import Package, download_package
+from lab.tracking.run import Run
+
+HELD_BYTES = 2 << 30
+"""Networks of so many bytes together stay in memory until the study has ended; a larger one is loaded again."""
+
+
+class Scorer:
+    """What a study's end predicts: each network is loaded once, each fold's linear regression is fitted once."""
+
+    def __init__(self, plan: Plan, arithmetic: Arithmetic) -> None:
+        self.plan, self.arithmetic = plan, arithmetic
+        data = plan.config.data
+        self.smallest_patch = smallest_patch(plan)
+        self._weights = [
+            fit_linear(plan.cohort, plan.cases("train", fold), inputs=data.inputs, target=data.target)
+            for fold in range(len(plan.splits))
+        ]
+        self._packages: dict[str, Package] = {}
+        self._bytes = 0
+
+    def package(self, run: Run) -> Package:
+        """The network of a run, with its contract."""
+        if run.id in self._packages:
+            return self._packages[run.id]
+        package = download_package(run.tags[Tag.MODEL])
+        size = bytes_of(package.network)
+        if self._bytes + size <= HELD_BYTES:
+            self._packages[run.id] = package
+            self._bytes += size
+        return package
+
+    def network(self, run: Run) -> Rival:
+        """The network of a run as a function of a batch."""
+        placed = self.arithmetic.place(self.package(run).network)
+        window = tile(trial_settings(self.plan.config, run), self.plan.cohort)
+        return lambda batch: synthesise(
+            placed, batch.inputs, brain=batch.masks["brain"], arithmetic=self.arithmetic, window=window
+        )
+
+    def baselines(self, part: str, fold: int) -> dict[str, tuple[Rival, CaseStore]]:
+        """Name of each baseline, what it predicts, and the cases of one part with the inputs that it takes."""
+        inputs = self.plan.config.data.inputs
+        return {
+            "copy T1": (copy_channel(0), self.cases(part, fold, inputs=("T1",))),
+            "linear regression": (linear(self._weights[fold]), self.cases(part, fold, inputs=inputs)),
+        }
+
+    def cases(
+        self, part: str, fold: int, *, inputs: tuple[str, ...] | None = None, patch: int | None = None
+    ) -> CaseStore:
+        """The cases of one part of a fold, whole or in patches; on the networks' device where no inputs are named."""
+        data = self.plan.config.data
+        return CaseStore(
+            self.plan.cohort,
+            self.plan.cases(part, fold),
+            inputs=inputs or data.inputs,
+            target=data.target,
+            device="cpu" if inputs else self.arithmetic.device,
+            patch=patch,
+            resident=False,
+        )
+
+    def score(self, run: Run) -> None:
+        """Score one network on the test patients of its fold and log it to its run.
+
+        Where the study has patches, it is also scored inside the smallest one, and a network that was trained on
+        patches inside its own, of which it then sees nothing else, as the paper did it.
+        """
+        plan, predict, fold = self.plan, self.network(run), fold_of(run)
+        edges = [None] if self.smallest_patch is None else [None, self.smallest_patch]
+        table, *inside = evaluate_inside(predict, self.cases("test", fold), edges)
+        run.log_table(with_groups(table, plan.cohort.index), artifacts.TEST_PATIENTS)
+        for same_voxels in inside:
+            run.log_table(same_voxels, artifacts.TEST_SAME_VOXELS)
+            edge = patch_edge(trial_settings(plan.config, run).train, plan.cohort.spacing_mm)
+            own = table if edge is None else evaluate(predict, self.cases("test", fold, patch=edge))
+            run.log_table(own, artifacts.TEST_OWN_PATCH)
+        run.log_metrics_once(means(table, "test"), known_by="test/mae_image")
+        run.set_tags({Tag.TESTED: "yes"})
+
+    def baseline_tables(self, part: str, edges: list[int | None]) -> list[pd.DataFrame]:
+        """The baselines' figures of every patient of one part, over all folds: for each edge of a cube to score in."""
+        found: dict[str, list[list[pd.DataFrame]]] = {}
+        for fold in range(len(self.plan.splits)):
+            for name, (baseline, cases) in self.baselines(part, fold).items():
+                tables = evaluate_inside(baseline, cases, edges)
+                named = [table.assign(trial=name, label=name, model=None, loss=None) for table in tables]
+                found.setdefault(name, []).append(named)
+        return [
+            pd.concat([named[place] for folds in found.values() for named in folds], ignore_index=True)
+            for place in range(len(edges))
+        ]
+
+    def true_scans(self) -> pd.DataFrame:
+        """The true scans judged as if they were synthetic: what a perfect network would score."""
+        folds = range(len(self.plan.splits))
+        stores = (self.cases("test", fold, inputs=self.plan.config.data.inputs) for fold in folds)
+        return pd.concat([evaluate(lambda batch: batch.target, cases) for cases in stores], ignore_index=True)
+
+    def image(self, predict: Rival, cases: CaseStore, case: str) -> np.ndarray:
+        """The synthetic image of one case, (X, Y, Z)."""
+        batch: Batch = cases.batch([cases.case_ids.index(case)])
+        return predict(batch)[0, 0].float().cpu().numpy()
+
+
+def with_groups(table: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
+    """A table of cases with what the cohort knows of each: scanner, grade, age, for the model card's groups."""
+    known = [name for name in ABOUT if name in index and index[name].notna().any()]
+    return table.join(index[known], on="case_id")
+
+
+def bytes_of(network: nn.Module) -> int:
+    """Bytes of a network's weights."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
+
+
+def trial_settings(config: Config, run: Run) -> Config:
+    """The config of a run as far as inference needs it: its patch size."""
+    text = run.params.get("train.patch_mm", "None")
+    return override(config, {"train.patch_mm": None if text == "None" else float(text)})
+
+
+def smallest_patch(plan: Plan) -> int | None:
+    """Edge in voxels of the smallest patch that a network of the study is trained on; None without patches."""
+    trials = (override(plan.config, dict(settings)) for settings in plan.study.grid.values())
+    edges = (patch_edge(trial.train, plan.cohort.spacing_mm) for trial in trials)
+    return min((edge for edge in edges if edge is not None), default=None)

@@ -1,0 +1,172 @@
+"""The test patients of a network, those of all folds together, and the patients on whom two networks may be compared.
+
+A run of a cross-validated study has tested the few patients of its own fold. The network is judged by all of them, each
+scored by a network of the same settings that had not learned from that patient, the mean over seeds where there are
+several. The version holds one of these networks, that of its own run. A choice between several networks of the study
+was made on validation patients, who are test patients of other folds: this flatters what is chosen among many a little.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from lab.experiments.synthesis.configurations import averaged
+from lab.report.tables.patient_table import plural
+from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
+from lab.tracking.run import Run
+
+LEARNED = ("train", "val")
+"""Parts of the split that a network has seen: it was trained on the one, stopped and chosen on the other."""
+TRUTH = ("near_voxels", "true_gain_sum", "true_gain_squares", "ml_rule")
+"""Columns that are the true scan's own: equal for one scan prepared in one way, whatever network is judged."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tested:
+    """A network's test patients and whom it has learned from."""
+
+    name: str
+    """In messages: "the candidate", "version 3"."""
+    patients: pd.DataFrame
+    """Columns of `lab.evaluation.evaluate.evaluate`, a row a case."""
+    split: pd.DataFrame
+    """Columns patient_id and split; of several folds together everybody with a row in `patients` is a test patient."""
+    digest: str
+    """Of the cohort."""
+    notes: tuple[str, ...] = ()
+    """What a reader must know of the tables."""
+
+    @property
+    def learned(self) -> set[str]:
+        """Patients whom it was trained, stopped or chosen on."""
+        return set(self.split.loc[self.split["split"].isin(LEARNED), "patient_id"].astype(str))
+
+
+def read_tested(run: Run, name: str) -> Tested:
+    """The test patients of a network and whom it has learned from. Raises ValueError where it was never tested."""
+    if not run.has_file(artifacts.TEST_PATIENTS):
+        raise ValueError(
+            f"{name} (run {run.id}) was never scored on test patients (no {artifacts.TEST_PATIENTS}); run its study to "
+            "the end"
+        )
+    digest = run.tags.get(Tag.COHORT, "unknown")
+    together = of_all_folds(run)
+    if len(together) < 2:
+        patients, split = (run.read_table(file) for file in (artifacts.TEST_PATIENTS, artifacts.SPLIT))
+        return Tested(name=name, patients=patients, split=split, digest=digest)
+    patients, split = pooled(together)
+    note = describe_folds(run, together, patients, name)
+    return Tested(name=name, patients=patients, split=split, digest=digest, notes=(note,))
+
+
+def of_all_folds(run: Run) -> list[Run]:
+    """The tested runs of a network on all folds, with all seeds, this one first; without folds this one alone."""
+    label = run.tags.get(Tag.LABEL)
+    if Tag.FOLD not in run.tags or run.parent is None or label is None:
+        return [run]
+    wanted = {Tag.LABEL: label, Tag.STATE: "finished"}
+    same = [
+        one
+        for one in run.siblings()
+        if wanted.items() <= one.tags.items()
+        and Tag.FOLD in one.tags
+        and one != run
+        and one.has_file(artifacts.TEST_PATIENTS)
+    ]
+    return [run, *sorted(same, key=fold_and_seed)]
+
+
+def fold_and_seed(run: Run) -> tuple[int, int]:
+    """Fold, counted from 1, and seed."""
+    return int(run.tags[Tag.FOLD]), int(run.params.get("train.seed", run.tags.get(Tag.SEED, 0)))
+
+
+def pooled(together: list[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A row a case, scored by networks that had not learned from the patient, and the split that amounts to.
+
+    In that everybody with a row is a test patient; who was not tested by any of these runs keeps another part.
+    """
+    tables, splits = [], []
+    for run in together:
+        split, table = run.read_table(artifacts.SPLIT), run.read_table(artifacts.TEST_PATIENTS)
+        unseen = set(split.loc[split["split"] == "test", "case_id"])
+        tables.append(table[table["case_id"].isin(unseen)])
+        splits.append(split)
+    rows = pd.concat(tables, ignore_index=True)
+    patients = averaged(rows.assign(trial=0)).drop(columns="trial").sort_values("case_id", ignore_index=True)
+    split = pd.concat(splits, ignore_index=True)
+    whole = split[split["split"] != "test"].drop_duplicates("case_id").set_index("case_id", drop=False)
+    whole.loc[whole["case_id"].isin(set(patients["case_id"])), "split"] = "test"
+    return patients, whole.reset_index(drop=True)
+
+
+def describe_folds(run: Run, together: list[Run], patients: pd.DataFrame, name: str) -> str:
+    """Over how many folds and seeds a network is judged, for a reader of the verdict."""
+    folds, seeds = (len({fold_and_seed(one)[place] for one in together}) for place in (0, 1))
+    all_folds = max(folds_of_study(run.parent), folds)
+    share = f"{all_folds}" if folds == all_folds else f"{folds} of {all_folds}"
+    mean = f", the mean of {seeds} seeds" if seeds > 1 else ""
+    people = plural(patients["patient_id"].nunique(), "patient")
+    return (
+        f"{name[0].upper()}{name[1:]} is judged over {share} folds ({people}, "
+        f"each scored by a network that had not learned from them{mean}); the version holds the network of fold "
+        f"{fold_and_seed(run)[0]}."
+    )
+
+
+def folds_of_study(parent: Run | None) -> int:
+    """Number of folds of a study; 0 where it does not say."""
+    if parent is None or not parent.has_file(artifacts.SPLIT):
+        return 0
+    split = parent.read_table(artifacts.SPLIT)
+    return int(split["fold"].max()) if "fold" in split else 0
+
+
+def common_patients(candidate: Tested, other: Tested, *, least: int) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
+    """The two tables on the cases that may be compared, in one order, and what must be said of who was left out.
+
+    Raises ValueError where fewer than `least` patients are left, and where the tables do not judge the same scans.
+    """
+    notes = [*candidate.notes, *other.notes]
+    for one, beside in ((candidate, other), (other, candidate)):
+        seen = set(one.patients["patient_id"].astype(str)) & beside.learned
+        if seen:
+            tested, verb = one.patients["patient_id"].nunique(), "does" if len(seen) == 1 else "do"
+            notes.append(
+                f"{len(seen)} of the {plural(tested, 'test patient')} of {one.name} {verb} not count: {beside.name} "
+                "was trained or chosen on them and would be flattered."
+            )
+    flattered = candidate.learned | other.learned
+    tables = [
+        one.patients[~one.patients["patient_id"].astype(str).isin(flattered)].set_index("case_id", drop=False)
+        for one in (candidate, other)
+    ]
+    cases = [case for case in tables[0].index if case in tables[1].index]
+    first, second = (table.loc[cases].reset_index(drop=True) for table in tables)
+    count = first["patient_id"].nunique()
+    if count < least:
+        raise ValueError(
+            f"{candidate.name} and {other.name} have {count or 'no'} test patients in common that neither has learned "
+            f"from, and at least {least} are needed. {' '.join(notes)} Train and test both on one split (equal "
+            "--data.split and --data.split-seed)".replace(".  ", ". ")
+        )
+    differ = [case for case, same in zip(cases, same_scans(first, second)) if not same]
+    if differ:
+        raise ValueError(
+            f"{candidate.name} and {other.name} were not tested on the same scans prepared in the same way: "
+            f"{len(differ)} of {len(cases)} differ, such as {differ[0]} (cohorts {candidate.digest[:12]} and "
+            f"{other.digest[:12]}). Score both on one cohort"
+        )
+    notes.append(f"Compared on {plural(count, 'test patient')} of both ({plural(len(cases), 'scan')}).")
+    return first, second, notes
+
+
+def same_scans(first: pd.DataFrame, second: pd.DataFrame) -> np.ndarray:
+    """Whether each row of both tables, in one order, is of the same true scan: `TRUTH` equal to 1 in 1,000."""
+    one, other = (table[list(TRUTH)].to_numpy(np.float64) for table in (first, second))
+    close: np.ndarray = np.isclose(one, other, rtol=1e-3, atol=1e-3, equal_nan=True)
+    return close.all(axis=1)
