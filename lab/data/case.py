@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +12,16 @@ import numpy as np
 from lab.config import DataConfig
 from lab.data.brain_mask import brain_core, brain_mask, scanned_part
 from lab.data.contrast import check_without_contrast
-from lab.data.layouts.label_books import describe_book, format_values
 from lab.data.layouts.subject import Subject
+from lab.data.subject_scans import REFERENCE, UNUSED, read_scans, read_tumour
 from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
 from lab.io.files import canonical
 from lab.io.grid import Window, bounding_box, window_round
-from lab.io.scan import Scan, count_values, describe_grid, read_image, read_labels, same_grid
-from lab.qc.scan_checks import check_cavity, check_mask, check_sequences, clip_outliers
+from lab.io.scan import Scan, count_values
+from lab.qc.scan_checks import check_mask, check_sequences, clip_outliers
 
-REFERENCE = "T1"
-"""Enhancement is the target minus this sequence."""
 NUMBERS = ("clip_sigma", "enhancement_threshold", "enhancing_ml")
 """Numbers of the settings that a recipe holds."""
-UNUSED = "the mask is not used: the whole brain is searched for enhancement, and vessels count too"
 VERSION = 3
 """Raise it when the same settings and files give another prepared case."""
 NO_TUMOUR = "no tumour is left inside the brain on the prepared grid"
@@ -106,10 +103,10 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     """
     if subject.fault is not None:
         raise ValueError(subject.fault)
-    scans = _read(subject, recipe, mask_needed)
+    scans = read_scans(subject, recipe.channels, mask_needed)
     first = scans[REFERENCE]
     notes = [f"{name}: {note}" for name, scan in scans.items() for note in scan.notes]
-    subject, labels, of_mask = _read_tumour(subject, scans, mask_needed)
+    subject, labels, of_mask = read_tumour(subject, scans, mask_needed)
     notes += of_mask
     counts = count_values(labels)
     method = recipe.brain_mask
@@ -157,11 +154,10 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     if mask_needed:
         notes += check_sequences(image, masks, recipe.channels, recipe.spacing_mm)
     mean, scale = scales[REFERENCE]
-    measured = _measure(subject, recipe, first.voxel_ml, brain, window, counts, masks)
     return PreparedCase(
         image=image,
         masks=masks,
-        measured=measured,
+        measured=_measure(subject, recipe, first.voxel_ml, brain, window, counts, masks),
         window=window,
         t1=first,
         brain=brain,
@@ -174,77 +170,11 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
 def check_as_cohort(case: PreparedCase, subject: Subject, recipe: Recipe) -> None:
     """Raises ValueError where `prepare_case` would not take a subject whose scans `open_case` took without its mask."""
     check_without_contrast(subject, recipe.channels, overrule=HEADER_WRONG)
-    _, labels, _ = _read_tumour(subject, {REFERENCE: case.t1}, mask_needed=True)
+    _, labels, _ = read_tumour(subject, {REFERENCE: case.t1}, mask_needed=True)
     check_mask(labels, case.brain, case.t1.voxel_ml)
     if not (case.masks & TUMOUR).any():
         raise ValueError(NO_TUMOUR)
     check_sequences(case.image, case.masks, recipe.channels, recipe.spacing_mm)
-
-
-def _read(subject: Subject, recipe: Recipe, mask_needed: bool) -> dict[str, Scan]:
-    """The recipe's sequences by canonical name, on one grid."""
-    missing = [name for name in recipe.channels if canonical(name) not in subject.images]
-    if missing:
-        raise ValueError(f"{', '.join(missing)} missing (found {', '.join(sorted(subject.images)) or 'no sequence'})")
-    if subject.mask is None and mask_needed:
-        raise ValueError("tumour mask missing")
-    scans = {canonical(name): read_image(subject.images[canonical(name)]) for name in recipe.channels}
-    for name, scan in scans.items():
-        _check_grid(name, scan, scans[REFERENCE])
-    return scans
-
-
-def _check_grid(name: str, scan: Scan, first: Scan) -> None:
-    if not same_grid(first, scan):
-        raise ValueError(f"{name} lies on another grid than T1: {describe_grid(scan)}; T1: {describe_grid(first)}")
-
-
-def _read_tumour(subject: Subject, scans: dict[str, Scan], mask_needed: bool) -> tuple[Subject, np.ndarray, list[str]]:
-    """The subject as its mask can be used, the label map (X, Y, Z) uint8 without cavities, and notes.
-
-    Raises ValueError where a mask is needed and there is none with a tumour whose labels are known.
-    """
-    first = scans[REFERENCE]
-    if subject.mask is None:
-        return subject, np.zeros_like(first.data, np.uint8), []
-    try:
-        mask = read_labels(subject.mask)
-        _check_grid("tumour mask", mask, first)
-        notes = [f"tumour mask: {note}" for note in mask.notes]
-        labels = mask.data
-        values = set(np.flatnonzero(count_values(labels)).tolist())
-        if values == {0}:
-            raise ValueError(f"{subject.mask}: the tumour mask is empty")
-        wrong = subject.mask_fault or _misfit(subject, values)
-        if wrong is not None:
-            if mask_needed:
-                raise ValueError(wrong)
-            notes.append(f"{wrong}; every value above 0 is taken as tumour")
-            subject = replace(subject, enhancing_label=None, cavity_label=None)
-        if subject.cavity_label in values:
-            if mask_needed and "T1GD" in scans:
-                notes += check_cavity(first, scans["T1GD"], labels == subject.cavity_label)
-            labels = np.where(labels == subject.cavity_label, np.uint8(0), labels)
-            if not labels.any():
-                raise ValueError(f"{subject.mask}: holds a resection cavity ({subject.cavity_label}) and no tumour")
-    except ValueError as error:
-        if mask_needed:
-            raise
-        subject = replace(subject, mask=None, enhancing_label=None)
-        return subject, np.zeros_like(first.data, np.uint8), [f"{error}; {UNUSED}"]
-    return subject, labels, notes
-
-
-def _misfit(subject: Subject, values: set[int]) -> str | None:
-    """Why values of the mask are not those of its label book."""
-    if subject.labels is None or values <= subject.labels:
-        return None
-    name, labels = subject.label_book, format_values(subject.labels)
-    book = f"the label book {describe_book(name)}" if name else f"labels {labels}"
-    return (
-        f"{subject.mask}: holds the labels {format_values(values)}, which do not fit {book}; correct the mask, or name "
-        "the right book (--data.labels; for prepare, synthesize and classify --labels; `tumour` takes any value)"
-    )
 
 
 def _masks(window: Window, brain: np.ndarray, labels: np.ndarray, subject: Subject) -> tuple[np.ndarray, np.ndarray]:

@@ -1,12 +1,13 @@
-"""Reading one MR series from a folder of DICOM files: slices are ordered by where they lie, never by name or number.
+"""Reads one MR series from a folder of DICOM files: slices are ordered by position, never by name or number.
 
-DICOM counts millimetres to the left, back and top (LPS), NIfTI to the right, front and top: the first two are turned.
+DICOM counts millimetres to the left, back and top (LPS), NIfTI to the right, front and top (RAS).
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
+import re
 import struct
 import zlib
 from collections import Counter
@@ -30,7 +31,7 @@ from pydicom.uid import (
     MRImageStorage,
 )
 
-from lab.io.dicom_stack import Slice, name_attribute, order_slices, stack_affine
+from lab.io.dicom_stack import Slice, order_slices, stack_affine
 from lab.io.files import LARGEST, open_regular, regular_sha256
 from lab.io.nifti import MOST_VOXELS
 
@@ -192,7 +193,7 @@ def _check_inflated(path: Path) -> None:
 
 def _check_kind(folder: Path, images: Mapping[Path, Dataset]) -> None:
     """That it is one series of MR images with grey values."""
-    counts = Counter((str(header.SeriesInstanceUID), _described(header)) for header in images.values())
+    counts = Counter((str(header.SeriesInstanceUID), _describe(header)) for header in images.values())
     if len({uid for uid, _ in counts}) > 1:
         listed = "; ".join(f"{text}, {count} files" for (_, text), count in counts.most_common(8))
         raise ValueError(f"{folder}: more than one series ({listed}); put the files of one into a folder of its own")
@@ -219,7 +220,7 @@ def _count(path: Path, header: Dataset, name: str) -> int:
         raise ValueError(f"{path}: {name} is senseless ({error}); export it again") from None
 
 
-def _described(header: Dataset) -> str:
+def _describe(header: Dataset) -> str:
     text = str(header.get("SeriesDescription", "") or "no description")
     return f"{text!r} ({header.get('Modality', '?')}, number {header.get('SeriesNumber', '?')})"
 
@@ -232,7 +233,6 @@ def _parts(path: Path, header: Dataset) -> Iterator[Slice]:
     for number, frame in enumerate(frames if frames is not None else [None]):
         try:
             plane = header if frame is None else _frame(header, frame)
-            rescale = [float(plane.get(name, usual)) for name, usual in (("RescaleSlope", 1), ("RescaleIntercept", 0))]
             yield Slice(
                 path=path,
                 frame=None if frame is None else number,
@@ -242,16 +242,16 @@ def _parts(path: Path, header: Dataset) -> Iterator[Slice]:
                 orientation=np.array(plane.ImageOrientationPatient, float).reshape(2, 3),
                 spacing_mm=(float(plane.PixelSpacing[0]), float(plane.PixelSpacing[1])),
                 size=(int(header.Rows), int(header.Columns)),
-                slope=rescale[0],
-                intercept=rescale[1],
+                slope=float(plane.get("RescaleSlope", 1)),
+                intercept=float(plane.get("RescaleIntercept", 0)),
             )
         except DAMAGED as error:
-            raise ValueError(f"{path}: {name_attribute(error)} is missing or senseless, so {_unknown(error)}") from None
-
-
-def _unknown(error: Exception) -> str:
-    pixels = any(name in str(error) for name in ("Rows", "Columns", "Rescale"))
-    return "it has no pixels to read" if pixels else "where the slice lies is unknown; a series with geometry is needed"
+            named = re.search(r"attribute '(\w+)'", str(error))
+            what = named[1] if named else f"an attribute of its geometry ({error})"
+            pixels = any(name in str(error) for name in ("Rows", "Columns", "Rescale"))
+            place = "where the slice lies is unknown; a series with geometry is needed"
+            rest = "it has no pixels to read" if pixels else place
+            raise ValueError(f"{path}: {what} is missing or senseless, so {rest}") from None
 
 
 def _frame(header: Dataset, frame: Dataset) -> Dataset:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -75,12 +74,6 @@ def stack_affine(slices: Sequence[Slice]) -> np.ndarray:
     return (np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine).astype(np.float32).astype(float)
 
 
-def name_attribute(error: Exception) -> str:
-    """The attribute that an error of pydicom is about."""
-    found = re.search(r"attribute '(\w+)'", str(error))
-    return found[1] if found else f"an attribute of its geometry ({error})"
-
-
 def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:
     """One size, voxel size and orientation."""
     first = slices[0]
@@ -151,14 +144,11 @@ def _differing(one: Slice, other: Slice) -> str:
     """Attributes that tell two slices at one position apart, with their values."""
     found = []
     for name in VOLUMES:
-        values = [_text(part.plane.get(name, part.header.get(name))) for part in (one, other)]
-        if values[0] != values[1]:
-            found.append(f"{name} ({values[0]} and {values[1]})")
+        values = [part.plane.get(name, part.header.get(name)) for part in (one, other)]
+        texts = ["none" if value in (None, "") else str(value) for value in values]
+        if texts[0] != texts[1]:
+            found.append(f"{name} ({texts[0]} and {texts[1]})")
     return ", ".join(found[:3])
-
-
-def _text(value: Any) -> str:
-    return "none" if value in (None, "") else str(value)
 
 
 def _list(values: Any) -> str:
