@@ -19,11 +19,11 @@ CORE_MM, WHOLE_MM = 4.0, 2.0
 
 
 def brain_mask(t1: Scan, method: str) -> np.ndarray:
-    """(X, Y, Z) bool mask on the T1's grid. The T1 alone decides, since it is the one sequence that everybody has.
+    """(X, Y, Z) bool mask on the T1's grid, from the T1 alone.
 
-    Were the scan with contrast agent or an optional sequence to shape the brain, a new patient without it would be
-    prepared unlike the patients that a model learned from. `nonzero`: voxels that are not 0; values may be negative
-    (ringing). `mni152`: the same inside the atlas' brain. Both: holes filled, largest piece kept.
+    Other sequences must not shape the brain: a new patient without them would be prepared unlike the training patients.
+    `nonzero`: voxels that are not 0; values may be negative (ringing). `mni152`: the same inside the atlas' brain.
+    Both: holes filled, largest piece kept.
 
     Raises ValueError where `method` does not suit the scan.
     """
@@ -58,7 +58,7 @@ def scanned_part(scan: Scan, brain: np.ndarray, method: str) -> np.ndarray:
 
 
 def brain_core(brain: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """(X, Y, Z) bool: what lies `CORE_MM` and a voxel deep in the brain of a stripped scan, whatever its voxel size.
+    """(X, Y, Z) bool: the brain of a stripped scan deeper than `CORE_MM` and a voxel, at any voxel size.
 
     A voxel at the rim of a resampled file holds an unknown share of brain, but is not 0: the coarser the file, the
     larger its brain and the darker its rim. The voxel of depth allows for that; finer files are brought to `WHOLE_MM`

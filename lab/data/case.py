@@ -93,13 +93,13 @@ class PreparedCase:
     scale: float
     """What 1 on the prepared grid is worth in intensities of `t1`."""
     notes: tuple[str, ...]
-    """What was put right in the scans or looks wrong with them, in words."""
+    """Corrections of the scans, and what looks wrong with them, in words."""
 
 
 def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> PreparedCase:
     """As `prepare_case`, with the way back.
 
-    Where no mask is needed, a patient without one is taken, and one whose mask cannot be used, which `notes` tells.
+    Without `mask_needed`, the mask may be missing or unusable; `notes` says so.
     """
     if subject.fault is not None:
         raise ValueError(subject.fault)
@@ -168,7 +168,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
 
 
 def check_as_cohort(case: PreparedCase, subject: Subject, recipe: Recipe) -> None:
-    """Raises ValueError where `prepare_case` would not take a subject whose scans `open_case` took without its mask."""
+    """Raises ValueError where `prepare_case` refuses a subject that `open_case` took without its mask."""
     check_without_contrast(subject, recipe.channels, overrule=HEADER_WRONG)
     _, labels, _ = read_tumour(subject, {REFERENCE: case.t1}, mask_needed=True)
     check_mask(labels, case.brain, case.t1.voxel_ml)

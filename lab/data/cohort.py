@@ -82,7 +82,7 @@ class Cohort:
 
     @property
     def dataset(self) -> str:
-        """The data set for people: "EGD", "BraTS 2023"; "scans of unknown origin" where the manifest does not say."""
+        """Title of the data set: "EGD", "BraTS 2023"; "scans of unknown origin" where the manifest has none."""
         layout = self.manifest.get("layout")
         if not layout:
             return "scans of unknown origin"
@@ -114,8 +114,8 @@ class Cohort:
     def load(self, case_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Image (C, X, Y, Z) float16 in [-1, 1] and mask (X, Y, Z) uint8 of flags, both read-only views of the file.
 
-        The first time that a process loads a case, its voxels are compared with the index (`storage.read_case`). Raises
-        KeyError for an unknown case, ValueError for a missing, damaged or altered file.
+        The first time that a process loads a case, its voxels are compared with the index. Raises KeyError for an
+        unknown case, ValueError for a missing, damaged or altered file.
         """
         if case_id not in self.index.index:
             raise KeyError(f"{case_id} is not among the {len(self.index)} cases of {self.path}")

@@ -1,8 +1,7 @@
-"""Whose a file in the folder of a prepared cohort is: only our own are ever replaced or removed.
+"""Which files in the folder of a prepared cohort belong to it: only these are ever replaced or removed.
 
-A prepared case and a note on who was left out say themselves which case they are; the tables are in the folder's record
-(`lab.io.output_folder`). Versions before 0.4.0 kept no record: their tables are set aside, not replaced, and so is one
-that somebody has changed.
+A prepared case and the note on a left-out subject hold their case id; the tables are in the folder's record
+(`lab.io.output_folder`). Tables without a record (before 0.4.0) and changed ones are set aside, not replaced.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ HALF = re.compile(r"\..+\.(safetensors|json)\.\d+\.tmp")
 
 
 def claim_folder(out: Path, say: Callable[[str], None]) -> None:
-    """Make the folder of a cohort, or take one of ours, and say what else is in it.
+    """Make the folder of a cohort, or take an earlier one, and say which other files it holds.
 
     Raises ValueError where others' files stand in it or in the way, an OSError where it cannot be written.
     """
@@ -84,7 +83,7 @@ def check_free(paths: Iterable[Path]) -> None:
 
 
 def find_stale(out: Path, known: Iterable[Path]) -> list[Path]:
-    """Cases and notes of ours beside the `known` ones, and what killed calls left half-written."""
+    """The cohort's cases and notes that are not `known`, and half-written files of killed calls."""
     kept = set(known)
     half = [path for name in FOLDERS for path in (out / name).iterdir() if HALF.fullmatch(path.name) and path.is_file()]
     return [path for path in _inside(out) if path not in kept and is_ours(path)] + half
@@ -100,7 +99,7 @@ def withdraw_manifest(out: Path, say: Callable[[str], None]) -> None:
 
 
 def write_tables(out: Path, tables: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Write those of the `TABLES` that are there, all at once, in place of ours; equal ones are not written again."""
+    """Write the given `TABLES`, all at once; equal ones are not written again."""
     for name in TABLES:
         if _is_older(out, name) and (out / name).read_bytes() != tables.get(name, "").encode():
             _set_aside(out / name, say)
@@ -110,7 +109,7 @@ def write_tables(out: Path, tables: Mapping[str, str], say: Callable[[str], None
 
 
 def _is_older(out: Path, name: str) -> bool:
-    """Whether a table is of a version that kept no record, or was ours before somebody changed it."""
+    """Whether a table was written before there was a record, or was changed since."""
     path = out / name
     if path.is_symlink() or not path.is_file() or is_recorded(out, name):
         return False

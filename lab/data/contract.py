@@ -1,4 +1,4 @@
-"""How images were prepared for a model, kept with it: new patients are prepared so, whatever today's defaults are."""
+"""How images were prepared for a model, stored with it: new patients are prepared the same way."""
 
 from __future__ import annotations
 

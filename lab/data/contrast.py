@@ -1,4 +1,4 @@
-"""Does a scan say of itself that contrast agent was given? By its DICOM header, NIfTI description, sidecar or name."""
+"""Finds notes on contrast agent in a scan's DICOM header, NIfTI description, sidecar or name."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ WORDS = (
     r"(?![ _-]*(?:op|surg|trea|tx|rt|proc|chemo|radi|ict))",
     r"(?<![a-z0-9])(?:inj|injected|inject[eé]e?|injection)(?![a-z0-9])",
 )
-"""What says that contrast agent was given."""
+"""Words for contrast agent."""
 NAMED = r"(?:^|[_-])(?:t1w?(?:[_-]?(?:gd|gad|gado|ce|km|post|post[_-]?contrast)|c)|ce-[a-z0-9]+)(?:$|[_-])"
-"""The same of a file's name, where letters stand for more."""
+"""The same in the names of files."""
 
 
 def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: str, refuse: bool = True) -> list[str]:
-    """What speaks for contrast agent in the given sequences, in words.
+    """Warnings about contrast agent in the given sequences.
 
     Raises ValueError where it was given before the T1, unless `refuse` is off: enhancement would be read off, not
-    predicted. `overrule` tells the user how to go on all the same.
+    predicted. `overrule` says how to go on in spite of it.
     """
     found = []
     for name in dict.fromkeys(map(canonical, names)):
@@ -66,11 +66,10 @@ def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: 
 
 
 def find_contrast(path: Path, case_id: str = "") -> str | None:
-    """What a scan says of contrast agent, such as "ContrastBolusAgent: Gadovist"; None where it says nothing of it.
+    """A scan's note on contrast agent, such as "ContrastBolusAgent: Gadovist"; None if there is none.
 
-    A file's name that begins with the case id is read from there on: a patient may be called CE-001.
-
-    Raises ValueError where the scan cannot be read.
+    A case id at the beginning of the file's name is skipped: a patient may be called CE-001. Raises ValueError where
+    the scan cannot be read.
     """
     if os.path.isdir(path):
         from lab.io.dicom import open_series
@@ -110,7 +109,7 @@ def _of_dicom(header: Any) -> Iterator[str]:
 
 
 def _of_sidecar(path: Path) -> str | None:
-    """A BIDS sidecar that cannot be read says nothing."""
+    """The note in a BIDS sidecar; None if it cannot be read."""
     try:
         content = json.loads(read_text_file(path, LARGEST_SIDECAR))
     except (ValueError, RecursionError):

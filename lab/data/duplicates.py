@@ -1,10 +1,9 @@
-"""The same head under two names: a fingerprint of each prepared case, and the pairs of cases that are too alike.
+"""Duplicate detection: a fingerprint of each prepared head, and pairs of cases that show one head.
 
-A fingerprint is what is left of each input between 3 and 8 mm, on a grid of 4 mm: folds and ventricles, not contrast,
-bias field or noise. Two of them are laid over each other at every shift, plain and mirrored, and correlated; what
-counts is how far that lies above the usual pair of the cohort, since heads of one atlas (or phantoms of one template)
-are all somewhat alike. To spare most pairs of a large cohort that work, pairs are ranked first by the power spectra,
-which no shift changes, in one matrix product.
+A fingerprint holds each input between 3 and 8 mm on a grid of 4 mm: folds and ventricles, not contrast, bias field or
+noise. Two of them are correlated at every shift, plain and mirrored, and compared with the cohort's usual pair, since
+heads of one atlas (or phantoms of one template) resemble each other. Only pairs with similar power spectra, which no
+shift changes, are correlated.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ from lab.io.case_file import BRAIN, TUMOUR
 
 GRID_MM, FINE_MM, COARSE_MM = 4.0, 3.0, 8.0
 LEAST, LEAST_OF_ONE = 0.58, 0.85
-"""Likeness from which two cases are one person: over all inputs, or in one input alone (a shared T1). 0 is the usual
+"""Similarity from which two cases are one person: over all inputs, or in one input alone (a shared T1). 0 is the usual
 pair of the cohort, 1 the same image. Of 378 pairs of different BraTS patients one had 0.51, the next 0.38."""
 TRIED, TYPICAL, FEWEST, USUAL = 100, 20, 10, 0.6
-"""Pairs that are laid over each other, and pairs that say what is usual; with fewer than `FEWEST` pairs `USUAL` stands
-for what is usual, as it is for phantoms."""
+"""Number of pairs that are correlated, and of pairs for the usual similarity; with fewer than `FEWEST` pairs `USUAL` is
+taken, that of phantoms."""
 WAVES_MM = (12.0, 60.0)
 """Wavelengths of the spectrum that pairs are ranked by."""
 REACH_MM = 32.0
@@ -38,11 +37,11 @@ Bands = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """Two cases that look like one head."""
+    """Two cases that show one head."""
 
     one: str
     other: str
-    likeness: float
+    similarity: float
     """0 for the usual pair of the cohort, 1 for the same image."""
 
 
@@ -88,7 +87,7 @@ def _unpack(text: str) -> Bands:
 
 
 def find_duplicates(fingerprints: Mapping[str, str], spacing_mm: float) -> list[Pair]:
-    """Pairs of cases that look like one head, of fingerprints of one recipe by case id, the most alike first."""
+    """Pairs of cases that show one head, of fingerprints of one recipe by case id, the most similar first."""
     names = sorted(fingerprints)
     if len(names) < 2:
         return []
@@ -101,18 +100,18 @@ def find_duplicates(fingerprints: Mapping[str, str], spacing_mm: float) -> list[
     for one, other in ranked:
         above = (laid[one, other] - level) / np.maximum(1 - level, 0.05)
         if above.mean() >= LEAST or above.max() >= LEAST_OF_ONE:
-            found.append(Pair(one=names[one], other=names[other], likeness=round(float(above.mean()), 3)))
-    return sorted(found, key=lambda pair: -pair.likeness)
+            found.append(Pair(one=names[one], other=names[other], similarity=round(float(above.mean()), 3)))
+    return sorted(found, key=lambda pair: -pair.similarity)
 
 
 def _candidates(spectra: Sequence[Bands]) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
-    """Pairs with similar spectra, plain or mirrored, at most `TRIED` of them, and some pairs of every likeness."""
+    """At most `TRIED` pairs with similar spectra, plain or mirrored, and some pairs of every similarity."""
     plain = np.array([spectrum.ravel() for spectrum in spectra])
     mirrored = np.array([spectrum[::-1].ravel() for spectrum in spectra])
-    likeness = np.maximum(plain @ plain.T, plain @ mirrored.T)
+    similarity = np.maximum(plain @ plain.T, plain @ mirrored.T)
     rows, columns = np.triu_indices(len(plain), 1)
-    order = np.argsort(-likeness[rows, columns], kind="stable")
-    values = likeness[rows, columns]
+    order = np.argsort(-similarity[rows, columns], kind="stable")
+    values = similarity[rows, columns]
     least = float(np.median(values)) + 0.1 if len(order) >= FEWEST else -1.0
     pairs = [(int(rows[i]), int(columns[i])) for i in order[:TRIED] if values[i] >= least]
     middle = order[np.linspace(0, len(order) - 1, min(TYPICAL, len(order))).astype(int)]
@@ -145,10 +144,10 @@ def _correlation(one: Bands, other: Bands) -> NDArray[np.float64]:
     best, place, kept = -np.inf, (0, 0, 0), other
     for turned in (other, other[:, ::-1]):
         product = (spectrum * scipy.fft.rfftn(turned, size, axes=(1, 2, 3)).conj()).sum(axis=0)
-        likeness = scipy.fft.irfftn(product, size)
-        if likeness.max() > best:
-            best, kept = likeness.max(), turned
-            place = np.unravel_index(likeness.argmax(), likeness.shape)
+        similarity = scipy.fft.irfftn(product, size)
+        if similarity.max() > best:
+            best, kept = similarity.max(), turned
+            place = np.unravel_index(similarity.argmax(), similarity.shape)
     ours, theirs = [slice(None)], [slice(None)]
     for start, padded, length in zip(place, size, one.shape[1:]):
         shift = int(start) if start < length else int(start) - padded

@@ -1,7 +1,6 @@
-"""The way back: from the prepared grid and its values to a scan's own grid, orientation and intensities.
+"""From the prepared grid and its values back to a scan's own grid, orientation and intensities.
 
-Where voxels keep their size this is exact: a crop is put back where it came from. Where a scan's voxels are smaller
-than the model's, values are interpolated between them, and nothing finer than the model's grid comes into being.
+This is exact where voxels keep their size. Where a scan's voxels are smaller than the model's, values are interpolated.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ SCANNER = 1
 def image_on_scan(case: PreparedCase, values: np.ndarray) -> np.ndarray:
     """An image (X, Y, Z) in [-1, 1] on the prepared grid as float32 intensities of the T1, on the T1's grid in RAS.
 
-    The z-score is undone; what the network did not draw (all but the brain) has the value of the T1's background.
+    The z-score is undone; voxels outside the brain have the value of the T1's background.
     """
     drawn, known = _spread(case, values)
     result = np.full(case.t1.data.shape, find_background(case), np.float32)

@@ -1,4 +1,4 @@
-"""A folder of scans -> a prepared cohort: in parallel, resumable at any moment, and explicit about who is left out."""
+"""A folder of scans -> a prepared cohort: in parallel, resumable, with a reason for each subject that is left out."""
 
 from __future__ import annotations
 

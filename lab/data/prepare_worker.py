@@ -1,4 +1,4 @@
-"""One subject to prepare, as a piece of work that leaves its case, or why there is none, on disk."""
+"""Prepares one subject, as a piece of work that leaves the case, or the reason why there is none, on disk."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class PrepareJob:
         return self.out / "left_out" / f"{self.subject.case_id}.json"
 
     def expected(self) -> Record:
-        """What an up-to-date record says of recipe and source files."""
+        """Recipe and source files in an up-to-date record."""
         subject = self.subject
         files = [(path.name, source_state(path)) for path in list_sources(subject, self.recipe)]
         meaning = (

@@ -1,4 +1,4 @@
-"""The cohort that a study asks for: the phantom, scans prepared on the way, or a cohort prepared before."""
+"""The cohort of a study: the phantom, scans prepared now, or a cohort prepared before."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LATER = ("path", "processes", "split", "split_seed", "balance")  # settings that
 
 
 def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = print) -> Cohort:
-    """The prepared cohort for these settings; what has to be made is made under `work` and found there again.
+    """The prepared cohort for these settings; a new one is made under `work`, where later calls find it.
 
     Raises ValueError or an OSError, as `prepare` does, and ValueError where a cohort prepared before does not have the
     sequences or the voxel size that are asked for.
@@ -98,7 +98,7 @@ def check_settings(cohort: Cohort, data: DataConfig) -> None:
 
 
 def describe_cohort(cohort: Cohort) -> str:
-    """One line on who is in the cohort."""
+    """Patients, scans and voxels of a cohort in one line."""
     left_out, patients = cohort.manifest["counts"]["left_out"], cohort.index["patient_id"].nunique()
     return (
         f"{'Phantom cohort' if cohort.phantom else 'Cohort'}: {patients} patient{'s' * (patients != 1)}, "
@@ -109,7 +109,7 @@ def describe_cohort(cohort: Cohort) -> str:
 
 
 class Ticker:
-    """Progress on one line of a terminal, a line every few seconds elsewhere; who is left out or odd is always said."""
+    """Progress, a line every few seconds; left-out subjects and remarks are always shown."""
 
     def __init__(self, what: str, say: Say, every_s: float = 5.0) -> None:
         self.what, self.say, self.every_s = what, say, every_s
@@ -126,5 +126,5 @@ class Ticker:
 
 
 def in_terminal() -> bool:
-    """Whether somebody watches the output live."""
+    """Whether the output goes to a terminal."""
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,8 +1,7 @@
-"""Files of a prepared cohort: written whole or not at all, read without copying.
+"""Prepared cases on disk: written whole or not at all, read without copying.
 
-One `.safetensors` file per case holds the tensors "image" and "mask"; its header also holds the case's record (index
-row, settings and state of the source files), so that a case file says by itself whether it is still up to date. The
-record holds the SHA-256 of the voxels, which is checked the first time that a process reads the file.
+A `.safetensors` file holds the tensors "image" and "mask" and, in its header, the case's record: index row, settings,
+state of the source files and SHA-256 of the voxels, which is checked the first time that a process reads the file.
 """
 
 from __future__ import annotations
@@ -20,8 +19,8 @@ from safetensors.numpy import save
 from lab.io.sealed_json import parse_json, read_sealed, seal, unseal
 
 BRAIN, TUMOUR, ENHANCEMENT, EXPERT, NO_TARGET = 1, 2, 4, 8, 16
-"""Bit flags of a prepared mask: brain, tumour, enhancement by the paper's rule, enhancing label drawn by experts, and
-brain that the scan to be synthesised does not reach."""
+"""Bit flags of a prepared mask: brain, tumour, enhancement by the paper's rule, expert label of enhancement, and brain
+that the target scan does not reach."""
 TENSORS: dict[str, tuple[str, np.dtype[Any], int]] = {
     "image": ("F16", np.dtype("<f2"), 4),
     "mask": ("U8", np.dtype("u1"), 3),
@@ -30,14 +29,14 @@ TENSORS: dict[str, tuple[str, np.dtype[Any], int]] = {
 LONGEST_HEADER = 1_000_000
 """Bytes; ours have some thousand."""
 DAMAGE = (KeyError, IndexError, TypeError, AttributeError, OverflowError, ValueError)
-"""What a header that was changed ends in."""
+"""Exceptions that a damaged header leads to."""
 
 checked: dict[Path, tuple[Any, ...]] = {}
-"""Files whose voxels this process has checked, each with its state and digest then."""
+"""Files whose voxels this process has checked -> their state and digest."""
 
 
 def clear_without_target(mask: np.ndarray) -> np.ndarray:
-    """Bit flags (X, Y, Z) with those cleared where there is no target: nothing is trained on or scored there."""
+    """Bit flags (X, Y, Z), 0 where there is no target: such voxels are neither trained on nor scored."""
     return np.where(mask & NO_TARGET, np.uint8(0), mask)
 
 
@@ -121,7 +120,7 @@ def map_case(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _impossible(image: np.ndarray, mask: np.ndarray) -> str:
-    """What no prepared case can hold; "" where all is well."""
+    """What no prepared case can hold, "" if all is well."""
     if (image.view(np.uint16) & 0x7FFF).max() > 0x3C00:  # the bits of 1 as float16: NaN and infinity lie above, too
         return "values that are NaN or outside [-1, 1]"
     if mask.max() >= 2 * NO_TARGET or ((mask != 0) & (mask & BRAIN == 0)).any():

@@ -37,10 +37,10 @@ from lab.io.nifti import MOST_VOXELS
 
 MR_IMAGES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
 SUFFIXES = (".dcm", ".ima", ".dicom")
-"""Endings of files that claim to be DICOM."""
+"""Endings of DICOM files."""
 DAMAGED = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
            OverflowError, RecursionError, struct.error, zlib.error)  # fmt: skip
-"""What pydicom raises on bytes that make no sense."""
+"""Exceptions of pydicom on damaged files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +110,7 @@ def series_sha256(folder: Path) -> str:
 
 
 def check_one_patient(folders: Mapping[str, Path]) -> None:
-    """Raises ValueError where series are of different patients by their Patient ID; names are told nowhere."""
+    """Raises ValueError where series have different Patient IDs; the message holds no ID."""
     found = {name: open_series(path).slices[0].header.get("PatientID") for name, path in folders.items()}
     found = {name: patient for name, patient in found.items() if patient}  # taken out by who made it anonymous
     first = next(iter(found), "")
@@ -192,7 +192,7 @@ def _check_inflated(path: Path) -> None:
 
 
 def _check_kind(folder: Path, images: Mapping[Path, Dataset]) -> None:
-    """That it is one series of MR images with grey values."""
+    """Raises ValueError unless it is one series of MR images with grey values."""
     counts = Counter((str(header.SeriesInstanceUID), _describe(header)) for header in images.values())
     if len({uid for uid, _ in counts}) > 1:
         listed = "; ".join(f"{text}, {count} files" for (_, text), count in counts.most_common(8))
@@ -217,7 +217,7 @@ def _count(path: Path, header: Dataset, name: str) -> int:
     try:
         return int(header.get(name, None) or 1)
     except DAMAGED as error:
-        raise ValueError(f"{path}: {name} is senseless ({error}); export it again") from None
+        raise ValueError(f"{path}: {name} makes no sense ({error}); export it again") from None
 
 
 def _describe(header: Dataset) -> str:
@@ -251,7 +251,7 @@ def _parts(path: Path, header: Dataset) -> Iterator[Slice]:
             pixels = any(name in str(error) for name in ("Rows", "Columns", "Rescale"))
             place = "where the slice lies is unknown; a series with geometry is needed"
             rest = "it has no pixels to read" if pixels else place
-            raise ValueError(f"{path}: {what} is missing or senseless, so {rest}") from None
+            raise ValueError(f"{path}: {what} is missing or makes no sense, so {rest}") from None
 
 
 def _frame(header: Dataset, frame: Dataset) -> Dataset:

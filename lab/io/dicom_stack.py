@@ -1,4 +1,4 @@
-"""Slices in space: is it one stack, evenly spaced, and where does each voxel lie."""
+"""Checks that slices form one evenly spaced stack, orders them, and computes the affine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ VOLUMES = (
     "TemporalPositionIndex", "DiffusionBValue", "TriggerTime", "ComplexImageComponent", "ContrastBolusAgent",
     "ImageType", "FrameType", "AcquisitionNumber", "AcquisitionTime", "StackID",
 )  # fmt: skip
-"""What tells the volumes of one series apart."""
+"""Attributes in which the volumes of one series differ."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Slice:
     header: Dataset
     """That of the file, without pixels."""
     plane: Dataset
-    """What holds for this plane: the file's header, or the frame's part of it."""
+    """Attributes of this plane: the file's header, or the frame's part of it."""
     position: np.ndarray
     """(3,) centre of the first voxel in millimetres, LPS."""
     orientation: np.ndarray
@@ -51,7 +51,7 @@ class Slice:
 
 
 def order_slices(folder: Path, slices: Sequence[Slice]) -> list[Slice]:
-    """Ascending along the normal. Raises ValueError where they are no single, complete, upright stack."""
+    """Slices in ascending order along the normal. Raises ValueError unless they are one complete, upright stack."""
     _check_alike(folder, slices)
     if len(slices) < 2:
         raise ValueError(f"{folder}: a single slice is not a volume; a series with all its slices is needed")

@@ -1,4 +1,4 @@
-"""The bytes of a user's file: of regular files only, and never more of them than the file may hold."""
+"""Reads users' files: regular files only, and never more bytes than a file may hold; and texts for messages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LARGEST = 2**30
 SLACK = 2**20
 """Bytes that may follow the voxels; some programs pad."""
 HEAD = 540
-"""Bytes that tell what a file of scans holds."""
+"""Bytes that hold a NIfTI header."""
 GZIP = b"\x1f\x8b"
 CHUNK = 2**14
 BOMS = (

@@ -1,8 +1,7 @@
-"""Ctrl-C and a scheduler's SIGTERM: one ends a command soon, wherever it comes, and a second one ends it at once.
+"""Ctrl-C and a scheduler's SIGTERM: the first ends a command soon, a second one ends it at once.
 
-Python raises KeyboardInterrupt wherever it happens to be. In a callback of its own, such as that of a weak reference,
-the exception is printed and lost; here it is raised again. While native code computes nothing can be raised; a thread
-counts the signals meanwhile.
+In a callback, such as that of a weak reference, Python prints KeyboardInterrupt and loses it; here it is raised again.
+While native code computes nothing can be raised, so a thread counts the signals.
 """
 
 from __future__ import annotations

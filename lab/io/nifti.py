@@ -1,7 +1,7 @@
-"""What the header of a NIfTI file says, once what rounding and the standard explain is put right, and the voxels.
+"""Reads the header and the voxels of a NIfTI file.
 
-The standard is nifti1.h of nifti.nimh.nih.gov; where its own reader is lenient (quaternions, qfac, unset scaling) so is
-this one, and says what was put right. Everything else that makes no sense is refused.
+The standard is nifti1.h of nifti.nimh.nih.gov. Where its own reader is lenient (quaternions, qfac, unset scaling) this
+one corrects the value and notes it; every other header that makes no sense is refused.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Header:
     """A header that makes sense."""
 
     raw: nib.Nifti1Header
-    """As stored, quaternions and signs put right; its affine counts in the file's own unit."""
+    """As stored, with corrected quaternions and signs; its affine is in the file's own unit."""
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
     offset: int
@@ -54,7 +54,7 @@ class Header:
     slope: float
     intercept: float
     notes: list[str] = field(default_factory=list)
-    """What was put right, in words."""
+    """Corrections, in words."""
 
     @property
     def needed(self) -> int:

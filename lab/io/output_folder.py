@@ -1,9 +1,8 @@
-"""Results in a folder that may hold other files too: only what our record names, unchanged, is replaced or removed.
+"""Results in a folder that may hold other files: only unchanged files of our record are replaced or removed.
 
-`.gadfree/files.json` in the folder names the files of each output with their SHA-256; a file that somebody has changed
-since is theirs. New files are made in `.gadfree/new` and moved into place when all are whole. The record names them
-first, so that a call that is killed between two moves is brought to its end by the next; meanwhile the file that an
-output is known by, its `last` one, is missing, and nothing half moved passes for a result.
+`.gadfree/files.json` lists the files of each output with their SHA-256; a file that was changed since belongs to the
+user. New files are made in `.gadfree/new`, recorded, and moved into place when all are whole. If a call is killed
+between two moves the next one completes them; until then the output's `last` file is missing, so no half result counts.
 """
 
 from __future__ import annotations
@@ -52,8 +51,8 @@ def check_output(place: Path, *names: str, alone: bool = False) -> None:
     others = [name for name in _others(place, ()) if not name.startswith(".")]
     if alone and record is None and others:
         raise ValueError(
-            f"{place} holds other files ({others[0]}), which no record there calls ours (versions before 0.4.0 kept "
-            "none); name a new folder"
+            f"{place} holds other files ({others[0]}), which this program did not record (versions before 0.4.0 "
+            "kept no record); name a new folder"
         )
     for name in names:
         folder = place / name
@@ -66,9 +65,9 @@ def check_output(place: Path, *names: str, alone: bool = False) -> None:
 def output_folder(
     place: Path, *, output: str, last: str, alone: bool = False, say: Callable[[str], None] | None = print
 ) -> Iterator[Path]:
-    """A new folder to write into; when all went well, its files take the place of those of the same output in `place`.
+    """A new folder to write into; without an error, its files replace those of the same output in `place`.
 
-    `last` is the file that says that the result is there. What else lies in `place` stays, and is told. Raises as
+    `last` is the file that marks a complete result. Other files in `place` stay, and `say` lists them. Raises as
     `check_output`, before anything is replaced.
     """
     place = Path(place)
@@ -106,12 +105,12 @@ def mark_ours(place: Path) -> None:
 
 
 def is_marked(place: Path) -> bool:
-    """Whether there is a record of ours in a folder. Raises ValueError where it is damaged or somebody else's."""
+    """Whether a folder holds our record. Raises ValueError where it is damaged or not ours."""
     return _read(place) is not None
 
 
 def is_recorded(place: Path, name: str) -> bool:
-    """Whether a file is ours, and as it was written."""
+    """Whether a file is in the record and unchanged."""
     return plain_sha256(place / name) in _known(_read(place)).get(name, ())
 
 
@@ -200,7 +199,7 @@ def _folders(name: str) -> list[str]:
 
 
 def _known(record: Record | None) -> dict[str, set[str]]:
-    """Name of a file of ours -> the digests that it may have."""
+    """Recorded file -> the digests that it may have."""
     known: dict[str, set[str]] = {}
     for files in [] if record is None else [*record["outputs"].values(), record.get("moving", {}).get("before", {})]:
         for name, digest in files.items():
@@ -220,7 +219,7 @@ def _on_disk(path: Path) -> str:
 
 
 def _read(place: Path) -> Record | None:
-    """The record of a folder; None where there is none. Raises ValueError where it is damaged, or somebody else's."""
+    """The record of a folder, None if there is none. Raises ValueError where it is damaged or not ours."""
     own = place / OWN
     try:
         record = json.loads((own / RECORD).read_text(encoding="utf-8"))

@@ -1,7 +1,6 @@
-"""Pieces of work side by side, such that a worker that is killed costs one piece and not the whole.
+"""The one process pool: a worker that is killed costs one piece of work and not the whole.
 
-Workers are spawned: a fork of a process that runs threads can hang. This module stays light, since every worker
-imports it.
+Workers are spawned, since a fork of a process that runs threads can hang.
 """
 
 from __future__ import annotations

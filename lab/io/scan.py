@@ -1,7 +1,7 @@
-"""Reading, checking and writing one scan: a NIfTI file, or, to read, a folder with one DICOM series.
+"""Reads, checks and writes one scan: a NIfTI file, or (to read) a folder with one DICOM series.
 
-What rounding or a convention explains (labels of 1.9999999, a background of NaN or -9) is put right and noted, the rest
-refused. Arrays come back in RAS order as views, without a copy.
+Effects of rounding and conventions (labels of 1.9999999, a background of NaN or -9) are corrected and noted, other
+errors refused. Arrays are in RAS order, as views without a copy.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class Scan:
     background: float = 0.0
     """The value where nothing was measured, or all but the brain was taken off."""
     notes: tuple[str, ...] = ()
-    """What was put right on reading, in words."""
+    """Corrections on reading, in words."""
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

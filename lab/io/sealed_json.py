@@ -1,4 +1,4 @@
-"""JSON files of ours that carry a digest of what they say: one that was altered or damaged is refused."""
+"""JSON files that carry a digest of their content: an altered or damaged one is refused."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def unseal(record: Any, *, needed: bool = False) -> dict[str, Any]:
 
 
 def read_sealed(path: Path, *, needed: bool = False) -> dict[str, Any]:
-    """The record in a JSON file of ours, see `unseal`. Raises OSError, and ValueError that names an altered file."""
+    """The record in a sealed JSON file, see `unseal`. Raises OSError, and ValueError that names an altered file."""
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise ValueError(f"{path} is damaged (no regular file)")
     try:

@@ -1,8 +1,7 @@
 """The phantom: a digital glioma cohort, written as an EGD tree.
 
-Each patient (patient.py) has MNI152 anatomy (anatomy.py), a simulated tumour (lesion.py) and four simulated scans
-(scanner.py, physics.py), and is a pure function of (seed, index, spacing): the same bits on every call. A phantom is
-not a patient: whatever is shown of it carries the word phantom.
+Each patient (subject.py) has MNI152 anatomy (anatomy.py), a simulated tumour (lesion.py) and four simulated scans
+(scanner.py, physics.py), and is a pure function of (seed, index, spacing): the same bits on every call.
 """
 
 from __future__ import annotations

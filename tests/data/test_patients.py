@@ -125,7 +125,7 @@ def test_a_pattern_that_never_ends_is_stopped(monkeypatch):
 
 
 def test_equal_scans_are_one_patient_whatever_the_table_says_and_alike_ones_unless_it_says_otherwise():
-    near = [Pair(one="a", other="c", likeness=0.8), Pair(one="d", other="e", likeness=0.7)]
+    near = [Pair(one="a", other="c", similarity=0.8), Pair(one="d", other="e", similarity=0.7)]
     scans = {"a": ["1", "2"], "b": ["3", "2"], "c": ["4"], "d": ["5"], "e": ["6"]}
     found = find_patients(scans_of("c", a="A", b="B", d="D", e="E"), None)
     assert merge_same_scans(found, scans, near) == {"b": "a", "c": "a"}

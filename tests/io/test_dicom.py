@@ -144,9 +144,9 @@ REFUSED = {
     "mosaic": (setting(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"]), "a mosaic of slices"),
     "synthetic": (setting(SyntheticData="YES"), "a synthetic image; the scans that it was made from"),
     "colour": (setting(PhotometricInterpretation="RGB", SamplesPerPixel=3), "pixels are RGB, not grey values"),
-    "no position": (setting(4, ImagePositionPatient=None), "ImagePositionPatient is missing or senseless"),
-    "no spacing": (setting(4, PixelSpacing=None), "PixelSpacing is missing or senseless"),
-    "no rows": (setting(4, Rows=None), "Rows is missing or senseless, so it has no pixels to read"),
+    "no position": (setting(4, ImagePositionPatient=None), "ImagePositionPatient is missing or makes no sense"),
+    "no spacing": (setting(4, PixelSpacing=None), "PixelSpacing is missing or makes no sense"),
+    "no rows": (setting(4, Rows=None), "Rows is missing or makes no sense, so it has no pixels to read"),
     "skewed": (setting(ImageOrientationPatient=[1, 0, 0, 1, 0, 0]), "the geometry makes no sense"),
     "no pixels": (setting(4, PixelData=None), "has no pixel data; the file is cut short or holds a header alone"),
     "short": (setting(4, PixelData=b"1234"), "damaged pixel data"),
@@ -198,7 +198,7 @@ def test_folders_without_dicom_and_damaged_files_are_refused(tmp_path):
     whole = path.read_bytes()
     for content, message in (
         (whole[:-30], "damaged pixel data|no pixel data"),
-        (whole[: len(whole) // 2], "missing or senseless|damaged|no pixel data|cut short"),
+        (whole[: len(whole) // 2], "makes no sense|damaged|no pixel data|cut short"),
         (whole[:140], "cut short|damaged"),
     ):
         path.write_bytes(content)

@@ -1,4 +1,4 @@
-"""What people type of a patient -> values of one kind. Unknown is `None`; what cannot be understood is a ValueError."""
+"""Parsers of clinical values as people write them. Unknown is `None`; other text raises ValueError."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _within(number: float, high: float, text: str, what: str) -> float | None:
 
 
 def _of_text(parse: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[Any, P], T | None]:
-    """The parser of a text as one of any value: `None` where it says that nothing is known."""
+    """The parser of a text as one of any value: `None` for unknown values."""
 
     @functools.wraps(parse)
     def parse_value(value: Any, *args: P.args, **options: P.kwargs) -> T | None:
@@ -162,7 +162,7 @@ CLINICAL: dict[str, Callable[[Any], Any]] = {
 
 
 def parse_clinical(raw: Mapping[str, Any]) -> tuple[dict[str, Any], list[Remark]]:
-    """What is known of a patient, by the keys of `CLINICAL`; what is not understood is unknown, and remarked."""
+    """Values by the keys of `CLINICAL`; one that cannot be understood is unknown, with a remark."""
     known: dict[str, Any] = {}
     remarks = []
     for name, value in raw.items():

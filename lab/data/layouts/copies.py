@@ -1,4 +1,4 @@
-"""Which file is whose: NIfTI files by name, copies beside their original, two files for a sequence, doubled ids."""
+"""NIfTI files by name, copies beside their original, two files for one sequence, repeated case ids."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COPY = re.compile(
     r"|( \(\d+\)|[ _.-]+(copy|kopie|copie|backup|bak)[ _-]?\(?\d*\)?|~\d*~?)$",
     re.IGNORECASE,
 )
-"""What file managers and people put before or after the name of a copy."""
+"""Beginnings and endings of the names of copies."""
 
 
 def nifti_stem(path: Path) -> str:
@@ -105,9 +105,9 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def merge_repeated(subjects: list[Subject]) -> list[Subject]:
-    """Subjects whose ids differ, also without capitals; of those with one id, one where all say the same.
+    """Subjects with unique ids, also without capitals; equal subjects with one id are taken once.
 
-    Where they do not, who is right is unknown: one subject with a fault stands for each id.
+    Of differing subjects with one id, one remains and has a fault.
     """
     groups: dict[str, list[Subject]] = defaultdict(list)
     for subject in subjects:

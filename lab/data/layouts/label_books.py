@@ -1,4 +1,4 @@
-"""What the values of a tumour mask mean: one label book a data set, named by the user or told from names and values.
+"""Meaning of the values of a tumour mask: a label book for each data set, given by the user or inferred.
 
 brats2021       BraTS 2017-2021 (Baid 2021, arXiv:2107.02314), UCSF-PDGM (Calabrese 2022), UPENN-GBM (Bakas 2022)
 brats2015       BraTS 2012-2015: 3 is solid tumour that does not enhance (Menze 2015)
@@ -44,9 +44,9 @@ LABEL_BOOKS: dict[str, dict[str, int]] = {
 """Name -> part of the tumour -> its value; no part of a book `tumour` or `egd` is known to enhance."""
 
 ODD = 0.1
-"""The usual book stands while fewer than this share of the masks do not fit it; those are left out."""
+"""The usual book is taken if fewer than this share of the masks do not fit it; those are left out."""
 MANY = 10
-"""A book is out of the question when none of so many masks has its enhancing part."""
+"""A book is excluded when none of so many masks has its enhancing part."""
 Values = frozenset[int]
 
 
@@ -70,7 +70,7 @@ def format_values(values: Values | set[int]) -> str:
 
 
 def read_values(subjects: list[Subject]) -> dict[str, Values]:
-    """Values above 0 of each mask that can be read, by case id; the others are told of where they are prepared."""
+    """Values above 0 of each mask that can be read, by case id."""
     from lab.io.scan import count_values, read_labels  # slow to import, and the names of the books are flags
 
     def values(mask: Path) -> Values | None:
@@ -138,17 +138,12 @@ def _fits(name: str, values: Values) -> bool:
 
 
 def _agree(names: list[str], values: Values) -> bool:
-    """Whether books say the same of some values: which enhances, and which is no tumour."""
-    books = [LABEL_BOOKS[name] for name in names]
-    return (
-        len(
-            {
-                frozenset((part, book.get(part)) for part in ("enhancing", "cavity") if book.get(part) in values)
-                for book in books
-            }
-        )
-        == 1
-    )
+    """Whether books agree on which of some values enhances, and which is no tumour."""
+
+    def parts(book: dict[str, int]) -> frozenset[tuple[str, int | None]]:
+        return frozenset((part, book.get(part)) for part in ("enhancing", "cavity") if book.get(part) in values)
+
+    return len({parts(LABEL_BOOKS[name]) for name in names}) == 1
 
 
 def _only(names: list[str], found: list[Values]) -> str | None:
@@ -160,12 +155,12 @@ def _only(names: list[str], found: list[Values]) -> str | None:
     whole = [name for name in names if _fits(name, everything)]
     if not whole or not _agree(whole, everything):
         return None
-    rivals = [name for name in names if name not in whole]
-    return whole[0] if any(not any(_fits(rival, values) for rival in rivals) for values in found) else None
+    others = [name for name in names if name not in whole]
+    return whole[0] if any(not any(_fits(other, values) for other in others) for values in found) else None
 
 
 def _by_itself(subject: Subject, values: Values, names: list[str], usual: str | None) -> Subject:
-    """A mask of a data set that no one book explains: all right where every book says the same of its values."""
+    """A mask of a data set that no single book explains: usable if all fitting books agree on its values."""
     fitting = [name for name in names if _fits(name, values)] if values else []
     if fitting and _agree(fitting, values):
         return set_book(subject, fitting[0])

@@ -1,8 +1,8 @@
-"""Whose scans are whose: from the table, a pattern, the names, and scans that are the same.
+"""The patient of each scan: from the table, a pattern, the names, and equal scans.
 
-A split, a fold or a bootstrap that parts two scans of one person is wrong without a word, while two people kept on one
-side cost next to nothing; so names that look like time points of one person are one patient until the user says
-otherwise. A bare running number (`case_1`, `case_2`, `EGD-0001`) is no time point.
+A split that parts two scans of one person is wrong without a warning, while two persons on one side cost next to
+nothing; so names that look like time points of one person are one patient unless the user says otherwise. A bare
+running number (`case_1`, `case_2`, `EGD-0001`) is no time point.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ TIME = re.compile(
     rf"(?:^|(?<=[-_. \d]))(?:{_NUMBERED}|{_WORDS})(?=$|[-_. ])|(?<=[-_. ])(?:{_AFTER})(?=$|[-_. ])",
     re.IGNORECASE,
 )
-"""What in a name says when a scan was made: a date, `time1`, `ses-2`, `week-000-1`, `FU016d`, `pre`, `baseline`."""
+"""Time points in names: a date, `time1`, `ses-2`, `week-000-1`, `FU016d`, `pre`, `baseline`."""
 NUMBERED = re.compile(
     r"(.*-\d{5})-\d{3}|((?:UPENN-GBM-\d{5}|UCSD-PTGBM-\d{4}))_\d{2}|(BraTS-MEN-RT-\d{4})-\d|(RHUH-\d{4})[-_]\d",
     re.IGNORECASE,
@@ -57,7 +57,7 @@ NOBODY = {
     *["gbm", "hgg", "lgg", "glioma", "glioblastoma", "astro", "oligo", "met", "mets", "meningioma", "tumor", "tumour"],
     *["train", "training", "val", "validation", "test", "control", "healthy", "dataset", "data", "cohort"],
 }
-"""What names nobody, so that `patient_time1` and `patient_time2` stay two."""
+"""Words that name no person, so that `patient_time1` and `patient_time2` stay two."""
 GROUP = re.compile(r"(?:site|cent(?:er|re)|hospital|group|grade|fold|batch)[-_. ]?(?:\d{1,2}|[a-z])", re.IGNORECASE)
 """The same of groups: `site1_M01` and `site1_M02` stay two."""
 MATCH_S = 10.0
@@ -65,25 +65,25 @@ MATCH_S = 10.0
 
 @dataclass(kw_only=True)
 class Patients:
-    """The patient of each case, and what was put together."""
+    """The patient of each case, and which cases were merged."""
 
     of: dict[str, str]
     """Patient by case id."""
     settled: set[str]
     """Cases whose patient the user named, by the column or by the pattern."""
     merged: list[dict[str, Any]] = field(default_factory=list)
-    """patient, cases and why, of each group of cases that was put together here."""
+    """patient, cases and why, of each merged group."""
     notes: list[str] = field(default_factory=list)
     """What else the user should know."""
 
 
 def find_person(name: str) -> str:
-    """What is left of a name without its time point, in one spelling: `100001_time2` and `100001` give `100001`."""
+    """A name without its time point, in one spelling: `100001_time2` and `100001` give `100001`."""
     return normalise_name(_without_time(name))
 
 
 def _without_time(name: str) -> str:
-    """The same as it is written; the whole name where what is left names nobody."""
+    """The same as it is written; the whole name where the rest names no person."""
     numbered = NUMBERED.fullmatch(name)
     rest = next(group for group in numbered.groups() if group) if numbered else TIME.sub("", name)
     rest = re.sub(r"([-_. ])[-_. ]+", r"\1", rest).strip("-_. ")
@@ -124,16 +124,16 @@ def find_patients(subjects: Sequence[Subject], pattern: str | None) -> Patients:
     groups: dict[str, list[Subject]] = {}
     for subject in subjects:
         name = find_person(subject.case_id)
-        named = of_person.get(name, set())  # a name of which the user says whose it is goes with it
+        named = of_person.get(name, set())
         key = keys.get(subject.case_id) or (next(iter(named)) if len(named) == 1 else name)
         groups.setdefault(key, []).append(subject)
     for members in groups.values():
-        _put_together(found, members, given, taken)
+        _merge(found, members, given, taken)
     return found
 
 
-def _put_together(found: Patients, members: list[Subject], given: Mapping[str, str], taken: Mapping[str, str]) -> None:
-    """One patient of the cases of a group, recorded unless the table names them alike letter by letter."""
+def _merge(found: Patients, members: list[Subject], given: Mapping[str, str], taken: Mapping[str, str]) -> None:
+    """Make one patient of a group of cases; recorded unless the table gives them the same name."""
     cases = [subject.case_id for subject in members]
     named = [given[case_id] for case_id in cases if case_id in given]
     written = {subject.patient_id for subject in members}
@@ -171,9 +171,8 @@ def merge_same_scans(found: Patients, scans: Mapping[str, Iterable[str]], near: 
     for pair in near:
         if found.of[pair.one] == found.of[pair.other]:
             continue
-        why = (
-            f"their scans look like one head (likeness {pair.likeness:.2f}; 0 is the usual pair here, 1 the same scan)"
-        )
+        scale = "0 is the usual pair here, 1 the same scan"
+        why = f"their scans look like one head (likeness {pair.similarity:.2f}; {scale})"
         if {pair.one, pair.other} <= found.settled:
             found.notes.append(f"{pair.one} and {pair.other}: {why}; they stay two patients, as you named them")
         else:
@@ -221,7 +220,7 @@ def _match(pattern: str, case_ids: list[str]) -> dict[str, str]:
 
 
 def describe_patients(merged: Sequence[Mapping[str, Any]], notes: Sequence[str], most: int = 8) -> list[str]:
-    """Lines for the screen on who was put together and why, and how to overrule it."""
+    """Lines for the screen: merged patients, why, and how to overrule it."""
     lines = []
     for group in merged[:most]:
         lines.append(f"One patient, {group['patient']}: {format_some(group['cases'], 5)} ({group['why']})")

@@ -1,4 +1,4 @@
-"""What every layout gives: the scan sessions of patients, and what follows from how their files are kept."""
+"""The types of every layout: a scan session of a patient, and how a data set keeps its files."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Subject:
     case_id: str
     patient_id: str
     patient_given: bool = False
-    """Whether a table says whose scan it is; otherwise `patients` tells it from the name."""
+    """Whether a table gives the patient; otherwise `patients` infers it from the name."""
     images: dict[str, Path] = field(default_factory=dict)
     """Path per sequence, by canonical name: T1, T2, FLAIR, T1GD, and any other in capitals (ADC)."""
     mask: Path | None = None
@@ -51,7 +51,7 @@ class Subject:
     fault: str | None = None
     """Why this patient cannot be used at all."""
     mask_fault: str | None = None
-    """Why the mask's values cannot be told; the scans can be used where no mask is needed."""
+    """Why the mask's values are unclear; the scans can be used where no mask is needed."""
     remarks: tuple[Remark, ...] = ()
 
 
