@@ -11,9 +11,8 @@ import numpy as np
 
 from lab.config import DataConfig
 from lab.data.brain_mask import brain_core, brain_mask, scanned_part
-from lab.data.contrast import check_without_contrast
 from lab.data.layouts.subject import Subject
-from lab.data.subject_scans import REFERENCE, UNUSED, read_scans, read_tumour
+from lab.data.subject_scans import REFERENCE, UNUSED, check_without_contrast, read_scans, read_tumour
 from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
 from lab.io.files import canonical
 from lab.io.grid import Window, bounding_box, window_round

@@ -12,8 +12,8 @@ import numpy as np
 
 from lab.config import DataConfig
 from lab.data.case import NUMBERS, VERSION, PreparedCase, Recipe, open_case, prepare_case, with_reference
-from lab.data.contrast import check_without_contrast
 from lab.data.layouts.subject import Subject
+from lab.data.subject_scans import check_without_contrast
 from lab.io.files import canonical
 from lab.qc.image_quality import check_whole
 

@@ -12,8 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from scan_trees import AFFINE, BRATS_2023, brats_case, head, left_out, run, save
 
-from lab.data.contrast import check_without_contrast, find_contrast, mentions_contrast
 from lab.data.layouts.subject import Subject
+from lab.data.subject_scans import check_without_contrast, find_contrast, mentions_contrast
 
 T1 = head(0)["T1"]
 
