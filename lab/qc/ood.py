@@ -11,8 +11,10 @@ out among the tests (Bonferroni). The score of a patient is that of the stranges
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from typing import Any
 
@@ -46,31 +48,59 @@ COUNTED = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class OodReference:
-    """The metrics of the training patients, D in number, and how far a patient like them may be from them."""
+class Fit:
+    """Mean, SD and covariance of the metrics of some patients, D in number."""
 
-    patients: int
     sequences: tuple[str, ...]
     names: tuple[str, ...]
     mean: np.ndarray
     sd: np.ndarray
+    precisions: dict[str, np.ndarray]
+    """Group -> (k, k) inverse covariance of its metrics, in units of the SDs."""
+
+    def deviations(self, values: np.ndarray) -> np.ndarray:
+        """Values (N, D) in SDs from the mean."""
+        return (values - self.mean) / self.sd
+
+    def statistics(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """Test -> (N,) how far values (N, D) are from the mean, and by how much each trial brings them nearer."""
+        deviations = self.deviations(values)
+        found = dict(zip(self.names, np.abs(deviations).T))
+        for name, places in _groups(self.names).items():
+            part = deviations[:, places]
+            found[name] = np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", part, self.precisions[name], part), 0))
+        for name in _trials(self.names, self.sequences):
+            other = self.deviations(self.try_out(name, values))
+            here, there = (np.minimum(np.abs(one), COUNTED).sum(axis=1) for one in (deviations, other))
+            found[name] = here - there
+        return found
+
+    def try_out(self, trial: str, values: np.ndarray) -> np.ndarray:
+        """Values (N, D) as they would be, were the trial so."""
+        places, signs = _trials(self.names, self.sequences)[trial]
+        return values[:, places] * signs
+
+
+@dataclass(frozen=True, kw_only=True)
+class OodReference:
+    """The training patients, and how far a patient like them may be from them."""
+
+    patients: int
+    fit: Fit
     low: np.ndarray
     """(D,) lowest of the training patients (the 2.5 % quantile of many)."""
     high: np.ndarray
-    limits: np.ndarray
-    """(D,) SDs from the mean beyond which a patient is unlike; empty with too few patients, as all that follows."""
-    precisions: dict[str, np.ndarray]
-    """Group -> (k, k) inverse covariance of its metrics, in units of the SDs."""
-    group_limits: dict[str, float]
-    trials: dict[str, tuple[float, float, float]]
-    """Trial -> mean gain of the training patients, the gain beyond which a patient is unlike, and the one from which on
-    the trial certainly holds: the least that a training patient would show if it did."""
+    limits: dict[str, tuple[float, float]]
+    """Test -> its usual statistic, and the one beyond which a patient is unlike; empty with too few patients."""
+    certain: dict[str, float]
+    """Trial -> the statistic from which on it certainly holds: the least of a training patient for whom it would."""
     distances: np.ndarray
     """(cases,) scores of the training patients, each without itself, rising."""
 
     def assess(self, values: Mapping[str, float]) -> OodResult:
         """How a patient with these metrics (`lab.qc.image_quality.measure`) compares."""
-        wrong = check_hard_limits(self.names, self.sequences, values, self.range_of)
+        names = self.fit.names
+        wrong = check_hard_limits(names, self.fit.sequences, values, self.range_of)
         if wrong:
             return OodResult(level="refused", findings=tuple(wrong))
         if self.patients < LEAST_PATIENTS:
@@ -79,12 +109,12 @@ class OodReference:
                 f"({LEAST_PATIENTS} are needed)"
             )
             return OodResult(level="unjudged", findings=(finding("too few", text),))
-        row = np.array([[values[name] for name in self.names]], np.float64)
-        scores = {name: float(score[0]) for name, score in self.scores(row).items()}
+        row = np.array([[values[name] for name in names]], np.float64)
+        scores = self._scores(row)
         distance = max(scores.values())
-        tests = {name: scores[name] for name in sorted(scores, key=lambda name: -scores[name]) if scores[name] > 1}
-        outcomes = {name: self._outcome(name, row) for name in tests if name in self.trials}
-        deviations = dict(zip(self.names, ((row[0] - self.mean) / self.sd).tolist()))
+        tests = {name: score for name, score in sorted(scores.items(), key=lambda item: -item[1]) if score > 1}
+        outcomes = {name: self._outcome(name, row) for name in tests if name in self.certain}
+        deviations = dict(zip(names, self.fit.deviations(row)[0].tolist()))
         findings = explain(deviations, values, tests, outcomes, self.range_of) if tests else []
         return OodResult(
             level="refused" if any(one.certain for one in findings) else "unlike" if tests else "alike",
@@ -94,42 +124,34 @@ class OodReference:
             tests=tests,
         )
 
-    def scores(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """Test -> (N,) scores of values (N, D) in units of the test's limit."""
-        deviations = (values - self.mean) / self.sd
-        found = {name: np.abs(deviations[:, n]) / self.limits[n] for n, name in enumerate(self.names)}
-        for name, places in _groups(self.names).items():
-            found[name] = _distances(deviations[:, places], self.precisions[name]) / self.group_limits[name]
-        for name, (usual, limit, _) in self.trials.items():
-            found[name] = (_gains(values, self._try(name, values), self.mean, self.sd) - usual) / (limit - usual)
-        return found
-
     def range_of(self, name: str) -> tuple[float, float] | None:
         """Lowest and highest value of the training patients; None of a metric that they do not have."""
-        if name not in self.names:
+        if name not in self.fit.names:
             return None
-        place = self.names.index(name)
+        place = self.fit.names.index(name)
         return float(self.low[place]), float(self.high[place])
 
-    def _try(self, trial: str, values: np.ndarray) -> np.ndarray:
-        places, signs = _trials(self.names, self.sequences)[trial]
-        return values[:, places] * signs
+    def _scores(self, row: np.ndarray) -> dict[str, float]:
+        """Test -> score of one patient (1, D), in units of the test's limit."""
+        found = self.fit.statistics(row)
+        return {name: float(found[name][0] - usual) / (limit - usual) for name, (usual, limit) in self.limits.items()}
 
     def _outcome(self, trial: str, row: np.ndarray) -> str:
         """`certain`: the trial makes a patient ordinary, or nearly, and gains what it would gain if it were what is
         wrong; `better`: it makes the patient more ordinary; `unclear`: hardly less so, which no training patient
         shows."""
-        other = self._try(trial, row)
-        gain = float(_gains(row, other, self.mean, self.sd)[0])
-        left = max(score[0] for name, score in self.scores(other).items() if name not in self.trials)
-        if gain >= self.trials[trial][2] and left <= NEARLY:
+        gain = float(self.fit.statistics(row)[trial][0])
+        others = self._scores(self.fit.try_out(trial, row))
+        if gain >= self.certain[trial] and max(others[name] for name in others if name not in self.certain) <= NEARLY:
             return "certain"
         return "better" if gain > 0 else "unclear"
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values that JSON can hold."""
-        plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in vars(self).items()}
-        return {**plain, "version": VERSION, "precisions": {k: v.tolist() for k, v in self.precisions.items()}}
+        found = {**vars(self), **vars(self.fit), "version": VERSION}
+        del found["fit"]
+        plain = {name: value.tolist() if isinstance(value, np.ndarray) else value for name, value in found.items()}
+        return {**plain, "precisions": {name: value.tolist() for name, value in self.fit.precisions.items()}}
 
     @classmethod
     def read(cls, known: Mapping[str, Any]) -> OodReference:
@@ -137,23 +159,22 @@ class OodReference:
         try:
             if known.get("version") != VERSION:
                 raise ValueError("it is of another version")
-            return cls(
-                **{name: np.array(known[name], np.float64) for name in ARRAYS},
-                patients=int(known["patients"]),
+            arrays = {name: np.array(known[name], np.float64) for name in ("mean", "sd", "low", "high", "distances")}
+            fit = Fit(
                 sequences=tuple(known["sequences"]),
                 names=tuple(known["names"]),
+                mean=arrays.pop("mean"),
+                sd=arrays.pop("sd"),
                 precisions={name: np.array(value, np.float64) for name, value in known["precisions"].items()},
-                group_limits={name: float(value) for name, value in known["group_limits"].items()},
-                trials={name: tuple(map(float, value)) for name, value in known["trials"].items()},  # type: ignore[misc]
             )
+            limits = {name: (float(usual), float(limit)) for name, (usual, limit) in known["limits"].items()}
+            certain = {name: float(value) for name, value in known["certain"].items()}
+            return cls(patients=int(known["patients"]), fit=fit, limits=limits, certain=certain, **arrays)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ValueError(
                 f"its reference of training patients cannot be used ({error}): make a new one with "
                 "`python -m lab calibrate`"
             ) from None
-
-
-ARRAYS = ("mean", "sd", "low", "high", "limits", "distances")
 
 
 def fit_reference(rows: pd.DataFrame | Sequence[Mapping[str, float]], patients: Sequence[str]) -> OodReference:
@@ -169,82 +190,74 @@ def fit_reference(rows: pd.DataFrame | Sequence[Mapping[str, float]], patients: 
     if not len(table.columns):
         raise ValueError("the training patients have no metric in common")
     names, values = tuple(map(str, table.columns)), table.to_numpy()
-    sequences = tuple(dict.fromkeys(part for name in names for part in name.split(":")[1:]))
-    count = len(np.unique(owner))
-    mean, sd, precisions = _fit(values, names)
-    limits: dict[str, Any] = {"limits": np.zeros(0), "group_limits": {}, "trials": {}, "distances": np.zeros(0)}
-    if count >= LEAST_PATIENTS:
-        limits = _limits(values, names, owner, sequences)
+    members = np.unique(owner)
+    limits, certain, distances = {}, {}, np.zeros(0)
+    if len(members) >= LEAST_PATIENTS:
+        left_out: dict[str, np.ndarray] = {}
+        for member in members:
+            own = owner == member
+            for name, found in _fit(values[~own], names).statistics(values[own]).items():
+                left_out.setdefault(name, np.empty(len(values)))[own] = found
+        limits, certain = _limits(left_out, names, len(members))
+        scores = [(left_out[name] - usual) / (limit - usual) for name, (usual, limit) in limits.items()]
+        distances = np.sort(np.max(scores, axis=0))
     return OodReference(
-        patients=count,
-        sequences=sequences,
-        names=names,
-        mean=mean,
-        sd=sd,
+        patients=len(members),
+        fit=_fit(values, names),
         low=np.quantile(values, 0.025, axis=0, method="lower"),
         high=np.quantile(values, 0.975, axis=0, method="higher"),
-        precisions=precisions,
-        **limits,
+        limits=limits,
+        certain=certain,
+        distances=distances,
     )
 
 
-def _limits(values: np.ndarray, names: Sequence[str], owner: np.ndarray, sequences: Sequence[str]) -> dict[str, Any]:
-    """The limits, from what the training patients show when each is compared with the others."""
-    groups, trials, members = _groups(names), _trials(names, sequences), np.unique(owner)
-    far = np.empty_like(values)
-    lengths, gains = ({name: np.empty(len(values)) for name in tests} for tests in (groups, trials))
-    for member in members:
-        own = owner == member
-        mean, sd, precisions = _fit(values[~own], names)
-        deviations = (values[own] - mean) / sd
-        far[own] = np.abs(deviations)
-        for name, places in groups.items():
-            lengths[name][own] = _distances(deviations[:, places], precisions[name])
-        for name, (places, signs) in trials.items():
-            gains[name][own] = _gains(values[own], values[own][:, places] * signs, mean, sd)
-    watched = np.isin(names, WATCHED)
-    counts = {"trials": len(trials), "watched": watched.sum(), "others": (~watched).sum() + len(groups)}
-    rates = {name: RARE * share / max(1, counts[name]) for name, share in SHARES.items()}
-
-    def beyond(rate: Any) -> Any:
-        """SDs from the mean beyond which one more patient lies so rarely."""
-        return stats.t.ppf(1 - rate, len(members) - 1) * np.sqrt(1 + 1 / len(members))
-
-    two_sided = beyond(np.where(watched, rates["watched"], rates["others"]) / 2)
-    limits = np.maximum(two_sided, MARGIN * _largest(far))
-    scores, group_limits, trial_limits = [far / limits], {}, {}
-    for name, length in lengths.items():
-        gaussian = np.sqrt(stats.chi2.ppf(1 - rates["others"], len(groups[name])))  # a limit is no nearer
-        interval = length.mean() + beyond(rates["others"]) * length.std(ddof=1)
-        group_limits[name] = float(max(interval, gaussian, MARGIN * _largest(length)))
-        scores.append(length[:, None] / group_limits[name])
-    for name, gain in gains.items():
-        usual = float(gain.mean())
-        if usual < 0:  # else the training patients themselves do not tell one from the other
-            limit = usual + max(beyond(rates["trials"]) * gain.std(ddof=1), MARGIN * float(_largest(gain - usual)))
-            # exchanged or turned, a training patient gains what it loses now
-            trial_limits[name] = (usual, float(limit), max(float(limit), -float(gain.max())))
-            scores.append((gain[:, None] - usual) / (limit - usual))
-    distances = np.sort(np.concatenate(scores, axis=1).max(axis=1))
-    return {"limits": limits, "group_limits": group_limits, "trials": trial_limits, "distances": distances}
+def _limits(
+    left_out: Mapping[str, np.ndarray], names: tuple[str, ...], patients: int
+) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
+    """Usual statistic and limit of each test, and what each trial must show, from what is left out shows."""
+    groups = _groups(names)
+    kinds = dict.fromkeys(left_out, "trials") | dict.fromkeys([*names, *groups], "others")
+    kinds |= dict.fromkeys(set(names) & set(WATCHED), "watched")
+    counts = Counter(kinds.values())
+    limits, certain = {}, {}
+    for name, found in left_out.items():
+        kind, usual, least = kinds[name], 0.0, -np.inf
+        rate = RARE * SHARES[kind] / counts[kind]
+        beyond, two_sided = stats.t.ppf([1 - rate, 1 - rate / 2], patients - 1) * np.sqrt(1 + 1 / patients)
+        if kind == "trials":
+            usual = float(found.mean())
+            if usual >= 0:
+                continue  # the training patients themselves do not tell one from the other
+        elif name in groups:
+            least = np.sqrt(stats.chi2.ppf(1 - rate, len(groups[name])))
+        else:
+            least = two_sided
+        largest = np.sort(found)[-1 - int(SPARED * len(found))]
+        limit = max(least, found.mean() + beyond * found.std(ddof=1), usual + MARGIN * (largest - usual))
+        limits[name] = (usual, float(limit))
+        if kind == "trials":  # were it so, a training patient would gain what it loses now
+            certain[name] = max(float(limit), -float(found.max()))
+    return limits, certain
 
 
-def _fit(values: np.ndarray, names: Sequence[str]) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
-    """Mean and SD (D,) of values (N, D), and the precision of each group; no metric varies less than its least SD."""
+def _fit(values: np.ndarray, names: tuple[str, ...]) -> Fit:
+    """Of values (N, D); no metric varies less than its least SD."""
     from sklearn.covariance import ledoit_wolf  # slow to import, and not needed to assess a patient
 
     least = np.array([kind_of(name).least_sd for name in names])
     mean = values.mean(axis=0)
     sd = np.maximum(values.std(axis=0, ddof=1), least) if len(values) > 1 else least
-    deviations = (values - mean) / sd
     precisions = {}
-    for name, places in _groups(names).items():
-        covariance, _ = ledoit_wolf(deviations[:, places], assume_centered=True)
+    for name, places in _groups(names).items() if len(values) > 1 else ():
+        covariance, _ = ledoit_wolf((values[:, places] - mean[places]) / sd[places], assume_centered=True)
         precisions[name] = np.linalg.inv(covariance + np.diag(np.maximum(1 - np.diag(covariance), 1e-6)))
-    return mean, sd, precisions
+    sequences = tuple(dict.fromkeys(part for name in names for part in name.split(":")[1:]))
+    return Fit(sequences=sequences, names=names, mean=mean, sd=sd, precisions=precisions)
 
 
-def _groups(names: Sequence[str]) -> dict[str, np.ndarray]:
+@lru_cache(maxsize=8)
+def _groups(names: tuple[str, ...]) -> dict[str, np.ndarray]:
     """Group -> positions of its metrics; those of one metric only are left out."""
     groups: dict[str, list[int]] = {}
     for place, name in enumerate(names):
@@ -252,23 +265,8 @@ def _groups(names: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: np.array(places) for name, places in groups.items() if len(places) > 1}
 
 
-def _trials(names: Sequence[str], sequences: Sequence[str]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+@lru_cache(maxsize=8)
+def _trials(names: tuple[str, ...], sequences: tuple[str, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     """Trial -> the metrics' places and signs, were it so."""
     found = {f"{a} and {b} swapped": exchange(names, a, b) for a, b in combinations(sequences, 2)}
     return found | {"upside down": turn(names, "z"), "back to front": turn(names, "y")}
-
-
-def _distances(deviations: np.ndarray, precision: np.ndarray) -> np.ndarray:
-    """(N,) Mahalanobis distances of deviations (N, k), in SDs."""
-    return np.sqrt(np.maximum(np.einsum("ni,ij,nj->n", deviations, precision, deviations), 0))
-
-
-def _gains(values: np.ndarray, other: np.ndarray, mean: np.ndarray, sd: np.ndarray) -> np.ndarray:
-    """(N,) summed deviations of values (N, D) as they are, minus those as they would be in a trial."""
-    here, there = (np.minimum(np.abs((found - mean) / sd), COUNTED).sum(axis=1) for found in (values, other))
-    return here - there
-
-
-def _largest(found: np.ndarray) -> np.ndarray:
-    """The largest of N along the first axis, but for a share of `SPARED`."""
-    return np.sort(found, axis=0)[-1 - int(SPARED * len(found))]

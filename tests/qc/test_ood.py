@@ -161,7 +161,7 @@ def test_false_alarms_are_rare_and_refusals_rarer(like):
 
 
 def test_limits_are_wider_with_fewer_patients():
-    few, some, many = (np.median(fitted(count).limits) for count in (10, 20, 200))
+    few, some, many = (np.median([limit for _, limit in fitted(count).limits.values()]) for count in (10, 20, 200))
     assert few > 1.3 * some > 1.3 * many
 
 
@@ -187,7 +187,7 @@ def test_several_scans_of_a_patient_are_left_out_together():
     like = fit_reference(rows, owner)
     assert like.patients == 12
     alone = fit_reference(rows, [str(number) for number in range(24)])
-    assert all(like.group_limits[name] > alone.group_limits[name] for name in like.group_limits)  # a twin is too near
+    assert all(like.limits[name] > alone.limits[name] for name in like.fit.precisions)  # a twin is too near
 
 
 def test_a_strange_measure_is_named_with_what_was_found_and_expected(like):
@@ -283,7 +283,7 @@ def test_a_measure_that_one_training_patient_lacks_is_left_out():
     rows = patients(20, seed=0)
     rows.loc[3, "cnr:T2"] = np.nan
     like = fit_reference(rows, [str(number) for number in range(20)])
-    assert "cnr:T2" not in like.names
+    assert "cnr:T2" not in like.fit.names
     assert like.assess(dict(patients(1, seed=5).iloc[0])).level == "alike"
 
 
@@ -310,7 +310,7 @@ def test_models_of_fewer_sequences_have_fewer_measures(sequences, tiny_cohort):
         image, masks = tiny_cohort.load(case_id)
         rows[case_id] = measure(image[[tiny_cohort.channel(name) for name in sequences]], masks, sequences, 8.0)
     like = fit_reference(list(rows.values()), list(rows))
-    assert like.sequences == sequences
+    assert like.fit.sequences == sequences
     assert like.assess(rows[case_id]).level == "alike"
     assert like.assess(rows[case_id] | {"cnr:T1": 9.0}).level == "unlike"
-    assert len(like.trials) <= 2 + (len(sequences) == 2)
+    assert len(like.certain) <= 2 + (len(sequences) == 2)
