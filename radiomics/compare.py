@@ -1,13 +1,13 @@
-"""WORC, our own classifier and the rivals on the same patients and splits, on one page: which is better than which?
+"""WORC, our own classifier and the baselines on the same patients and splits, on one page: which is better than which?
 
     python radiomics/compare.py --quick                            100 phantom patients
     python radiomics/compare.py --data PATH --quick                EGD, BraTS, a CSV of paths or a prepared cohort
     python radiomics/compare.py --data PATH --synthesis RUN        and the enhancing volume that a network draws
 
-Rivals:  tumour volume, age and sex, one sequence alone; with --synthesis the volume that the best network of a study
-         (or that of a trial) draws in its test patients, so that both arms stand on one axis
-Tests:   DeLong's, on the patients that both have scored, corrected after Holm
-Again:   what studies/classifier.py and radiomics/run_worc.py have done with the same settings is not done again
+Baselines: tumour volume, age and sex, one sequence alone; with --synthesis the enhancing volume in the images of the
+           best network of a study (or of a trial) of its test patients, so that both arms stand on one axis
+Tests:     DeLong's, on the patients that both have scored, corrected after Holm
+Again:     what studies/classifier.py and radiomics/run_worc.py have done with the same settings is not done again
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from lab.config import RadiomicsConfig
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Compare(RadiomicsConfig):
-    """WORC, our own classifier and the rivals on the same patients and splits."""
+    """WORC, our own classifier and the baselines on the same patients and splits."""
 
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """30 workflows of WORC a split instead of 1000."""
     search: int | None = None
     """Workflows that WORC draws for each split; by default 1000, with --quick 30."""
     synthesis: tuple[str, ...] = ()
-    """Studies of networks, by name or run id, or their trials: the volume that their networks draw is a rival."""
+    """Studies of networks, by name or run id, or their trials: the volume that their networks draw is a baseline."""
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -42,7 +42,7 @@ class Classifier:
         self.contract: Contract
         self.final, self.contract, self.parameters = load_classifier(uri)
         self.extractor = load_extractor(self.parameters)
-        facts = self.final.facts.told()
+        facts = self.final.facts.as_dict()
         self.about: dict[str, Any] = {"model": uri, **described(uri), **facts, "contract": self.contract.as_dict()}
 
     def features(self, subject: Subject, brain_mask: str | None, prepared: Patient | None = None) -> dict[str, Any]:

@@ -8,8 +8,10 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
+from lab.stats.intervals import CONFIDENCE
 
-def icc_3_1(ratings: np.ndarray, level: float = 0.95) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+
+def icc_3_1(ratings: np.ndarray, level: float = CONFIDENCE) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """ICC(3,1) of ratings (cases, raters, ...) and its confidence interval by the F distribution, each (...).
 
     NaN where no case differs from another; 1 where the raters agree up to a constant.

@@ -17,7 +17,7 @@ from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsCon
 from lab.data.source import obtain
 from lab.experiments.radiomics import classifier_study, nested_run
 from lab.experiments.radiomics.classifier_study import run
-from lab.experiments.radiomics.experiment import check, gather
+from lab.experiments.radiomics.experiment import check_settings, load_data
 from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
 from lab.radiomics.assemble import assemble
 from lab.radiomics.baselines import CLINICAL, OURS, VOLUME, synthetic
@@ -266,12 +266,12 @@ def test_shuffled_labels_give_a_run_of_their_own_without_a_model(parent, no_draw
 )
 def test_settings_that_cannot_run_are_refused_before_anything_is_made(changes, message):
     with pytest.raises(ValueError, match=message):
-        check(RadiomicsConfig(classifier=dataclasses.replace(ClassifierConfig(), **changes)))
+        check_settings(RadiomicsConfig(classifier=dataclasses.replace(ClassifierConfig(), **changes)))
 
 
 def test_phantom_settings_do_nothing_with_data(tmp_path):
     with pytest.raises(ValueError, match="--phantom settings do nothing with --data"):
-        gather(RadiomicsConfig(data=DataConfig(path=tmp_path), phantom=PhantomConfig(subjects=7)))
+        load_data(RadiomicsConfig(data=DataConfig(path=tmp_path), phantom=PhantomConfig(subjects=7)))
 
 
 def test_the_other_arm_is_a_rival_on_its_test_patients(cohort, dataset, no_drawing):
@@ -330,7 +330,7 @@ def test_patients_who_cannot_be_used_are_left_out_and_the_rest_goes_on(cohort, d
     (copy / "EGD-0005" / "MASK.nii.gz").unlink()
     (copy / "EGD-0008" / "T2.nii.gz").unlink()
     data = dataclasses.replace(SETTINGS.data, path=copy, spacing_mm=None)
-    material = gather(dataclasses.replace(SETTINGS, data=data, phantom=RadiomicsConfig().phantom))
+    material = load_data(dataclasses.replace(SETTINGS, data=data, phantom=RadiomicsConfig().phantom))
     left_out = material.dataset.left_out
     assert "1 voxel, 27 are needed" in left_out["EGD-0001"]
     assert "no tumour is left inside the brain" in left_out["EGD-0002"]

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
-import time
 from collections.abc import Sequence
 
 import pandas as pd
 
 from lab.config import RadiomicsConfig
-from lab.experiments.radiomics.classifier_study import nested_arm
-from lab.experiments.radiomics.experiment import Arm, gather, open_arm
-from lab.experiments.radiomics.report import write_classifier_report
-from lab.experiments.radiomics.results import draw_features, keep, own_tables
+from lab.experiments.radiomics.classifier_study import run_classifiers
+from lab.experiments.radiomics.experiment import Experiment, ExperimentData, load_data, open_experiment
+from lab.experiments.radiomics.report import conduct, write_classifier_report
+from lab.experiments.radiomics.results import draw_features, own_tables, save_results
 from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
-from lab.experiments.radiomics.worc_study import NOT_RESULTS, without_ours, worc_arm
+from lab.experiments.radiomics.worc_study import own_settings, run_worc_splits, without_ours
 from lab.radiomics.worc.settings import WorcSettings
 from lab.tracking import artifacts
-from lab.tracking.store import clear_errors, connect
+from lab.tracking.run import Run
 
 NAME = "compare"
 QUESTION = (
-    "Which method tells tumours that are {event} from the others best: WORC, our own classifier or a simple rival?"
+    "Which method tells tumours that are {event} from the others best: WORC, our own classifier or a simple baseline?"
 )
 
 
@@ -30,34 +29,35 @@ def run(settings: RadiomicsConfig, worc: WorcSettings, synthesis: Sequence[str] 
 
     Raises ValueError or an OSError as its parts do.
     """
-    started = time.monotonic()
-    with clear_errors():
-        material = gather(settings)
-        drawn = [synthetic_scores(name, material.dataset) for name in synthesis]  # mistakes are told before the work
-        own = {f"worc.{k}": v for k, v in dataclasses.asdict(worc).items() if k not in NOT_RESULTS}
-        if synthesis:
-            own["synthesis"] = ", ".join(synthesis)
-        question = QUESTION.format(event=material.dataset.event)
-        connect()
-    with clear_errors(goes_on="split"):
-        arm = open_arm(material, NAME, question, source="radiomics/compare.py", own=own)
-        with arm.parent.ending():
-            ours, predictions = nested_arm(material)
-            plain = dataclasses.replace(material, settings=without_ours(material.settings))
-            finish_part(ours)
-            theirs, by_worc = worc_arm(plain, worc)
-            finish_part(theirs)
-            arm.parent.set_tags({"classifier_run": ours.parent.id, "worc_run": theirs.parent.id})
-            tables = own_tables(ours.parent) | own_tables(theirs.parent)
-            keep(arm, pd.concat([predictions, by_worc, *drawn], ignore_index=True), tables)
-            draw_features(arm, tables["importances"])
-            write_classifier_report(arm.parent, seconds=time.monotonic() - started)
-    return arm.parent.id
+    networks: list[pd.DataFrame] = []
+
+    def load() -> ExperimentData:
+        data = load_data(settings)
+        networks.extend(synthetic_scores(name, data.dataset) for name in synthesis)  # mistakes are told before the work
+        return data
+
+    def compare(data: ExperimentData) -> Experiment:
+        own = own_settings(worc) | ({"synthesis": ", ".join(synthesis)} if synthesis else {})
+        question = QUESTION.format(event=data.dataset.event)
+        experiment = open_experiment(data, NAME, question, source="radiomics/compare.py", own=own)
+        with experiment.run.ending():
+            ours, predictions = run_classifiers(data)
+            finish_part(ours.run)
+            plain = dataclasses.replace(data, settings=without_ours(data.settings))
+            theirs, by_worc = run_worc_splits(plain, worc)
+            finish_part(theirs.run)
+            experiment.run.set_tags({"classifier_run": ours.run.id, "worc_run": theirs.run.id})
+            tables = own_tables(ours.run) | own_tables(theirs.run)
+            save_results(experiment, pd.concat([predictions, by_worc, *networks], ignore_index=True), tables)
+            draw_features(experiment, tables["importances"])
+        return experiment
+
+    return conduct(load, compare)
 
 
-def finish_part(arm: Arm) -> None:
+def finish_part(run: Run) -> None:
     """A part of the comparison gets a page of its own, as if its own script had run it; one that has it keeps it."""
-    if arm.parent.has_file(artifacts.REPORT):
-        arm.parent.end("finished")
+    if run.has_file(artifacts.REPORT):
+        run.end("finished")
     else:
-        write_classifier_report(arm.parent, quiet=True)
+        write_classifier_report(run, quiet=True)

@@ -1,4 +1,4 @@
-"""An experiment of the classifier arm made out: the same patients, labels and splits for whatever is tried on them."""
+"""An experiment of the radiomics arm: the same patients, labels and splits for whatever is tried on them."""
 
 from __future__ import annotations
 
@@ -8,17 +8,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from filelock import FileLock
 
 from lab.config import DEMO, PhantomConfig, RadiomicsConfig, fingerprint, flatten
 from lab.data.cohort import Cohort
 from lab.data.source import Say, Ticker, obtain
+from lab.io.files import plural
 from lab.radiomics.assemble import assemble, labelled
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.pipeline.search_space import CLASSIFIERS
 from lab.radiomics.splits import Split, make_splits
-from lab.report.tables.patient_table import plural
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
@@ -29,8 +30,8 @@ SAME = ("classifier.labels", "classifier.workers", "data.path", "data.processes"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
-    """Who is to be learned from and tested on."""
+class ExperimentData:
+    """Cohort, data set and splits."""
 
     settings: RadiomicsConfig
     cohort: Cohort
@@ -41,30 +42,55 @@ class Material:
     def key(self) -> str:
         """Digest of all that makes results comparable."""
         chosen = {name: value for name, value in flatten(self.settings).items() if not name.startswith("phantom.")}
-        kept = {name: value for name, value in chosen.items() if name not in SAME}
-        return fingerprint([self.dataset.digest, kept])
+        return fingerprint([self.dataset.digest, {name: value for name, value in chosen.items() if name not in SAME}])
+
+    @property
+    def split_sizes(self) -> tuple[int, float, float]:
+        """Number of splits, and the mean number of patients that they train and test on."""
+        patients = self.dataset.patients
+        parts = [(patients[list(one.train)].nunique(), patients[list(one.test)].nunique()) for one in self.splits]
+        train, test = zip(*parts)
+        return len(parts), float(np.mean(train)), float(np.mean(test))
+
+    def split_table(self) -> pd.DataFrame:
+        """Who is trained on and who is tested in each split: repeat, fold, case_id, patient_id, label, split."""
+        table = self.dataset.table[["patient_id", "label"]].rename_axis("case_id").reset_index()
+        parts = [
+            table.assign(
+                repeat=one.repeat,
+                fold=one.fold,
+                split=["test" if case in set(one.test) else "train" for case in table["case_id"]],
+            )
+            for one in self.splits
+        ]
+        return pd.concat(parts, ignore_index=True)[["repeat", "fold", "case_id", "patient_id", "label", "split"]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Arm(Material):
-    """One experiment on it, with its MLflow run."""
+class Experiment:
+    """What is tried on the data, with its MLflow run."""
 
+    data: ExperimentData
     name: str
     """The MLflow experiment: classifier, worc or compare."""
     question: str
-    parent: Run
-    identity: str
-    """Digest over material and the experiment's own settings."""
+    run: Run
+    key: str
+    """Digest over the data and the experiment's own settings."""
 
     @property
     def folder(self) -> Path:
-        """What is kept of finished pieces of work."""
-        return RUNS / "work" / f"{self.name}-{self.identity}"
+        """Where finished pieces of work are kept."""
+        return RUNS / "work" / f"{self.name}-{self.key}"
 
     def alone(self) -> FileLock:
         """Held while the folder is worked in: a second call at once waits, and finds the work done."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / ".lock")
+
+    def open_child(self, name: str, *, source: str | None = None, **tags: str) -> Run:
+        """A run below the experiment's, found or created."""
+        return Run.open(self.name, name, identity={Tag.STUDY_KEY: self.key, **tags}, parent=self.run, source=source)
 
 
 def with_demo(settings: RadiomicsConfig) -> RadiomicsConfig:
@@ -78,12 +104,12 @@ def with_demo(settings: RadiomicsConfig) -> RadiomicsConfig:
     return settings
 
 
-def gather(settings: RadiomicsConfig, say: Say = print) -> Material:
+def load_data(settings: RadiomicsConfig, say: Say = print) -> ExperimentData:
     """Cohort, features, labels and splits; what was made before is found again.
 
     Raises ValueError or an OSError where data or settings do not allow it.
     """
-    check(settings)
+    check_settings(settings)
     settings = with_demo(settings)
     chosen = settings.classifier
     cohort = obtain(settings.data, settings.phantom, RUNS, say)
@@ -96,10 +122,10 @@ def gather(settings: RadiomicsConfig, say: Say = print) -> Material:
     dataset = assemble(cohort, data, chosen, RUNS / "features" / "cache", progress=ticker)
     splits = make_splits(dataset, **how)
     say(describe(dataset, splits))
-    return Material(settings=settings, cohort=cohort, dataset=dataset, splits=tuple(splits))
+    return ExperimentData(settings=settings, cohort=cohort, dataset=dataset, splits=tuple(splits))
 
 
-def check(settings: RadiomicsConfig) -> None:
+def check_settings(settings: RadiomicsConfig) -> None:
     """Raises ValueError for settings that nothing could run with, before anything is made."""
     chosen = settings.classifier
     if chosen.folds < 0 or chosen.folds == 1 or chosen.repeats < 1:
@@ -124,44 +150,31 @@ def describe(dataset: Dataset, splits: list[Split]) -> str:
     )
 
 
-def open_arm(material: Material, name: str, question: str, *, source: str, own: Mapping[str, Any] | None = None) -> Arm:
-    """The experiment's parent run, found or created, with its settings, its patients and its splits.
+def open_experiment(
+    data: ExperimentData, name: str, question: str, *, source: str, own: Mapping[str, Any] | None = None
+) -> Experiment:
+    """The experiment's run, found or created, with its settings, its patients and its splits.
 
     `source` is the script, `own` are settings that only this experiment has.
     """
-    identity = fingerprint([material.key, dict(own or {})])
-    dataset, cohort, chosen = material.dataset, material.cohort, material.settings.classifier
-    words = [name, "phantom" * dataset.phantom, chosen.label, "shuffled" * chosen.shuffle_labels, identity[:6]]
+    own = dict(own or {})
+    key = fingerprint([data.key, own])
+    dataset, chosen = data.dataset, data.settings.classifier
+    words = [name, "phantom" * dataset.phantom, chosen.label, "shuffled" * chosen.shuffle_labels, key[:6]]
     connect()
-    with FileLock(RUNS / "create.lock"):  # two calls at once share one parent
-        own_tags = {Tag.STUDY_KEY: identity, Tag.ROLE: "study"}
-        parent = Run.open(name, " ".join(filter(None, words)), identity=own_tags, source=source)
-    tags = {Tag.COHORT: cohort.digest, Tag.DATASET: dataset.digest, Tag.EVENT: dataset.event}
-    tags |= {Tag.PHANTOM: dataset.phantom, Tag.SEED: chosen.seed}
+    with FileLock(RUNS / "create.lock"):  # two calls at once share one run
+        identity = {Tag.STUDY_KEY: key, Tag.ROLE: "study"}
+        run = Run.open(name, " ".join(filter(None, words)), identity=identity, source=source)
     settings = {
         key: value
-        for key, value in flatten(material.settings).items()
+        for key, value in flatten(data.settings).items()
         if key not in SAME and (dataset.phantom or not key.startswith("phantom."))
     }
-    parent.describe(settings | dict(own or {}), tags)
-    parent.log_cohort(cohort)
-    parent.log_table(split_table(material), artifacts.SPLIT)
-    parent.log_table(dataset.table.rename_axis("case_id").reset_index(), artifacts.PATIENTS)
+    tags = {Tag.COHORT: data.cohort.digest, Tag.PHANTOM: dataset.phantom, Tag.SEED: chosen.seed}
+    run.describe(settings | own, tags | {Tag.EVENT: dataset.event, Tag.DATASET: dataset.digest})
+    run.log_cohort(data.cohort)
+    run.log_table(data.split_table(), artifacts.SPLIT)
+    run.log_table(dataset.table.rename_axis("case_id").reset_index(), artifacts.PATIENTS)
     left = pd.DataFrame(sorted(dataset.left_out.items()), columns=["case_id", "reason"])
-    parent.log_table(left, artifacts.LEFT_OUT)
-    fields = {item.name: getattr(material, item.name) for item in dataclasses.fields(Material)}
-    return Arm(**fields, name=name, question=question, parent=parent, identity=identity)
-
-
-def split_table(material: Material) -> pd.DataFrame:
-    """Who is trained on and who is tested in each split: repeat, fold, case_id, patient_id, label, split."""
-    table = material.dataset.table[["patient_id", "label"]].rename_axis("case_id").reset_index()
-    parts = [
-        table.assign(
-            repeat=one.repeat,
-            fold=one.fold,
-            split=["test" if case in set(one.test) else "train" for case in table["case_id"]],
-        )
-        for one in material.splits
-    ]
-    return pd.concat(parts, ignore_index=True)[["repeat", "fold", "case_id", "patient_id", "label", "split"]]
+    run.log_table(left, artifacts.LEFT_OUT)
+    return Experiment(data=data, name=name, question=question, run=run, key=key)

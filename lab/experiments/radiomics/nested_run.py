@@ -1,4 +1,4 @@
-"""Our own classifier and the rivals through all splits: side by side, kept split by split, each trial an MLflow run."""
+"""Our classifier and the baselines through all splits: side by side, kept split by split, each trial an MLflow run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from lab.config import ClassifierConfig
-from lab.experiments.radiomics.experiment import Arm
+from lab.experiments.radiomics.experiment import Experiment
 from lab.experiments.radiomics.tuning import tune
 from lab.io.case_file import write_atomically
 from lab.io.pool import run_all
@@ -27,7 +27,6 @@ from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
 
-TRIALS = artifacts.TRIALS
 KILLED = "its process was killed three times, probably for lack of memory; run again with fewer --workers"
 
 
@@ -56,7 +55,7 @@ class Piece:
             return None
 
 
-def run_splits(arm: Arm, methods: Mapping[str, tuple[Dataset, ClassifierConfig]]) -> list[SplitResult]:
+def run_splits(experiment: Experiment, methods: Mapping[str, tuple[Dataset, ClassifierConfig]]) -> list[SplitResult]:
     """Every method on every split, in the order of methods and splits; what was finished before is read, not run.
 
     Each result goes to MLflow as it comes. Raises ChildProcessError where a process was killed again and again.
@@ -67,48 +66,43 @@ def run_splits(arm: Arm, methods: Mapping[str, tuple[Dataset, ClassifierConfig]]
             split=split,
             dataset=dataset,
             settings=settings,
-            path=arm.folder / f"{number}-{split.repeat}-{split.fold}.json",
+            path=experiment.folder / f"{number}-{split.repeat}-{split.fold}.json",
         )
         for number, (method, (dataset, settings)) in enumerate(methods.items())
-        for split in arm.splits
+        for split in experiment.data.splits
     }
-    arm.folder.mkdir(parents=True, exist_ok=True)
     found = {key: piece.finished() for key, piece in pieces.items()}
-    done: dict[tuple[str, str], SplitResult] = {key: result for key, result in found.items() if result is not None}
-    for (method, _), result in done.items():
-        if method == OURS:
-            log_split(arm, result)
+    done = {key: result for key, result in found.items() if result is not None}
+    for result in done.values():
+        log_split(experiment, result)
     if done:
         print(f"  {len(done)} of {len(pieces)} were finished before", flush=True)
     waiting = {key: piece for key, piece in pieces.items() if key not in done}
     started = time.monotonic()
-    for (method, name), made in run_all(waiting, arm.settings.classifier.workers):
+    for (method, name), made in run_all(waiting, experiment.data.settings.classifier.workers):
         if made is None:
             raise ChildProcessError(f"{method}, {name}: {KILLED}")
         done[method, name] = made
-        print(f"  [{len(done):>{len(str(len(pieces)))}}/{len(pieces)}] {told(made)}", flush=True)
-        if method == OURS:
-            log_split(arm, made)
+        print(
+            f"  [{len(done):>{len(str(len(pieces)))}}/{len(pieces)}] {method}, {name}: AUC {made.test_auc:.2f} on its "
+            f"test patients, {made.inner_auc:.2f} within training ({made.params['classifier']}, {made.seconds:.0f} s)",
+            flush=True,
+        )
+        log_split(experiment, made)
     if waiting:
         print(f"  {len(waiting)} in {time.monotonic() - started:.0f} s", flush=True)
     return [done[key] for key in pieces]
 
 
-def told(result: SplitResult) -> str:
-    """A finished split in a line for the screen."""
-    return (
-        f"{result.method}, {result.split.name}: AUC {result.test_auc:.2f} on its test patients, "
-        f"{result.inner_auc:.2f} within training ({result.params['classifier']}, {result.seconds:.0f} s)"
-    )
-
-
-def log_split(arm: Arm, result: SplitResult) -> None:
-    """One split as a run below the study's, its trials as runs below it; a split that is logged stays as it is."""
-    identity = {Tag.STUDY_KEY: arm.identity, Tag.ROLE: "split", Tag.SPLIT: result.split.name}
-    run = Run.open(arm.name, result.split.name, identity=identity, parent=arm.parent)
+def log_split(experiment: Experiment, result: SplitResult) -> None:
+    """One split of ours as a run below the study's, its trials as runs below it; a split that is logged stays."""
+    if result.method != OURS:
+        return
+    name = result.split.name
+    run = experiment.open_child(name, role="split", split=name)
     if run.tags.get(Tag.STATE) != "finished":
-        log_trials(arm, run, result.trials, result.split.name)
-        run.describe(result.params, {Tag.LABEL: result.method, Tag.PHANTOM: arm.dataset.phantom})
+        log_trials(experiment, run, result.trials, name)
+        run.describe(result.params, {Tag.LABEL: result.method, Tag.PHANTOM: experiment.data.dataset.phantom})
         run.log_table(result.predictions, artifacts.PREDICTIONS)
         run.log_table(result.trials, artifacts.TRIALS)
         run.log_table(result.chosen, artifacts.CHOSEN)
@@ -117,26 +111,24 @@ def log_split(arm: Arm, result: SplitResult) -> None:
     run.end("finished")
 
 
-def log_trials(arm: Arm, parent: Run, trials: pd.DataFrame, name: str) -> None:
+def log_trials(experiment: Experiment, run: Run, trials: pd.DataFrame, name: str) -> None:
     """The trials of a search as runs with their true times; those that are there stay."""
-    there = {run.tags.get(Tag.NUMBER) for run in parent.children()}
+    there = {trial.tags.get(Tag.NUMBER) for trial in run.children()}
     for row in trials.to_dict("records"):
-        number, began, seconds = str(int(row["number"])), int(row["started"]), float(row["seconds"])
-        if number in there:
-            continue
-        known = ("number", "value", "started", "seconds")
-        params = {k: v for k, v in row.items() if k not in known and v == v and v is not None}
-        parent.add_finished(
-            f"{name}, trial {number}",
-            tags={Tag.ROLE: "trial", Tag.NUMBER: number, Tag.STUDY_KEY: arm.identity},
-            params=params,
-            metrics={"val/auc": row["value"], "cost/seconds": seconds},
-            began_ms=began,
-            ended_ms=began + int(1000 * seconds),
-        )
+        number, began, seconds = str(int(row.pop("number"))), int(row.pop("started")), float(row.pop("seconds"))
+        value = row.pop("value")
+        if number not in there:
+            run.add_finished(
+                f"{name}, trial {number}",
+                tags={Tag.ROLE: "trial", Tag.NUMBER: number, Tag.STUDY_KEY: experiment.key},
+                params={key: drawn for key, drawn in row.items() if drawn == drawn and drawn is not None},
+                metrics={"val/auc": value, "cost/seconds": seconds},
+                began_ms=began,
+                ended_ms=began + int(1000 * seconds),
+            )
 
 
-def make_final(arm: Arm, folder: Path) -> Final:
+def make_final(experiment: Experiment, folder: Path) -> Final:
     """The classifier for new patients, searched for and fitted on everybody; the folder is complete or not there.
 
     The trials of its search are in `trials.csv` beside it.
@@ -147,13 +139,13 @@ def make_final(arm: Arm, folder: Path) -> Final:
         searched.append(tune(objective, trials, seed))
         return searched[-1]
 
-    final = fit_final(
-        arm.dataset, arm.settings.classifier, noted, parameters=PARAMETERS, spacing_mm=arm.cohort.spacing_mm
-    )
+    data = experiment.data
+    settings, spacing_mm = data.settings.classifier, data.cohort.spacing_mm
+    final = fit_final(data.dataset, settings, noted, parameters=PARAMETERS, spacing_mm=spacing_mm)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         made = Path(scratch) / "final"
         final.save(made)
-        searched[0].to_csv(made / TRIALS, index=False)
+        searched[0].to_csv(made / artifacts.TRIALS, index=False)
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
     return final

@@ -1,4 +1,4 @@
-"""What a classifier experiment leaves on its run, and the report that is made from it and from nothing else."""
+"""What a radiomics experiment leaves on its run, from which its report is made."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from lab.config import flatten
-from lab.experiments.radiomics.experiment import Arm
+from lab.experiments.radiomics.experiment import Experiment
 from lab.radiomics.assemble import feature_settings
 from lab.radiomics.assess.assess import Assessment, assess
 from lab.radiomics.assess.importance import summarise_importances
@@ -24,9 +23,21 @@ from lab.tracking.run import Run
 SOFTWARE = ("pyradiomics", "WORC", "scikit-learn", "optuna", "numpy", "scipy", "SimpleITK", "mlflow")
 DRAWN = 3
 """Features that are drawn over the images."""
-OWN = ("importances", "settings", "learning", "worc_features", "worc_workflows", "worc_performance", "worc_roc")
+OWN = ("importances", "settings", "learning", "worc_features", "worc_workflows")
 """Tables that only some experiments have."""
 OURS_ALONE = ("trials", "inner_folds", "classifiers", "stability", "stability_cases", "combat")
+FIGURES = {
+    "auc": "test/auc",
+    "auc_low": "test/auc_low",
+    "auc_high": "test/auc_high",
+    "auc_splits": "test/auc_splits",
+    "auc_splits_low": "test/auc_splits_low",
+    "auc_splits_high": "test/auc_splits_high",
+    "ap": "test/average_precision",
+    "brier": "test/brier",
+    "slope": "test/calibration_slope",
+}
+"""Column of `Assessment.performance` -> the metric by which runs are compared in MLflow's table."""
 RULES = {
     "enhancement": "the expert label of enhancing tumour where the data set has one, else the paper's rule",
     "expert": "the expert label of enhancing tumour",
@@ -35,8 +46,8 @@ RULES = {
 }
 
 
-def keep(
-    arm: Arm,
+def save_results(
+    experiment: Experiment,
     predictions: pd.DataFrame,
     tables: Mapping[str, pd.DataFrame],
     *,
@@ -47,34 +58,36 @@ def keep(
 
     `tables` are those that only some experiments have (see `OWN`), `warnings` what a reader must know first.
     """
-    groups = arm.dataset.table.rename_axis("case_id")
-    found = assess(predictions, main=main, seed=arm.settings.classifier.seed, groups=groups)
+    data, run = experiment.data, experiment.run
+    groups = data.dataset.table.rename_axis("case_id")
+    found = assess(predictions, main=main, seed=data.settings.classifier.seed, groups=groups)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch) / "tables"
-        found.write(folder)
+        found.write(Path(scratch))
         for name, table in {"predictions": predictions, **tables}.items():
-            table.to_csv(folder / f"{name}.csv", index=False)
-        arm.parent.log_folder(Path(scratch))
+            table.to_csv(Path(scratch) / f"{name}.csv", index=False)
+        run.log_folder(Path(scratch), "tables")
     row = found.performance.iloc[0]
-    known = facts(arm, predictions, main) | {"warnings": list(warnings)}
+    known = facts(experiment, predictions, main) | {"warnings": list(warnings)}
     known["auc"] = f"{row['auc']:.2f} ({row['auc_low']:.2f} to {row['auc_high']:.2f})"
     if main == WORC:  # which searches in its own way
         known = {name: value for name, value in known.items() if name not in OURS_ALONE}
-    arm.parent.log_json(known, artifacts.CLASSIFIER)
-    log_figures(arm.parent, found.performance, main)
+    run.log_json(known, artifacts.CLASSIFIER)
+    figures = {name: float(row[column]) for column, name in FIGURES.items() if pd.notna(row.get(column))}
+    run.log_metrics_once(figures, known_by="test/auc")
     return found
 
 
-def draw_features(arm: Arm, importances: pd.DataFrame) -> None:
+def draw_features(experiment: Experiment, importances: pd.DataFrame) -> None:
     """The first features over the images of three patients each, as a picture on the run; it needs the cohort."""
     from lab.report.figures.classifier.feature_maps import feature_pictures
 
-    if importances.empty or arm.parent.has_file(artifacts.FEATURES):
+    data = experiment.data
+    if importances.empty or experiment.run.has_file(artifacts.FEATURES):
         return
-    top = summarised(importances, split_sizes(arm)).head(DRAWN)["feature"].tolist()
-    maps = maps_of_top(arm.cohort, arm.dataset.features, arm.dataset.labels, top)
-    figure = feature_pictures(maps, phantom=arm.dataset.phantom, event=arm.dataset.event)
-    arm.parent.log_figure(figure, artifacts.FEATURES)
+    top = summarised(importances, data.split_sizes).head(DRAWN)["feature"].tolist()
+    maps = maps_of_top(data.cohort, data.dataset.features, data.dataset.labels, top)
+    figure = feature_pictures(maps, phantom=data.dataset.phantom, event=data.dataset.event)
+    experiment.run.log_figure(figure, artifacts.FEATURES)
 
 
 def summarised(importances: pd.DataFrame, sizes: tuple[int, float, float]) -> pd.DataFrame:
@@ -83,40 +96,15 @@ def summarised(importances: pd.DataFrame, sizes: tuple[int, float, float]) -> pd
     return summarise_importances(importances, splits=count, train=train, test=test)
 
 
-def split_sizes(arm: Arm) -> tuple[int, float, float]:
-    """Number of splits, and the mean number of patients that they train and test on."""
-    patients = arm.dataset.patients
-    train = [patients[list(split.train)].nunique() for split in arm.splits]
-    test = [patients[list(split.test)].nunique() for split in arm.splits]
-    return len(arm.splits), float(np.mean(train)), float(np.mean(test))
-
-
-def log_figures(run: Run, performance: pd.DataFrame, main: str) -> None:
-    """The figures by which runs are compared in MLflow's table: those of the method that is judged."""
-    row = performance.set_index("method").loc[main]
-    names = {
-        "auc": "test/auc",
-        "auc_low": "test/auc_low",
-        "auc_high": "test/auc_high",
-        "auc_splits": "test/auc_splits",
-        "auc_splits_low": "test/auc_splits_low",
-        "auc_splits_high": "test/auc_splits_high",
-        "ap": "test/average_precision",
-        "brier": "test/brier",
-        "slope": "test/calibration_slope",
-    }
-    figures = {name: float(row[column]) for column, name in names.items() if pd.notna(row.get(column))}
-    run.log_metrics_once(figures, known_by="test/auc")
-
-
-def facts(arm: Arm, predictions: pd.DataFrame, main: str) -> dict[str, Any]:
+def facts(experiment: Experiment, predictions: pd.DataFrame, main: str) -> dict[str, Any]:
     """What the report says besides its tables; plain values that JSON can hold."""
-    dataset, chosen, cohort = arm.dataset, arm.settings.classifier, arm.cohort
+    data = experiment.data
+    dataset, chosen, cohort = data.dataset, data.settings.classifier, data.cohort
     truth = dataset.labels.groupby(dataset.patients).max()
     settings = feature_settings()
     return {
-        "experiment": arm.name,
-        "question": arm.question,
+        "experiment": experiment.name,
+        "question": experiment.question,
         "main": main,
         "phantom": dataset.phantom,
         "dataset": "phantom (simulated)" if dataset.phantom else dataset.name,
@@ -135,7 +123,7 @@ def facts(arm: Arm, predictions: pd.DataFrame, main: str) -> dict[str, Any]:
         "trials": chosen.trials,
         "seed": chosen.seed,
         "classifiers": list(chosen.classifiers),
-        "sequences": list(arm.settings.data.inputs),
+        "sequences": list(data.settings.data.inputs),
         "features": dataset.features.shape[1],
         "spacing_mm": cohort.spacing_mm,
         "bin_count": settings["binCount"],
@@ -146,7 +134,7 @@ def facts(arm: Arm, predictions: pd.DataFrame, main: str) -> dict[str, Any]:
         "stability_cases": len(next(iter(dataset.perturbed.values()), [])),
         "combat": chosen.combat,
         "rivals": [name for name in dict.fromkeys(predictions["method"]) if name != main],
-        "importances": arm.name != "worc",
+        "importances": experiment.name != "worc",
         "external_test": False,
         "grid": f"{' x '.join(map(str, cohort.shape))} voxels of {cohort.spacing_mm:g} mm",
         "digest": cohort.digest,

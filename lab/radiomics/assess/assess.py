@@ -57,7 +57,7 @@ class Assessment:
 
     @property
     def judged(self) -> tuple[str, ...]:
-        """The methods that are no rivals: the main one, and WORC where it is there."""
+        """The methods that are no baselines: the main one, and WORC where it is there."""
         return tuple(dict.fromkeys((self.main, *(name for name in self.performance["method"] if name == WORC))))
 
     def tables(self) -> dict[str, pd.DataFrame]:

@@ -16,7 +16,7 @@ UNKNOWN = f"{NOT_SHOWN}: its AUC on patients whom it had not learned from is unk
 
 
 @dataclass(frozen=True, kw_only=True)
-class Outer:
+class OuterEstimate:
     """Figures over held-out patients, each scored by classifiers that had not seen it; 95 % intervals."""
 
     auc: float
@@ -35,7 +35,7 @@ class Outer:
         return doubt(self.auc, self.auc_low, self.auc_high, self.auc_patients)
 
     @classmethod
-    def of(cls, row: Mapping[str, Any]) -> Outer | None:
+    def of(cls, row: Mapping[str, Any]) -> OuterEstimate | None:
         """From a row of `Assessment.performance` (assess.py); None where there is no AUC with an interval."""
         slope = {f"calibration_slope{end}": _number(row.get(f"slope{end}")) for end in ("", "_low", "_high")}
         areas = {name: _number(row.get(name)) for name in ("auc", "auc_low", "auc_high")}
@@ -44,7 +44,7 @@ class Outer:
         return cls.read({**areas, "auc_patients": int(row["patients"]), "auc_events": int(row["events"]), **slope})
 
     @classmethod
-    def read(cls, known: Mapping[str, Any] | None) -> Outer | None:
+    def read(cls, known: Mapping[str, Any] | None) -> OuterEstimate | None:
         """From what `as_dict` gave, None from None. Raises ValueError where the figures are none, or TypeError."""
         if known is None:
             return None

@@ -71,7 +71,7 @@ class FeatureMap:
     spacing_mm: float
 
 
-def parse(feature: str) -> FeatureName:
+def parse_feature(feature: str) -> FeatureName:
     """The parts of a feature's name. Raises ValueError where it is none of ours."""
     parts = feature.split("_")
     if len(parts) != 4:
@@ -103,7 +103,7 @@ def maps_of_top(
             image, mask = cohort.load(case_id)
             tumour = (mask & TUMOUR) > 0
             z = int(tumour.sum(axis=(0, 1)).argmax())
-            parts = parse(name)
+            parts = parse_feature(name)
             sequence = _underneath(cohort) if parts.is_shape else parts.sequence
             volume = np.asarray(image[cohort.channel(sequence)], np.float32)
             values = None if parts.is_shape else feature_plane(volume, tumour, z, parts, extractor, cohort.spacing_mm)

@@ -13,8 +13,8 @@ from lab.config import ClassifierConfig
 from lab.io.case_file import file_sha256
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.pipeline.fitted import Facts, Final, known
-from lab.radiomics.pipeline.inner_search import Found, InnerFolds, Tuner, calibrate, search, unfitted
-from lab.radiomics.pipeline.mahalanobis import fit_novelty
+from lab.radiomics.pipeline.inner_search import InnerFolds, SearchResult, Tuner, calibrate, search, unfitted
+from lab.radiomics.pipeline.mahalanobis import fit_distance
 from lab.radiomics.pipeline.steps import frame, pruned
 from lab.stats.platt import Line
 
@@ -57,7 +57,7 @@ def fit_final(
         pipeline=pipeline,
         line=found.line,
         refits=drawn,
-        novelty=fit_novelty(known(pipeline, folds.cases), folds.patients),
+        distance=fit_distance(known(pipeline, folds.cases), folds.patients),
         facts=Facts(
             event=dataset.event,
             features=tuple(ordered + [settings.combat] * bool(settings.combat)),
@@ -77,7 +77,7 @@ def fit_final(
 
 
 def _retried(
-    dataset: Dataset, settings: ClassifierConfig, found: Found, rng: np.random.Generator
+    dataset: Dataset, settings: ClassifierConfig, found: SearchResult, rng: np.random.Generator
 ) -> tuple[Pipeline, Line]:
     """As `_refit`, drawn again where too few cases of a scanner, or with changed masks, were drawn to fit on."""
     for _ in range(DRAWS - 1):
@@ -89,7 +89,7 @@ def _retried(
 
 
 def _refit(
-    dataset: Dataset, settings: ClassifierConfig, found: Found, rng: np.random.Generator
+    dataset: Dataset, settings: ClassifierConfig, found: SearchResult, rng: np.random.Generator
 ) -> tuple[Pipeline, Line]:
     """Pipeline and line on patients drawn with replacement within each class; all cases of a patient go along."""
     truth = dataset.labels.groupby(dataset.patients).max()

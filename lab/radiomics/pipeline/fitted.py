@@ -26,9 +26,9 @@ from skops.io.exceptions import UnsupportedTypeException, UntrustedTypesFoundExc
 
 from lab.io.case_file import file_sha256, write_atomically
 from lab.io.sealed_json import parse_json, seal, unseal
-from lab.radiomics.assess.outer_estimate import UNKNOWN, Outer
+from lab.radiomics.assess.outer_estimate import UNKNOWN, OuterEstimate
 from lab.radiomics.pipeline.cleaning import finite
-from lab.radiomics.pipeline.mahalanobis import FAR, Novelty
+from lab.radiomics.pipeline.mahalanobis import FAR, MahalanobisDistance
 from lab.radiomics.pipeline.search_space import Params
 from lab.radiomics.pipeline.steps import score
 from lab.stats.intervals import CONFIDENCE, z_of
@@ -44,7 +44,7 @@ TRUSTED = (
 """Types beyond skops' own list that a model may hold; a file with any other is not opened."""
 SOFTWARE = ("scikit-learn", "skops", "numpy", "pandas", "pyradiomics")
 FORMAT = 1
-NOVELTY = ("mean", "sd", "precision", "reference")
+DISTANCE = ("mean", "sd", "precision", "reference")
 COVERS = (
     "95 % interval on the logit scale from 50 refits on resampled patients: it covers which patients happened to be in "
     "training, in selection, fit and calibration. It does not cover the choice of the params, how features vary with "
@@ -74,7 +74,7 @@ class Facts:
     spacing_mm: float | None
     """Of the voxels that the features were measured on."""
     covers: str = COVERS
-    outer: Outer | None = None
+    outer: OuterEstimate | None = None
     """How good such classifiers are on patients whom they did not learn from; None where that was not kept."""
 
     @property
@@ -82,10 +82,10 @@ class Facts:
         """What must be said beside every answer, or ""."""
         return UNKNOWN if self.outer is None else self.outer.doubt
 
-    def told(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, Any]:
         """What users are told of the model, as plain values: the outer AUC, and not the inner one."""
         known = dataclasses.asdict(self)
-        outer = known.pop("outer") or {item.name: None for item in dataclasses.fields(Outer)}
+        outer = known.pop("outer") or {item.name: None for item in dataclasses.fields(OuterEstimate)}
         known.pop("inner_auc")
         return {**known, **outer, "prevalence": self.events / self.patients, "caution": self.caution}
 
@@ -97,7 +97,7 @@ class Final:
     pipeline: Pipeline
     line: Line
     refits: tuple[tuple[Pipeline, Line], ...]
-    novelty: Novelty
+    distance: MahalanobisDistance
     facts: Facts
 
     def predict(
@@ -117,11 +117,11 @@ class Final:
         draws = np.stack([line.logits(score(pipeline, cases)) for pipeline, line in self.refits])  # (refits, cases)
         reach = z_of(CONFIDENCE) * draws.std(axis=0, ddof=1)
         seen = known(self.pipeline, cases)
-        percentiles = self.novelty.percentiles(seen)
-        missing = ~np.isfinite(finite(cases[list(self.novelty.features)]))
+        percentiles = self.distance.percentiles(seen)
+        missing = ~np.isfinite(finite(cases[list(self.distance.features)]))
         strange = [
-            "; ".join([text] * bool(text) + [f"{name} is missing" for name in np.array(self.novelty.features)[gaps]])
-            for text, gaps in zip(self.novelty.strangest(seen), missing)
+            "; ".join([text] * bool(text) + [f"{name} is missing" for name in np.array(self.distance.features)[gaps]])
+            for text, gaps in zip(self.distance.outlying(seen), missing)
         ]
         return pd.DataFrame(
             {
@@ -158,7 +158,7 @@ class Final:
     def save(self, folder: Path) -> int:
         """Write the two files into a folder, which is made; returns their size in bytes."""
         folder.mkdir(parents=True, exist_ok=True)
-        arrays = {name: getattr(self.novelty, name) for name in NOVELTY}
+        arrays = {name: getattr(self.distance, name) for name in DISTANCE}
         content = {"pipeline": self.pipeline, "refits": [one for one, _ in self.refits], "novelty": arrays}
         model = skops.io.dumps(content, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
         record = {
@@ -166,7 +166,7 @@ class Final:
             "facts": dataclasses.asdict(self.facts),
             "line": dataclasses.asdict(self.line),
             "refit_lines": [dataclasses.asdict(line) for _, line in self.refits],
-            "novelty_features": list(self.novelty.features),
+            "novelty_features": list(self.distance.features),
             "model_sha256": hashlib.sha256(model).hexdigest(),
             "software": _software(),
         }
@@ -192,7 +192,7 @@ class Final:
         content = _open_model(data, path)
         try:
             facts = {**record["facts"], "features": tuple(record["facts"]["features"])}
-            facts["outer"] = Outer.read(facts.get("outer"))
+            facts["outer"] = OuterEstimate.read(facts.get("outer"))
             lines = [Line(**line) for line in record["refit_lines"]]
             if len(lines) != len(content["refits"]):
                 raise ValueError(f"{MODEL} has {len(content['refits'])} refits, and {FACTS} {len(lines)} lines")
@@ -200,7 +200,7 @@ class Final:
                 pipeline=content["pipeline"],
                 line=Line(**record["line"]),
                 refits=tuple(zip(content["refits"], lines)),
-                novelty=Novelty(features=tuple(record["novelty_features"]), **content["novelty"]),
+                distance=MahalanobisDistance(features=tuple(record["novelty_features"]), **content["novelty"]),
                 facts=Facts(**facts),
             )
         except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -250,7 +250,10 @@ def _open_model(data: bytes, path: Path) -> dict[str, Any]:
     try:
         content = skops.io.loads(data, trusted=list(TRUSTED))
     except UntrustedTypesFoundException as error:
-        raise ValueError(f"{path}: holds types that a classifier has no use for, and is not opened ({error})") from None
+        raise ValueError(
+            f"{path}: holds types that a classifier has no use for, and is not opened ({error}). One of version 0.4.0 "
+            "or older is to be fitted again: python studies/classifier.py"
+        ) from None
     except (
         zipfile.BadZipFile,
         UnsupportedTypeException,

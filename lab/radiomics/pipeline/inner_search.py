@@ -20,7 +20,7 @@ from sklearn.pipeline import Pipeline
 
 from lab.config import ClassifierConfig
 from lab.radiomics.dataset import Dataset
-from lab.radiomics.pipeline.search_space import UNSEARCHED, Params, draw, replay
+from lab.radiomics.pipeline.search_space import CLASSIFIERS, Params, draw, replay
 from lab.radiomics.pipeline.steps import CLEAN, ORDER, build, frame, score
 from lab.stats.auc import auc
 from lab.stats.decision_curve import youden_threshold
@@ -31,7 +31,7 @@ Tuner = Callable[[Callable[[Any], float], int, int], pd.DataFrame]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class SearchResult:
     """What a search found in its training cases."""
 
     params: Params
@@ -127,7 +127,7 @@ def unfitted(training: Dataset, settings: ClassifierConfig, params: Params, seed
     )
 
 
-def search(folds: InnerFolds, tune: Tuner) -> Found:
+def search(folds: InnerFolds, tune: Tuner) -> SearchResult:
     """Tune on the inner folds' AUC, then calibrate the best params and choose their threshold, all on the same folds.
 
     Raises ValueError where every trial failed.
@@ -137,7 +137,8 @@ def search(folds: InnerFolds, tune: Tuner) -> Found:
     def objective(trial: Any) -> float:
         return folds.mean_auc(draw(trial, settings.classifiers))
 
-    if len(settings.classifiers) == 1 and settings.classifiers[0] in UNSEARCHED:
+    alone = CLASSIFIERS.get(settings.classifiers[0]) if len(settings.classifiers) == 1 else None
+    if alone is not None and not alone.searched:
         trials = _one_trial(folds, settings.classifiers)
     else:
         trials = tune(objective, settings.trials, folds.seed)
@@ -150,7 +151,7 @@ def search(folds: InnerFolds, tune: Tuner) -> Found:
     out_of_fold = pd.DataFrame({"patient_id": patients, "label": labels, "score": scores})
     line = calibrate(out_of_fold)
     truth, means = by_patient(patients, labels, line.probabilities(scores))
-    return Found(
+    return SearchResult(
         params=params,
         trials=trials,
         inner_auc=float(best["value"]),
@@ -161,7 +162,7 @@ def search(folds: InnerFolds, tune: Tuner) -> Found:
 
 
 def calibrate(out_of_fold: pd.DataFrame) -> Line:
-    """Platt's line through out-of-fold scores (see `Found`), in which every patient counts once."""
+    """Platt's line through out-of-fold scores (see `SearchResult`), in which every patient counts once."""
     rows = out_of_fold.groupby("patient_id")["label"].transform("size").to_numpy()
     return platt(out_of_fold["label"].to_numpy(), out_of_fold["score"].to_numpy(), 1 / rows)
 

@@ -1,4 +1,4 @@
-"""How far is a patient from those that a classifier was trained on?
+"""Out-of-distribution detection: how far is a patient from those that a classifier was trained on?
 
 Mahalanobis distance over the features that the classifier reads, and no others: they alone can lead it astray, and a
 thousand unused textures of a hundred patients would drown them in noise. The covariance is Ledoit & Wolf's (J
@@ -15,13 +15,13 @@ import pandas as pd
 from sklearn.covariance import LedoitWolf
 
 FAR = 0.975
-"""Beyond the distances of this share of the training cases a patient is far."""
-STRANGE, NAMED = 3.0, 3
+"""Beyond the distances of this share of the training cases a patient is out of distribution."""
+OUTLYING_SD, NAMED = 3.0, 3
 """SDs from the training mean at which a feature is named, and how many are."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Novelty:
+class MahalanobisDistance:
     """The distribution of the training cases over F features."""
 
     features: tuple[str, ...]
@@ -45,16 +45,16 @@ class Novelty:
         """(cases, F) SDs from the training mean."""
         return (cases[list(self.features)].to_numpy(np.float64) - self.mean) / self.sd
 
-    def strangest(self, cases: pd.DataFrame) -> list[str]:
-        """Of each case the features beyond 3 SDs in words, the strangest first, at most three; or ""."""
+    def outlying(self, cases: pd.DataFrame) -> list[str]:
+        """Of each case the features beyond 3 SDs in words, the farthest first, at most three; or ""."""
         texts = []
         for row in self.deviations(cases):
             order = np.argsort(-np.abs(row), kind="stable")[:NAMED]
-            texts.append("; ".join(f"{self.features[n]} {row[n]:+.1f} SD" for n in order if abs(row[n]) > STRANGE))
+            texts.append("; ".join(f"{self.features[n]} {row[n]:+.1f} SD" for n in order if abs(row[n]) > OUTLYING_SD))
         return texts
 
 
-def fit_novelty(cases: pd.DataFrame, patients: np.ndarray) -> Novelty:
+def fit_distance(cases: pd.DataFrame, patients: np.ndarray) -> MahalanobisDistance:
     """From training cases (cases, features) without gaps and the patient of each. Raises ValueError below 3 of them."""
     names = np.asarray(patients, str)
     if np.unique(names).size < 3:
@@ -66,7 +66,7 @@ def fit_novelty(cases: pd.DataFrame, patients: np.ndarray) -> Novelty:
         mean, sd, precision = _distribution(values[~own])
         reference[own] = _lengths((values[own] - mean) / sd, precision)
     mean, sd, precision = _distribution(values)
-    return Novelty(
+    return MahalanobisDistance(
         features=tuple(map(str, cases.columns)), mean=mean, sd=sd, precision=precision, reference=np.sort(reference)
     )
 

@@ -16,7 +16,7 @@ from lab.config import ClassifierConfig
 from lab.radiomics.assess.importance import permutation_importance
 from lab.radiomics.baselines import OURS
 from lab.radiomics.dataset import Dataset
-from lab.radiomics.pipeline.inner_search import Found, InnerFolds, Tuner, patient_auc, search, unfitted
+from lab.radiomics.pipeline.inner_search import InnerFolds, SearchResult, Tuner, patient_auc, search, unfitted
 from lab.radiomics.pipeline.search_space import Params
 from lab.radiomics.pipeline.split_result import SplitResult
 from lab.radiomics.pipeline.steps import frame, score
@@ -81,7 +81,9 @@ def run_split(
     )
 
 
-def fit_training(training: Dataset, settings: ClassifierConfig, tune: Tuner, seed: int) -> tuple[Found, Pipeline]:
+def fit_training(
+    training: Dataset, settings: ClassifierConfig, tune: Tuner, seed: int
+) -> tuple[SearchResult, Pipeline]:
     """What a search finds in a training set, and its pipeline refitted on all of it."""
     folds = InnerFolds(training, settings, seed)
     found = search(folds, tune)

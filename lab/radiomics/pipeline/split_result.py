@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -54,17 +54,9 @@ class SplitResult:
 
     def to_json(self) -> str:
         """All of it as text; numbers keep every digit."""
-        record: dict[str, Any] = {name: _to_record(getattr(self, name)) for name in TABLES}
-        split = self.split
-        record["split"] = {
-            "repeat": split.repeat,
-            "fold": split.fold,
-            "train": list(split.train),
-            "test": list(split.test),
-        }
-        record["line"] = {"slope": self.line.slope, "intercept": self.line.intercept}
-        for name in ("method", "params", "inner_auc", "threshold", "seconds"):
-            record[name] = getattr(self, name)
+        record = {item.name: getattr(self, item.name) for item in fields(self)}
+        record |= {name: _to_record(record[name]) for name in TABLES}
+        record |= {"split": asdict(self.split), "line": asdict(self.line)}
         return json.dumps(record, allow_nan=False, default=_plain)
 
     @classmethod
@@ -72,11 +64,11 @@ class SplitResult:
         """The result that `to_json` wrote. Raises ValueError where the text is something else."""
         try:
             record = json.loads(text)
-            split = record.pop("split")
-            record["split"] = Split(**{**split, "train": tuple(split["train"]), "test": tuple(split["test"])})
-            record["line"] = Line(**record["line"])
-            tables = {name: _to_table(record[name]) for name in TABLES}
-            return cls(**{**record, **tables})
+            record |= {name: _to_table(record[name]) for name in TABLES}
+            split = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in record["split"].items()
+            }
+            return cls(**{**record, "split": Split(**split), "line": Line(**record["line"])})
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"not the result of a split ({type(error).__name__}: {error})") from None
 

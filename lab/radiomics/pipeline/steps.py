@@ -55,7 +55,7 @@ def build(
             "select",
             BestUncorrelated(None if features is None else int(features), float(params.get("correlation_limit", 1.0))),
         ),
-        ("classify", CLASSIFIERS[name](params, seed)),
+        ("classify", CLASSIFIERS[name].build(params, seed)),
     ]
     return Pipeline(steps)
 

@@ -33,7 +33,7 @@ KINDS = {"shape": "sf", "firstorder": "hf"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Experiment:
+class WorcPlan:
     """What is asked for, and where its parts lie."""
 
     dataset: Dataset
@@ -120,7 +120,7 @@ class Inputs:
         return path
 
 
-def check(dataset: Dataset, splits: Sequence[Split]) -> None:
+def check_cases(dataset: Dataset, splits: Sequence[Split]) -> None:
     """Raises ValueError where WORC would refuse, or search on inner splits without a class."""
     patients = dataset.patients.nunique()
     if patients < MIN_PATIENTS:

@@ -25,7 +25,7 @@ from lab.data.cohort import Cohort
 from lab.io.case_file import read_record, write_atomically
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.splits import Split
-from lab.radiomics.worc.inputs import Experiment, Inputs, check, our_name, stem, write_images, write_inputs
+from lab.radiomics.worc.inputs import Inputs, WorcPlan, check_cases, our_name, stem, write_images, write_inputs
 from lab.radiomics.worc.process import WorcFailed, Workplace
 from lab.radiomics.worc.results import (
     Record,
@@ -65,16 +65,16 @@ def run_worc(
     WORC shall extract features from. Raises ValueError where WORC cannot work with so few cases, WorcFailed (an
     OSError) with WORC's own reason where it ends without what it was started for.
     """
-    check(dataset, splits)
+    check_cases(dataset, splits)
     base = Path(folder).absolute() / settings.route
     if settings.route == "images" and (cohort is None or not sequences):
         raise ValueError("WORC needs the prepared cohort and the names of its sequences to extract features itself")
-    experiment = Experiment(
+    plan = WorcPlan(
         dataset=dataset, splits=tuple(splits), base=base, settings=settings, cohort=cohort, sequences=tuple(sequences)
     )
     inputs = write_inputs(dataset, base / "inputs")
     train = _train_splits if settings.route == "features" else _run_network
-    records = train(experiment, inputs, say)
+    records = train(plan, inputs, say)
     times = [(split.repeat, split.fold, record["seconds"], record["failed"]) for split, record in zip(splits, records)]
     return WorcResult(
         predictions=predictions_table(dataset, splits, records),
@@ -85,35 +85,35 @@ def run_worc(
     )
 
 
-def _train_splits(experiment: Experiment, inputs: Inputs, say: Say) -> list[Record]:
+def _train_splits(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
     """The records of all splits, those of an earlier call included."""
-    total, stop = len(experiment.splits), threading.Event()
+    total, stop = len(plan.splits), threading.Event()
     records: dict[Split, Record] = {}
-    for split in experiment.splits:
-        record = read_record(experiment.record_path(split))
-        if record is not None and record.get("key") == experiment.key(split) and not check_record(record, split.test):
+    for split in plan.splits:
+        record = read_record(plan.record_path(split))
+        if record is not None and record.get("key") == plan.key(split) and not check_record(record, split.test):
             records[split] = record
-    waiting = [split for split in experiment.splits if split not in records]
+    waiting = [split for split in plan.splits if split not in records]
     if records:
         say(f"WORC: {len(records)} of {total} splits were finished before")
-    pool = ThreadPoolExecutor(experiment.settings.workers)
+    pool = ThreadPoolExecutor(plan.settings.workers)
     try:
-        futures = {pool.submit(_train, experiment, inputs, split, stop): split for split in waiting}
+        futures = {pool.submit(_train, plan, inputs, split, stop): split for split in waiting}
         for future in as_completed(futures):
             split = futures[future]
             try:
                 record = records[split] = future.result()
             except _Stopped:
                 continue  # another split has failed, and says why
-            area = split_auc(experiment.dataset, split, record)
+            area = split_auc(plan.dataset, split, record)
             say(f"WORC: {len(records)} of {total} splits ({split.name}: {record['seconds']:.0f} s, AUC {area:.3f})")
     finally:
         stop.set()
         pool.shutdown(wait=True, cancel_futures=True)
-    return [records[split] for split in experiment.splits]
+    return [records[split] for split in plan.splits]
 
 
-def _train(experiment: Experiment, inputs: Inputs, split: Split, stop: threading.Event) -> Record:
+def _train(plan: WorcPlan, inputs: Inputs, split: Split, stop: threading.Event) -> Record:
     """Train one split; its record is on disk before this returns. What goes wrong stops the other splits."""
 
     def watch() -> None:
@@ -122,41 +122,41 @@ def _train(experiment: Experiment, inputs: Inputs, split: Split, stop: threading
 
     try:
         watch()
-        began, place, settings = time.monotonic(), experiment.place(stem(split)), experiment.settings
+        began, place, settings = time.monotonic(), plan.place(stem(split)), plan.settings
         seed = int(np.random.SeedSequence([settings.seed, split.repeat, split.fold]).generate_state(1)[0])
-        job = experiment.job(inputs, task="split", seed=seed, splits=str(inputs.splits(stem(split), [split])))
+        job = plan.job(inputs, task="split", seed=seed, splits=str(inputs.splits(stem(split), [split])))
         record = _run(place, job, workers=1, timeout_s=settings.timeout_s, watch=watch)
-        record = _ours(record, inputs, experiment.columns) | {"seconds": round(time.monotonic() - began, 3)}
+        record = _ours(record, inputs, plan.columns) | {"seconds": round(time.monotonic() - began, 3)}
         wrong = check_record(record, split.test)
         if wrong:
             raise place.failure(f"({split.name}) {wrong}")
-        _keep(experiment.record_path(split), {"key": experiment.key(split), **record})
+        _keep(plan.record_path(split), {"key": plan.key(split), **record})
         return record
     except BaseException:
         stop.set()
         raise
 
 
-def _run_network(experiment: Experiment, inputs: Inputs, say: Say) -> list[Record]:
+def _run_network(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
     """The records of all splits by WORC's whole network on images, or those of an earlier call."""
-    settings, splits = experiment.settings, experiment.splits
-    path, key = experiment.base / "splits" / "network.json", experiment.key(*splits)
+    settings, splits = plan.settings, plan.splits
+    path, key = plan.base / "splits" / "network.json", plan.key(*splits)
     kept = read_record(path)
     if kept is not None and kept.get("key") == key:
         say(f"WORC: {len(splits)} of {len(splits)} splits were finished before")
         return kept["records"]
-    assert experiment.cohort is not None
-    began, place, images = time.monotonic(), experiment.place("network"), experiment.base / "inputs" / "cases"
+    assert plan.cohort is not None
+    began, place, images = time.monotonic(), plan.place("network"), plan.base / "inputs" / "cases"
     shutil.rmtree(images, ignore_errors=True)  # WORC takes every case that it finds there
-    write_images(experiment.cohort, inputs.codes, experiment.sequences, images)
-    job = experiment.job(
+    write_images(plan.cohort, inputs.codes, plan.sequences, images)
+    job = plan.job(
         inputs,
         task="network",
         name="experiment",
         seed=settings.seed,
         splits=str(inputs.splits("network", splits)),
         folder=str(images),
-        sequences=list(experiment.sequences),
+        sequences=list(plan.sequences),
         coarse=settings.coarse,
         tmp=str(place.tmp / "network"),
         output=str(place.output),
@@ -164,7 +164,7 @@ def _run_network(experiment: Experiment, inputs: Inputs, say: Say) -> list[Recor
     watch = _life_signs(place, len(splits), say)
     found = _run(place, job, workers=settings.workers, timeout_s=settings.timeout_s, watch=watch)
     seconds = round((time.monotonic() - began) / len(splits), 3)
-    records = [_ours(record, inputs, experiment.columns) | {"seconds": seconds} for record in found]
+    records = [_ours(record, inputs, plan.columns) | {"seconds": seconds} for record in found]
     wrong = [check_record(record, split.test) for split, record in zip(splits, records)]
     if len(records) != len(splits) or any(wrong):
         raise place.failure(next(filter(None, wrong), f"trained {len(records)} of {len(splits)} splits"))

@@ -1,37 +1,37 @@
-"""The tables of a classifier's page: performance, accuracy, comparisons and subgroups, as HTML and Markdown."""
+"""The tables of a classifier's page, from those of `Assessment`: performance, accuracy, comparisons and subgroups."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from lab.report.tables.patient_table import plain_markdown
-from lab.report.text.study_note import spaced_row
+from lab.report.tables.table import Cell, Column, Row, Table
 from lab.report.text.verdict import p_text
 
-Cell = Callable[[pd.Series], str]
-
-PERFORMANCE = (
-    ("auc", "AUC", 2),
-    ("auc_splits", "AUC, mean over splits", 2),
-    ("ap", "average precision", 2),
-    ("brier", "Brier", 3),
-    ("scaled_brier", "scaled Brier", 2),
-    ("slope", "calibration slope", 2),
-    ("intercept", "calibration intercept", 2),
-    ("in_the_large", "in the large", 2),
-)
-"""Columns of the table, their heads and digits."""
-FIGURES = {
+METHOD, PATIENTS = Column(title=""), Column(title="patients", decimals=0)
+AUC = Column(title="AUC", decimals=2)
+PERFORMANCE = {
+    "auc": AUC,
+    "auc_splits": Column(title="AUC, mean over splits", decimals=2, short="over splits"),
+    "ap": Column(title="average precision", decimals=2),
+    "brier": Column(title="Brier", decimals=3),
+    "scaled_brier": Column(title="scaled Brier", decimals=2),
+    "slope": Column(title="calibration slope", decimals=2),
+    "intercept": Column(title="calibration intercept", decimals=2),
+    "in_the_large": Column(title="in the large", decimals=2),
+}
+SUMMARY = ("auc", "auc_splits", "brier", "slope")
+"""Columns of the short table."""
+ACCURACY = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "ppv": "PPV",
     "npv": "NPV",
     "accuracy": "accuracy",
 }
+DIFFERENCE = Column(title="difference", decimals=2, signed=True)
 BY = {"vendor": "vendor", "field_strength_t": "field strength", "grade": "grade"}
 NOTES = (
     "AUC over patients: each patient's mean score over the repeats, with DeLong's interval on the logit scale, and "
@@ -42,175 +42,125 @@ NOTES = (
     "prevalence.",
     "p: permutation test of the AUC, one-sided, predictions held fixed.",
 )
+THRESHOLD_NOTES = (
+    "Thresholds are chosen in each training set (Youden), never on test patients. A patient is called positive where "
+    "the scores lie above their splits' thresholds on average. Wilson intervals.",
+    "PPV and NPV hold at the prevalence of these patients only.",
+)
 
 
-def performance_html(performance: pd.DataFrame, *, judged: int = 1) -> str:
-    """The table of `Assessment.performance`; all methods after the first `judged` are shaded as rivals."""
-    heads = ["patients (events)", *(head for _, head, _ in PERFORMANCE), "p"]
+def performance_table(performance: pd.DataFrame, *, judged: int = 1) -> Table:
+    """All figures with their intervals; methods after the first `judged` are shaded as baselines."""
     rows = []
-    for place, (_, row) in enumerate(performance.iterrows()):
-        cells = [f"{int(row['patients'])} <small>({int(row['events'])})</small>"]
-        cells += [_performance_cell(row, name, digits) for name, _, digits in PERFORMANCE]
-        cells.append(_p(row["p"]))
-        rows.append(_row(str(row["method"]), cells, rival=place >= judged))
+    for place, row in enumerate(performance.to_dict("records")):
+        # where all draws agree there is no interval of the bootstrap to show
+        drawn = f"{row['boot_low']:.2f} to {row['boot_high']:.2f}" if row["boot_low"] < row["boot_high"] else ""
+        cells = [_interval(row, name, drawn if name == "auc" else "") for name in PERFORMANCE]
+        rows.append(_row(row["method"], [_patients(row), *cells, p_value(row["p"])], shaded=place >= judged))
     notes = [*NOTES, *(f"{row['method']}: {row['note']}." for _, row in performance.iterrows() if row["note"])]
-    return _table(["", *heads], rows, notes)
+    columns = [METHOD, PATIENTS, *PERFORMANCE.values(), Column(title="p")]
+    return Table(columns=columns, rows=rows, notes=notes, stacked=True)
 
 
-def accuracy_html(accuracy: pd.DataFrame, *, judged: int = 1) -> str:
-    """The table of `Assessment.accuracy`: value, Wilson interval and counts."""
-    if accuracy.empty:
-        return "<p>No method has a threshold.</p>"
+def accuracy_table(accuracy: pd.DataFrame, *, judged: int = 1) -> Table:
+    """Accuracy at the thresholds that were fixed in training: value, Wilson interval and counts."""
     rows = []
+    columns = [Column(title=title, decimals=2) for title in ACCURACY.values()]
     for place, (method, part) in enumerate(accuracy.groupby("method", sort=False)):
-        found = part.set_index("figure")
+        found = part.set_index("figure").to_dict("index")
         cells = [
-            _stacked(found.loc[name], 2, extra=f"{int(found.loc[name, 'hits'])} of {int(found.loc[name, 'n'])}")
-            for name in FIGURES
+            AUC.interval(one["value"], one["low"], one["high"], f"{one['hits']:.0f} of {one['n']:.0f}")
+            for one in map(found.__getitem__, ACCURACY)
         ]
-        rows.append(_row(str(method), cells, rival=place >= judged))
-    notes = [
-        "Thresholds are chosen in each training set (Youden), never on test patients. A patient is called positive "
-        "where the scores lie above their splits' thresholds on average. Wilson intervals.",
-        "PPV and NPV hold at the prevalence of these patients only.",
-    ]
-    return _table(["", *FIGURES.values()], rows, notes)
+        rows.append(_row(str(method), cells, shaded=place >= judged))
+    return Table(columns=[METHOD, *columns], rows=rows, notes=THRESHOLD_NOTES, stacked=True)
 
 
-def comparisons_html(comparisons: pd.DataFrame, *, alpha: float = 0.05) -> str:
-    """The tables of `Assessment.comparisons`, one a reference."""
-    if comparisons.empty:
-        return "<p>There is no second method to compare with.</p>"
-    heads = ["", "patients (events)", "AUC", "AUC against", "difference", "p", "p (Holm)"]
+def comparison_tables(comparisons: pd.DataFrame, *, alpha: float = 0.05) -> list[Table]:
+    """DeLong's tests, a table a reference."""
+    heads = [Column(title="AUC", decimals=2), Column(title="AUC against", decimals=2), DIFFERENCE]
+    columns = [METHOD, PATIENTS, *heads, Column(title="p"), Column(title="p (Holm)")]
+    notes = (
+        "DeLong's test for correlated AUCs, two-sided, on the patients whom both methods have scored; Holm's "
+        f"correction within the tests of one method; {{best}}: below {alpha:g}.",
+        "A pair that is not told apart is not shown to be equal: read the interval of the difference.",
+    )
     tables = []
     for reference, family in comparisons.groupby("reference", sort=False):
         rows = []
-        for _, row in family.iterrows():
-            corrected = _p(row["p_holm"])
-            cells = [
-                f"{int(row['patients'])} <small>({int(row['events'])})</small>",
-                _plain(row["auc_reference"], 2),
-                _plain(row["auc_method"], 2),
-                _stacked(row.rename({"difference": "value"}), 2, signed=True),
-                _p(row["p"]),
-                f"<strong>{corrected}</strong>" if row["p_holm"] < alpha else corrected,
-            ]
-            rows.append(_row(str(row["method"]), cells))
-        notes = [f"{row['method']}: {row['note']}." for _, row in family.iterrows() if row["note"]]
-        tables.append(_table(heads, rows, notes, caption=f"{reference}, against"))
-    return "".join(tables) + _points(
-        [
-            "DeLong's test for correlated AUCs, two-sided, on the patients whom both methods have scored; Holm's "
-            f"correction within the tests of one method; bold: below {alpha:g}.",
-            "A pair that is not told apart is not shown to be equal: read the interval of the difference.",
-        ]
-    )
+        for row in family.to_dict("records"):
+            difference = DIFFERENCE.interval(row["difference"], row["low"], row["high"])
+            corrected = Cell(p_value(row["p_holm"]), strong=row["p_holm"] < alpha)
+            cells = [_patients(row), row["auc_reference"], row["auc_method"], difference, p_value(row["p"]), corrected]
+            rows.append(_row(row["method"], cells))
+        own = [f"{row['method']}: {row['note']}." for _, row in family.iterrows() if row["note"]]
+        tables.append(
+            Table(columns=columns, rows=rows, title=f"{reference}, against", notes=[*own, *notes], stacked=True)
+        )
+    return tables
 
 
-def subgroups_html(subgroups: pd.DataFrame) -> str:
-    """The table of `Assessment.subgroups`: a row a group, a column a method."""
-    if subgroups.empty:
-        return "<p>Neither vendor nor field strength nor grade is known.</p>"
+def subgroup_table(subgroups: pd.DataFrame) -> Table:
+    """The AUC in a row a group and a column a method."""
     methods = list(dict.fromkeys(subgroups["method"]))
     rows = []
     for (by, group), part in subgroups.groupby(["by", "group"], sort=False):
-        found = part.set_index("method")
-        first = found.iloc[0]
-        cells = [f"{int(first['n'])} <small>({int(first['events'])})</small>"]
-        for method in methods:
-            one = found.loc[method]
-            cells.append(_stacked(one.rename({"auc": "value"}), 2) if np.isfinite(one["auc"]) else escape(one["note"]))
+        found = part.set_index("method").to_dict("index")
+        first = found[methods[0]]
+        cells = [
+            AUC.interval(one["auc"], one["low"], one["high"]) if np.isfinite(one["auc"]) else one["note"]
+            for one in map(found.__getitem__, methods)
+        ]
+        patients = Cell(first["n"], (f"{first['events']:.0f} events",))
         name = f"{BY.get(str(by), str(by))}: {group}" if group == "unknown" else str(group)
-        rows.append(_row(name, cells))
+        rows.append(_row(name, [patients, *cells]))
     notes = ["AUC over patients with DeLong's interval. No test between groups: they differ in more than this."]
-    return _table(["", "patients (events)", *methods], rows, notes)
+    columns = [METHOD, PATIENTS, *(Column(title=method, decimals=2) for method in methods)]
+    return Table(columns=columns, rows=rows, notes=notes, stacked=True)
 
 
-def performance_markdown(performance: pd.DataFrame, comparisons: pd.DataFrame) -> str:
-    """A short table for a note: AUC, its interval, the mean over splits, and the test against the first method."""
+def summary_table(performance: pd.DataFrame, comparisons: pd.DataFrame) -> Table:
+    """A short table for a note and the terminal: the main figures, and the test of the first method against each."""
     tests = comparisons[comparisons["reference"] == performance["method"].iloc[0]].set_index("method")
-    lines = [spaced_row(["", "patients", "AUC (DeLong)", "mean over splits", "first method against it"])]
-    lines.append("|---" * 5 + "|")
-    for place, (_, row) in enumerate(performance.iterrows()):
-        mark = "**" if place == 0 else ""
-        cells = [f"{mark}{plain_markdown(str(row['method']))}{mark}", str(int(row["patients"]))]
-        cells += [_range(row, "auc"), _range(row, "auc_splits"), "-"]
+    rows = []
+    for place, row in enumerate(performance.to_dict("records")):
+        against = "-"
         if row["method"] in tests.index:
             test = tests.loc[row["method"]]
             known = np.isfinite(test["p_holm"])
-            cells[-1] = f"{test['difference']:+.2f}, {p_text(float(test['p_holm']))} (Holm)" if known else test["note"]
-        lines.append(spaced_row(cells))
-    return "\n".join(lines)
+            against = f"{test['difference']:+.2f}, {p_text(float(test['p_holm']))}" if known else str(test["note"])
+        cells = [row["patients"], *(_interval(row, name) for name in SUMMARY), against]
+        rows.append(Row(cells=[Cell(row["method"], strong=place == 0), *cells]))
+    columns = [METHOD, PATIENTS, *map(PERFORMANCE.__getitem__, SUMMARY), Column(title="first against it (Holm)")]
+    return Table(columns=columns, rows=rows)
 
 
-def _range(row: pd.Series, name: str) -> str:
-    if not np.isfinite(row[name]):
-        return "-"
-    return f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
+def plain_table(table: pd.DataFrame, *, folded: str = "") -> Table:
+    """A data frame as it is; numbers have four significant digits."""
+    numbers = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
+    columns = [Column(title=str(name), decimals=0 if number else None) for name, number in zip(table, numbers)]
+    rows = [Row(cells=[_plain(value) for value in row]) for row in table.astype(object).itertuples(index=False)]
+    return Table(columns=columns, rows=rows, style="plain", folded=folded)
 
 
-def _performance_cell(row: pd.Series, name: str, digits: int) -> str:
-    extra = ""
-    if name == "auc" and row["boot_low"] < row["boot_high"]:  # where all draws agree there is no interval to show
-        extra = f"{row['boot_low']:.2f} to {row['boot_high']:.2f}"
-    ends = {"value": row[name], "low": row[f"{name}_low"], "high": row[f"{name}_high"]}
-    return _stacked(pd.Series(ends), digits, extra=extra)
+def p_value(value: float) -> str:
+    """The number of a p, "< 0.001"; "-" where there is none."""
+    return p_text(float(value)).removeprefix("p ").removeprefix("= ") if np.isfinite(value) else "-"
 
 
-def _stacked(row: pd.Series, digits: int, *, extra: str = "", signed: bool = False) -> str:
-    """A figure over its interval."""
-    if not np.isfinite(row["value"]):
-        return "-"
-    value, low, high = (round(float(row[name]), digits) + 0.0 for name in ("value", "low", "high"))  # never "-0.00"
-    sign = "+" if signed else ""
-    lines = [f"{value:{sign}.{digits}f}", f"<small>{low:.{digits}f} to {high:.{digits}f}</small>"]
-    return "<br>".join([*lines, *([f"<small>{extra}</small>"] if extra else [])])
+def _interval(row: dict[str, float], name: str, *small: str) -> Cell:
+    return PERFORMANCE[name].interval(row[name], row[f"{name}_low"], row[f"{name}_high"], *small)
 
 
-def _plain(value: float, digits: int) -> str:
-    return f"{value:.{digits}f}" if np.isfinite(value) else "-"
+def _patients(row: dict[str, float]) -> Cell:
+    return Cell(row["patients"], (f"{row['events']:.0f} events",))
 
 
-def _p(value: float) -> str:
-    return escape(p_text(float(value)).removeprefix("p ").removeprefix("= ")) if np.isfinite(value) else "-"
+def _row(name: str, cells: Sequence[Cell | str | float | None], *, shaded: bool = False) -> Row:
+    return Row(cells=[name, *cells], kind="rival" if shaded else "")
 
 
-def _row(name: str, cells: Sequence[str], *, rival: bool = False) -> str:
-    body = "".join(f"<td>{cell}</td>" for cell in cells)
-    mark = ' class="rival"' if rival else ""
-    return f'<tr{mark}><th scope="row">{escape(name)}</th>{body}</tr>'
-
-
-def _table(heads: Sequence[str], rows: Sequence[str], notes: Sequence[str], *, caption: str = "") -> str:
-    top = "".join(f'<th scope="col">{escape(head)}</th>' if head else "<td></td>" for head in heads)
-    title = f"<caption><span>{escape(caption)}</span></caption>" if caption else ""
-    return (
-        f'<div class="scroll"><table class="card">{title}<thead><tr>{top}</tr></thead><tbody>{"".join(rows)}</tbody>'
-        f"</table></div>{_points(notes)}"
-    )
-
-
-def _points(notes: Sequence[str]) -> str:
-    items = "".join(f"<li>{escape(note)}</li>" for note in notes)
-    return f'<ul class="notes">{items}</ul>' if items else ""
-
-
-COLUMNS = {"auc": "AUC (DeLong)", "auc_splits": "mean over splits", "brier": "Brier", "slope": "calibration slope"}
-
-
-def performance_text(performance: pd.DataFrame) -> str:
-    """The table of `lab.radiomics.assess.assess.Assessment.performance`, a line a method."""
-    table = pd.DataFrame({"": performance["method"], "patients": performance["patients"].astype(str)})
-    for name, head in COLUMNS.items():
-        table[head] = [_interval(row, name) for _, row in performance.iterrows()]
-    widths = [max(len(str(head)), *(len(cell) for cell in table[head])) for head in table]
-    lines = [[str(head) for head in table], *table.to_numpy().tolist()]
-    return "\n".join(
-        "  ".join(f"{cell:<{width}}" if place == 0 else f"{cell:>{width}}" for place, (cell, width) in enumerate(row))
-        for row in (list(zip(line, widths)) for line in lines)
-    )
-
-
-def _interval(row: pd.Series, name: str) -> str:
-    value, low, high = (float(row[key]) for key in (name, f"{name}_low", f"{name}_high"))
-    return f"{value:.2f} ({low:.2f} to {high:.2f})" if np.isfinite(value) else "-"
+def _plain(value: object) -> str | None:
+    if pd.isna(value):  # type: ignore[call-overload]
+        return None
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

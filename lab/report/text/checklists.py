@@ -7,17 +7,18 @@ against a copy of CLEAR's table and the METRICS calculator of its authors, which
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from html import escape
 from importlib.resources import files
 from typing import Any
 
 import pandas as pd
 
+from lab.io.files import plural
 from lab.radiomics.baselines import CLINICAL, VOLUME
-from lab.report.tables.patient_table import plain_markdown, plural
+from lab.report.tables.table import Column, Row, Table
 from lab.stats.intervals import detectable
 
 LISTS = {"CLEAR": "clear.csv", "METRICS": "metrics.csv"}
@@ -26,37 +27,6 @@ PAPERS = {
     "METRICS": "Kocak et al., Insights into Imaging 2024, 15:8, doi 10.1186/s13244-023-01572-w",
 }
 FOR_THE_AUTHORS = "open: for the authors"
-FACTS = {
-    "patients": "how many",
-    "events": "how many of them with label 1",
-    "event": "label 1 in words: enhancing",
-    "dataset": "name of the data set; says phantom where it is one",
-    "label_rule": "where the label comes from, in words",
-    "mask_source": "who or what drew the masks",
-    "automatic_masks": "whether all masks were drawn without a human",
-    "left_out": "how many cases were left out",
-    "folds": "of the outer cross-validation; 0 is one split",
-    "repeats": "of the outer cross-validation",
-    "inner_folds": "of the inner cross-validation",
-    "trials": "of the search in each training set",
-    "seed": "of the splits",
-    "classifiers": "names of the algorithms",
-    "sequences": "names of the images",
-    "features": "how many before any selection",
-    "spacing_mm": "edge of a voxel",
-    "bin_count": "grey levels",
-    "image_types": "of pyradiomics, with their parameters",
-    "feature_classes": "of pyradiomics",
-    "pyradiomics": "its version",
-    "stability": "lowest ICC of a feature that is kept; 0 is no filter",
-    "combat": "what ComBat takes out; empty is no harmonisation",
-    "rivals": "names of the methods compared with, as in the table of predictions",
-    "importances": "whether features were ranked",
-    "auc": "the figure with its interval, as text",
-    "external_test": "whether patients of another institution were tested",
-    "code": "where the code is public",
-}
-"""What `fill` reads, and what it is; a fact that is missing leaves its items open."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +45,11 @@ class Score:
 
 
 def fill(name: str, facts: Mapping[str, Any]) -> pd.DataFrame:
-    """A list ("CLEAR" or "METRICS") filled from `FACTS`: columns item, section, question, status, answer (and weight).
+    """A list ("CLEAR" or "METRICS") filled from facts: columns item, section, question, status, answer (and weight).
 
-    `status` is "yes", "no", "n/a" or "open". Raises ValueError for another list.
+    Facts are those of `lab.experiments.radiomics.results.facts`, and what a user adds: `mask_source`,
+    `automatic_masks`, `code`. A fact that is missing leaves its items open. `status` is "yes", "no", "n/a" or "open".
+    Raises ValueError for another list.
     """
     if name not in LISTS:
         raise ValueError(f"there is no checklist {name!r}; there are: {', '.join(LISTS)}")
@@ -129,29 +101,27 @@ def as_markdown(name: str, table: pd.DataFrame, *, phantom: bool) -> str:
     """The filled list as a Markdown page."""
     lines = [f"# {name}, as far as the run can answer", ""]
     lines += ["**Phantom: simulated patients, no evidence about real ones.**", ""] if phantom else []
-    lines += [summary(name, table), "", f"Items after {PAPERS[name]} (CC BY 4.0), in short words of our own.", ""]
+    lines += [summary(name, table), "", source(name), ""]
     for section, rows in table.groupby("section", sort=False):
-        lines += [f"## {section}", "", "| | item | status | answer |", "|---|---|---|---|"]
-        for row in rows.itertuples():
-            cells = (str(row.item), str(row.question), str(row.status), str(row.answer))
-            lines.append("| " + " | ".join(plain_markdown(cell) for cell in cells) + " |")
-        lines.append("")
+        lines += [f"## {section}", "", _table(rows).markdown(), ""]
     return "\n".join(lines)
 
 
-def as_html(name: str, table: pd.DataFrame) -> str:
-    """The filled list as an HTML fragment that folds away."""
-    rows = []
-    for row in table.itertuples():
-        texts = "".join(f'<td class="text">{escape(str(cell))}</td>' for cell in (row.question, row.status, row.answer))
-        rows.append(f'<tr class="{str(row.status).replace("/", "")}"><td>{row.item}</td>{texts}</tr>')
-    heads = "".join(f'<th class="text" scope="col">{head}</th>' for head in ("item", "status", "answer"))
-    source = f"Items after {PAPERS[name]} (CC BY 4.0), in short words of our own."
-    return (
-        f'<details><summary>{escape(summary(name, table))}</summary><div class="scroll"><table class="checklist">'
-        f'<thead><tr><th scope="col">no.</th>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
-        f"<p><small>{escape(source)}</small></p></details>"
-    )
+def checklist_items(name: str, table: pd.DataFrame) -> list[Table]:
+    """The filled list as a table of a page that folds away."""
+    return [dataclasses.replace(_table(table), notes=[source(name)], folded=summary(name, table))]
+
+
+def source(name: str) -> str:
+    """Where the items are from."""
+    return f"Items after {PAPERS[name]} (CC BY 4.0), in short words of our own."
+
+
+def _table(items: pd.DataFrame) -> Table:
+    shown = items[["item", "question", "status", "answer"]].astype(str)
+    rows = [Row(cells=row, kind=row[2].replace("/", "")) for row in shown.itertuples(index=False, name=None)]
+    columns = [Column(title=title) for title in ("no.", "item", "status", "answer")]
+    return Table(columns=columns, rows=rows, style="checklist")
 
 
 def _answer(answer: str, needs: str, otherwise: str, known: Mapping[str, Any]) -> tuple[str, str]:

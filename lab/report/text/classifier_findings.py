@@ -1,4 +1,4 @@
-"""A few careful sentences about the classifier: what was seen, and what so many patients let one say."""
+"""Findings about a classifier in a few careful sentences, and the note on its run."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lab.io.files import plural
 from lab.radiomics.assess.assess import Assessment
 from lab.radiomics.assess.outer_estimate import CHANCE
 from lab.radiomics.baselines import SYNTHETIC, WORC
-from lab.report.tables.patient_table import plural
+from lab.report.tables.performance import summary_table
 from lab.report.tables.published import PUBLISHED_DATASET
+from lab.report.tables.table import plain_markdown
 from lab.report.text.verdict import p_text
 from lab.stats.intervals import detectable, half_width
 
@@ -46,9 +48,8 @@ def classifier_findings(
     sample = _sample(int(row["events"]), int(row["patients"]) - int(row["events"]), event)
     few = min(row["events"], row["patients"] - row["events"]) < FEW
     points += [sample] if few else []
-    points += _rivals(assessment, alpha)
-    points += _worc(assessment, alpha)
-    points += _synthetic(assessment, alpha)
+    tests = assessment.comparisons[assessment.comparisons["reference"] == assessment.main]
+    points += [*_baselines(tests, alpha), *_others(assessment, tests, alpha)]
     points += _calibrated(row)
     points += _decided(assessment)
     points += [] if few else [sample]
@@ -63,8 +64,9 @@ def _answer(row: pd.Series, *, event: str, phantom: bool, shuffled: bool) -> str
     count = int(row["patients"])
     people = f"{plural(count, 'simulated patient')} of the phantom" if phantom else plural(count, "patient")
     who = f"{people}, {int(row['events'])} {event}"
+    name = str(row["method"])
     text = (
-        f"{_capital(row['method'])}{', on shuffled labels,' if shuffled else ''} has an AUC of {row['auc']:.2f} (95 % "
+        f"{name[:1].upper()}{name[1:]}{', on shuffled labels,' * shuffled} has an AUC of {row['auc']:.2f} (95 % "
         f"interval {row['auc_low']:.2f} to {row['auc_high']:.2f}, {row['auc_interval']}; {who}): of one {event} and "
         f"one other patient it ranks the right one higher in {100 * row['auc']:.0f} of 100 such pairs."
     )
@@ -90,53 +92,44 @@ def _answer(row: pd.Series, *, event: str, phantom: bool, shuffled: bool) -> str
     return text
 
 
-def _rivals(assessment: Assessment, alpha: float) -> list[str]:
-    tests = assessment.comparisons
-    tests = tests[(tests["reference"] == assessment.main) & (tests["method"] != WORC)]
-    tests = tests[~tests["method"].str.startswith(SYNTHETIC)]
-    if tests.empty:
-        return []
+def _baselines(tests: pd.DataFrame, alpha: float) -> list[str]:
+    """DeLong's tests against the simple baselines, in a sentence."""
+    tests = tests[(tests["method"] != WORC) & ~tests["method"].str.startswith(SYNTHETIC)]
     clear = tests["p_holm"] < alpha
-    better, worse = tests[clear & (tests["difference"] > 0)], tests[clear & (tests["difference"] < 0)]
-    open_ = tests[~clear]
-    parts = [f"better than {_listed(better)}"] if len(better) else []
-    parts += [f"worse than {_listed(worse)}"] if len(worse) else []
-    parts += [f"not told apart from {_listed(open_)}"] if len(open_) else []
-    text = f"Against the simple rivals (DeLong's tests, Holm, {alpha:g}) it is {'; '.join(parts)}."
-    if len(open_):
+    groups = {
+        "better than": tests[clear & (tests["difference"] > 0)],
+        "worse than": tests[clear & (tests["difference"] < 0)],
+        "not told apart from": tests[~clear],
+    }
+    parts = [f"{words} {_listed(group)}" for words, group in groups.items() if len(group)]
+    if not parts:
+        return []
+    text = f"Against the simple baselines (DeLong's tests, Holm, {alpha:g}) it is {'; '.join(parts)}."
+    if not clear.all():
         text += " Not told apart is not equal: the intervals of the differences say what is still possible."
     return [text]
 
 
-def _worc(assessment: Assessment, alpha: float) -> list[str]:
-    rows = assessment.performance.set_index("method")
-    if WORC not in rows.index or assessment.main == WORC:
-        return []
-    worc, test = rows.loc[WORC], _test(assessment, WORC)
-    text = f"WORC has an AUC of {_interval(worc, 'auc')}{_no_better(worc)}"
-    if np.isfinite(worc["auc_splits"]):
-        text += f", over splits {_interval(worc, 'auc_splits')}"
-    return [f"{text}; {_verdict(test, alpha, 'WORC')}."]
-
-
-def _synthetic(assessment: Assessment, alpha: float) -> list[str]:
+def _others(assessment: Assessment, tests: pd.DataFrame, alpha: float) -> list[str]:
+    """WORC and the networks of the other arm, each with its AUC and the test against it."""
     points = []
+    known = tests.set_index("method")
     for _, row in assessment.performance.iterrows():
-        if str(row["method"]).startswith(SYNTHETIC) and np.isfinite(row["auc"]):
-            test = _test(assessment, str(row["method"]))
-            points.append(
-                f"The other arm, {row['method']}, has an AUC of {_interval(row, 'auc')} on its "
-                f"{plural(int(row['patients']), 'test patient')}{_no_better(row)}; {_verdict(test, alpha, 'it')}."
-            )
+        name, auc = str(row["method"]), _interval(row, "auc")
+        chance = ", not shown to be better than chance" if row["auc_low"] <= CHANCE else ""
+        if name == WORC and assessment.main != WORC:
+            splits = f", over splits {_interval(row, 'auc_splits')}" if np.isfinite(row["auc_splits"]) else ""
+            text, other = f"WORC has an AUC of {auc}{chance}{splits}", WORC
+        elif name.startswith(SYNTHETIC) and np.isfinite(row["auc"]):
+            tested, other = plural(int(row["patients"]), "test patient"), "it"
+            text = f"The other arm, {name}, has an AUC of {auc} on its {tested}{chance}"
+        else:
+            continue
+        points.append(f"{text}; {_verdict(known.loc[name], str(assessment.main), alpha, other)}.")
     return points
 
 
-def _test(assessment: Assessment, method: str) -> pd.Series:
-    tests = assessment.comparisons
-    return tests[(tests["reference"] == assessment.main) & (tests["method"] == method)].iloc[0]
-
-
-def _verdict(test: pd.Series, alpha: float, other: str) -> str:
+def _verdict(test: pd.Series, main: str, alpha: float, other: str) -> str:
     """Two methods on their common patients, in words."""
     count = plural(int(test["patients"]), "common patient")
     if not np.isfinite(test["p_holm"]):
@@ -147,10 +140,7 @@ def _verdict(test: pd.Series, alpha: float, other: str) -> str:
     )
     if test["p_holm"] >= alpha:
         return f"on {count} the two are not told apart ({figures})"
-    winner = (
-        f"{test['reference']} is better than {other}" if test["difference"] > 0 else f"{test['reference']} is worse"
-    )
-    return f"on {count} {winner} ({figures})"
+    return f"on {count} {main} is {f'better than {other}' if test['difference'] > 0 else 'worse'} ({figures})"
 
 
 def _calibrated(row: pd.Series) -> list[str]:
@@ -220,10 +210,6 @@ def _published(row: pd.Series, dataset: str) -> str:
     )
 
 
-def _no_better(row: pd.Series) -> str:
-    return ", not shown to be better than chance" if row["auc_low"] <= CHANCE else ""
-
-
 def _interval(row: pd.Series, name: str) -> str:
     return f"{row[name]:.2f} ({row[f'{name}_low']:.2f} to {row[f'{name}_high']:.2f})"
 
@@ -233,6 +219,18 @@ def _listed(tests: pd.DataFrame) -> str:
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _capital(text: object) -> str:
-    words = str(text)
-    return words[:1].upper() + words[1:]
+def classifier_note(
+    question: str, findings: Sequence[str], assessment: Assessment, *, phantom: bool, picture: str = ""
+) -> str:
+    """The note on a classifier's MLflow run, as Markdown: answer, question, ROC, a short table, the other findings.
+
+    The answer comes first, since MLflow folds a note after four lines. `picture` is the address of the ROC figure.
+    """
+    name = "**Phantom: simulated patients, no evidence about real ones.** " if phantom else ""
+    lines = [f"{name}{plain_markdown(findings[0])}", ""]
+    lines += [f"![ROC]({picture})", ""] if picture else []
+    lines += [f"*{plain_markdown(question)}*", ""]
+    lines += [summary_table(assessment.performance, assessment.comparisons).markdown(spaced=True, titled=False), "", ""]
+    lines += [f"- {plain_markdown(point)}" for point in findings[1:]]
+    lines += ["", "Under Artifacts: `report.html` (all of it on one page), `figures`, `tables`, `checklists`."]
+    return "\n".join(lines)

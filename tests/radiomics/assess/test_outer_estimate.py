@@ -11,7 +11,7 @@ from learnable import make_dataset, random_search
 
 from lab.config import ClassifierConfig
 from lab.io.sealed_json import read_sealed
-from lab.radiomics.assess.outer_estimate import NOT_SHOWN, UNKNOWN, Outer
+from lab.radiomics.assess.outer_estimate import NOT_SHOWN, UNKNOWN, OuterEstimate
 from lab.radiomics.pipeline.final import fit_final
 from lab.radiomics.pipeline.fitted import FACTS, Final
 
@@ -19,8 +19,8 @@ ROW = {"patients": 28, "events": 22, "auc": 0.30, "auc_low": 0.12, "auc_high": 0
 ROW |= {"slope_high": 0.6, "note": ""}
 
 
-def outer(**changes: float) -> Outer:
-    found = Outer.of(ROW | changes)
+def outer(**changes: float) -> OuterEstimate:
+    found = OuterEstimate.of(ROW | changes)
     assert found is not None
     return found
 
@@ -31,7 +31,7 @@ def final() -> Final:
     return fit_final(make_dataset(patients=24, features=6), settings, random_search, refits=2)
 
 
-def judged(final: Final, known: Outer | None) -> Final:
+def judged(final: Final, known: OuterEstimate | None) -> Final:
     return dataclasses.replace(final, facts=dataclasses.replace(final.facts, outer=known))
 
 
@@ -63,11 +63,11 @@ def test_with_skill_the_verdict_stands(final):
 
 
 def test_what_is_told_of_a_model_is_the_outer_figure_and_not_the_inner(final):
-    told = judged(final, outer()).facts.told()
+    told = judged(final, outer()).facts.as_dict()
     assert (told["auc"], told["auc_low"], told["auc_high"], told["auc_patients"]) == (0.30, 0.12, 0.58, 28)
     assert (told["calibration_slope"], told["prevalence"]) == (-0.2, 0.5)
     assert "inner_auc" not in told
-    nobody = final.facts.told()
+    nobody = final.facts.as_dict()
     assert nobody["auc"] is None
     assert nobody["caution"] == UNKNOWN
     json.dumps([told, nobody], allow_nan=False)
@@ -82,7 +82,7 @@ def test_a_model_of_an_earlier_version_is_read_and_its_skill_is_unknown(final, t
 
 
 def test_an_estimate_that_does_not_exist_is_none():
-    assert Outer.of(ROW | {"auc_low": math.nan}) is None
+    assert OuterEstimate.of(ROW | {"auc_low": math.nan}) is None
     assert outer(slope=math.nan).calibration_slope is None
 
 

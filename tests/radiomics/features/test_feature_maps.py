@@ -10,7 +10,7 @@ import pytest
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
 from lab.data.cohort import TUMOUR
-from lab.radiomics.features.feature_maps import FeatureName, extremes, feature_plane, maps_of_top, parse
+from lab.radiomics.features.feature_maps import FeatureName, extremes, feature_plane, maps_of_top, parse_feature
 from lab.radiomics.features.image_features import load_extractor, to_images
 
 SPACING_MM = 4.0
@@ -40,7 +40,7 @@ def test_a_map_of_the_mean_is_the_mean_of_the_neighbours_inside(lump):
 )
 def test_a_map_is_that_of_pyradiomics_on_the_whole_image(lump, feature):
     volume, tumour = lump
-    name = parse(f"T1_{feature}")
+    name = parse_feature(f"T1_{feature}")
     found = feature_plane(volume, tumour, 17, name, load_extractor(), SPACING_MM)
     theirs = RadiomicsFeatureExtractor(binCount=32, kernelRadius=1, maskedKernel=True, initValue=np.nan)
     theirs.disableAllFeatures()
@@ -82,10 +82,10 @@ def test_extremes():
 
 
 def test_names_of_features():
-    assert parse(CONTRAST) == ("T2", "wavelet-LLH", "glcm", "Contrast")
-    assert parse("MASK_original_shape_Sphericity").is_shape
+    assert parse_feature(CONTRAST) == ("T2", "wavelet-LLH", "glcm", "Contrast")
+    assert parse_feature("MASK_original_shape_Sphericity").is_shape
     with pytest.raises(ValueError, match="no name of a feature"):
-        parse("T2 contrast")
+        parse_feature("T2 contrast")
 
 
 def test_mistakes_are_named(tiny_cohort, lump):
@@ -94,4 +94,4 @@ def test_mistakes_are_named(tiny_cohort, lump):
         maps_of_top(tiny_cohort, table, pd.Series(dtype=int), ["T2_x"])
     for name, why in (("T1_square_glcm_Contrast", "no image type 'square'"), ("T1_original_glcm_X", "glcm X")):
         with pytest.raises(ValueError, match=why):
-            feature_plane(*lump, 18, parse(name), load_extractor(), SPACING_MM)
+            feature_plane(*lump, 18, parse_feature(name), load_extractor(), SPACING_MM)

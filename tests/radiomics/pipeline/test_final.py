@@ -69,7 +69,7 @@ def test_new_patients_get_probabilities_with_intervals(final):
 
 def test_a_strange_patient_is_far_and_gaps_are_named(final):
     cases, _ = new_cases()
-    names = list(final.novelty.features)
+    names = list(final.distance.features)
     cases.loc[cases.index[0], names] = 500.0
     cases.loc[cases.index[1], names[0]] = np.nan
     found = final.predict(cases)

@@ -5,7 +5,7 @@ from PIL import Image
 from scipy.special import expit
 
 from lab.report.figures.classifier.calibration import calibration_figure, decision_figure
-from lab.report.figures.classifier.learning_curve import learning_figure
+from lab.report.figures.classifier.importance import learning_figure
 from lab.report.figures.style import save
 from lab.stats.calibration import calibration, reliability
 from lab.stats.decision_curve import decision_curve
@@ -54,11 +54,9 @@ def test_without_a_slope_no_line_is_drawn_and_the_reason_is_printed():
 
 def test_decision_curves_of_several_and_of_all_and_none():
     labels, probabilities = sample()
-    figure = decision_figure(
-        labels, {"radiomics": probabilities, "volume": np.full(60, 0.4)}, phantom=True, treat_all="contrast for all"
-    )
+    figure = decision_figure(labels, {"radiomics": probabilities, "volume": np.full(60, 0.4)}, phantom=True)
     lines = {line.get_label(): line.get_xydata() for line in figure.axes[0].get_lines()}
-    assert list(lines) == ["contrast for all", "treat none", "radiomics", "volume"]
+    assert list(lines) == ["treat all", "treat none", "radiomics", "volume"]
     np.testing.assert_allclose(lines["radiomics"], decision_curve(labels, probabilities)[["threshold", "model"]])
     assert lines["treat none"][:, 1].tolist() == [0, 0]
     assert "phantom" in figure._suptitle.get_text()
@@ -76,11 +74,10 @@ def test_decision_curve_of_one_class_is_refused():
 def test_learning_figure_has_a_point_a_size():
     table = pd.DataFrame({"n": [10, 20, 40], "mean": [0.6, 0.7, 0.75], "low": [0.4, 0.6, 0.7], "high": [0.8, 0.8, 0.8],
                           "seeds": 10})  # fmt: skip
-    figure = learning_figure({"radiomics": table, "volume": table}, phantom=True)
-    first, second = figure.axes[0].containers
-    assert first[0].get_ydata().tolist() == [0.6, 0.7, 0.75]
-    assert (second[0].get_xdata() > first[0].get_xdata()).all()
+    figure = learning_figure(table, phantom=True, name="radiomics")
+    (curve,) = figure.axes[0].containers
+    assert curve[0].get_ydata().tolist() == [0.6, 0.7, 0.75]
     assert "phantom" in figure._suptitle.get_text()
     assert "10 random splits" in figure.texts[-1].get_text()
     with pytest.raises(ValueError, match="no learning curve"):
-        learning_figure({"radiomics": table[:0]}, phantom=True)
+        learning_figure(table[:0], phantom=True, name="radiomics")

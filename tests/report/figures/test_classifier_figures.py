@@ -11,10 +11,9 @@ from lab.radiomics.assess.assess import assess
 from lab.radiomics.baselines import OURS, VOLUME, WORC
 from lab.radiomics.features.feature_maps import FeatureMap
 from lab.report.figures.classifier.all_figures import CAPTIONS, classifier_figures
-from lab.report.figures.classifier.auc import auc_figure
+from lab.report.figures.classifier.auc import auc_figure, null_figure
 from lab.report.figures.classifier.feature_maps import feature_pictures
 from lab.report.figures.classifier.importance import feature_words, importance_figure
-from lab.report.figures.classifier.permutation_test import null_figure
 from lab.report.figures.style import png
 
 FAST = {"resamples": 100}
@@ -53,9 +52,7 @@ def figures():
         columns=["feature", "importance", "low", "high", "selected", "splits"],
     )
     learning = pd.DataFrame({"n": [10, 20], "mean": [0.6, 0.7], "low": 0.5, "high": 0.8, "seeds": 4})
-    return classifier_figures(
-        predictions, found, phantom=True, importances=importances, learning=learning, maps=[[picture()]], **FAST
-    )
+    return classifier_figures(predictions, found, phantom=True, importances=importances, learning=learning, **FAST)
 
 
 def test_all_figures_are_there_in_reading_order(figures):

@@ -14,10 +14,9 @@ from lab.radiomics.assess.assess import assess, read_assessment
 from lab.radiomics.baselines import OURS, VOLUME, WORC
 from lab.report.figures.classifier.all_figures import CAPTIONS, classifier_figures
 from lab.report.figures.style import new_figure, png
-from lab.report.pages.classifier import classifier_page
+from lab.report.pages.classifier import ClassifierRecord, classifier_page
 from lab.report.text.checklists import LISTS, fill
-from lab.report.text.classifier_findings import classifier_findings
-from lab.report.text.classifier_note import classifier_note
+from lab.report.text.classifier_findings import classifier_findings, classifier_note
 
 FAST = {"resamples": 100, "permutations": 200}
 
@@ -44,7 +43,7 @@ def page(**how) -> str:
         "settings": {"folds": 4},
         "software": {"pyradiomics": "3.0.1"},
     }
-    return classifier_page(**(settings | how))
+    return classifier_page(ClassifierRecord(**(settings | how)))
 
 
 def test_the_page_is_whole_and_self_contained():
@@ -72,7 +71,7 @@ def test_a_stored_picture_is_as_wide_as_the_figure_was():
 
 
 def test_sections_without_content_are_left_out():
-    text = page(chosen=None, left_out=None, checklists=None, settings=None, software=None, figures={}, phantom=False)
+    text = page(chosen=None, left_out=None, checklists={}, settings={}, software={}, figures={}, phantom=False)
     assert "<h2>Software" not in text
     assert "<h2>Figures" not in text
     assert "hantom" not in text.split("</style>")[1]
@@ -164,11 +163,10 @@ def test_calibration_in_words():
 def test_the_note_begins_with_the_answer_and_shows_the_roc():
     _, found = judged_methods()
     points = classifier_findings(found, event="enhancing", dataset="phantom", phantom=True)
-    note = classifier_note("Why?", points, found, phantom=True, picture="x/roc.png", links={"report": "x/report.html"})
+    note = classifier_note("Why?", points, found, phantom=True, picture="x/roc.png")
     lines = note.splitlines()
     assert lines[0].startswith("**Phantom: simulated patients")
     assert "has an AUC of" in lines[0]
     assert lines[2] == "![ROC](x/roc.png)"
-    assert "[report](x/report.html)" in note
     assert f"**{OURS}**" in note
     assert "![" not in classifier_note("Why?", points, found, phantom=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,9 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lab.radiomics.assess.assess import Assessment, split_scores
-from lab.radiomics.features.feature_maps import FeatureMap
-from lab.report.figures.classifier.auc import auc_figure
+from lab.report.figures.classifier.auc import auc_figure, null_figure
 from lab.report.figures.classifier.calibration import calibration_figure, decision_figure
-from lab.report.figures.classifier.feature_maps import feature_pictures
-from lab.report.figures.classifier.importance import importance_figure
-from lab.report.figures.classifier.learning_curve import learning_figure
-from lab.report.figures.classifier.permutation_test import null_figure
+from lab.report.figures.classifier.importance import importance_figure, learning_figure
 from lab.report.figures.classifier.roc import precision_recall_figure, roc_figure
 from lab.report.tables.patient_table import plural
 from lab.stats.bootstrap import RESAMPLES
@@ -50,14 +45,13 @@ def classifier_figures(
     event: str = "enhancing",
     importances: pd.DataFrame | None = None,
     learning: pd.DataFrame | None = None,
-    maps: Sequence[Sequence[FeatureMap]] = (),
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Figure]:
     """The figures that can be drawn, by their names in `CAPTIONS` and in that order.
 
-    `importances` is what `summarise_importances` gives, `learning` what `summarise_learning` gives, `maps` what
-    `maps_of_top` gives. Methods on fewer patients than the first are on the figures of AUC and ROC only.
+    `importances` is what `summarise_importances` gives, `learning` what `summarise_learning` gives. Methods on fewer
+    patients than the first are on the figures of AUC and ROC only.
     """
     how: Any = {"phantom": phantom, "event": event}
     topic = "Will it enhance?" if event == "enhancing" else f"{event[:1].upper()}{event[1:]}?"
@@ -103,11 +97,9 @@ def classifier_figures(
     if not assessment.null.empty:
         figures["null"] = null_figure(assessment.null, assessment.performance, phantom=phantom)
     if learning is not None and len(learning):
-        figures["learning"] = learning_figure({main: learning}, phantom=phantom)
+        figures["learning"] = learning_figure(learning, phantom=phantom, name=main)
     if importances is not None and len(importances):
         figures["importances"] = importance_figure(importances, phantom=phantom)
-    if maps:
-        figures["features"] = feature_pictures(maps, **how)
     return figures
 
 

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from lab.report.figures.classifier.roc import count_note, interval_text
 from lab.report.figures.style import COLOURS, FAINT, GRID, INK, SMALL, TEXT, colours, headline, new_figure, plain_axes
 from lab.stats.calibration import Calibration, calibration, recalibrated, reliability
-from lab.stats.decision_curve import THRESHOLDS, decision_curve
+from lab.stats.decision_curve import decision_curve
 from lab.stats.intervals import CONFIDENCE
 from lab.stats.predictions import checked_probabilities
 
@@ -30,8 +30,6 @@ def calibration_figure(
     phantom: bool,
     title: str = "Will it enhance? Calibration",
     event: str = "enhancing",
-    bins: int | None = None,
-    level: float = CONFIDENCE,
 ) -> Figure:
     """Predicted against observed in bins, with Wilson intervals, over a histogram of the predictions by class.
 
@@ -39,8 +37,8 @@ def calibration_figure(
     are printed with their intervals (see `lab.stats.calibration`). Raises ValueError as `calibration`.
     """
     positive, values = checked_probabilities(labels, probabilities)
-    table = reliability(labels, probabilities, bins=bins, level=level)
-    result = calibration(labels, probabilities, level=level)
+    table = reliability(labels, probabilities)
+    result = calibration(labels, probabilities)
     figure = new_figure(6.6, 8.1)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4.4, 1.1))
     upper.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1, label="ideal")
@@ -62,7 +60,7 @@ def calibration_figure(
     plain_axes(upper, grid="both")
     upper.tick_params(labelbottom=False)
     _histogram(lower, positive, values, event)
-    note = f"{count_note(result.patients, result.events, event)}; bars and brackets: {100 * level:g} % CI"
+    note = f"{count_note(result.patients, result.events, event)}; bars and brackets: {100 * CONFIDENCE:g} % CI"
     headline(figure, title, phantom=phantom, note=note)
     return figure
 
@@ -72,11 +70,8 @@ def decision_figure(
     probabilities: Mapping[str, ArrayLike],
     *,
     phantom: bool,
-    thresholds: ArrayLike = THRESHOLDS,
     title: str = "Will it enhance? Decision curve",
     event: str = "enhancing",
-    treat_all: str = "treat all",
-    treat_none: str = "treat none",
 ) -> Figure:
     """Net benefit over the threshold probability, for probabilities by name on the same patients, and for all and none.
 
@@ -85,13 +80,13 @@ def decision_figure(
     """
     if not probabilities:
         raise ValueError("there are no probabilities to draw a decision curve of")
-    tables = {name: decision_curve(labels, values, thresholds) for name, values in probabilities.items()}
+    tables = {name: decision_curve(labels, values) for name, values in probabilities.items()}
     positive, _ = checked_probabilities(labels, next(iter(probabilities.values())))
     first, prevalence = next(iter(tables.values())), float(positive.mean())
     figure = new_figure(7.0, 5.4)
     axes = figure.subplots()
-    axes.plot(first["threshold"], first["all"], color=FAINT, linewidth=1.3, linestyle=(0, (4, 3)), label=treat_all)
-    axes.axhline(0, color=INK, linewidth=1.1, label=treat_none)
+    axes.plot(first["threshold"], first["all"], color=FAINT, linewidth=1.3, linestyle=(0, (4, 3)), label="treat all")
+    axes.axhline(0, color=INK, linewidth=1.1, label="treat none")
     palette = colours(tables)
     for name, table in tables.items():
         axes.plot(table["threshold"], table["model"], color=palette[name], linewidth=2.0, zorder=3, label=name)

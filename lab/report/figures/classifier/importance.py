@@ -1,4 +1,4 @@
-"""Which features carry the classifier? Permutation importances over the splits, with names that people can read."""
+"""What the splits say together: permutation importances with readable names of features, and the learning curve."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lab.radiomics.features.feature_maps import parse
+from lab.radiomics.features.feature_maps import parse_feature
 from lab.report.figures.style import COLOURS, FAINT, INK, SMALL, TEXT, headline, new_figure, plain_axes
 from lab.report.tables.patient_table import plural
 from lab.stats.intervals import CONFIDENCE
@@ -21,7 +21,7 @@ FAMILIES = {"firstorder": "first order", "shape": "shape", "shape2D": "shape"}
 def feature_words(feature: str) -> str:
     """`T2_wavelet-LLH_glcm_Contrast` as "T2, wavelet LLH, GLCM contrast"; what is no feature of ours stays as it is."""
     try:
-        name = parse(feature)
+        name = parse_feature(feature)
     except ValueError:
         return feature
     family = FAMILIES.get(name.family, name.family.upper())
@@ -36,8 +36,6 @@ def importance_figure(
     *,
     phantom: bool,
     title: str = "Which features carry it?",
-    shown: int = SHOWN,
-    level: float = CONFIDENCE,
 ) -> Figure:
     """The first features of `lab.radiomics.assess.importance.summarise_importances`: importance and how often
     selected.
@@ -46,7 +44,7 @@ def importance_figure(
     """
     if summary.empty:
         raise ValueError("no split selected a feature: there is no importance to draw")
-    table = summary.head(shown).iloc[::-1].reset_index(drop=True)
+    table = summary.head(SHOWN).iloc[::-1].reset_index(drop=True)
     places = np.arange(len(table))
     figure = new_figure(9.4, 0.27 * len(table) + 1.75)
     left, right = figure.subplots(1, 2, sharey=True, width_ratios=(3.2, 1))
@@ -67,9 +65,31 @@ def importance_figure(
         axes.tick_params(axis="y", length=0, labelsize=SMALL)
     right.spines["left"].set_color(FAINT)
     splits = int(table["splits"].iloc[0])
-    bars = f"; bars: {100 * level:g} % CI, corrected t" if known.any() else ""
+    bars = f"; bars: {100 * CONFIDENCE:g} % CI, corrected t" if known.any() else ""
     note = f"{len(table)} of {len(summary)} features that were ever selected; {plural(splits, 'split')}{bars}"
     headline(figure, title, phantom=phantom, note=note)
+    return figure
+
+
+def learning_figure(
+    table: pd.DataFrame, *, phantom: bool, name: str, title: str = "Would more patients help?"
+) -> Figure:
+    """Mean AUC with its interval at each training size, from `summarise_learning`; ValueError for an empty table."""
+    if table.empty:
+        raise ValueError("there is no learning curve to draw")
+    figure = new_figure(6.6, 5.0)
+    axes = figure.subplots()
+    reach = [table["mean"] - table["low"], table["high"] - table["mean"]]
+    axes.errorbar(table["n"], table["mean"], yerr=reach, color=COLOURS[0], marker="o", markersize=5.5, linewidth=1.6,
+                  elinewidth=1.1, label=name)  # fmt: skip
+    axes.axhline(0.5, color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), label="chance")
+    axes.set_xticks(table["n"])
+    axes.set_xlabel("patients to train on", fontsize=TEXT, color=INK)
+    axes.set_ylabel("mean AUC of the test patients", fontsize=TEXT, color=INK)
+    plain_axes(axes)
+    figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL, frameon=False)
+    splits = plural(int(table["seeds"].max()), "random split")
+    headline(figure, title, phantom=phantom, note=f"{splits}; bars: {100 * CONFIDENCE:g} % CI, corrected resampled t")
     return figure
 
 

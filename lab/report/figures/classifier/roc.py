@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from lab.report.figures.style import FAINT, INK, SMALL, TEXT, colours, headline, new_figure, plain_axes
+from lab.report.figures.style import COLOURS, FAINT, INK, SMALL, TEXT, colours, headline, new_figure, plain_axes
 from lab.report.tables.patient_table import plural
 from lab.stats.intervals import Estimate
-from lab.stats.roc import PrecisionRecall, Roc
+from lab.stats.roc import PrecisionRecall, Roc, roc_curve
 
+STAMP_INCHES = 0.66
+"""99 pixels at 150 dots an inch: a note is folded after a hundred."""
 FEW = 3
 """Entries whose legend still fits below the diagonal, and curves whose bands can still be told apart."""
 
@@ -102,6 +104,25 @@ def precision_recall_figure(
                   ncols=min(2, len(labels)), fontsize=SMALL, frameon=False)  # fmt: skip
     level = f"{100 * first.level:g} % CI by bootstrap"
     headline(figure, title, phantom=phantom, note=f"{count_note(first.patients, first.events, event)}; {level}")
+    return figure
+
+
+def roc_thumbnail(patients: pd.DataFrame, methods: Sequence[str]) -> Figure:
+    """The curves of some methods (columns method, label, score, a row a patient) without words."""
+    figure = new_figure(STAMP_INCHES, STAMP_INCHES, by_hand=True)
+    axes = figure.add_axes((0.04, 0.04, 0.92, 0.92))
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.6, linestyle=(0, (3, 2)))
+    for colour, method in reversed(list(zip(COLOURS, methods))):
+        part = patients[patients["method"] == method]
+        if part["label"].nunique() == 2:
+            axes.plot(*roc_curve(part["label"], part["score"]), color=colour, linewidth=1.4)
+    axes.set_xlim(-0.03, 1.03)
+    axes.set_ylim(-0.03, 1.03)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    for spine in axes.spines.values():
+        spine.set_color(FAINT)
+        spine.set_linewidth(0.6)
     return figure
 
 
