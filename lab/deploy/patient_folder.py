@@ -20,9 +20,9 @@ from lab.config import fingerprint
 from lab.data.case import REFERENCE
 from lab.data.layouts.subject import Subject
 from lab.data.native import image_on_scan, write_like
+from lab.evaluation.calibration_text import describe_coverage, describe_doubt
 from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.enhancement import millilitres
-from lab.evaluation.measured_trust import doubt, held
 from lab.inference.load import Networks
 from lab.inference.patient import (
     ENHANCEMENT,
@@ -189,7 +189,7 @@ def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:
     if made.probability is not None:
         about = {name: known[name] for name in ("patients", "events", "by", "test") if name in known}
         found |= {"probability": round(made.probability, 4), "probability_from": about}
-        found |= {"probability_doubt": doubt(known)}
+        found |= {"probability_doubt": describe_doubt(known)}
     elif "missing" in known:
         found |= {"probability": None, "probability_missing": known["missing"]}
     return found | {"enhances": made.enhances, "enhances_missing": made.no_verdict}
@@ -203,7 +203,7 @@ def _uncertainty(made: Synthesis, how: How, networks: Networks) -> dict[str, Any
     if made.half_width is not None:
         half = float(np.median(made.half_width[brain])) * scale
         found |= {"interval": NOMINAL, "median_half_width_in_brain": half, "coverage_on_test": list(coverage)}
-        found |= {"held": held(coverage, tumour_known=bool(tumour.any()))}
+        found |= {"held": describe_coverage(coverage, tumour_known=bool(tumour.any()))}
     if made.spread is not None:
         inside = made.spread[brain]
         found |= {"median_in_brain": float(np.median(inside)) * scale, "largest": float(inside.max()) * scale}
@@ -246,7 +246,7 @@ def _picture(path: Path, made: Synthesis, networks: Networks, report: Mapping[st
     said = f"{report['enhancement']['ml']:.2f} ml drawn as enhancing {made.region}"
     if made.probability is not None:
         said += f"; probability that the tumour enhances {made.probability:.2f}"
-        said += NOT_SHOWN if doubt(made.calibration.probability) else ""
+        said += NOT_SHOWN if describe_doubt(made.calibration.probability) else ""
     unlike = patient.likeness is not None and patient.likeness.level in ("unlike", "refused")
     warning = "UNLIKE the scans that the model learned from, see report.json" if unlike else ""
     save(synthesis_picture(shown, model=networks.name, said=said, phantom=networks.phantom, warning=warning), path)

@@ -74,7 +74,7 @@ class PredictedCase:
     patient_id: str
     image: np.ndarray
     spreads: dict[int, np.ndarray | None]
-    """Number of looks -> spread; None of a single look by a single network."""
+    """Number of augmentations -> spread; None of a single prediction."""
     truth: np.ndarray
     t1: np.ndarray
     flags: np.ndarray
@@ -92,7 +92,7 @@ def calibrate(
 ) -> Calibrated:
     """Measure networks on the cases of a cohort, `parts` being case ids of `train`, `val` and `test` (may be empty).
 
-    Intervals are made for one look, the usual number of them and `looks`. The reference for out-of-distribution
+    Intervals are made for one, the default number and `looks` of augmentations. The reference for out-of-distribution
     detection does not depend on the network: `ood` gives it where `fit_ood` is computed elsewhere.
     Raises ValueError where the cohort is not prepared as the networks ask for, or without validation cases.
     """
@@ -103,33 +103,35 @@ def calibrate(
     val: dict[int, list[Curve]] = {count: [] for count in counts}
     test: dict[int, list[Held]] = {count: [] for count in counts}
     levels: dict[str, list[tuple[str, float]]] = {"val": [], "test": []}
-    for part in ("val", "test"):
-        for seen in predicted_cases(networks, cohort, parts[part], arithmetic, counts):
-            regions = regions_of(clear_without_target(seen.flags), cohort.spacing_mm)
-            for count, spread in seen.spreads.items():
-                needed = ratios(seen.image, seen.truth, spread, floors[count])
-                curve = curve_of(seen.patient_id, needed, regions)
+    for part, scores in levels.items():
+        for case in predicted_cases(networks, cohort, parts[part], arithmetic, counts):
+            regions = regions_of(clear_without_target(case.flags), cohort.spacing_mm)
+            for count, spread in case.spreads.items():
+                needed = ratios(case.image, case.truth, spread, floors[count])
+                curve = curve_of(case.patient_id, needed, regions)
                 if part == "val":
                     val[count].append(curve)
                 else:
-                    scale = scale_of(spread, floors[count], seen.image.shape)
+                    scale = scale_of(spread, floors[count], case.image.shape)
                     means = {name: float(scale[inside].mean()) for name, inside in regions.items() if inside.any()}
-                    test[count].append(Held(case_id=seen.case_id, curve=curve, scales=means))
-            level = predicted_level(seen.image, seen.t1, seen.flags, spacing_mm=cohort.spacing_mm, enhancing_ml=least)
-            levels[part].append((seen.case_id, LOWEST_LEVEL if level is None else level))
+                    test[count].append(Held(case_id=case.case_id, curve=curve, scales=means))
+            level = predicted_level(case.image, case.t1, case.flags, spacing_mm=cohort.spacing_mm, enhancing_ml=least)
+            scores.append((case.case_id, LOWEST_LEVEL if level is None else level))
     intervals = {count: fit_intervals(curves, floors[count]) for count, curves in val.items()}
     coverage = coverage_table(test, intervals)
     likeness, strangers = ood() if ood is not None else fit_ood(networks.contract, cohort, parts, seed)
+    rows = strangers.astype(object).where(strangers.notna(), None).to_dict("records")
+    patients = cohort.index["patient_id"]
     return Calibrated(
         record={
             "weights_sha256": [entry["weights_sha256"] for entry in networks.about],
             "cohort_digest": cohort.digest,
-            "patients": {part: patients_of(cohort, cases) for part, cases in parts.items()},
+            "patients": {part: int(patients.loc[list(cases)].nunique()) for part, cases in parts.items()},
             "intervals": {str(count): entry.as_dict() for count, entry in intervals.items()},
             "coverage": coverage_summary(coverage),
-            "probability": probability(cohort, levels),
+            "probability": fit_probability(cohort, levels),
             "likeness": likeness,
-            "strangers": plain(strangers),
+            "strangers": rows,
         },
         coverage=coverage,
         strangers=strangers,
@@ -150,15 +152,16 @@ def check_fits(networks: Networks, cohort: Cohort) -> None:
 def floors_of(
     networks: Networks, cohort: Cohort, cases: Sequence[str], arithmetic: Arithmetic, counts: Sequence[int]
 ) -> dict[int, float]:
-    """Number of looks -> what is added to the spread, chosen on a few training cases: intervals are fitted on others.
+    """Number of augmentations -> what is added to the spread, chosen on a few training cases: intervals are fitted on
+    others.
 
     1 where there is no spread: intervals are then equally wide everywhere.
     """
     found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {count: [] for count in counts}
-    for seen in predicted_cases(networks, cohort, evenly(cases, FLOOR_CASES), arithmetic, counts):
-        brain = (clear_without_target(seen.flags) & BRAIN) > 0
-        errors = (seen.image - seen.truth)[brain].astype(np.float64)
-        for count, spread in seen.spreads.items():
+    for case in predicted_cases(networks, cohort, evenly(cases, FLOOR_CASES), arithmetic, counts):
+        brain = (clear_without_target(case.flags) & BRAIN) > 0
+        errors = (case.image - case.truth)[brain].astype(np.float64)
+        for count, spread in case.spreads.items():
             if spread is not None:
                 found[count].append((errors, spread[brain].astype(np.float64)))
     return {count: choose_floor(pairs) if pairs else 1.0 for count, pairs in found.items()}
@@ -167,56 +170,56 @@ def floors_of(
 def predicted_cases(
     networks: Networks, cohort: Cohort, cases: Sequence[str], arithmetic: Arithmetic, counts: Sequence[int]
 ) -> Iterator[PredictedCase]:
-    """Cases of the cohort, one after the other, as `python -m lab synthesize` would draw them with so many looks."""
-    contract = networks.contract
-    channels = [cohort.channel(name) for name in contract.channels]
+    """Cases of the cohort, one after the other, as `python -m lab synthesize` predicts them with `counts` of
+    augmentations."""
+    channels = [cohort.channel(name) for name in networks.contract.channels]
     for case_id in cases:
         image, mask = cohort.load(case_id)
         flags = np.array(mask)
-        inputs = np.stack([image[channel] for channel in channels])
         with torch.no_grad():
+            inputs = np.stack([image[channel] for channel in channels])
             found, _, _ = predict_case(inputs, flags, networks, arithmetic, looks=max(counts), at=counts)
         spreads = {**found.earlier, max(counts): found.spread}
+        target, t1 = (
+            np.asarray(image[cohort.channel(name)], np.float32) for name in (networks.contract.target, REFERENCE)
+        )
         yield PredictedCase(
             case_id=case_id,
             patient_id=str(cohort.index.loc[case_id, "patient_id"]),
             image=found.image[0, 0].cpu().numpy(),
-            spreads={
-                count: None if spread is None else spread[0, 0].cpu().numpy() for count, spread in spreads.items()
-            },
-            truth=np.asarray(image[cohort.channel(contract.target)], np.float32),
-            t1=np.asarray(image[cohort.channel(REFERENCE)], np.float32),
+            spreads={count: None if one is None else one[0, 0].cpu().numpy() for count, one in spreads.items()},
+            truth=target,
+            t1=t1,
             flags=flags,
         )
 
 
-def probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, Any]:
-    """Platt's line from the level drawn to the probability that the tumour enhances, and how good it is on test cases.
+def fit_probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, Any]:
+    """Platt's line from the predicted level to the probability that the tumour enhances, and how good it is on test
+    cases.
 
-    `missing` says why there is none.
+    `levels` are pairs of case id and level of `val` and `test`; `missing` says why there is no line.
     """
-    labels, scores = ({part: [] for part in levels} for _ in range(2))  # type: tuple[Any, Any]
-    for part, cases in levels.items():
-        for case_id, level in cases:
-            labels[part].append(int(cohort.index.loc[case_id, "enhancing"]))
-            scores[part].append(level)
-    own, events = len(labels["val"]), int(sum(labels["val"]))
-    counts = {"patients": own, "events": events, "by": str(cohort.index["enhancing_by"].iloc[0])}
-    if events in (0, own):
-        told = f"all {own} validation scans {'enhance' if events else 'do not enhance'}"
-        return {**counts, "missing": told if own > 1 else "a single validation scan is too few"}
-    line = platt(np.array(labels["val"]), np.array(scores["val"]))
-    found: dict[str, Any] = {"slope": line.slope, "intercept": line.intercept, **counts, "prevalence": events / own}
-    spread = float(np.std(scores["val"])) or 1.0
-    found["flat"] = bool(line.slope * spread < 1.01 * FLATTEST)  # the drawn level did not rank them the right way
-    truth, values = np.array(labels["test"]), line.probabilities(np.array(scores["test"]))
+    (own, scores), (truth, test_scores) = (
+        (cohort.index.loc[[case for case, _ in cases], "enhancing"].to_numpy(int), np.array([x for _, x in cases]))
+        for cases in (levels["val"], levels["test"])
+    )
+    events = int(own.sum())
+    counts = {"patients": own.size, "events": events, "by": str(cohort.index["enhancing_by"].iloc[0])}
+    if events in (0, own.size):
+        one_class = f"all {own.size} validation scans {'enhance' if events else 'do not enhance'}"
+        return {**counts, "missing": one_class if own.size > 1 else "a single validation scan is too few"}
+    line, prevalence = platt(own, scores), events / own.size
+    found: dict[str, Any] = {"slope": line.slope, "intercept": line.intercept, **counts, "prevalence": prevalence}
+    found["flat"] = bool(line.slope * (float(np.std(scores)) or 1.0) < 1.01 * FLATTEST)  # scores rank the wrong way
     if truth.size:
+        values = line.probabilities(test_scores)
         found["test"] = {
             "n": int(truth.size),
             "events": int(truth.sum()),
             "brier": float(np.mean((values - truth) ** 2)),
+            "brier_prevalence": float(np.mean((prevalence - truth) ** 2)),
         }
-        found["test"]["brier_prevalence"] = float(np.mean((events / own - truth) ** 2))
         if min(truth.sum(), truth.size - truth.sum()) >= 2:  # else there is no interval
             area = delong_interval(truth, values)
             found["test"] |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
@@ -224,7 +227,7 @@ def probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]
 
 
 def fit_ood(contract: Contract, cohort: Cohort, parts: Mapping[str, Sequence[str]], seed: int = 0) -> Ood:
-    """The reference of the training scans, and how well it tells planted faults from the test patients' own scans."""
+    """The reference of the training scans, and how well it detects faults injected into the test patients' scans."""
     channels, target = contract.channels, contract.target
     train = evenly(parts["train"], LIKENESS_CASES)
     scans = cases_of(cohort, train, channels, target)
@@ -233,17 +236,6 @@ def fit_ood(contract: Contract, cohort: Cohort, parts: Mapping[str, Sequence[str
     test = cases_of(cohort, parts["test"], channels, target)
     faults = score_faults(test, reference, np.random.default_rng(seed), injected_into=FAULT_CASES)
     return reference.as_dict(), faults
-
-
-def plain(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows of a table as values that JSON can hold; None for what does not exist."""
-    rows = table.to_dict("records")
-    return [{str(name): None if value != value else value for name, value in row.items()} for row in rows]
-
-
-def patients_of(cohort: Cohort, cases: Sequence[str]) -> int:
-    """How many patients some cases are of."""
-    return int(cohort.index.loc[list(cases), "patient_id"].nunique())
 
 
 def evenly(cases: Sequence[str], count: int) -> list[str]:

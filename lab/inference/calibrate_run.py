@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 
 from lab.data.cohort import PARTS, Cohort, is_cohort, open_cohort
+from lab.evaluation.calibration_text import REGIONS, describe_coverage, describe_doubt, format_share
 from lab.evaluation.conformal import NOMINAL
-from lab.evaluation.measured_trust import REGIONS, doubt, held
 from lab.inference.calibrate import MOST, Calibrated, Ood, calibrate
 from lab.inference.load import from_packages, open_networks
 from lab.inference.tta import DEFAULT_LOOKS
@@ -161,11 +161,10 @@ def summary_lines(measured: Measured) -> list[str]:
     lines = [f"Fitted on {plural(counts['val'], 'validation patient')}, tried on {tested}"]
     for row in record["coverage"]:
         if row["looks"] == DEFAULT_LOOKS and row["level"] == NOMINAL:
-            span = "" if row["low"] is None else f"{row['low']:.0%} to {row['high']:.0%}, "
-            share = f"{row['value']:.0%} ({span}n = {row['n']})"
-            lines.append(f"  {NOMINAL:.0%} intervals hold {share} of the voxels: {REGIONS[row['region']]}")
+            region = REGIONS[row["region"]]
+            lines.append(f"  {NOMINAL:.0%} intervals hold {format_share(row)} of the voxels: {region}")
     if not record["coverage"]:
-        lines.append(f"  {NOMINAL:.0%} intervals: {held(())}")
+        lines.append(f"  {NOMINAL:.0%} intervals: {describe_coverage(())}")
     if "missing" in chance:
         lines.append(f"No probability that a tumour enhances: {chance['missing']}")
     elif "auc" in chance.get("test", {}):
@@ -175,7 +174,7 @@ def summary_lines(measured: Measured) -> list[str]:
             f"{test['auc_high']:.2f}), Brier score {test['brier']:.2f} (of the prevalence alone: "
             f"{test['brier_prevalence']:.2f})"
         )
-    if reason := doubt(chance):
+    if reason := describe_doubt(chance):
         lines.append(f"No verdict whether a tumour enhances: {reason}")
     return lines
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from scipy.special import expit
 
+from lab.evaluation.calibration_text import coverage_at
 from lab.evaluation.conformal import NOMINAL, Intervals
-from lab.evaluation.measured_trust import coverage_at
 from lab.io.files import plural
 from lab.io.sealed_json import read_sealed
 from lab.qc.ood import OodReference

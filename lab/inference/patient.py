@@ -19,9 +19,9 @@ from lab.data.case import REFERENCE, PreparedCase
 from lab.data.contract import Contract, open_patient
 from lab.data.layouts.subject import Subject
 from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan
+from lab.evaluation.calibration_text import enhancement_verdict
 from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.enhancement import TOLERANCE_MM, enhancement_level, is_enhancing, millilitres, near
-from lab.evaluation.measured_trust import verdict
 from lab.inference.calibration import Calibration, calibration_for
 from lab.inference.tiling import Way, choose_way, run
 from lab.inference.tta import DEFAULT_LOOKS, TtaPrediction, predict_with_tta
@@ -253,7 +253,7 @@ def assess(
     level = predicted_level(image, t1, masks, spacing_mm=spacing_mm, enhancing_ml=least)
     chance = None if level is None else calibration.probability_of(level)
     enough = is_enhancing(millilitres(enhancement, spacing_mm), least)
-    enhances, no_verdict = verdict(calibration.probability, chance, drawn=enough)
+    enhances, no_verdict = enhancement_verdict(calibration.probability, chance, drawn=enough)
     half_width = None
     if calibration.intervals is not None:
         half_width = calibration.intervals.half_width(spread, near_tumour(masks, spacing_mm)) * patient.brain

@@ -16,9 +16,9 @@ from lab.cli.models import Calibrate
 from lab.data.layouts.find import find_subjects
 from lab.deploy.new_patients import synthesize
 from lab.deploy.patient_folder import INTERVAL, SYNTHESIS, UNCERTAINTY, format_report
+from lab.evaluation.calibration_text import describe_coverage, describe_doubt
 from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.fault_injection import cases_of
-from lab.evaluation.measured_trust import doubt, held
 from lab.inference.calibrate_run import (
     calibrate_models,
     common_parts,
@@ -154,8 +154,8 @@ def test_a_new_patient_has_intervals_a_probability_and_is_compared(best, patient
         assert found["probability_missing"] == record["probability"]["missing"]
     assert report["likeness"]["level"] in ("alike", "unlike", "unjudged")
     assert report["uncertainty"]["coverage_on_test"][0]["region"] == "everywhere"
-    assert report["uncertainty"]["held"] == held(report["uncertainty"]["coverage_on_test"])
-    reason = doubt(record["probability"])
+    assert report["uncertainty"]["held"] == describe_coverage(report["uncertainty"]["coverage_on_test"])
+    reason = describe_doubt(record["probability"])
     assert (found["enhances"], found["enhances_missing"]) == (None, reason) if reason else found["enhances"] in (0, 1)
     assert reason in ("", *report["warnings"])
     assert f"90% intervals of +-{report['uncertainty']['median_half_width_in_brain']:.3g}" in format_report(report)

@@ -22,8 +22,8 @@ from jinja2 import StrictUndefined, Template
 import lab
 from lab.data.contract import NOT_STRIPPED
 from lab.deploy.export.bundle_run import CALIBRATION, SETTINGS, WEIGHTS
+from lab.evaluation.calibration_text import coverage_at, describe_coverage
 from lab.evaluation.conformal import NOMINAL
-from lab.evaluation.measured_trust import coverage_at, held
 from lab.inference.load import Networks, open_networks
 from lab.inference.patient import INTERVAL, PHANTOM_WARNING
 from lab.io.case_file import file_sha256
@@ -192,7 +192,7 @@ def _exact(about: dict[str, Any]) -> str:
 def _intervals(networks: Networks) -> dict[str, str]:
     """Number of augmentations -> what its intervals held on test patients, in words; empty where there are none."""
     record = networks.calibrations[0] if networks.calibrations else {}
-    return {looks: held(coverage_at(record, int(looks))) for looks in record.get("intervals", {})}
+    return {looks: describe_coverage(coverage_at(record, int(looks))) for looks in record.get("intervals", {})}
 
 
 def _test_metrics(run_id: str | None) -> dict[str, float]:

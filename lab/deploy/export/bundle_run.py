@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from lab.data.case import REFERENCE
 from lab.data.contract import create_subject, read_contract
 from lab.data.native import write_like
+from lab.evaluation.calibration_text import describe_coverage, describe_doubt
 from lab.evaluation.conformal import NOMINAL
-from lab.evaluation.measured_trust import doubt, held
 from lab.inference.calibration import Calibration
 from lab.inference.patient import ENHANCEMENT, WHAT, Patient, assess, hash_scans, network_inputs, prepare_patient
 from lab.inference.tta import predict_with_tta
@@ -131,7 +131,7 @@ class Save:
             before.append("scans that are unlike those of training go unnoticed: the network was not calibrated")
         made = assess(patient, predicted["image"], predicted["spread"], calibration, before=before)
         volumes, phantom = made.volumes(), patient.contract.phantom
-        measured = held(calibration.coverage, tumour_known=bool(patient.tumour.any()))
+        measured = describe_coverage(calibration.coverage, tumour_known=bool(patient.tumour.any()))
         interval = {"level": NOMINAL, "coverage_on_test": list(calibration.coverage), "held": measured}
         report = {
             "what": WHAT,
@@ -140,7 +140,7 @@ class Save:
             "warnings": made.warnings,
             "enhancement_ml": round(np.count_nonzero(volumes[ENHANCEMENT][0]) * patient.case.t1.voxel_ml, 4),
             "probability": None if made.probability is None else round(made.probability, 4),
-            "probability_doubt": doubt(calibration.probability),
+            "probability_doubt": describe_doubt(calibration.probability),
             "enhances": made.enhances,
             "enhances_missing": made.no_verdict,
             "interval": interval if made.half_width is not None else None,

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lab.evaluation.calibration_text import describe_coverage
 from lab.evaluation.conformal import NOMINAL, coverage_summary
-from lab.evaluation.measured_trust import held
 from lab.experiments.synthesis.record import SLICES, Record, read_record
 from lab.experiments.synthesis.search_results import shown_settings
 from lab.inference.tta import DEFAULT_LOOKS
@@ -213,7 +213,7 @@ def about_intervals(record: Record) -> list[str]:
         return []
     table = table[(table["looks"] == shown_looks(table)) & np.isclose(table["level"], NOMINAL)]
     name = record.names[str(record.facts["best"])]
-    told = held(coverage_summary(table))
+    told = describe_coverage(coverage_summary(table))
     return [
         f"The {NOMINAL:.0%} voxel intervals of {name} {told} (made by conformal calibration on validation patients)."
     ]

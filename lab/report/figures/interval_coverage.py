@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from lab.evaluation.measured_trust import REGIONS
+from lab.evaluation.calibration_text import REGIONS
 from lab.report.figures.style import COLOURS, FAINT, INK, MARKERS, SMALL, TEXT, headline, new_figure, plain_axes
 from lab.report.tables.patient_table import plural
 

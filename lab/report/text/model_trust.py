@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from lab.evaluation.calibration_text import REGIONS, describe_coverage, describe_doubt
 from lab.evaluation.conformal import LEAST, NOMINAL
-from lab.evaluation.measured_trust import REGIONS, doubt, held
 from lab.report.tables.patient_table import plural
 
 NONE = "It was not calibrated: no intervals, no probability, and scans unlike its training patients' go unnoticed."
@@ -38,7 +38,7 @@ def trust_lines(record: Mapping[str, Any]) -> list[str]:
         f"{plural(counts['test'], 'test patient')}" + (": too few to promise anything." if least < LEAST else ".")
     ]
     if not record.get("coverage"):
-        lines.append(f"Intervals are made for {NOMINAL:.0%} of the voxels; {held(())}.")
+        lines.append(f"Intervals are made for {NOMINAL:.0%} of the voxels; {describe_coverage(())}.")
     lines.append(_probability(record["probability"]))
     return [*lines, _strangers(record["strangers"])]
 
@@ -53,7 +53,7 @@ def _probability(found: Mapping[str, Any]) -> str:
     test = found.get("test", {})
     if found.get("flat"):
         text += ", whom the drawn level did not tell apart: it is nearly the same for everybody"
-    none = " The network gives no verdict whether a tumour enhances." if doubt(found) else ""
+    none = " The network gives no verdict whether a tumour enhances." if describe_doubt(found) else ""
     if "auc" not in test:
         return f"{text}; on test scans it could not be judged.{none}"
     return (

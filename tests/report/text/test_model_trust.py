@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.evaluation.measured_trust import REGIONS
+from lab.evaluation.calibration_text import REGIONS
 from lab.report.figures.interval_coverage import reliability_figure
 from lab.report.text.model_trust import NONE, trust_lines, trust_table
 

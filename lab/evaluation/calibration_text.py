@@ -31,7 +31,7 @@ def coverage_at(record: Mapping[str, Any], looks: int, level: float = NOMINAL) -
     return [row for row in record.get("coverage", ()) if row["looks"] == looks and abs(row["level"] - level) < 1e-9]
 
 
-def held(rows: Sequence[Mapping[str, Any]], *, tumour_known: bool = True) -> str:
+def describe_coverage(rows: Sequence[Mapping[str, Any]], *, tumour_known: bool = True) -> str:
     """ "held on test patients: whole brain 92% (91% to 94%, n = 28), tumour ...", by region, of rows of one level.
 
     It says so where nothing was measured, and where the intervals in question go without the tumour's mask, which those
@@ -40,11 +40,11 @@ def held(rows: Sequence[Mapping[str, Any]], *, tumour_known: bool = True) -> str
     known = {row["region"]: row for row in rows if row["value"] is not None}
     if not known:
         return "what they hold was never measured: there were no test patients"
-    told = ", ".join(f"{REGIONS[region]} {_share(known.get(region))}" for region in NAMED)
+    told = ", ".join(f"{REGIONS[region]} {format_share(known.get(region))}" for region in NAMED)
     return f"held on test patients: {told}{'' if tumour_known else MASKED}"
 
 
-def doubt(probability: Mapping[str, Any]) -> str:
+def describe_doubt(probability: Mapping[str, Any]) -> str:
     """Why the probability that a tumour enhances, and any verdict on it, is worth nothing; "" where it is worth some.
 
     `probability` is that part of a calibration. The AUC is that of the level drawn, on test scans.
@@ -57,8 +57,8 @@ def doubt(probability: Mapping[str, Any]) -> str:
         return f"{what} could not be fitted: {probability.get('missing', 'the calibration has none')}"
     if probability.get("flat"):
         return (
-            f"{what} is nearly the same for everybody: by how much was drawn, the {probability['patients']} validation "
-            "scans were not told apart"
+            f"{what} is nearly the same for everybody: by how much was drawn, the {probability['patients']} "
+            "validation scans were not told apart"
         )
     if "auc" not in test:
         return f"{what} could not be judged: among the test scans fewer than two enhance, or fewer than two do not"
@@ -68,13 +68,15 @@ def doubt(probability: Mapping[str, Any]) -> str:
     return f"{what} is not told apart from guessing: on {test['n']} test scans its AUC is {span}"
 
 
-def verdict(probability: Mapping[str, Any], chance: float | None, *, drawn: bool) -> tuple[bool | None, str]:
+def enhancement_verdict(
+    probability: Mapping[str, Any], chance: float | None, *, drawn: bool
+) -> tuple[bool | None, str]:
     """Whether a tumour enhances, or None and why that is not said.
 
     `probability` is that part of a calibration, `chance` the patient's own probability, None without a tumour's mask;
     `drawn` is whether the volume drawn counts as enhancing. Where the two disagree there is no verdict either.
     """
-    if reason := doubt(probability):
+    if reason := describe_doubt(probability):
         return None, reason
     if chance is None:
         return None, "the tumour is not known: no mask of it lies in the brain"
@@ -84,7 +86,8 @@ def verdict(probability: Mapping[str, Any], chance: float | None, *, drawn: bool
     return drawn, ""
 
 
-def _share(row: Mapping[str, Any] | None) -> str:
+def format_share(row: Mapping[str, Any] | None) -> str:
+    """A measured share with its interval: "92% (91% to 94%, n = 28)"."""
     if row is None:
         return "not measured"
     span = "" if row["low"] is None else f"{row['low']:.0%} to {row['high']:.0%}, "

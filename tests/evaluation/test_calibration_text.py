@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab.evaluation.measured_trust import coverage_at, doubt, held, verdict
+from lab.evaluation.calibration_text import coverage_at, describe_coverage, describe_doubt, enhancement_verdict
 
 TEST = {"n": 8, "auc": 0.9, "auc_low": 0.7, "auc_high": 1.0}
 SKILLED = {"slope": 4.0, "intercept": -2.0, "patients": 20, "flat": False, "test": TEST}
@@ -18,18 +18,18 @@ ROWS = [row("everywhere", 0.921, 0.91, 0.94), row("tumour", 0.91, 0.87, 0.95), r
 
 
 def test_coverage_is_told_by_region_with_interval_and_patients():
-    assert held(ROWS) == (
+    assert describe_coverage(ROWS) == (
         "held on test patients: whole brain 92% (91% to 94%, n = 28), "
         "tumour and 3 mm round it 91% (87% to 95%, n = 28), inside true enhancement 62% (52% to 72%, n = 22)"
     )
-    assert held(ROWS, tumour_known=False).endswith("; all with the tumour's mask, which is missing here")
+    assert describe_coverage(ROWS, tumour_known=False).endswith("; all with the tumour's mask, which is missing here")
 
 
 def test_what_was_not_measured_is_said():
-    assert "inside true enhancement not measured" in held(ROWS[:2])
-    assert "whole brain 90% (n = 1)" in held([row("everywhere", 0.9, None, None, 1)])
+    assert "inside true enhancement not measured" in describe_coverage(ROWS[:2])
+    assert "whole brain 90% (n = 1)" in describe_coverage([row("everywhere", 0.9, None, None, 1)])
     for nothing in ((), [row("everywhere", None, None, None, 0)]):
-        assert held(nothing) == "what they hold was never measured: there were no test patients"
+        assert describe_coverage(nothing) == "what they hold was never measured: there were no test patients"
 
 
 def test_other_looks_and_levels_are_not_mixed_in():
@@ -51,9 +51,9 @@ def test_other_looks_and_levels_are_not_mixed_in():
 )
 def test_a_probability_that_is_worth_little_is_doubted_and_gives_no_verdict(changes, said):
     known = SKILLED | changes
-    assert said in doubt(known)
-    assert bool(said) == bool(doubt(known))
-    assert verdict(known, 0.75, drawn=True) == ((None, doubt(known)) if said else (True, ""))
+    assert said in describe_doubt(known)
+    assert bool(said) == bool(describe_doubt(known))
+    assert enhancement_verdict(known, 0.75, drawn=True) == ((None, describe_doubt(known)) if said else (True, ""))
 
 
 @pytest.mark.parametrize(
@@ -61,15 +61,15 @@ def test_a_probability_that_is_worth_little_is_doubted_and_gives_no_verdict(chan
 )
 def test_without_a_probability_there_is_no_verdict(known, said):
     for drawn in (True, False):
-        found, why = verdict(known, None, drawn=drawn)
+        found, why = enhancement_verdict(known, None, drawn=drawn)
         assert found is None
         assert said in why
 
 
 def test_a_verdict_needs_the_tumour_and_volume_and_probability_that_agree():
-    assert verdict(SKILLED, 0.2, drawn=False) == (False, "")
-    found, why = verdict(SKILLED, 0.75, drawn=False)
+    assert enhancement_verdict(SKILLED, 0.2, drawn=False) == (False, "")
+    found, why = enhancement_verdict(SKILLED, 0.75, drawn=False)
     assert found is None
     assert "too little for enhancement, and the probability of 0.75 disagree" in why
-    assert verdict(SKILLED, 0.1, drawn=True)[0] is None
-    assert "no mask" in verdict(SKILLED, None, drawn=False)[1]
+    assert enhancement_verdict(SKILLED, 0.1, drawn=True)[0] is None
+    assert "no mask" in enhancement_verdict(SKILLED, None, drawn=False)[1]
