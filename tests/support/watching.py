@@ -17,6 +17,8 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 ROOT = Path(__file__).parents[2]
+QUICK = Path(__file__).parent / "quick"
+"""On PYTHONPATH: no injected faults, no rendered figures."""
 ARCHITECTURE = ROOT / "studies" / "architecture.py"
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
 TIMES = ("cost/train_seconds", "cost/peak_memory_mb", "study/seconds")
@@ -100,7 +102,7 @@ def trials(runs: Path, study: str) -> dict[str, list[tuple[str, str, Any, Any, A
 def start(runs: Path, *words: str, script: Path = ARCHITECTURE, cores: int = 1) -> subprocess.Popen[str]:
     """A study as a user starts it, in a process group of its own."""
     env = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}  # MLflow sets it itself
-    env |= {"LAB_RUNS": str(runs), "OMP_NUM_THREADS": "1"}
+    env |= {"LAB_RUNS": str(runs), "OMP_NUM_THREADS": "1", "PYTHONPATH": quick_path(env.get("PYTHONPATH", str(ROOT)))}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     # as from a terminal, also where these tests were themselves started in the background and Ctrl-C is ignored
     pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -108,6 +110,11 @@ def start(runs: Path, *words: str, script: Path = ARCHITECTURE, cores: int = 1) 
         return subprocess.Popen(
             [sys.executable, str(script), *words], cwd=ROOT, env=env, start_new_session=True, **pipes
         )
+
+
+def quick_path(*folders: object) -> str:
+    """PYTHONPATH of these folders with `QUICK` in front."""
+    return os.pathsep.join(map(str, (QUICK, *folders)))
 
 
 @contextmanager
