@@ -1,9 +1,13 @@
-"""Which report a run gets: that of networks, or that of classifiers."""
+"""What the reports of both arms share: which one a run gets, and how its files come to the run and to the user."""
 
 from __future__ import annotations
 
+import tempfile
+import textwrap
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from lab.io.output_folder import output_folder
 from lab.tracking import artifacts
 from lab.tracking.run import Run
 from lab.tracking.store import read_only
@@ -25,3 +29,31 @@ def write_any_report(parent: Run, *, out: Path | None = None) -> None:
         from lab.experiments.synthesis.report import write_report
 
         write_report(parent, out=out)
+
+
+def publish(run: Run, files: Mapping[str, bytes], *, out: Path | None, more: Mapping[str, bytes] | None = None) -> bool:
+    """Leave the files of a report on its run, and with `more`, which the run has, in the folder `out`.
+
+    Returns whether the run could be written to.
+    """
+    if out is not None:
+        with output_folder(out, output="report", last=artifacts.REPORT) as folder:
+            write_files(folder, {**files, **(more or {})})
+    if read_only():
+        return False
+    with tempfile.TemporaryDirectory() as scratch:
+        write_files(Path(scratch), files)
+        run.log_folder(Path(scratch))
+    return True
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Write files, by their names within a folder."""
+    for name, content in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+
+
+def format_points(findings: Iterable[str]) -> str:
+    """Findings as a list for a terminal."""
+    return "\n".join(textwrap.fill(point, 118, initial_indent="- ", subsequent_indent="  ") for point in findings)

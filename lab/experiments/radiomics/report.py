@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
-import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,8 +13,8 @@ import pandas as pd
 
 from lab.experiments.radiomics.experiment import Experiment, ExperimentData
 from lab.experiments.radiomics.results import summarised
+from lab.experiments.report import format_points, publish
 from lab.io.files import plural
-from lab.io.output_folder import output_folder
 from lab.radiomics.assess.assess import Assessment, read_assessment
 from lab.radiomics.baselines import OURS
 from lab.report.figures.classifier.all_figures import classifier_figures
@@ -30,7 +28,7 @@ from lab.report.text.classifier_findings import classifier_findings, classifier_
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
-from lab.tracking.store import clear_errors, connect, read_only
+from lab.tracking.store import clear_errors, connect
 from lab.tracking.view import closing, save_split_view
 
 NOTE_DPI = 80
@@ -83,7 +81,7 @@ def write_classifier_report(
         )
     facts = run.read_json(artifacts.CLASSIFIER)
     with tempfile.TemporaryDirectory() as scratch:
-        tables, made = run.download("tables", Path(scratch)), Path(scratch) / "made"
+        tables = run.download("tables", Path(scratch))
         assessment = read_assessment(tables)
         names = ("event", "phantom", "label", "shuffled", "warnings")
         findings = classifier_findings(assessment, dataset=facts["data_set"], **{name: facts[name] for name in names})
@@ -114,16 +112,8 @@ def write_classifier_report(
             checklists=lists,
         )
         files[artifacts.REPORT] = classifier_page(record).encode()
-        for name, content in files.items():
-            (made / name).parent.mkdir(parents=True, exist_ok=True)
-            (made / name).write_bytes(content)
-        if out is not None:
-            with output_folder(out, output="report", last=artifacts.REPORT) as copy:
-                shutil.copytree(made, copy, dirs_exist_ok=True)
-                shutil.copytree(tables, copy / "tables")
-        if read_only():
+        if not publish(run, files, out=out, more={f"tables/{f.name}": f.read_bytes() for f in tables.iterdir()}):
             return
-        run.log_folder(made)
     picture = artifact(run.id, artifacts.ROC_NOTE)
     note = classifier_note(facts["question"], findings, assessment, phantom=facts["phantom"], picture=picture)
     run.set_tags({Tag.NOTE: stamp(run.id, facts) + note})
@@ -131,8 +121,9 @@ def write_classifier_report(
         run.log_metrics_once({"study/seconds": seconds}, known_by="study/seconds")
     run.end("finished")
     if not quiet:
-        points = "\n".join(textwrap.fill(one, 118, initial_indent="- ", subsequent_indent="  ") for one in findings)
-        print(f"\n{summary_table(assessment.performance, assessment.comparisons).text()}\n\n{points}\n")
+        print(
+            f"\n{summary_table(assessment.performance, assessment.comparisons).text()}\n\n{format_points(findings)}\n"
+        )
         print(closing(run, save_split_view(run), seconds))
 
 

@@ -6,9 +6,6 @@ calls it again, later, elsewhere, without the scans and without the networks.
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +14,10 @@ import pandas as pd
 
 from lab.evaluation.calibration_text import describe_coverage
 from lab.evaluation.conformal import NOMINAL, coverage_summary
+from lab.experiments.report import format_points, publish
 from lab.experiments.synthesis.record import SLICES, Record, read_record
 from lab.experiments.synthesis.search_results import shown_settings
 from lab.inference.tta import DEFAULT_LOOKS
-from lab.io.output_folder import output_folder
 from lab.report.figures.box_plots import box_plots
 from lab.report.figures.cost import cost_against_quality
 from lab.report.figures.forest import forest
@@ -45,7 +42,6 @@ from lab.stats.effects import effects
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
-from lab.tracking.store import read_only
 from lab.tracking.view import closing, note_links, save_views
 
 
@@ -84,31 +80,21 @@ def write_report(parent: Run, *, seconds: float | None = None, out: Path | None 
         patches=patches,
         floor=record.floor,
     )
-    texts = {artifacts.REPORT: page, "tables/comparison.csv": as_csv(table), "tables/comparison.md": as_markdown(table)}
+    texts = {artifacts.REPORT: page, "tables/comparison.md": as_markdown(table)}
     texts |= {"tables/enhancement.md": scorecard_markdown(card, phantom=phantom)}
+    texts |= {artifacts.table("comparison"): as_csv(table)}
+    texts |= {
+        artifacts.table(f"comparison_{name}"): as_csv(t) for name, t in zip(("own_patch", "same_voxels"), patches)
+    }
     numbers = {"paired_tests": tests, "enhancement": card, "effects": compared}
     if len(record.tables["spread"]):
         numbers["spread_summary"] = spread_table(record.tables["spread"])
-    texts |= {f"tables/{name}.csv": content.to_csv(index=False) for name, content in numbers.items()}
-    for name, patch_table in zip(("own_patch", "same_voxels"), patches):
-        texts[f"tables/comparison_{name}.csv"] = as_csv(patch_table)
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        for name, text in texts.items():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (folder / name).write_text(text, encoding="utf-8")
-        (folder / "figures").mkdir(exist_ok=True)
-        for name, (_, figure) in figures.items():
-            (folder / "figures" / f"{name}.png").write_bytes(png(figure))
-        if out is not None:
-            with output_folder(out, output="report", last=artifacts.REPORT) as copy:
-                shutil.copytree(folder, copy, dirs_exist_ok=True)
-                for why, image in record.slices.items():
-                    (copy / "figures" / f"slices_{why}.png").write_bytes(image)
-        if read_only():
-            return
-        parent.log_folder(folder)
-    close(record, [table, *patches], card, words, seconds)
+    texts |= {artifacts.table(name): content.to_csv(index=False) for name, content in numbers.items()}
+    files = {name: text.encode() for name, text in texts.items()}
+    files |= {artifacts.figure(name): png(figure) for name, (_, figure) in figures.items()}
+    slices = {artifacts.figure(f"slices_{why}"): image for why, image in record.slices.items()}
+    if publish(parent, files, out=out, more=slices):
+        close(record, [table, *patches], card, words, seconds)
 
 
 def close(
@@ -135,8 +121,7 @@ def close(
     if seconds is not None and count not in parent.logged_steps("study/trials"):
         parent.log_metrics({"study/seconds": seconds, "study/trials": count}, step=count)
     parent.end("finished")
-    points = "\n".join(textwrap.fill(point, 118, initial_indent="- ", subsequent_indent="  ") for point in words)
-    for text in (*map(as_text, tables), scorecard_text(card, phantom=record.phantom), points):
+    for text in (*map(as_text, tables), scorecard_text(card, phantom=record.phantom), format_points(words)):
         print(f"\n{text}")
     print()
     print(closing(parent, views, seconds))
