@@ -98,16 +98,6 @@ def contrast_agent(case: Case, rng: np.random.Generator) -> Case | None:
     return dataclasses.replace(case, image=image)
 
 
-def copied(case: Case, rng: np.random.Generator) -> Case | None:
-    """FLAIR for T2, exported twice: the same but for rounding."""
-    flair, t2 = case.place("FLAIR"), case.place("T2")
-    if flair is None or t2 is None:
-        return None
-    signal = case.signal
-    signal[t2] = signal[flair] * (1 + 0.01 * rng.standard_normal(signal[flair].shape, dtype=np.float32))
-    return renormalise(case, signal, case.brain)
-
-
 def empty(case: Case, rng: np.random.Generator) -> Case:
     """A sequence that holds nothing but the scanner's noise."""
     signal = case.signal
@@ -218,7 +208,6 @@ FAULTS: dict[str, Fault] = {
     "T1 and T2 swapped": Fault("T1 given as T2 and T2 as T1", partial(swapped, "T1", "T2"), ("swapped",)),
     "T2 and FLAIR swapped": Fault("T2 given as FLAIR and FLAIR as T2", partial(swapped, "T2", "FLAIR"), ("swapped",)),
     "T1 and FLAIR swapped": Fault("T1 given as FLAIR and FLAIR as T1", partial(swapped, "T1", "FLAIR"), ("swapped",)),
-    "T2 a copy of FLAIR": Fault("FLAIR given as T2 too", copied, ("same scan",)),
     "T1 with contrast agent": Fault("T1GD given as T1", contrast_agent, ("contrast agent", "other contrast")),
     "one sequence empty": Fault("nothing but noise in one sequence", empty, ("nothing but noise", "unmeasurable")),
     "skull left": Fault("skull and scalp in the brain mask", skull, ("no brain", "skull")),
