@@ -44,11 +44,7 @@ def check_spacing(spacing_mm: float) -> None:
 
 @lru_cache(maxsize=2)
 def load_atlas(spacing_mm: float) -> Atlas:
-    """The atlas from nilearn, block-averaged to the voxel size; about 3 s the first time in a process, then free.
-
-    Raises:
-        ValueError: a voxel size that is not between 1 and 8 mm.
-    """
+    """The atlas from nilearn, block-averaged to 1 to 8 mm, else ValueError; about 3 s the first time in a process."""
     check_spacing(spacing_mm)
     from nilearn import datasets  # imports for two seconds
 
@@ -147,13 +143,9 @@ def _vessels(
 
 
 def create_head(rng: np.random.Generator, atlas: Atlas, *, atrophy: float, mass: Mass) -> Head:
-    """Bend the atlas into one patient, sharpen its averaged folds and let vessels grow.
+    """Bend the atlas into one patient, sharpen its averaged folds and add vessels.
 
-    Args:
-        rng: source of everything that is random here.
-        atlas: tissue maps at the wanted voxel size.
-        atrophy: 0 (young, narrow ventricles) to about 0.35 (old, wide ventricles and sulci).
-        mass: what displaces the tissue.
+    `atrophy` goes from 0 (narrow ventricles) to about 0.35 (wide ventricles and sulci); `mass` displaces the tissue.
     """
     grid = atlas.grid.crop(atlas.head)
     offset = _displacement(rng, atlas, grid, atrophy, mass)

@@ -38,36 +38,20 @@ def write_cohort(
     processes: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Path:
-    """Write `subjects` patients below `out` as the EGD downloader would, and return `out`.
+    """Write `SUBJECTS/EGD-0001/{T1,T2,FLAIR,T1GD,MASK}.nii.gz` and so on below `out`, and return `out`.
 
-    Patients that are there already are kept, so a killed call goes on where it stopped and a cohort can be enlarged. A
-    file is there whole or not at all, and `metadata.json` is a patient's last one.
+    Existing patients are kept, so a killed call goes on where it stopped and a cohort can be enlarged. Files are
+    written whole or not at all, a patient's `metadata.json` last. Voxels have 1 to 8 mm; `processes` is one per core by
+    default; `progress` is called with (patients done, patients in all) at the start and after each patient.
 
-    Args:
-        out: folder for `SUBJECTS/EGD-0001/{T1,T2,FLAIR,T1GD,MASK}.nii.gz` and `metadata.json`, and `phantom.json`.
-        subjects: number of patients.
-        seed: which cohort; patient i of a seed is always the same.
-        spacing_mm: voxel size, 1 to 8 mm.
-        processes: side by side; by default one per core.
-        progress: called with (patients done, patients in all) at the start and after each patient.
-
-    Raises:
-        ValueError: senseless settings, or a folder with anything else in it than this very phantom.
-        PermissionError: a folder that cannot be written.
-        ChildProcessError: a worker was killed again and again.
+    Raises ValueError for impossible settings and for a folder with other content than this phantom, PermissionError
+    where it cannot be written, ChildProcessError where a worker was killed again and again.
     """
     out = Path(out)
-    if subjects < 1:
-        raise ValueError(f"Phantom with {subjects} subjects: at least 1 is needed.")
-    if seed < 0:
-        raise ValueError(f"Phantom with seed {seed}: it must be 0 or more.")
-    settings = {
-        "phantom": True,
-        "seed": seed,
-        "subjects": subjects,
-        "spacing_mm": float(spacing_mm),
-        "version": VERSION,
-    }
+    if subjects < 1 or seed < 0:
+        raise ValueError(f"Phantom with {subjects} subjects and seed {seed}: they must be at least 1 and 0.")
+    size = {"subjects": subjects, "spacing_mm": float(spacing_mm)}
+    settings = {"phantom": True, "seed": seed, **size, "version": VERSION}
     anatomy.check_spacing(spacing_mm)
     if getattr(multiprocessing.current_process(), "_inheriting", False):  # a worker that imports its caller's script
         raise RuntimeError("the script that calls write_cohort needs `if __name__ == '__main__':` round the call")
@@ -94,8 +78,9 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
         except (ValueError, KeyError, TypeError):
             raise ValueError(f"{card}: not the card of a phantom. Choose another folder.") from None
         if wrong or fewer:
-            have = ", ".join(f"{key} {found[key]}" for key in settings if key != "phantom")
-            want = ", ".join(f"{key} {settings[key]}" for key in settings if key != "phantom")
+            have, want = (
+                ", ".join(f"{key} {card[key]}" for key in settings if key != "phantom") for card in (found, settings)
+            )
             raise ValueError(f"{out}: holds a phantom with {have}; asked for {want}. Choose another folder.")
         if found == settings:
             return

@@ -79,13 +79,10 @@ class Spline:
     coefficients: Volume
 
     def _weights(self, grid: Grid) -> list[Volume]:
-        here, there = self.lattice, grid
-        return [
-            _spline_weights(
-                here.shape[i], here.spacing_mm, here.first_mm[i], there.shape[i], there.spacing_mm, there.first_mm[i]
-            )
-            for i in range(3)
-        ]
+        lattice = zip(self.lattice.shape, self.lattice.first_mm)
+        axes = zip(lattice, zip(grid.shape, grid.first_mm))
+        steps = self.lattice.spacing_mm, grid.spacing_mm
+        return [_spline_weights(nodes, steps[0], start, n, steps[1], first) for (nodes, start), (n, first) in axes]
 
     def on(self, grid: Grid) -> Volume:
         """Values on a whole grid, (X, Y, Z): three matrix products."""

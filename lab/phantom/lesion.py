@@ -1,7 +1,7 @@
-"""A glioma: where it sits, how its outline, oedema and necrosis grow, and where its vessels leak.
+"""A glioma: its site, outline, oedema, necrosis and leaking vessels.
 
-The grade drives all of them through one hidden aggressiveness, each with scatter of its own. So necrosis, oedema and
-signal tell something about leakage, but not everything, as in patients.
+The grade drives them through one hidden aggressiveness, each with scatter of its own: necrosis, oedema and signal
+predict leakage in part, as in patients.
 """
 
 from __future__ import annotations

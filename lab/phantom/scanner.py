@@ -1,4 +1,4 @@
-"""What a scanner makes of a head: protocol, signal, coil sensitivity, blur, misregistration and noise."""
+"""Simulated acquisition: protocol, signal, coil sensitivity, blur, misregistration and noise."""
 
 from __future__ import annotations
 
@@ -36,13 +36,10 @@ def draw_protocol(rng: np.random.Generator, vendor: str) -> dict[str, Sequence]:
     protocol = {}
     for name, (tr, te) in SCANNERS[vendor].items():
         tr_ms, te_ms = tr * float(rng.uniform(0.88, 1.14)), te * float(rng.uniform(0.9, 1.1))
-        # The operator sets the inversion time a little off the null point of fluid.
-        ti = (
-            physics.null_ti_ms(TISSUES["csf"].t1_ms, tr_ms) * float(rng.uniform(0.97, 1.04))
-            if name == "FLAIR"
-            else None
-        )
-        protocol[name] = Sequence(tr_ms=tr_ms, te_ms=te_ms, ti_ms=ti)
+        ti_ms = None
+        if name == "FLAIR":  # the operator sets it a little off the null point of fluid
+            ti_ms = physics.null_ti_ms(TISSUES["csf"].t1_ms, tr_ms) * float(rng.uniform(0.97, 1.04))
+        protocol[name] = Sequence(tr_ms=tr_ms, te_ms=te_ms, ti_ms=ti_ms)
     same = protocol["T1"]
     other = float(np.exp(rng.normal(0, 0.24)))
     return protocol | {"T1GD": dataclasses.replace(same, tr_ms=same.tr_ms * other)}

@@ -1,9 +1,9 @@
-"""One digital glioma patient: who it is, the head, the tumour, and four scans, all from (seed, index, spacing)."""
+"""One digital glioma patient: clinical values, head, tumour and four scans, all from (seed, index, spacing)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,9 +39,8 @@ class PhantomSubject:
     affine: NDArray[np.float64]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PhantomPatient:
-    """Who is scanned, and in which machine."""
+class PhantomPatient(NamedTuple):
+    """A patient's clinical values and scanner."""
 
     grade: int
     age: int
@@ -57,21 +56,14 @@ def _pick(rng: np.random.Generator, shares: dict[Any, float]) -> Any:
 
 
 def draw_patient(rng: np.random.Generator) -> PhantomPatient:
-    """Grade, and what goes with it; roughly the figures of EGD and of the WHO 2016 classes."""
+    """Grade, age, mutations and scanner, roughly as in EGD and in the WHO 2016 classes."""
     grade = _pick(rng, GRADE_SHARE)
     age = int(np.clip(rng.normal({2: 43, 3: 47, 4: 61}[grade], 11), 19, 86))
     idh = int(rng.random() < {2: 0.8, 3: 0.6, 4: 0.08}[grade])
     codeletion = int(idh and grade < 4 and rng.random() < 0.45)
     sex = "M" if rng.random() < 0.6 else "F"
-    return PhantomPatient(
-        grade=grade,
-        age=age,
-        sex=sex,
-        idh=idh,
-        codeletion=codeletion,
-        vendor=_pick(rng, VENDOR_SHARE),
-        field_t=_pick(rng, FIELD_SHARE),
-    )
+    vendor, field_t = _pick(rng, VENDOR_SHARE), _pick(rng, FIELD_SHARE)
+    return PhantomPatient(grade, age, sex, idh, codeletion, vendor, field_t)
 
 
 def make_subject(
@@ -80,10 +72,8 @@ def make_subject(
     """Patient `index` (from 0) of cohort `seed` at a voxel size of 1 to 8 mm (1 by default, or the atlas's).
 
     The patient is the same at every voxel size; only partial volume, noise and fine texture differ. Without
-    `with_truth` the maps of the truth are left out, which is faster.
-
-    Raises:
-        ValueError: a negative seed or index, or a voxel size the atlas cannot give.
+    `with_truth` the maps of the truth are left out, which is faster. Raises ValueError for a negative seed or index, or
+    an impossible voxel size.
     """
     if seed < 0 or index < 0:
         raise ValueError(f"Phantom with seed {seed} and index {index}: both must be 0 or more.")
