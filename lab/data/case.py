@@ -229,6 +229,8 @@ def _measure(
     rule_ml = np.count_nonzero((masks & (TUMOUR | ENHANCEMENT)) == (TUMOUR | ENHANCEMENT)) * prepared_ml
     label_ml = None if subject.enhancing_label is None else float(counts[subject.enhancing_label]) * voxel_ml
     enhancing_ml = rule_ml if label_ml is None else label_ml
+    ends = [start + size * ratio for start, size, ratio in zip(window.start, window.shape, window.ratio)]
+    covered = tuple(slice(max(start, 0), max(0, round(end))) for start, end in zip(window.start, ends))
     return {
         # rounded up a trace: a volume of exactly the threshold must not fall below it by the affine's last digit
         "enhancing": int(enhancing_ml * (1 + 1e-6) >= recipe.enhancing_ml),
@@ -237,14 +239,8 @@ def _measure(
         "label_enhancing_ml": None if label_ml is None else round(label_ml, 4),
         "rule_enhancing_ml": round(rule_ml, 4),
         "brain_ml": round(brain_ml, 4),
-        "brain_outside_ml": round(brain_ml - np.count_nonzero(_covered(brain, window)) * voxel_ml, 4),
+        "brain_outside_ml": round(brain_ml - np.count_nonzero(brain[covered]) * voxel_ml, 4),
     }
-
-
-def _covered(brain: np.ndarray, window: Window) -> np.ndarray:
-    """The part of the brain that the window holds."""
-    ends = [start + size * ratio for start, size, ratio in zip(window.start, window.shape, window.ratio)]
-    return brain[tuple(slice(max(start, 0), max(0, round(end))) for start, end in zip(window.start, ends))]
 
 
 def list_sources(subject: Subject, recipe: Recipe) -> list[Path]:

@@ -198,8 +198,14 @@ def open_cohort(path: Path) -> Cohort:
             f"{path} was prepared by another version of this program, whose cases are not the same or cannot be "
             "checked; run prepare again"
         )
-    for name, digest in manifest["tables"].items():
-        _check_table(path / name, digest)
+    for file, digest in ((path / name, digest) for name, digest in manifest["tables"].items()):
+        if not file.is_file():
+            raise ValueError(f"{file} is missing; run prepare again")
+        if file_sha256(file) != digest:
+            raise ValueError(
+                f"{file} was changed after the cohort was prepared, by hand or by a spreadsheet program; put the old "
+                "file back, or run prepare again (what is known of a patient is changed where the scans are)"
+            )
     table = read_index(path / "index.csv")
     used = table[table["status"] == "used"].drop(columns=["status", "reason"])
     absent = [case_id for case_id in used["case_id"] if not case_path(path, case_id).is_file()]
@@ -207,16 +213,6 @@ def open_cohort(path: Path) -> Cohort:
         raise ValueError(f"{case_path(path, absent[0])} is missing; put it back or run prepare again")
     used["enhancing"] = used["enhancing"].astype(bool)
     return Cohort(path, used.set_index("case_id"), manifest)
-
-
-def _check_table(path: Path, sha256: str) -> None:
-    if not path.is_file():
-        raise ValueError(f"{path} is missing; run prepare again")
-    if file_sha256(path) != sha256:
-        raise ValueError(
-            f"{path} was changed after the cohort was prepared, by hand or by a spreadsheet program; put the old file "
-            "back, or run prepare again (what is known of a patient is changed where the scans are)"
-        )
 
 
 def read_index(path: Path) -> pd.DataFrame:

@@ -69,7 +69,10 @@ def prepare(
     with FileLock(out / ".lock"):
         jobs = [workers.PrepareJob(subject=subject, recipe=recipe, out=out) for subject in subjects]
         records = _prepare_all(jobs, processes or settings.processes, out, progress, say)
-        copies = _same_scans(patients, records, recipe)
+        used = {case_id: record for case_id, record in records.items() if record["row"]["status"] == "used"}
+        scans = {case_id: [record["row"]["sha256"], *record["scans"]] for case_id, record in used.items()}
+        near = find_duplicates({case_id: record["head"] for case_id, record in used.items()}, recipe.spacing_mm)
+        copies = merge_same_scans(patients, scans, near)
         index = _index(subjects, records, patients, copies)
         tables = {"index.csv": index.to_csv(index=False)}
         try:
@@ -82,9 +85,7 @@ def prepare(
 
 def _recipe(subjects: list[Subject], settings: DataConfig) -> Recipe:
     """The settings with the voxel size settled: the scans' own, if none is asked for."""
-    spacing_mm = settings.spacing_mm
-    if spacing_mm is None:
-        spacing_mm = _own_spacing(subjects)
+    spacing_mm = _own_spacing(subjects) if settings.spacing_mm is None else settings.spacing_mm
     if not spacing_mm > 0:
         raise ValueError(f"--spacing {spacing_mm} mm must be above 0")
     shape = grid_shape(settings, spacing_mm)
@@ -123,14 +124,9 @@ def _prepare_all(
     say: Callable[[str], None],
 ) -> dict[str, workers.Record]:
     """Records by case id: those of earlier calls where still valid, the others made now."""
-    records: dict[str, workers.Record] = {}
-    waiting = []
-    for job in jobs:
-        record = job.finished()
-        if record is None:
-            waiting.append(job)
-        else:
-            records[job.subject.case_id] = record
+    before = {job.subject.case_id: job.finished() for job in jobs}
+    records = {case_id: record for case_id, record in before.items() if record is not None}
+    waiting = [job for job in jobs if job.subject.case_id not in records]
     cohort_folder.check_free(path for job in waiting for path in (job.case_path, job.note_path))
     stale = cohort_folder.find_stale(out, [path for job in jobs for path in (job.case_path, job.note_path)])
     gone = [path.stem for path in stale if path.suffix == ".safetensors"]
@@ -159,14 +155,6 @@ def _prepare_all(
         records[case_id] = record
         tell(len(records), case_id, record["row"])
     return records
-
-
-def _same_scans(patients: Patients, records: dict[str, workers.Record], recipe: Recipe) -> dict[str, str]:
-    """Put cases that show one head together in `patients`; the first case of each later copy."""
-    used = {case_id: record for case_id, record in records.items() if record["row"]["status"] == "used"}
-    scans = {case_id: [record["row"]["sha256"], *record["scans"]] for case_id, record in used.items()}
-    near = find_duplicates({case_id: record["head"] for case_id, record in used.items()}, recipe.spacing_mm)
-    return merge_same_scans(patients, scans, near)
 
 
 def _index(

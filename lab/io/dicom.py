@@ -193,7 +193,7 @@ def _check_inflated(path: Path) -> None:
 
 def _check_kind(folder: Path, images: Mapping[Path, Dataset]) -> None:
     """Raises ValueError unless it is one series of MR images with grey values."""
-    counts = Counter((str(header.SeriesInstanceUID), _describe(header)) for header in images.values())
+    counts = Counter((str(header.SeriesInstanceUID), _describe_series(header)) for header in images.values())
     if len({uid for uid, _ in counts}) > 1:
         listed = "; ".join(f"{text}, {count} files" for (_, text), count in counts.most_common(8))
         raise ValueError(f"{folder}: more than one series ({listed}); put the files of one into a folder of its own")
@@ -220,7 +220,7 @@ def _count(path: Path, header: Dataset, name: str) -> int:
         raise ValueError(f"{path}: {name} makes no sense ({error}); export it again") from None
 
 
-def _describe(header: Dataset) -> str:
+def _describe_series(header: Dataset) -> str:
     text = str(header.get("SeriesDescription", "") or "no description")
     return f"{text!r} ({header.get('Modality', '?')}, number {header.get('SeriesNumber', '?')})"
 

@@ -49,7 +49,9 @@ def write_cohort(
     """
     out = Path(out)
     if subjects < 1 or seed < 0:
-        raise ValueError(f"Phantom with {subjects} subjects and seed {seed}: they must be at least 1 and 0.")
+        raise ValueError(
+            f"Phantom with {subjects} subjects and seed {seed}: at least 1 subject and a seed of 0 or more."
+        )
     size = {"subjects": subjects, "spacing_mm": float(spacing_mm)}
     settings = {"phantom": True, "seed": seed, **size, "version": VERSION}
     anatomy.check_spacing(spacing_mm)

@@ -102,15 +102,13 @@ def name_books(
         return sorted(chosen, key=lambda subject: subject.case_id)
     if name not in LABEL_BOOKS:
         raise ValueError(f"unknown label book {name!r}: choose one of auto, {', '.join(LABEL_BOOKS)}")
-    return [_checked(subject, name) for subject in subjects]
-
-
-def _checked(subject: Subject, name: str) -> Subject:
-    column, book = subject.enhancing_label, LABEL_BOOKS[name]
-    if column is None or column == book.get("enhancing"):
-        return set_book(subject, name)
-    fault = f"enhancing_label {column} in the table, but the label book is {describe_book(name)}; correct one of them"
-    return replace(set_book(subject, name), mask_fault=fault)
+    fault = f"in the table, but the label book is {describe_book(name)}; correct one of them"
+    return [
+        set_book(subject, name)
+        if (column := subject.enhancing_label) in (None, LABEL_BOOKS[name].get("enhancing"))
+        else replace(set_book(subject, name), mask_fault=f"enhancing_label {column} {fault}")
+        for subject in subjects
+    ]
 
 
 def _guess(group: list[Subject], names: tuple[str | None, ...], say: Callable[[str], None]) -> list[Subject]:
