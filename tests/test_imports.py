@@ -125,7 +125,10 @@ def closure(*modules: str) -> set[str]:
 
 @pytest.mark.parametrize(
     ("modules", "most"),
-    [(("lab.deploy.new_patients",), 45)],
+    [
+        (("lab.deploy.new_patients",), 45),
+        (("lab.experiments.synthesis.study", "lab.experiments.synthesis.finish"), 70),
+    ],
 )
 def test_a_command_reads_few_files(modules, most):
     found = closure(*modules)

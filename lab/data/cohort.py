@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 
 from lab.config import fingerprint
-from lab.data.layouts.find import LAYOUTS
 from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, file_sha256, read_case
 from lab.io.sealed_json import read_sealed
 
@@ -86,6 +85,8 @@ class Cohort:
         layout = self.manifest.get("layout")
         if not layout:
             return "scans of unknown origin"
+        from lab.data.layouts.find import LAYOUTS  # which reads scans
+
         return LAYOUTS[layout].title if layout in LAYOUTS else str(layout)
 
     @property

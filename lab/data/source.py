@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -123,8 +121,3 @@ class Ticker:
         if done == total or now - self.last > self.every_s:
             self.last = now
             self.say(f"  {done} of {total} {self.what}")
-
-
-def in_terminal() -> bool:
-    """Whether the output goes to a terminal."""
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

@@ -13,7 +13,6 @@ import pandas as pd
 from lab.config import Config
 from lab.data.cohort import Cohort
 from lab.experiments.queue import Queue
-from lab.report.tables.patient_table import lower_is_better
 from lab.tracking.run import Run
 from lab.tracking.store import RUNS
 
@@ -66,6 +65,8 @@ class Plan:
     @property
     def lower(self) -> bool:
         """Whether a low objective is a good one."""
+        from lab.report.tables.patient_table import lower_is_better
+
         return lower_is_better(self.config.study.objective.rpartition("/")[2])
 
     def slots(self, phase: str) -> list[Slot]:

@@ -19,11 +19,10 @@ import optuna
 from optuna.trial import FixedTrial, TrialState
 
 from lab.config import Config, override
-from lab.data.source import in_terminal
 from lab.experiments.plan import Plan, Settings
 from lab.experiments.queue import SLOT, Queue, reporter
 from lab.experiments.synthesis.trial import Job, discard, train_trial
-from lab.io.interruption import handle_worker_signals
+from lab.io.interruption import handle_worker_signals, in_terminal
 from lab.io.pool import end_with_parent
 from lab.synthesis.train import TrainingFailed
 from lab.tracking import artifacts

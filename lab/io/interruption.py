@@ -102,3 +102,8 @@ def handle_worker_signals() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, interruption.handle)
     sys.unraisablehook = interruption.lost
+
+
+def in_terminal() -> bool:
+    """Whether the output goes to a terminal."""
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"

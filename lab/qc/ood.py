@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from lab.qc.explanation import explain
 from lab.qc.findings import OodResult, finding
 from lab.qc.hard_limits import check_hard_limits
 from lab.qc.metrics import exchange, group_of, kind_of, turn
@@ -115,6 +114,8 @@ class OodReference:
         tests = {name: score for name, score in sorted(scores.items(), key=lambda item: -item[1]) if score > 1}
         outcomes = {name: self._outcome(name, row) for name in tests if name in self.certain}
         deviations = dict(zip(names, self.fit.deviations(row)[0].tolist()))
+        from lab.qc.explanation import explain  # for the few scans that are unlike those of training
+
         findings = explain(deviations, values, tests, outcomes, self.range_of) if tests else []
         return OodResult(
             level="refused" if any(one.certain for one in findings) else "unlike" if tests else "alike",

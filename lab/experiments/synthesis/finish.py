@@ -1,4 +1,7 @@
-"""The end of a study: the test patients are read, once, and all that the report needs is left on the parent run."""
+"""The end of a study: the test patients are read, once, and all that the report needs is left on the parent run.
+
+What only this end needs, calibration, pictures and report, is imported where it is used: a trial goes without.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +20,6 @@ from lab.data.cohort import PARTS
 from lab.data.contract import Contract
 from lab.evaluation.conformal import COLUMNS as COVERAGE_COLUMNS
 from lab.evaluation.evaluate import means
-from lab.evaluation.fault_injection import FAULTS
 from lab.experiments.plan import Plan, varied
 from lab.experiments.synthesis.configurations import (
     Configuration,
@@ -29,18 +31,16 @@ from lab.experiments.synthesis.configurations import (
     series_name,
     spread,
 )
-from lab.experiments.synthesis.report import write_report
 from lab.experiments.synthesis.scoring import Scorer
 from lab.experiments.synthesis.search_results import importances, search_trials
-from lab.experiments.synthesis.slices import log_slices
-from lab.inference.calibrate import FAULT_CASES, MOST, Ood, fit_ood
-from lab.inference.calibrate_run import calibrate_study_run
+from lab.io.files import plural
 from lab.io.pool import background, count_cores
-from lab.report.tables.patient_table import plural
-from lab.report.text.trial_note import trial_note
 from lab.synthesis.device import choose, use_threads
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
+
+if TYPE_CHECKING:
+    from lab.inference.calibrate import Ood
 
 WORTH_A_PROCESS = 5_000_000
 """Voxels to look at from which the start of a process pays."""
@@ -79,12 +79,16 @@ def finish(plan: Plan, started: float) -> None:
         if inside:
             tables |= patch_tables(configurations, inside[0])
         tables = {name: table for name, table in tables.items() if not table.empty}
+        from lab.experiments.synthesis.slices import log_slices
+
         log_slices(scorer, patients, configurations)
         tables |= {"true_scans": scorer.true_scans(), "coverage": calibrate_best(scorer, best, ood)}
     for name, table in tables.items():
         plan.parent.log_table(table, artifacts.table(name))
     reference = validated.groupby("trial", sort=False)["mae_brain"].mean().to_dict()
     plan.parent.log_json(facts(plan, configurations, best, reference), artifacts.STUDY)
+    from lab.experiments.synthesis.report import write_report
+
     write_report(plan.parent, seconds=time.monotonic() - started)
 
 
@@ -179,6 +183,8 @@ def mark_best(plan: Plan, best: Configuration) -> None:
 def annotate(plan: Plan, configurations: list[Configuration], best: Configuration, beside: pd.DataFrame) -> None:
     """The note at the top of every trial's page: the network beside the baselines, in a sentence and a table."""
 
+    from lab.report.text.trial_note import trial_note
+
     def tested(figures: Mapping[str, float]) -> dict[str, float]:
         return {name.removeprefix("test/"): value for name, value in figures.items() if name.startswith("test/")}
 
@@ -206,6 +212,8 @@ class OodWork:
 
     def run(self) -> Ood:
         """See `fit_ood`."""
+        from lab.inference.calibrate import fit_ood
+
         data = self.plan.config.data
         contract = Contract.of(self.plan.cohort, data.inputs, data.target)
         return fit_ood(contract, self.plan.cohort, parts_of(self.plan, self.fold))
@@ -213,6 +221,9 @@ class OodWork:
     @property
     def voxels(self) -> int:
         """How much there is to do."""
+        from lab.evaluation.fault_injection import FAULTS
+        from lab.inference.calibrate import FAULT_CASES
+
         cases = sum(len(self.plan.cases(part, self.fold)) for part in ("train", "test"))
         return (cases + FAULT_CASES * len(FAULTS)) * int(np.prod(self.plan.cohort.shape))
 
@@ -223,6 +234,8 @@ def ood_beside(plan: Plan, best: Configuration) -> Iterator[dict[int, Callable[[
 
     It takes as long as all the rest of a study's end, needs no network, and so has a process of its own.
     """
+    from lab.inference.calibrate import MOST
+
     waiting = {fold_of(run) for run in best.runs if run.tags.get(Tag.CALIBRATED) != str(MOST)}
     jobs = {fold: OodWork(plan=plan, fold=fold) for fold in sorted(waiting)}
     if count_cores() == 1 or sum(job.voxels for job in jobs.values()) < WORTH_A_PROCESS:
@@ -238,6 +251,8 @@ def calibrate_best(scorer: Scorer, best: Configuration, ood: Mapping[int, Callab
     `ood` gives each fold's out-of-distribution reference. Where a run cannot be calibrated, a line says so, and the
     study goes on to its report.
     """
+    from lab.inference.calibrate_run import calibrate_study_run
+
     print(f"Calibrating {best.label}: intervals, probability of enhancement, out-of-distribution detection", flush=True)
     plan, tables = scorer.plan, []
     for run in best.runs:

@@ -13,7 +13,6 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import Config, fingerprint, flatten, override
 from lab.data.cohort import PARTS, Cohort
-from lab.data.source import obtain
 from lab.evaluation.ssim import WINDOW
 from lab.experiments.plan import Plan, Study, varied
 from lab.experiments.synthesis.trial import discard, patch_edge
@@ -46,6 +45,8 @@ def run(study: Study, config: Config) -> Plan:
     """
     started = time.monotonic()
     check(study, config)
+    from lab.data.source import obtain  # a study that goes on needs no preparation
+
     cohort = obtain(config.data, config.phantom, RUNS)
     splits = split_up(config, cohort)
     check_patches(study, config, cohort.spacing_mm)

@@ -17,7 +17,7 @@ from lab.data.cohort import Cohort
 from lab.data.contract import Contract
 from lab.evaluation.evaluate import evaluate, means
 from lab.inference.predict import synthesise
-from lab.report.tables.patient_table import plural
+from lab.io.files import plural
 from lab.synthesis.device import Arithmetic, choose, reset_peak_memory, use_threads
 from lab.synthesis.losses.image_losses import make_loss
 from lab.synthesis.networks.paper import build, count_parameters
