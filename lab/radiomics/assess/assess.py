@@ -47,8 +47,6 @@ class Assessment:
     """method, by, group, n, events, auc, low, high, note."""
     patients: pd.DataFrame
     """method, patient_id, label, score (mean), margin (mean of score - threshold), called (1, 0 or unknown), splits."""
-    null: pd.DataFrame
-    """method, auc: AUCs with permuted labels, of the methods that are judged."""
 
     @property
     def main(self) -> str:
@@ -104,17 +102,15 @@ def assess(
     table = _checked(predictions, main)
     judged = [main] + ([WORC] if main != WORC and WORC in set(table["method"]) else [])
     methods = judged + [name for name in dict.fromkeys(table["method"]) if name not in judged]
-    rows, accuracy, patients, null = [], [], [], []
+    rows, accuracy, patients = [], [], []
     for number, method in enumerate(methods):
         part = table[table["method"] == method]
         one = _patients(part)
         rng = np.random.default_rng([seed, number])
-        row, permuted = _performance(part, one, rng=rng, resamples=resamples, permutations=permutations)
-        rows.append({"method": method, **row})
+        found = _performance(part, one, rng=rng, resamples=resamples, permutations=permutations)
+        rows.append({"method": method, **found})
         if one["margin"].notna().all():
             accuracy.append(at_threshold(one["label"], one["margin"], 0.0).assign(method=method))
-        if method in judged:
-            null.append(pd.DataFrame({"method": method, "auc": permuted}))
         patients.append(one.assign(method=method))
     everyone = pd.concat(patients, ignore_index=True)
     everyone = everyone[["method", "patient_id", "label", "score", "margin", "called", "splits"]]
@@ -125,7 +121,6 @@ def assess(
         comparisons=compare_all(everyone, judged),
         subgroups=_subgroups(everyone, judged, groups),
         patients=everyone,
-        null=pd.concat(null, ignore_index=True),
     )
 
 
@@ -170,13 +165,13 @@ def _patients(part: pd.DataFrame) -> pd.DataFrame:
 
 def _performance(
     part: pd.DataFrame, one: pd.DataFrame, *, rng: np.random.Generator, resamples: int, permutations: int
-) -> tuple[dict[str, Any], np.ndarray]:
+) -> dict[str, Any]:
     labels, scores = one["label"], one["score"]
     splits = len(part.drop_duplicates(["repeat", "fold"]))
     row: dict[str, Any] = {"patients": len(one), "events": int(labels.sum()), "splits": splits}
     notes = []
     if min(row["events"], row["patients"] - row["events"]) < 2:
-        return row | _nothing() | {"note": "fewer than two patients of a class: no figures"}, np.empty(0)
+        return row | _nothing() | {"note": "fewer than two patients of a class: no figures"}
     exact = delong_interval(labels, scores)
     if exact.method != "DeLong":
         notes.append(f"interval of the AUC by {exact.method}, since DeLong's variance is 0")
@@ -185,8 +180,7 @@ def _performance(
     over, why = _over_splits(part)
     row |= _named("auc_splits", over)
     row |= _named("ap", precision_recall(labels, scores, rng=rng, resamples=resamples).average)
-    null = permutation_null(labels, scores, rng=rng, permutations=permutations)
-    row["p"] = null.p
+    row["p"] = permutation_null(labels, scores, rng=rng, permutations=permutations).p
     if one["margin"].notna().all() and scores.between(0, 1).all():
         found = calibration(labels, scores)
         for name in CALIBRATED:
@@ -195,7 +189,7 @@ def _performance(
     else:
         row |= {key: value for name in CALIBRATED for key, value in _named(name, NOT_KNOWN).items()}
         notes.append(NO_PROBABILITY)
-    return row | {"note": "; ".join(note for note in (*notes, why) if note)}, null.aucs
+    return row | {"note": "; ".join(note for note in (*notes, why) if note)}
 
 
 def _over_splits(part: pd.DataFrame) -> tuple[Estimate, str]:

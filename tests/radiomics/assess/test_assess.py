@@ -122,7 +122,6 @@ def test_each_reference_is_a_family_of_its_own(found):
         assert family["p_holm"].to_numpy() == pytest.approx(holm(family["p"]))
     assert found.main == OURS
     assert found.judged == (OURS, WORC)
-    assert set(found.null["method"]) == {OURS, WORC}
 
 
 def test_worc_alone_may_be_the_one_that_is_judged(predictions):

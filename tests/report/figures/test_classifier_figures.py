@@ -11,7 +11,7 @@ from lab.radiomics.assess.assess import assess
 from lab.radiomics.baselines import OURS, VOLUME, WORC
 from lab.radiomics.features.feature_maps import FeatureMap
 from lab.report.figures.classifier.all_figures import CAPTIONS, classifier_figures
-from lab.report.figures.classifier.auc import auc_figure, null_figure
+from lab.report.figures.classifier.auc import auc_figure
 from lab.report.figures.classifier.feature_maps import feature_pictures
 from lab.report.figures.classifier.importance import feature_words, importance_figure
 from lab.report.figures.style import png
@@ -90,7 +90,7 @@ def test_one_split_and_one_method_draw_what_they_can():
     table = predicted(OURS, effect=1.0, repeats=1).assign(fold=1)
     found = assess(table, **FAST, permutations=100)
     names = set(classifier_figures(table, found, phantom=False, event="grade IV", **FAST))
-    assert names == {"roc", "precision_recall", "calibration", "decision", "auc", "null"}
+    assert names == {"roc", "precision_recall", "calibration", "decision", "auc"}
     drawn = classifier_figures(table, found, phantom=False, event="grade IV", **FAST)
     assert "Grade IV? ROC" in words(drawn["roc"])
     assert "phantom" not in words(drawn["roc"])
@@ -150,7 +150,6 @@ def test_nothing_to_draw_is_said():
     for draw in (
         lambda: importance_figure(pd.DataFrame(columns=["feature"]), phantom=True),
         lambda: feature_pictures([], phantom=True),
-        lambda: null_figure(found.null.iloc[:0], found.performance, phantom=True),
         lambda: auc_figure(found.performance.assign(auc=np.nan), phantom=True),
     ):
         with pytest.raises(ValueError, match="to draw"):

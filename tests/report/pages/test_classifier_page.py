@@ -36,7 +36,7 @@ def page(**how) -> str:
         "findings": ["Yes & no."],
         "run": {"patients": 40},
         "assessment": found,
-        "figures": {"null": png(new_figure(3, 2)), "roc": new_figure(3, 2), "own": new_figure(3, 2)},
+        "figures": {"learning": png(new_figure(3, 2)), "roc": new_figure(3, 2), "own": new_figure(3, 2)},
         "chosen": chosen,
         "left_out": {"P099": "no <mask>"},
         "checklists": {name: fill(name, {}) for name in LISTS},
@@ -62,7 +62,7 @@ def test_the_page_is_whole_and_self_contained():
 
 def test_figures_stand_in_reading_order_with_their_captions():
     captions = [unescape(caption) for caption in re.findall(r"<figcaption>([^<]*)</figcaption>", page())]
-    assert captions == [CAPTIONS["roc"], CAPTIONS["null"], "own"]
+    assert captions == [CAPTIONS["roc"], CAPTIONS["learning"], "own"]
 
 
 def test_a_stored_picture_is_as_wide_as_the_figure_was():

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lab.radiomics.assess.assess import Assessment, split_scores
-from lab.report.figures.classifier.auc import auc_figure, null_figure
+from lab.report.figures.classifier.auc import auc_figure
 from lab.report.figures.classifier.calibration import calibration_figure, decision_figure
 from lab.report.figures.classifier.importance import importance_figure, learning_figure
 from lab.report.figures.classifier.roc import precision_recall_figure, roc_figure
@@ -27,7 +27,6 @@ CAPTIONS = {
     "calibration": "Calibration of the first method: predicted probabilities against what was observed.",
     "decision": "Decision curves: what acting on the probability would gain, against treating all or none.",
     "auc": "AUC of all methods on one axis.",
-    "null": "The AUC against those of permuted labels.",
     "learning": "The test AUC over the number of patients in training: does it still rise?",
     "importances": "Drop of the test AUC when a feature is permuted among the test patients. Features that say the "
     "same share their importance, so that each looks small.",
@@ -94,8 +93,6 @@ def classifier_figures(
         scores = {name: patients[name].sort_values("patient_id")["score"] for name in certain}
         figures["decision"] = decision_figure(order["label"], scores, title=f"{topic} Decision curve", **how)
     figures["auc"] = auc_figure(assessment.performance, judged=len(judged), **how)
-    if not assessment.null.empty:
-        figures["null"] = null_figure(assessment.null, assessment.performance, phantom=phantom)
     if learning is not None and len(learning):
         figures["learning"] = learning_figure(learning, phantom=phantom, name=main)
     if importances is not None and len(importances):
