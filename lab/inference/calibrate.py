@@ -47,7 +47,7 @@ from lab.stats.platt import FLATTEST, platt
 from lab.synthesis.device import Arithmetic
 
 Ood: TypeAlias = tuple[dict[str, Any], pd.DataFrame]
-"""The reference for out-of-distribution detection, and how often it notices no fault and each planted one."""
+"""The reference for out-of-distribution detection, and how often it notices no fault and each injected one."""
 MOST = 4
 """Looks for which intervals are made, besides one and the usual number."""
 FLOOR_CASES, LIKENESS_CASES, FAULT_CASES = 5, 300, 10

@@ -192,7 +192,9 @@ def fit_reference(rows: pd.DataFrame | Sequence[Mapping[str, float]], patients: 
         raise ValueError("the training patients have no metric in common")
     names, values = tuple(map(str, table.columns)), table.to_numpy()
     members = np.unique(owner)
-    limits, certain, distances = {}, {}, np.zeros(0)
+    limits: dict[str, tuple[float, float]] = {}
+    certain: dict[str, float] = {}
+    distances = np.zeros(0)
     if len(members) >= LEAST_PATIENTS:
         left_out: dict[str, np.ndarray] = {}
         for member in members:
@@ -221,7 +223,8 @@ def _limits(
     kinds = dict.fromkeys(left_out, "trials") | dict.fromkeys([*names, *groups], "others")
     kinds |= dict.fromkeys(set(names) & set(WATCHED), "watched")
     counts = Counter(kinds.values())
-    limits, certain = {}, {}
+    limits: dict[str, tuple[float, float]] = {}
+    certain: dict[str, float] = {}
     for name, found in left_out.items():
         kind, usual, least = kinds[name], 0.0, -np.inf
         rate = RARE * SHARES[kind] / counts[kind]
@@ -250,7 +253,8 @@ def _fit(values: np.ndarray, names: tuple[str, ...]) -> Fit:
     mean = values.mean(axis=0)
     sd = np.maximum(values.std(axis=0, ddof=1), least) if len(values) > 1 else least
     precisions = {}
-    for name, places in _groups(names).items() if len(values) > 1 else ():
+    groups = _groups(names) if len(values) > 1 else {}
+    for name, places in groups.items():
         covariance, _ = ledoit_wolf((values[:, places] - mean[places]) / sd[places], assume_centered=True)
         precisions[name] = np.linalg.inv(covariance + np.diag(np.maximum(1 - np.diag(covariance), 1e-6)))
     sequences = tuple(dict.fromkeys(part for name in names for part in name.split(":")[1:]))

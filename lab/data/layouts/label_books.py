@@ -125,8 +125,8 @@ def _guess(group: list[Subject], names: tuple[str | None, ...], say: Callable[[s
         return [set_book(subject, usual) for subject in group]
     sure = _only(known, list(found.values()))
     if sure is not None and found:
-        others, book = len(group) - 1, describe_book(sure)
-        say(f"Masks of {group[0].case_id} and {others} more: labels of {book}, by the values they hold")
+        first, book = group[0].case_id, describe_book(sure)
+        say(f"Masks of {first} and {len(group) - 1} more: labels of {book}, by the values they hold")
         return [set_book(subject, sure) for subject in group]
     return [_by_itself(subject, found.get(subject.case_id, frozenset()), known, usual) for subject in group]
 

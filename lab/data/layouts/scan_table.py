@@ -9,6 +9,7 @@ folders, each with one DICOM series. Paths are relative to the CSV's folder.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from lab.data.layouts.clinical import CLINICAL, UNKNOWN, parse_bool, parse_clinical, parse_label
 from lab.data.layouts.copies import NIFTI, choose_files
@@ -57,7 +58,7 @@ def _subject(table: Table, row: Row, case: str, patient: str | None, sequences: 
     odd = next((cell for cell in cells.values() if not cell.isprintable()), None)
     if odd is not None:
         fault = fault or f"the path {odd!r} holds a character that no file name has"
-    parts = {}
+    parts: dict[str, Any] = {}
     if fault is not None:
         fault = f"{table.path}, line {row.line}: {fault}"
     else:

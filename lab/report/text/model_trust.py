@@ -70,5 +70,5 @@ def _strangers(rows: Sequence[Mapping[str, Any]]) -> str:
     told = ", ".join(f"{row['fault']} {row['seen']:.0%}" for row in faults if row["n"])
     return (
         f"Of {plural(clean['n'], 'clean test scan')} {clean['warned']:.0%} are warned of as unlike those of training "
-        f"and {clean['refused']:.0%} refused. Of test scans with a planted fault are noticed: {told}."
+        f"and {clean['refused']:.0%} refused. Of test scans with an injected fault are noticed: {told}."
     )
