@@ -1,4 +1,4 @@
-"""Which voxels are brain: those a skull-stripping tool left, or those of the MNI152 atlas."""
+"""Brain masks: the voxels that skull-stripping left, or those of the MNI152 atlas."""
 
 from __future__ import annotations
 
@@ -132,10 +132,9 @@ def _nearest(volume: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -> 
 
 
 def _check_signal(t1: Scan, atlas: np.ndarray) -> None:
-    """An affine can claim MNI152 space without the head being there: then part of the atlas' brain lies in air.
+    """Raises ValueError where the affine claims MNI152 space, but part of the atlas' brain lies in air.
 
-    Comparing intensities with the template does not work here: the correlation of real, registered tumour patients
-    ranges from 0.0 to 0.4, which is where misplaced ones lie as well.
+    Correlation with the template does not tell them apart: 0.0 to 0.4 in registered tumour patients and others alike.
     """
     values = t1.data[atlas] - np.float32(t1.background)
     tissue = float(np.mean(values > DARK * np.percentile(values[::50], 98)))

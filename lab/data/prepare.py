@@ -64,7 +64,7 @@ def prepare(
     subjects = find_subjects(source, settings.layout, labels=settings.labels)
     patients = find_patients(subjects, settings.patient_pattern)
     recipe = _recipe(subjects, settings)
-    phantom = _is_phantom(source)
+    _is_phantom(source)  # a damaged card is refused before the work
     cohort_folder.claim_folder(out, say)
     with FileLock(out / ".lock"):
         jobs = [workers.PrepareJob(subject=subject, recipe=recipe, out=out) for subject in subjects]
@@ -77,7 +77,7 @@ def prepare(
         tables = {"index.csv": index.to_csv(index=False)}
         try:
             _check_classes(source, index, settings)
-            tables |= _split_and_manifest(source, out, settings, recipe, index, phantom, patients)
+            tables |= _split_and_manifest(source, out, settings, recipe, index, patients)
         finally:
             cohort_folder.write_tables(out, tables, say)
         return open_cohort(out)
@@ -194,13 +194,7 @@ def _kind(reason: str) -> str:
 
 
 def _split_and_manifest(
-    source: Path,
-    out: Path,
-    settings: DataConfig,
-    recipe: Recipe,
-    index: pd.DataFrame,
-    phantom: bool,
-    patients: Patients,
+    source: Path, out: Path, settings: DataConfig, recipe: Recipe, index: pd.DataFrame, patients: Patients
 ) -> dict[str, str]:
     """What `split.csv` and `manifest.json` hold."""
     used = index[index["status"] == "used"]
@@ -209,7 +203,7 @@ def _split_and_manifest(
     manifest = {
         "format": FORMAT,
         "version": workers.VERSION,
-        "phantom": phantom,
+        "phantom": _is_phantom(source),
         "layout": detect(source) if settings.layout == "auto" else settings.layout,
         "source": str(source.resolve()),
         "label_books": {name: LABEL_BOOKS.get(name, {}) for name in sorted(set(used["label_book"].dropna()))},

@@ -11,7 +11,6 @@ from lab.config import DataConfig, PhantomConfig, fingerprint, flatten
 from lab.data.cohort import Cohort, is_cohort, open_cohort
 from lab.data.layouts.patients import describe_patients
 from lab.data.prepare import prepare
-from lab.data.prepare_worker import VERSION
 
 Say = Callable[[str], None]
 PHANTOM_SPACING_MM = 1.0
@@ -28,7 +27,7 @@ def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = prin
     """
     if data.path is not None and is_cohort(data.path):
         cohort = open_cohort(data.path)
-        check_settings(cohort, data)
+        check_prepared(cohort, data)
     else:
         source = data.path if data.path is not None else make_phantom(data, phantom, work / "phantom", say)
         recipe = {name: value for name, value in flatten(data).items() if name not in LATER}
@@ -64,35 +63,24 @@ def make_phantom(data: DataConfig, phantom: PhantomConfig, folder: Path, say: Sa
     )
 
 
-def check_settings(cohort: Cohort, data: DataConfig) -> None:
+def check_prepared(cohort: Cohort, data: DataConfig) -> None:
     """Raises ValueError where a prepared cohort lacks a sequence, or was prepared with other settings."""
-    if cohort.manifest["version"] != VERSION:
-        raise ValueError(
-            f"{cohort.path} holds images of version {cohort.manifest['version']} of the preparation, this program "
-            f"makes version {VERSION}; prepare the scans again"
-        )
     for sequence in (*data.inputs, data.target):
         cohort.channel(sequence)
+    wrong = []
     if data.spacing_mm is not None and abs(data.spacing_mm - cohort.spacing_mm) > 0.05:
-        raise ValueError(
-            f"{cohort.path} was prepared at {cohort.spacing_mm:g} mm, --spacing asks for {data.spacing_mm:g} mm; "
-            "leave --spacing out or prepare the scans again"
-        )
+        wrong.append(f"at {cohort.spacing_mm:g} mm, --spacing asks for {data.spacing_mm:g} mm")
     books = set(cohort.manifest.get("label_books", {}))
     if data.labels != "auto" and books != {data.labels}:
-        raise ValueError(
-            f"{cohort.path} was prepared with the label book {', '.join(sorted(books)) or 'of its layout'}, "
-            f"--data.labels asks for {data.labels}; leave the setting out or prepare the scans again"
-        )
-    made = cohort.manifest["settings"]
+        names = ", ".join(sorted(books)) or "of its layout"
+        wrong.append(f"with the label book {names}, --data.labels asks for {data.labels}")
     for name in RECIPE:
         asked, default = getattr(data, name), getattr(DataConfig(), name)
-        there = made.get(name, default)
+        there = cohort.manifest["settings"].get(name, default)
         if asked != default and asked != (tuple(there) if isinstance(there, list) else there):
-            raise ValueError(
-                f"{cohort.path} was prepared with {name} {there}, --data.{name.replace('_', '-')} asks for {asked}; "
-                "leave the setting out or prepare the scans again"
-            )
+            wrong.append(f"with {name} {there}, --data.{name.replace('_', '-')} asks for {asked}")
+    if wrong:
+        raise ValueError(f"{cohort.path} was prepared {wrong[0]}; leave the setting out or prepare the scans again")
 
 
 def describe_cohort(cohort: Cohort) -> str:

@@ -53,11 +53,10 @@ class Scan:
 
 
 def read_image(path: Path) -> Scan:
-    """Intensities of a NIfTI file, or of the DICOM series in a folder, as float32.
+    """Intensities of a NIfTI file, or of the DICOM series in a folder, as float32; a background of NaN becomes 0.
 
-    A background of NaN becomes 0, one of another value is told in `Scan.background`. Raises ValueError where the file
-    is missing, truncated, too large or no NIfTI, not one 3D volume, not finite or constant, and where a folder is no
-    single, whole MR series (see `lab.io.dicom`).
+    Raises ValueError where the file is missing, truncated, too large or no NIfTI, not one 3D volume, not finite or
+    constant, and where a folder is no single, whole MR series (see `lab.io.dicom`).
     """
     if os.path.isdir(path):
         from lab.io.dicom import read_volume  # pydicom takes a moment, and most patients come as NIfTI
@@ -144,7 +143,7 @@ def describe_grid(scan: Scan) -> str:
 
 
 def _without_nan(path: Path, data: np.ndarray, notes: list[str]) -> np.ndarray:
-    """A background of NaN, as statistics packages leave it, set to 0. Raises ValueError where other voxels are NaN."""
+    """The volume with a background of NaN set to 0. Raises ValueError where other voxels are NaN."""
     bad = ~np.isfinite(data)
     if bad.all():
         raise ValueError(f"{path}: every voxel is NaN or infinite; there is no image in it")

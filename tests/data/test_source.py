@@ -96,7 +96,7 @@ def test_balance_drops_patients_of_the_larger_class(tiny_cohort, tmp_path, said)
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"spacing_mm": 4.0}, "prepared at 8 mm, --spacing asks for 4 mm; leave --spacing out or prepare"),
+        ({"spacing_mm": 4.0}, "prepared at 8 mm, --spacing asks for 4 mm; leave the setting out or prepare"),
         ({"inputs": ("T1", "ADC")}, "has no ADC"),
         ({"target": "DWI"}, "has no DWI"),
         ({"clip_sigma": 3.0}, "prepared with clip_sigma 4.0, --data.clip-sigma asks for 3.0"),
@@ -106,12 +106,6 @@ def test_balance_drops_patients_of_the_larger_class(tiny_cohort, tmp_path, said)
 def test_a_prepared_cohort_that_does_not_fit_is_refused(tiny_cohort, tmp_path, said, wrong, message):
     with pytest.raises(ValueError, match=message):
         obtain(DataConfig(path=tiny_cohort.path, **wrong), PhantomConfig(), tmp_path, said.append)
-
-
-def test_a_cohort_of_another_preparation_is_refused(tiny_cohort):
-    old = dataclasses.replace(tiny_cohort, manifest={**tiny_cohort.manifest, "version": 1})
-    with pytest.raises(ValueError, match="holds images of version 1 of the preparation"):
-        source.check_settings(old, DataConfig())
 
 
 def test_a_path_that_is_not_there_is_named(tmp_path, said):
