@@ -7,10 +7,10 @@ import pandas as pd
 
 from lab.config import GateSettings
 from lab.evaluation.paired import compare_means
+from lab.io.files import plural
 from lab.radiomics.baselines import VOLUME
 from lab.registry.candidate import Candidate
 from lab.report.tables.gate import Check, Verdict, check
-from lab.report.tables.patient_table import plural
 from lab.stats.auc import delong_interval, delong_test
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from lab.io.files import plural
 from lab.registry.candidate import Candidate
 from lab.report.tables.gate import Verdict
 from lab.report.tables.model_figures import EVERYBODY, evaluation_rows
-from lab.report.tables.patient_table import plural
 from lab.report.text.model_card import ModelCard, model_card, shortened
 from lab.report.text.model_limits import classifier_limits, network_limits
 from lab.report.text.model_trust import trust_lines, trust_table

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from lab.experiments.synthesis.configurations import averaged
-from lab.report.tables.patient_table import plural
+from lab.io.files import plural
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from lab.report.tables.patient_table import lower_is_better
+from lab.evaluation.figures import name_of
 from lab.tracking.artifacts import Tag
 from lab.tracking.charts import chart_state
 from lab.tracking.run import Run
@@ -53,7 +53,7 @@ def view_state(parent: str, objective: str) -> dict[str, object]:
     return {
         "searchFilter": f"tags.`{Tag.PARENT}` = '{parent}'",
         "orderByKey": f"metrics.`{objective}`",
-        "orderByAsc": lower_is_better(objective.rpartition("/")[2]),
+        "orderByAsc": name_of(objective.rpartition("/")[2]).direction != "higher",
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",

@@ -18,6 +18,7 @@ from lab.experiments.report import format_points, publish
 from lab.experiments.synthesis.record import SLICES, Record, read_record
 from lab.experiments.synthesis.search_results import shown_settings
 from lab.inference.tta import DEFAULT_LOOKS
+from lab.io.files import plural
 from lab.report.figures.box_plots import box_plots
 from lab.report.figures.cost import cost_against_quality
 from lab.report.figures.forest import forest
@@ -31,7 +32,7 @@ from lab.report.pages.study import report_page
 from lab.report.tables.console import as_text
 from lab.report.tables.paired_tests import paired_tests
 from lab.report.tables.patches import patch_tables
-from lab.report.tables.patient_table import PaperTable, as_csv, as_markdown, is_rival, paper_table, plural, summarise
+from lab.report.tables.patient_table import PaperTable, as_csv, as_markdown, is_rival, paper_table, summarise
 from lab.report.tables.published import Comparison, comparable
 from lab.report.tables.scorecard import scorecard, scorecard_markdown, scorecard_text
 from lab.report.tables.spread import spread_table
