@@ -66,13 +66,7 @@ class Plan:
     @property
     def lower(self) -> bool:
         """Whether a low objective is a good one."""
-<<<<<<< HEAD
-        from lab.report.tables.patient_table import lower_is_better
-
-        return lower_is_better(self.config.study.objective.rpartition("/")[2])
-=======
         return name_of(self.config.study.objective.rpartition("/")[2]).direction != "higher"
->>>>>>> 1d7c192 (A study reads fewer than 70 files of the lab, counted by a test)
 
     def slots(self, phase: str) -> list[Slot]:
         """What there is to train in a phase whose settings are known before it starts.

@@ -33,17 +33,8 @@ from lab.experiments.synthesis.configurations import (
 )
 from lab.experiments.synthesis.scoring import Scorer
 from lab.experiments.synthesis.search_results import importances, search_trials
-<<<<<<< HEAD
 from lab.io.files import plural
 from lab.io.pool import background, count_cores
-=======
-from lab.experiments.synthesis.slices import log_slices
-from lab.inference.calibrate import FAULT_CASES, MOST, Ood, fit_ood
-from lab.inference.calibrate_run import calibrate_study_run
-from lab.io.files import plural
-from lab.io.pool import background, count_cores
-from lab.report.text.trial_note import trial_note
->>>>>>> 1d7c192 (A study reads fewer than 70 files of the lab, counted by a test)
 from lab.synthesis.device import choose, use_threads
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
