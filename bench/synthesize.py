@@ -25,8 +25,8 @@ from lab.config import DataConfig
 from lab.data.layouts.find import find_subjects
 from lab.deploy.patient_folder import write_patient
 from lab.inference.load import from_packages
-from lab.inference.patient import How
 from lab.inference.predict import synthesise
+from lab.inference.settings import How
 from lab.inference.tiling import choose_way, run
 from lab.phantom.cohort import write_cohort
 from lab.synthesis.device import choose, use_threads

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from lab.config import LabelBook, LayoutName
+from lab.inference.settings import WHAT, How
 
 if TYPE_CHECKING:
     from lab.data.contract import Contract
@@ -44,42 +45,22 @@ class Patients:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synthesize(Patients):
+class Synthesize(How, Patients):
     """Synthesize the post-contrast T1 of new patients with a registered or logged network."""
 
     model: tuple[str, ...]
     """The model, such as models:/sct1@champion; several make an ensemble."""
     out: Path
     """Folder for the images, a picture and report.json; with --data a folder for each patient in it."""
-    looks: int = 2
-    """Test-time augmentations of each patient, from which the uncertainty comes: none, mirrored, moved by a voxel (1 to
-    8); each takes the network's time. The image itself is that without any. Intervals are calibrated for 1, 2 and 4."""
-    tile: int | None = None
-    """Edge of tiles in voxels; by default the whole volume, and tiles only where memory is short."""
-    calibration: Path | None = None
-    """A file of `python -m lab calibrate --out`, for an ensemble; a single network's is in its package."""
-    classifier: str | None = None
-    """A radiomics classifier, such as models:/will-it-enhance@challenger, whose probability is reported too."""
-    strangers: Literal["refuse", "warn"] = "refuse"
-    """What to do with scans that are certainly not like those of training (swapped, not stripped, half missing)."""
-    export: Literal["dicom"] | None = None
-    """`dicom` also writes a derived series into the T1's study, folder `dicom`: secondary capture images that say
-    SYNTHETIC. The T1 must be a DICOM series."""
-    device: str = "auto"
-    """`auto` takes a GPU where there is one."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic; `auto` is bfloat16 on a GPU that has it and float32 elsewhere."""
 
     def run(self) -> None:
         """Synthesize every patient."""
         one = self.images(", and --mask if known")
         from lab.deploy.new_patients import synthesize, synthesize_folder
-        from lab.inference.patient import WHAT, How
         from lab.io.files import plural
         from lab.tracking.store import clear_errors
 
-        settings = {item.name: getattr(self, item.name) for item in fields(How)}
-        how = How(**settings | {"calibration": None if self.calibration is None else str(self.calibration)})
+        how = How(**{item.name: getattr(self, item.name) for item in fields(How)})
         with clear_errors():
             if self.data is None:
                 synthesize(self.model, one, out=self.out, mask=self.mask, how=how)

@@ -25,7 +25,8 @@ from lab.data.contract import create_subject
 from lab.data.layouts.subject import Subject
 from lab.deploy.patient_folder import check_place, format_report, read_finished, write_patient
 from lab.inference.load import Networks, open_networks
-from lab.inference.patient import PHANTOM_WARNING, How, hash_scans
+from lab.inference.patient import hash_scans
+from lab.inference.settings import PHANTOM_WARNING, How
 from lab.io.case_file import write_atomically
 from lab.io.files import canonical, one_line, plural
 from lab.io.output_folder import check_output, output_folder

@@ -24,18 +24,8 @@ from lab.evaluation.calibration_text import describe_coverage, describe_doubt
 from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.enhancement import millilitres
 from lab.inference.load import Networks
-from lab.inference.patient import (
-    ENHANCEMENT,
-    INTERVAL,
-    SYNTHESIS,
-    UNCERTAINTY,
-    WHAT,
-    Hashes,
-    How,
-    Synthesis,
-    hash_scans,
-    synthesize_patient,
-)
+from lab.inference.patient import Hashes, Synthesis, hash_scans, synthesize_patient
+from lab.inference.settings import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTAINTY, WHAT, How
 from lab.io.case_file import file_sha256, write_atomically
 from lab.io.output_folder import check_output, output_folder
 from lab.synthesis.device import Arithmetic, peak_memory_mb, reset_peak_memory

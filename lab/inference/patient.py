@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,11 +20,11 @@ from lab.data.contract import Contract, open_patient
 from lab.data.layouts.subject import Subject
 from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan
 from lab.evaluation.calibration_text import enhancement_verdict
-from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.enhancement import TOLERANCE_MM, enhancement_level, is_enhancing, millilitres, near
 from lab.inference.calibration import Calibration, calibration_for
+from lab.inference.settings import ENHANCEMENT, INTERVAL, PHANTOM_WARNING, SYNTHESIS, UNCERTAINTY, How
 from lab.inference.tiling import Way, choose_way, run
-from lab.inference.tta import DEFAULT_LOOKS, TtaPrediction, predict_with_tta
+from lab.inference.tta import TtaPrediction, predict_with_tta
 from lab.io.case_file import BRAIN, TUMOUR
 from lab.io.files import canonical
 from lab.io.scan import scan_sha256
@@ -35,37 +35,9 @@ from lab.synthesis.device import Arithmetic, is_out_of_memory
 if TYPE_CHECKING:
     from lab.inference.load import Networks
 
-SYNTHESIS, UNCERTAINTY, ENHANCEMENT = "synthetic_t1gd.nii.gz", "uncertainty.nii.gz", "enhancement.nii.gz"
-INTERVAL = f"interval_{100 * NOMINAL:.0f}.nii.gz"
-WHAT = "SYNTHETIC image, drawn by a neural network from scans without contrast agent. Research only, not for diagnosis."
-PHANTOM_WARNING = (
-    "PHANTOM: this model learned from simulated heads, not from patients; what it draws means nothing for a patient"
-)
 Image = NDArray[np.floating[Any]]
 Mask = NDArray[np.bool_]
 Hashes = Mapping[str, Mapping[str, str]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class How:
-    """How patients are synthesized; none of it changes what the model expects of an image."""
-
-    looks: int = DEFAULT_LOOKS
-    """Test-time augmentations (`lab.inference.tta.AUGMENTATIONS`); 1 gives no uncertainty."""
-    tile: int | None = None
-    """Edge of tiles in voxels; by default the whole volume, and tiles only where memory is short."""
-    brain_mask: str | None = None
-    """`nonzero` or `mni152`; by default as the layout says."""
-    calibration: str | None = None
-    """A file of `python -m lab calibrate`, for an ensemble; a single network's is in its package."""
-    classifier: str | None = None
-    """A radiomics classifier whose probability is reported too."""
-    strangers: Literal["refuse", "warn"] = "refuse"
-    """What is done with scans that are certainly not like those of training."""
-    export: Literal["dicom"] | None = None
-    """`dicom` writes the synthesis as a DICOM series too, where the T1 is one; see `lab.deploy.export.dicom`."""
-    device: str = "auto"
-    precision: str = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from lab.inference.settings import How
 from lab.synthesis.networks.paper import BACKGROUND
 
 LEFT_RIGHT = 2
@@ -40,7 +41,7 @@ AUGMENTATIONS = (
     Augmentation(mirrored=True, shift=(-2, 2, 2)),
 )
 """In the order in which they are used (`--looks` is their number); the first is none."""
-DEFAULT_LOOKS = 2
+DEFAULT_LOOKS = How.looks
 
 Network = Callable[[Tensor, Tensor], Tensor]
 """Inputs (1, C, X, Y, Z) and brain (1, 1, X, Y, Z) -> image (1, 1, X, Y, Z)."""

@@ -21,7 +21,7 @@ from lab.__main__ import main
 from lab.deploy.export.bundle import MARK, export_bundle
 from lab.deploy.export.bundle_run import Prepare
 from lab.deploy.new_patients import synthesize
-from lab.inference.patient import How
+from lab.inference.settings import How
 from lab.tracking.models.network import attach_calibration, load_package
 
 REQUIRED = (

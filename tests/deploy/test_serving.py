@@ -25,11 +25,10 @@ from mlflow.exceptions import MlflowException
 from patients import AFFINE, SEQUENCES, SHAPE, logged, named, stored, volumes
 
 from lab.deploy.new_patients import synthesize
-from lab.deploy.patient_folder import ENHANCEMENT, SYNTHESIS, UNCERTAINTY
 from lab.deploy.serve import service as serve
 from lab.deploy.serve.request import PATIENTS, ROOT, VOXELS
 from lab.deploy.serve.service import Service
-from lab.inference.patient import How
+from lab.inference.settings import ENHANCEMENT, SYNTHESIS, UNCERTAINTY, How
 from lab.tracking.models.network import REQUIREMENTS, attach_code
 
 ALL = (*SEQUENCES, "mask")

@@ -23,8 +23,8 @@ from lab.data.contract import Contract, create_subject
 from lab.data.layouts.find import find_subjects
 from lab.deploy import patient_folder as synthesis_folder
 from lab.deploy.new_patients import synthesize, synthesize_folder
-from lab.deploy.patient_folder import ENHANCEMENT, PICTURE, REPORT, SYNTHESIS, UNCERTAINTY
-from lab.inference.patient import How
+from lab.deploy.patient_folder import PICTURE, REPORT
+from lab.inference.settings import ENHANCEMENT, SYNTHESIS, UNCERTAINTY, How
 from lab.registry.promotion import promote
 from lab.synthesis.networks.paper import build
 from lab.tracking.models import verify as synthesis_models

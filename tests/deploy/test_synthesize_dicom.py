@@ -18,8 +18,8 @@ from lab.cli.patients import Synthesize
 from lab.data.native import read_grid_header
 from lab.deploy import patient_folder as synthesis_folder
 from lab.deploy.new_patients import synthesize, synthesize_folder
-from lab.deploy.patient_folder import DICOM, ENHANCEMENT, REPORT, SYNTHESIS, UNCERTAINTY
-from lab.inference.patient import How
+from lab.deploy.patient_folder import DICOM, REPORT
+from lab.inference.settings import ENHANCEMENT, SYNTHESIS, UNCERTAINTY, How
 from lab.tracking.models import verify as synthesis_models
 from lab.tracking.models.network import Package
 

@@ -15,7 +15,7 @@ from small import ran, settings
 from lab.cli.models import Calibrate
 from lab.data.layouts.find import find_subjects
 from lab.deploy.new_patients import synthesize
-from lab.deploy.patient_folder import INTERVAL, SYNTHESIS, UNCERTAINTY, format_report
+from lab.deploy.patient_folder import format_report
 from lab.evaluation.calibration_text import describe_coverage, describe_doubt
 from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.fault_injection import cases_of
@@ -23,7 +23,7 @@ from lab.inference.calibrate_run import (
     calibrate_models,
     common_parts,
 )
-from lab.inference.patient import How
+from lab.inference.settings import INTERVAL, SYNTHESIS, UNCERTAINTY, How
 from lab.qc.image_quality import measure
 from lab.qc.ood import fit_reference
 from lab.registry.promotion import calibrate_before_promotion, promote

@@ -25,7 +25,7 @@ from lab.deploy.export.bundle_run import CALIBRATION, SETTINGS, WEIGHTS
 from lab.evaluation.calibration_text import coverage_at, describe_coverage
 from lab.evaluation.conformal import NOMINAL
 from lab.inference.load import Networks, open_networks
-from lab.inference.patient import INTERVAL, PHANTOM_WARNING
+from lab.inference.settings import INTERVAL, PHANTOM_WARNING
 from lab.io.case_file import file_sha256
 from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
@@ -39,7 +39,10 @@ MARK = f"models/{SETTINGS}"
 CODE = (
     *("__init__.py", "config.py", "io", "stats", "qc", "data", "evaluation", "synthesis"),
     *("deploy/__init__.py", "deploy/export/__init__.py", "deploy/export/bundle_run.py"),
-    *(f"inference/{name}.py" for name in ("__init__", "predict", "tiling", "tta", "calibration", "patient")),
+    *(
+        f"inference/{name}.py"
+        for name in ("__init__", "settings", "predict", "tiling", "tta", "calibration", "patient")
+    ),
 )
 """What of `lab` a bundle runs."""
 NEEDED = ("nibabel", "pydicom", "safetensors", "scipy", "pandas", "nilearn", "tyro", "psutil", "filelock")

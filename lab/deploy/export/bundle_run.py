@@ -22,7 +22,8 @@ from lab.data.native import write_like
 from lab.evaluation.calibration_text import describe_coverage, describe_doubt
 from lab.evaluation.conformal import NOMINAL
 from lab.inference.calibration import Calibration
-from lab.inference.patient import ENHANCEMENT, WHAT, Patient, assess, hash_scans, network_inputs, prepare_patient
+from lab.inference.patient import Patient, assess, hash_scans, network_inputs, prepare_patient
+from lab.inference.settings import ENHANCEMENT, WHAT
 from lab.inference.tta import predict_with_tta
 from lab.io.case_file import file_sha256, write_atomically
 from lab.io.files import canonical

@@ -20,7 +20,7 @@ import numpy as np
 
 from lab.data.contract import Contract, create_subject
 from lab.data.layouts.subject import Subject
-from lab.inference.patient import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTAINTY, How
+from lab.inference.settings import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTAINTY, How
 from lab.inference.tta import AUGMENTATIONS
 from lab.io.files import LARGEST, canonical
 from lab.io.nifti import read_header

@@ -23,7 +23,7 @@ import torch
 from lab.deploy.patient_folder import write_patient
 from lab.deploy.serve.request import PATIENTS, VOLUMES, array, at_most, parse, read_volume
 from lab.inference.load import Networks, from_packages
-from lab.inference.patient import PHANTOM_WARNING, WHAT
+from lab.inference.settings import PHANTOM_WARNING, WHAT
 from lab.synthesis.device import choose
 from lab.tracking.models.network import read_package
 from lab.tracking.models.registered import downloaded
