@@ -13,8 +13,6 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from lab.io.pool import count_cores
-
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 """Environment variables by which a user says how many threads of arithmetic a process may have."""
 NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")  # allocators, in their words
@@ -73,6 +71,8 @@ def choose(device: str = "auto", precision: str = "auto", channels_last: bool = 
 def use_threads(workers: int) -> None:
     """Share the cores between `workers` processes, unless the user has said how many threads a process may have."""
     if not any(os.environ.get(name) for name in THREADS):
+        from lab.io.pool import count_cores
+
         torch.set_num_threads(max(1, count_cores() // max(1, workers)))
     torch.backends.cudnn.benchmark = True
 

@@ -20,7 +20,6 @@ from dataclasses import replace
 from pathlib import Path
 
 from lab.data.layouts.subject import Subject
-from lab.io.pool import count_cores
 
 _ADULT_2021 = {"necrosis": 1, "oedema": 2, "enhancing": 4}
 _ADULT_2023 = {"necrosis": 1, "oedema": 2, "enhancing": 3}
@@ -80,6 +79,8 @@ def read_values(subjects: list[Subject]) -> dict[str, Values]:
             return None
 
     masks = {subject.case_id: subject.mask for subject in subjects if subject.mask is not None and not subject.fault}
+    from lab.io.pool import count_cores
+
     with ThreadPoolExecutor(min(8, count_cores())) as pool:  # reading is mostly decompression, side by side
         found = dict(zip(masks, pool.map(values, masks.values())))
     return {case_id: one for case_id, one in found.items() if one}
