@@ -13,7 +13,7 @@ from lab.data.case import VERSION, Recipe, list_sources, prepare_case
 from lab.data.cohort import case_path
 from lab.data.duplicates import fingerprint_head
 from lab.data.layouts.subject import Subject
-from lab.io.case_file import content_digest, read_case, read_record, write_atomically, write_case
+from lab.io.case_file import content_digest, read_case, read_case_record, write_atomically, write_case
 from lab.io.files import one_line
 from lab.io.scan import scan_sha256, source_state
 from lab.io.sealed_json import seal
@@ -64,7 +64,7 @@ class PrepareJob:
             row = {"status": "left out", "reason": one_line(self.subject.fault)}
             return {"case_id": self.subject.case_id, "row": row}
         for path in (self.case_path, self.note_path):
-            record = read_record(path)
+            record = read_case_record(path)
             if record is None or {**record, **self.expected()} != record:
                 continue
             with contextlib.suppress(ValueError, KeyError, TypeError):  # a damaged case is prepared again

@@ -19,7 +19,7 @@ from lab.data.layouts.label_books import describe_book, format_values
 from lab.data.layouts.subject import Subject
 from lab.io.files import canonical, read_text_file
 from lab.io.nifti import read_header
-from lab.io.scan import Scan, count_values, describe_grid, read_image, read_labels, same_grid
+from lab.io.scan import Scan, count_values, describe_grid, read_image, read_mask, same_grid
 from lab.qc.scan_checks import check_cavity
 
 REFERENCE = "T1"
@@ -83,7 +83,7 @@ def read_tumour(subject: Subject, scans: dict[str, Scan], mask_needed: bool) -> 
     if subject.mask is None:
         return subject, np.zeros_like(first.data, np.uint8), []
     try:
-        mask = read_labels(subject.mask)
+        mask = read_mask(subject.mask)
         _check_grid("tumour mask", mask, first)
         notes = [f"tumour mask: {note}" for note in mask.notes]
         labels = mask.data

@@ -31,7 +31,7 @@ LONGEST_HEADER = 1_000_000
 DAMAGE = (KeyError, IndexError, TypeError, AttributeError, OverflowError, ValueError)
 """Exceptions that a damaged header leads to."""
 
-checked: dict[Path, tuple[Any, ...]] = {}
+_checked: dict[Path, tuple[Any, ...]] = {}
 """Files whose voxels this process has checked -> their state and digest."""
 
 
@@ -75,7 +75,7 @@ def write_case(path: Path, image: np.ndarray, mask: np.ndarray, record: dict[str
     write_atomically(path, save(tensors, metadata={"case": json.dumps(seal(record), sort_keys=True)}))
 
 
-def read_record(path: Path) -> dict[str, Any] | None:
+def read_case_record(path: Path) -> dict[str, Any] | None:
     """Record of a prepared or left-out case; `None` where the file is absent, damaged, altered or of another kind."""
     try:
         if path.suffix == ".json":
@@ -93,8 +93,8 @@ def read_case(path: Path, case_id: str, sha256: str) -> tuple[np.ndarray, np.nda
     image, mask = map_case(path)
     state = path.stat()
     known = (case_id, sha256, state.st_ino, state.st_size, state.st_mtime_ns)
-    if checked.get(path) != known:
-        record = read_record(path) or {}
+    if _checked.get(path) != known:
+        record = read_case_record(path) or {}
         if record.get("case_id", case_id) != case_id:
             wrong = f"it holds the case {record['case_id']}: two files were exchanged"
         elif content_digest(image, mask) != sha256:
@@ -103,7 +103,7 @@ def read_case(path: Path, case_id: str, sha256: str) -> tuple[np.ndarray, np.nda
             wrong = _impossible(image, mask)
         if wrong:
             raise ValueError(f"{path} is damaged ({wrong}); delete it and run prepare again")
-        checked[path] = known
+        _checked[path] = known
     return image, mask
 
 

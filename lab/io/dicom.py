@@ -82,7 +82,7 @@ def _open(folder: Path, states: tuple[tuple[Path, int, int], ...]) -> Series:
     return series
 
 
-def read_volume(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Intensities (columns, rows, slices) as float32 with each slice's rescaling, and the affine to RAS.
 
     MONOCHROME1, where the largest value is black, is turned round. Raises ValueError as `open_series`, and where pixels

@@ -8,7 +8,6 @@ between two moves the next one completes them; until then the output's `last` fi
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
 import re
@@ -20,7 +19,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from lab.io.case_file import write_atomically
+from lab.io.case_file import file_sha256, write_atomically
 from lab.io.files import format_some
 
 OWN, RECORD, LOCK, NEW = ".gadfree", "files.json", "lock", "new"
@@ -116,10 +115,7 @@ def is_recorded(place: Path, name: str) -> bool:
 
 def plain_sha256(path: Path) -> str | None:
     """Digest of a plain file; None for what is none: absent, a link, a folder, a pipe."""
-    if path.is_symlink() or not path.is_file():
-        return None
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return None if path.is_symlink() or not path.is_file() else file_sha256(path)
 
 
 def _commit(place: Path, output: str, last: str) -> None:
@@ -215,7 +211,7 @@ def _on_disk(path: Path) -> str:
     """Digest of a file that is made sure to be on the disk."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha256(path)
 
 
 def _read(place: Path) -> Record | None:

@@ -59,9 +59,9 @@ def read_image(path: Path) -> Scan:
     constant, and where a folder is no single, whole MR series (see `lab.io.dicom`).
     """
     if os.path.isdir(path):
-        from lab.io.dicom import read_volume  # pydicom takes a moment, and most patients come as NIfTI
+        from lab.io.dicom import read_series  # pydicom takes a moment, and most patients come as NIfTI
 
-        data, affine = read_volume(path)
+        data, affine = read_series(path)
         notes: list[str] = []
     else:
         volume, header = read_voxels(path)
@@ -80,7 +80,7 @@ def read_image(path: Path) -> Scan:
     return _to_ras(path, data, affine, background, notes)
 
 
-def read_labels(path: Path) -> Scan:
+def read_mask(path: Path) -> Scan:
     """A segmentation as uint8. Raises ValueError as `read_image`, and where a value is no whole number in 0-255."""
     volume, header = read_voxels(path)
     notes = header.notes

@@ -18,7 +18,7 @@ from lab.data.cohort import BRAIN, Cohort, case_path, is_cohort, open_cohort
 from lab.data.prepare import prepare
 from lab.data.source import obtain
 from lab.io import case_file as storage
-from lab.io.case_file import content_digest, map_case, read_case, read_record, write_case
+from lab.io.case_file import content_digest, map_case, read_case, read_case_record, write_case
 from lab.io.sealed_json import read_sealed, seal
 
 ONE, OTHER = "EGD-0001", "EGD-0002"
@@ -127,7 +127,7 @@ def test_voxels_that_no_preparation_gives_are_refused_though_their_digest_is_rig
     path = case_path(copy.path, ONE)
     image, mask = (np.array(part) for part in map_case(path))
     spoil(image, mask)
-    write_case(path, image, mask, read_record(path) or {})
+    write_case(path, image, mask, read_case_record(path) or {})
     with pytest.raises(ValueError, match=r"is damaged \((values|flags)"):
         read_case(path, ONE, content_digest(image, mask))
 

@@ -11,7 +11,7 @@ from scan_trees import AFFINE, brats_case, head, run, save
 
 from lab.data.brain_mask import brain_mask
 from lab.data.layouts.find import find_subjects
-from lab.io.scan import read_image, read_labels
+from lab.io.scan import read_image, read_mask
 
 REAL = Path(__file__).parents[3] / "shared" / "cases"
 HEAD = head(0)
@@ -91,7 +91,7 @@ def test_a_head_with_its_skull_and_air_is_left_as_it_is(tmp_path):
 )
 def test_labels_that_are_nearly_whole(change, tmp_path):
     labels = HEAD["MASK"].astype(np.float32)
-    scan = read_labels(save(tmp_path / "seg.nii.gz", change(labels)))
+    scan = read_mask(save(tmp_path / "seg.nii.gz", change(labels)))
     np.testing.assert_array_equal(scan.data, HEAD["MASK"])
     assert scan.data.dtype == np.uint8
 
@@ -101,7 +101,7 @@ def test_labels_scaled_to_eight_bits(tmp_path):
     image.header["scl_slope"], image.header["scl_inter"], image.header["vox_offset"] = 3 / 254, 0, 352
     content = image.header.binaryblock + bytes(4) + np.asarray(image.dataobj).tobytes(order="F")
     (tmp_path / "seg.nii").write_bytes(content)
-    np.testing.assert_array_equal(read_labels(tmp_path / "seg.nii").data, HEAD["MASK"])
+    np.testing.assert_array_equal(read_mask(tmp_path / "seg.nii").data, HEAD["MASK"])
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_other_labels_are_refused_for_the_true_reason(value, message, tmp_path):
     labels = HEAD["MASK"].astype(np.float32)
     labels[22, 26, 22] = value
     with pytest.raises(ValueError, match=message):
-        read_labels(save(tmp_path / "seg.nii.gz", labels))
+        read_mask(save(tmp_path / "seg.nii.gz", labels))
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="no real cases here (../shared/cases)")

@@ -95,7 +95,7 @@ def test_case_files_are_safetensors_that_describe_themselves(cohort):
     tensors = load_file(path)
     np.testing.assert_array_equal(tensors["image"], image)
     np.testing.assert_array_equal(tensors["mask"], mask)
-    row = storage.read_record(path)["row"]
+    row = storage.read_case_record(path)["row"]
     assert row["tumour_ml"] == cohort.index.loc[path.stem, "tumour_ml"]
     assert row["sha256"] == storage.content_digest(image, mask) == cohort.index.loc[path.stem, "sha256"]
     with pytest.raises(ValueError, match="read-only"):

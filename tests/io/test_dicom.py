@@ -23,7 +23,7 @@ from scan_trees import AFFINE, contract, head, save
 from lab.data.contract import create_subject
 from lab.data.native import read_grid_header, write_like
 from lab.io.dicom import check_one_patient, open_series, series_sha256
-from lab.io.scan import read_image, read_labels, read_spacing, scan_sha256, source_state
+from lab.io.scan import read_image, read_mask, read_spacing, scan_sha256, source_state
 
 
 @pytest.mark.parametrize("plane", PLANES)
@@ -233,7 +233,7 @@ def test_a_mask_is_no_folder_and_all_scans_are_of_one_patient(tmp_path):
     with pytest.raises(ValueError, match="the mask must be a NIfTI file"):
         create_subject("one", images, tmp_path / "T1", like=contract())
     with pytest.raises(ValueError, match="cannot be read"):
-        read_labels(tmp_path / "T1")
+        read_mask(tmp_path / "T1")
     store(tmp_path / "FLAIR", volumes["FLAIR"], AFFINE, name="FLAIR", change=setting(PatientID="4712"))
     with pytest.raises(ValueError, match=r"FLAIR .*have different Patient IDs") as caught:
         contract().open(create_subject("one", images, mask, like=contract()))

@@ -12,7 +12,7 @@ import pytest
 from scan_trees import AFFINE
 
 from lab.data.native import read_grid_header, write_like
-from lab.io.scan import read_image, read_labels, read_spacing
+from lab.io.scan import read_image, read_mask, read_spacing
 
 VOLUME = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
 TURN = nib.affines.from_matvec(nib.eulerangles.euler2mat(np.pi, 0.02, 0.01) @ np.diag([2, 2, 3]), [4, 5, 6])
@@ -131,7 +131,7 @@ def test_headers_that_make_no_sense_say_why(fields, message, tmp_path):
 
 def test_dimensions_of_two_to_the_forty(tmp_path):
     path = stored(tmp_path / "scan.nii", nib.Nifti2Image, dim=[3, 2**40, 2**40, 2**40, 1, 1, 1, 1])
-    for read in (read_image, read_labels, read_spacing, read_grid_header):
+    for read in (read_image, read_mask, read_spacing, read_grid_header):
         with pytest.raises(ValueError, match=r"declares 1099511627776 x .* at most"):
             read(path)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scan_trees import AFFINE, save, save_as
 
-from lab.io.scan import Scan, read_image, read_labels, read_spacing, same_grid, write_scan
+from lab.io.scan import Scan, read_image, read_mask, read_spacing, same_grid, write_scan
 
 RNG = np.random.default_rng(0)
 VOLUME = RNG.normal(size=(5, 6, 7)).astype(np.float32)
@@ -107,7 +107,7 @@ def test_broken_files_say_why(tmp_path):
     with pytest.raises(ValueError, match="no DICOM image in this folder"):
         read_image(tmp_path)
     with pytest.raises(ValueError, match="cannot be read"):
-        read_labels(tmp_path)
+        read_mask(tmp_path)
     with pytest.raises(ValueError, match="not a NIfTI file"):
         read_spacing(tmp_path / "text.nii")
 
@@ -132,14 +132,14 @@ def test_headers_without_orientation_are_refused(tmp_path):
 def test_labels_are_whole_numbers(tmp_path):
     labels = RNG.integers(0, 5, (4, 5, 6))
     for dtype in (np.uint8, np.int16, np.float32):
-        scan = read_labels(save(tmp_path / "seg.nii.gz", labels.astype(dtype)))
+        scan = read_mask(save(tmp_path / "seg.nii.gz", labels.astype(dtype)))
         np.testing.assert_array_equal(scan.data, labels)
         assert scan.data.dtype == np.uint8
     for wrong in (0.5, np.nan, -1, 300):
         volume = labels.astype(np.float32)
         volume[0, 0, 0] = wrong
         with pytest.raises(ValueError, match=r"a mask holds whole numbers|1 voxel is NaN"):
-            read_labels(save(tmp_path / "seg.nii.gz", volume))
+            read_mask(save(tmp_path / "seg.nii.gz", volume))
 
 
 def test_same_grid_sees_shape_shift_and_turn():

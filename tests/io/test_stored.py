@@ -15,7 +15,7 @@ from scan_trees import AFFINE, brats_tree, head, left_out, run, save
 from lab.data.layouts.find import find_subjects
 from lab.io.dicom import open_series
 from lab.io.files import SLACK, open_regular, read_text_file
-from lab.io.scan import read_image, read_labels, read_spacing, scan_sha256, source_state
+from lab.io.scan import read_image, read_mask, read_spacing, scan_sha256, source_state
 
 VOLUME = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
 CONTENT = nib.Nifti1Image(VOLUME, AFFINE).to_bytes()
@@ -30,7 +30,7 @@ def claiming(shape: tuple[int, ...], dtype: int = 2) -> bytes:
     return raw.binaryblock + bytes(4)
 
 
-@pytest.mark.parametrize("read", [read_image, read_labels, read_spacing, scan_sha256, open_regular])
+@pytest.mark.parametrize("read", [read_image, read_mask, read_spacing, scan_sha256, open_regular])
 def test_pipes_sockets_and_devices_are_refused_at_once(read, tmp_path):
     os.mkfifo(tmp_path / "pipe.nii.gz")
     (tmp_path / "link.nii.gz").symlink_to("/dev/zero")

@@ -11,11 +11,12 @@ from scan_trees import brats_case, head, left_out, run
 
 from lab.config import DataConfig
 from lab.data import case as cases
+from lab.data import subject_scans
 from lab.data.case import Recipe, prepare_case
 from lab.data.cohort import Cohort
 from lab.data.layouts.find import find_subjects
 from lab.io.case_file import BRAIN, EXPERT, TUMOUR
-from lab.io.scan import Scan, read_image, read_labels
+from lab.io.scan import Scan, read_image, read_mask
 from lab.qc.scan_checks import STANDS_OUT, check_cavity, check_mask, check_sequences, clip_outliers
 
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2023-2mm"
@@ -165,9 +166,9 @@ PLANTED = {
 def test_exchanged_sequences_of_a_real_patient_are_remarked_upon(monkeypatch):
     subject = find_subjects(REAL)[3]
     scans = {path: read_image(path) for path in subject.images.values()}
-    monkeypatch.setattr(cases, "read_image", scans.__getitem__)
-    mask = read_labels(subject.mask)
-    monkeypatch.setattr(cases, "read_labels", lambda path: mask)
+    monkeypatch.setattr(subject_scans, "read_image", scans.__getitem__)
+    mask = read_mask(subject.mask)
+    monkeypatch.setattr(subject_scans, "read_mask", lambda path: mask)
     monkeypatch.setattr(cases, "check_without_contrast", lambda *_, **__: [])  # by the files' names
     how = DataConfig()
     recipe = Recipe(

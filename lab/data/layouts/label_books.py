@@ -70,11 +70,11 @@ def format_values(values: Values | set[int]) -> str:
 
 def read_values(subjects: list[Subject]) -> dict[str, Values]:
     """Values above 0 of each mask that can be read, by case id."""
-    from lab.io.scan import count_values, read_labels  # slow to import, and the names of the books are flags
+    from lab.io.scan import count_values, read_mask  # slow to import, and the names of the books are flags
 
     def values(mask: Path) -> Values | None:
         try:
-            return frozenset(count_values(read_labels(mask).data).nonzero()[0].tolist()) - {0}
+            return frozenset(count_values(read_mask(mask).data).nonzero()[0].tolist()) - {0}
         except ValueError:
             return None
 

@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 from lab.data.cohort import Cohort
-from lab.io.case_file import read_record, write_atomically
+from lab.io.case_file import read_case_record, write_atomically
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.splits import Split
 from lab.radiomics.worc.inputs import Inputs, WorcPlan, check_cases, our_name, stem, write_images, write_inputs
@@ -90,7 +90,7 @@ def _train_splits(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
     total, stop = len(plan.splits), threading.Event()
     records: dict[Split, Record] = {}
     for split in plan.splits:
-        record = read_record(plan.record_path(split))
+        record = read_case_record(plan.record_path(split))
         if record is not None and record.get("key") == plan.key(split) and not check_record(record, split.test):
             records[split] = record
     waiting = [split for split in plan.splits if split not in records]
@@ -141,7 +141,7 @@ def _run_network(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
     """The records of all splits by WORC's whole network on images, or those of an earlier call."""
     settings, splits = plan.settings, plan.splits
     path, key = plan.base / "splits" / "network.json", plan.key(*splits)
-    kept = read_record(path)
+    kept = read_case_record(path)
     if kept is not None and kept.get("key") == key:
         say(f"WORC: {len(splits)} of {len(splits)} splits were finished before")
         return kept["records"]

@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from lab.data.cohort import TUMOUR, Cohort, open_cohort
-from lab.io.case_file import content_digest, file_sha256, map_case, read_record, write_case
+from lab.io.case_file import content_digest, file_sha256, map_case, read_case_record, write_case
 from lab.io.sealed_json import read_sealed, seal
 from lab.radiomics.features import case_features, cohort_features
 from lab.radiomics.features.case_features import measure_part
@@ -50,7 +50,7 @@ def copy(tiny_cohort, tmp_path) -> Cohort:
 def change(cohort: Cohort, case_id: str, edit) -> Cohort:
     """The cohort with one case edited in place, as if it had been prepared so."""
     path = cohort.path / "cases" / f"{case_id}.safetensors"
-    record = read_record(path)
+    record = read_case_record(path)
     image, mask = (np.array(part) for part in map_case(path))
     edit(image, mask)
     write_case(path, image, mask, record)
