@@ -1,4 +1,4 @@
-"""The house rules of DESIGN: which room may import which, read from the source, and tried where it matters."""
+"""The order of imports, read from the source: which package may import which, and tried where it matters."""
 
 from __future__ import annotations
 
