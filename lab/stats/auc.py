@@ -1,10 +1,8 @@
 """How well do scores tell the classes apart, and is one score better than another? The AUC and its inference.
 
-Two intervals stand side by side. DeLong's is a formula, on the logit scale by default: that keeps it inside (0, 1) and
-its coverage near 95 % where patients are few or the AUC is high (Pepe 2003). Simulated with normal scores, 20 patients
-against 8 and a true AUC of 0.8, 95 % intervals held the truth in 95 % (logit), 88 % (plain) and 90 % (bootstrap) of 600
-samples; with 50 against 50 in 95, 93 and 94 %. Other software often gives the plain one, cut to [0, 1], hence
-`scale="plain"`.
+Two intervals stand side by side: the bootstrap's and DeLong's. The latter is on the logit scale by default, which keeps
+it inside (0, 1) and its coverage near 95 % where patients are few or the AUC is high (Pepe 2003). Other software often
+gives the plain one, cut to [0, 1], hence `scale="plain"`.
 """
 
 from __future__ import annotations

@@ -19,18 +19,9 @@ LABEL = "Label"
 ESTIMATOR = "estimator_all_0.hdf5"
 """WORC's name of its output."""
 GROUPS = (
-    "orientation",
-    "texture_Gabor",
-    "texture_GLCMMS",
-    "texture_GLDZM",
-    "texture_NGLDM",
-    "texture_LBP",
-    "vessel",
-    "phase",
-    "fractal",
-    "location",
-    "rgrd",
-)
+    "orientation", "texture_Gabor", "texture_GLCMMS", "texture_GLDZM", "texture_NGLDM", "texture_LBP", "vessel",
+    "phase", "fractal", "location", "rgrd",
+)  # fmt: skip
 """Feature groups of WORC's that pyradiomics has nothing of: there is nothing to search in them."""
 
 
@@ -71,12 +62,10 @@ class WorcSettings:
 
 
 FULL = WorcSettings()
-"""WORC's own defaults. With 100 patients and 3362 features a fit takes 0.2 s, so that the 5000 fits and 100 refits of a
-split take 20 minutes: 20 splits (5 folds, 4 repeats) are three to four hours on 2 cores."""
+"""WORC's own defaults: with 100 patients and 3362 features 20 minutes a split."""
 QUICK = WorcSettings(search=30, inner_splits=3, ensemble=10, timeout_s=1800)
-"""90 fits and 10 refits a split, 29 s of one core: the same 20 splits in five minutes on 2 cores. Three inner splits,
-because the best of 30 workflows on one small validation set would be chance. It shows that all works and roughly where
-WORC ends; a figure to be published wants FULL."""
+"""29 s a split. Three inner splits, because the best of 30 workflows on one small validation set would be chance. It
+shows that all works and roughly where WORC ends; a figure to be published wants FULL."""
 
 
 def configuration(settings: WorcSettings, *, complete: bool = False) -> dict[str, dict[str, str]]:
