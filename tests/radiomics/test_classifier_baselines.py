@@ -9,7 +9,7 @@ import pytest
 from learnable import make_dataset, random_search
 
 from lab.config import ClassifierConfig
-from lab.radiomics.baselines import baseline_datasets, baselines_left_out, sequences
+from lab.radiomics.baselines import BASELINES, baseline_datasets, baselines_left_out, sequences
 from lab.radiomics.pipeline.nested import run_split
 from lab.radiomics.splits import make_splits
 
@@ -66,3 +66,13 @@ def test_rivals_run_through_the_same_door(method):
     result = run_split(rival, split, dataclasses.replace(settings, **changes), random_search, method=method)
     assert result.predictions["case_id"].tolist() == list(split.test)
     assert (result.predictions["method"] == method).all()
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_every_baseline_keeps_the_cases_and_knows_its_settings(name):
+    data = make_dataset()
+    spec = BASELINES[name]
+    dataclasses.replace(ClassifierConfig(), **spec.settings)
+    found = spec.features(data)
+    assert found
+    assert all(isinstance(one, str) or one.index.equals(data.table.index) for one in found.values())

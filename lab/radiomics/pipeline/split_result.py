@@ -47,11 +47,6 @@ class SplitResult:
         found = self.predictions
         return patient_auc(found["patient_id"].to_numpy(), found["label"].to_numpy(), found["score"].to_numpy())
 
-    @property
-    def optimism(self) -> float:
-        """Inner AUC less test AUC; a little above 0 is usual, much is a leak or a search too large for the data."""
-        return self.inner_auc - self.test_auc
-
     def to_json(self) -> str:
         """All of it as text; numbers keep every digit."""
         record = {item.name: getattr(self, item.name) for item in fields(self)}
