@@ -61,10 +61,10 @@ def run(settings: Extract) -> None:
 
     import pandas as pd  # late, so that --help answers at once
 
+    from lab.io.files import plural
     from lab.radiomics.features.cohort_features import measure_cohort, refuse_contrast
     from lab.radiomics.features.image_features import PARAMETERS, load_extractor
     from lab.radiomics.features.stability import measure_perturbed, stability
-    from lab.report.tables.patient_table import plural
 
     refuse_contrast(data.inputs, data.target)
     parameters = settings.parameters or PARAMETERS
@@ -109,8 +109,8 @@ def beside(path: Path, what: str) -> Path:
 def write(tables: dict[Path, pd.DataFrame]) -> None:
     """Replace the CSVs of an earlier call, all at once, and say so."""
     from lab.io.case_file import write_atomically
+    from lab.io.files import plural
     from lab.io.output_folder import output_folder
-    from lab.report.tables.patient_table import plural
 
     first = next(iter(tables))
     with output_folder(first.parent, output=f"features {first.name}", last=first.name, say=None) as folder:

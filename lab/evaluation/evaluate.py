@@ -15,11 +15,12 @@ from torch import Tensor
 from lab.config import DataConfig
 from lab.data.batches import Batch, CaseStore, patch_window, unpack_masks
 from lab.data.cohort import BRAIN
-from lab.evaluation.artefacts import checkerboard, sharpness
-from lab.evaluation.enhancement import DEFINITIONS, SUMS, scorecard
+from lab.evaluation.enhancement import SUMS, scorecard
+from lab.evaluation.figure_spec import JudgedCase
+from lab.evaluation.figures import FIGURES, shown_in, split_truth
 from lab.evaluation.image_errors import METRICS, errors, score
 from lab.evaluation.midline import midline_figures, midline_slab
-from lab.evaluation.noise_floor import floor, noise_sd
+from lab.evaluation.noise_floor import noise_sd
 from lab.evaluation.pooled import point
 from lab.evaluation.ssim import WINDOW
 from lab.io.case_file import clear_without_target
@@ -75,9 +76,10 @@ def means(table: pd.DataFrame, prefix: str) -> dict[str, float]:
     as many are, and none at all is an empty cell), and `contrast_pooled`, the concordance of the contrast.
     """
     figures = dict(table.drop(columns=[*KNOWN, *SUMS], errors="ignore").select_dtypes("number").mean())
-    for truth in DEFINITIONS:
-        figures |= {f"{name}_{truth}": point(table, truth, name) for name in ("dice_pooled", "kappa")}
-    figures["contrast_pooled"] = point(table, "", "contrast_concordance")
+    for name in shown_in("objective"):
+        base, truth = split_truth(name)
+        if not FIGURES[base].of_case:
+            figures[name] = point(table, truth, base)
     return {f"{prefix}/{name}": float(value) for name, value in figures.items() if value == value}
 
 
@@ -122,6 +124,7 @@ def _figures(synthesis: Tensor, case: Case, window: Box) -> dict[str, float]:
     brain = (flags & BRAIN) != 0
     image = synthesis.cpu().numpy()
     rule: dict[str, Any] = {"spacing_mm": case.spacing_mm, "threshold": case.threshold}
+    judged = JudgedCase(prediction=image, t1=t1, truth=truth, flags=flags, brain=brain, noise_sd=case.noise_sd, **rule)
     return {
         **_metrics(synthesis, truth, flags),
         **scorecard(
@@ -135,11 +138,7 @@ def _figures(synthesis: Tensor, case: Case, window: Box) -> dict[str, float]:
             **rule,
         ),
         **midline_figures(image, t1, truth, flags, slab, **rule),
-        "noise_sd": case.noise_sd,
-        **floor(case.noise_sd),
-        "checkerboard": checkerboard(image, brain),
-        "checkerboard_true": checkerboard(truth, brain),
-        "sharpness": sharpness(image, truth, brain, case.noise_sd),
+        **{name: spec.measure(judged) for name, spec in FIGURES.items() if spec.measure is not None},
     }
 
 

@@ -1,170 +1,260 @@
-"""What every figure is called, how many decimals it is shown with, and which way is better.
+"""Every figure of the scorecard, one entry each: how it is computed and pooled, what it is called, where it is shown.
 
-`PATIENT` holds the columns of the per-patient table, `POOLED` the figures that are pooled over patients. Figures that
-need a definition of truth (see `DEFINITIONS`) have an entry for each: "dice_rule", "dice_expert".
+All lists of figures (tables, charts, saved views, objectives, the gate, notes and cards) are read from `FIGURES`. To
+add one, add an entry: with `measure`, a function of one case, it is a new column of the per-patient table; with
+`pooling` it is also a figure of a group of patients. An entry with `truths` is there once for each definition of the
+true enhancement, as "dice_rule" and "dice_expert".
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import replace
 
+from lab.evaluation.artefacts import checkerboard, sharpness
 from lab.evaluation.enhancement import SUMS, TOLERANCE_MM
+from lab.evaluation.figure_spec import FigureSpec, Place
+from lab.evaluation.noise_floor import floor
+from lab.evaluation.pooling import (
+    CONTRAST,
+    KAPPA,
+    Pooling,
+    auc_of,
+    concordance_of,
+    limit_of_agreement,
+    mean,
+    share,
+)
 
-Direction = Literal["lower", "higher", "nearer to 0", "nearer to 1", "none"]
-
-DEFINITIONS = {
+TRUTHS = {
     "rule": "the paper's rule, T1GD - T1 > {threshold:g} within {tolerance_mm:g} mm of the tumour",
     "expert": "the data set's expert label, within {tolerance_mm:g} mm of the tumour",
 }
+"""Definition of the true enhancement -> in words."""
 
 
-@dataclass(frozen=True)
-class Name:
-    """A figure for people."""
-
-    title: str
-    """With its unit, such as "hallucinated ml"."""
-    decimals: int
-    direction: Direction
-    meaning: str = ""
-    """A few words on what it is, for the line under a table."""
-    percent: bool = False
-    """Shown as a percentage: 0.25 as 25."""
-
-    def text(self, value: float) -> str:
-        """A value as it is shown: "0.71", "-1.2", "25"; "-" where there is none."""
-        if value != value:
-            return "-"
-        shown = f"{self.shown(value):.{self.decimals}f}"
-        return shown.lstrip("-") if float(shown) == 0 else shown
-
-    def shown(self, value: float) -> float:
-        """The value in the unit that it is shown in."""
-        return 100 * value if self.percent else value
-
-    @property
-    def hint(self) -> str:
-        """Which way is better: "lower is better"; "" where neither is."""
-        return "" if self.direction == "none" else f"{self.direction} is better"
-
-    def loss(self, value: float) -> float:
-        """How far a value is from ideal: the lower, the better; NaN where no way is better."""
-        distance = {"lower": value, "higher": -value, "nearer to 0": abs(value), "nearer to 1": abs(value - 1)}
-        return distance.get(self.direction, float("nan"))
+def _error(name: str) -> FigureSpec:
+    """One of the paper's nine: "MAE, brain" for mae_brain."""
+    kind, _, region = name.partition("_")
+    decimals = 4 if kind == "mse" else 3
+    return FigureSpec(
+        title=f"{kind.upper()}, {region}",
+        decimals=decimals,
+        direction="higher" if kind == "ssim" else "lower",
+        shown=("objective", *_SHOWN_ERRORS.get(name, ())),
+    )
 
 
-def _errors() -> dict[str, Name]:
-    """The paper's nine: "MAE, brain" for mae_brain."""
-    kinds: dict[str, tuple[int, Direction]] = {"mae": (3, "lower"), "mse": (4, "lower"), "ssim": (3, "higher")}
-    return {
-        f"{kind}_{region}": Name(f"{kind.upper()}, {region}", decimals, direction)
-        for region in ("image", "brain", "tumour")
-        for kind, (decimals, direction) in kinds.items()
-    }
-
-
-_PER_DEFINITION = {
-    "ml_{}": Name("true enhancing ml", 1, "none"),
-    "enhances_{}": Name("enhances", 0, "none"),
-    "overlap_ml_{}": Name("overlap ml", 1, "higher"),
-    "bias_ml_{}": Name("bias ml, predicted - true", 1, "nearer to 0"),
-    "dice_{}": Name("Dice", 2, "higher"),
-    "sensitivity_{}": Name("sensitivity", 2, "higher"),
-    "precision_{}": Name("precision", 2, "higher"),
-    "lesions_{}": Name("true lesions", 0, "none"),
-    "found_{}": Name("lesions found", 0, "higher"),
-    "missed_{}": Name("lesions missed", 0, "lower"),
-    "false_{}": Name("false lesions", 0, "lower"),
-    "hallucinated_ml_{}": Name("hallucinated ml", 1, "lower"),
-    "contrast_{}": Name("share of the contrast shown", 2, "nearer to 1"),
-    "cnr_{}": Name("contrast-to-noise", 1, "higher"),
-    "cnr_true_{}": Name("contrast-to-noise of the true scan", 1, "none"),
-}
-
-PATIENT: dict[str, Name] = {
-    **_errors(),
-    "mae_balanced": Name(
-        "balanced MAE", 3, "lower", "mean of the MAE over the enhancing part of the tumour and over the rest of it"
+_SHOWN_ERRORS: dict[str, tuple[Place, ...]] = {
+    "mae_brain": (
+        "boxes", "forest", "effects", "spread", "study note", "trial note", "model card", "view", "bars", "search",
     ),
-    "ml_near": Name("ml of tumour and surroundings", 1, "none"),
-    "ml_predicted": Name("predicted enhancing ml", 1, "none"),
-    "enhancement_level": Name("enhancement level", 2, "none"),
-    **{
-        key.format(definition): Name(f"{name.title} ({definition})", name.decimals, name.direction)
-        for definition in DEFINITIONS
-        for key, name in _PER_DEFINITION.items()
-    },
-    "contrast_concordance": Name("contrast concordance", 2, "higher"),
-    **{name: Name(name.replace("_", " "), 3, "none") for name in SUMS},
-    "midline_ml_true": Name("true enhancing ml at the midline", 1, "none"),
-    "midline_ml_predicted": Name("predicted enhancing ml at the midline", 1, "none"),
-    "midline_ml_false": Name(
-        "false ml at the midline", 2, "lower", "enhancement drawn in the fissure between the hemispheres and not there"
+    "mae_tumour": (
+        "boxes", "forest", "effects", "spread", "study note", "trial note", "model card", "view", "bars", "search",
     ),
-    "noise_sd": Name("noise SD of T1GD", 3, "none"),
-    "floor_mae": Name("floor of the MAE", 3, "none"),
-    "floor_mse": Name("floor of the MSE", 4, "none"),
-    "checkerboard": Name("checkerboard", 4, "lower", "size of grid-locked patterns of two voxels, normalised units"),
-    "checkerboard_true": Name("checkerboard of T1GD", 4, "none", "what the true scan has of them by itself"),
-    "sharpness": Name("sharpness", 2, "nearer to 1", "1 = as sharp as the true scan without its noise"),
-}
+    "ssim_brain": ("boxes", "forest", "effects", "spread", "study note", "trial note", "model card", "bars"),
+    "ssim_tumour": ("boxes",),
+}  # fmt: skip
+KINDS = ("mae", "mse", "ssim")
+REGIONS = ("image", "brain", "tumour")
+ERRORS = tuple(f"{kind}_{region}" for region in REGIONS for kind in KINDS)
+"""The columns of the paper's tables."""
 
-POOLED: dict[str, Name] = {
-    "dice_painted": Name("Dice of painting all", 2, "none"),
-    "dice_pooled_rule": Name("pooled Dice (rule)", 2, "higher"),
-    "dice_pooled_expert": Name("pooled Dice (expert)", 2, "higher"),
-    "kappa": Name(
-        "kappa", 2, "higher", "agreement voxel by voxel beyond chance (Cohen); painting all or nothing has 0"
+FIGURES: dict[str, FigureSpec] = {
+    **{f"{kind}_{region}": _error(f"{kind}_{region}") for kind in KINDS for region in REGIONS},
+    "mae_balanced": FigureSpec(
+        title="balanced MAE", decimals=3, direction="lower",
+        meaning="mean of the MAE over the enhancing part of the tumour and over the rest of it",
+        shown=("pooled", "card", "effects", "spread", "bars", "objective", "search"),
     ),
-    "kappa_rule": Name("kappa (rule)", 2, "higher"),
-    "kappa_expert": Name("kappa (expert)", 2, "higher"),
-    "contrast_concordance": Name(
-        "contrast concordance",
-        2,
-        "higher",
-        "Lin's, of the drawn and the true rise over T1, voxel by voxel near the tumour; painting all or nothing has 0",
+    "ml_near": FigureSpec(title="volume of tumour and surroundings", unit="ml", decimals=1, direction="none"),
+    "ml_predicted": FigureSpec(title="predicted enhancing volume", unit="ml", decimals=1, direction="none"),
+    "enhancement_level": FigureSpec(title="enhancement level", decimals=2, direction="none"),
+    "contrast_concordance": FigureSpec(
+        title="contrast concordance", short="contrast concord.", decimals=2, direction="higher", pooling=CONTRAST,
+        meaning="Lin's, of the predicted and the true rise over T1, voxel by voxel near the tumour; painting all or "
+        "nothing has 0",
+        shown=("pooled", "card", "forest", "effects", "model card", "gate"),
     ),
-    "contrast_pooled": Name("contrast concordance, pooled", 3, "higher"),
-    "contrast_tumour": Name("contrast concordance inside the tumour", 3, "higher"),
-    "auc": Name("AUC", 2, "higher", "does the patient enhance? area under the ROC curve; 0.5 = chance"),
-    "dice": Name("Dice, mean", 2, "higher", "mean over patients"),
-    "dice_pooled": Name("Dice", 2, "higher", "overlap of drawn and true enhancement, of the summed volumes"),
-    "sensitivity_pooled": Name("sensitivity", 2, "higher", "share of the true volume that is drawn"),
-    "precision_pooled": Name("precision", 2, "higher", "share of the drawn volume that is true"),
-    "concordance": Name("concordance", 2, "higher", "Lin's, of drawn and true volume; 1 = equal in every patient"),
-    "bias_ml": Name("bias (ml)", 1, "nearer to 0", "drawn - true volume, mean over patients"),
-    "bias_loa_low": Name("lower limit of agreement (ml)", 1, "none"),
-    "bias_loa_high": Name("upper limit of agreement (ml)", 1, "none"),
-    "lesions_found": Name("lesions found (%)", 0, "higher", "of the true lesions", percent=True),
-    "lesions_false": Name("false lesions a patient", 1, "lower", "drawn lesions that touch no true one"),
-    "hallucinated_ml": Name("hallucinated ml", 1, "lower", "volume drawn in patients who do not enhance, mean"),
-    "contrast": Name(
-        "contrast shown (%)", 0, "nearer to 1", "of the true rise in signal, where it truly enhances", percent=True
+    "contrast_pooled": FigureSpec(
+        title="contrast concordance, pooled", decimals=3, direction="higher", of_case=False, pooling=CONTRAST,
+        shown=("trial note", "view", "bars", "trade", "objective", "search"),
     ),
-    "cnr": Name("contrast-to-noise", 1, "higher"),
-    **{key: PATIENT[key] for key in ("midline_ml_false", "checkerboard", "checkerboard_true", "sharpness")},
-    "mae_balanced": PATIENT["mae_balanced"],
-}
+    "contrast_tumour": FigureSpec(
+        title="contrast concordance inside the tumour", decimals=3, direction="higher", of_case=False, pooling=CONTRAST,
+    ),
+    **{name: FigureSpec(title=name.replace("_", " "), decimals=3, direction="none") for name in SUMS},
+    "ml": FigureSpec(title="true enhancing volume", unit="ml", decimals=1, direction="none", truths=True),
+    "enhances": FigureSpec(title="enhances", decimals=0, direction="none", truths=True),
+    "overlap_ml": FigureSpec(title="overlap", unit="ml", decimals=1, direction="higher", truths=True),
+    "auc": FigureSpec(
+        title="AUC", decimals=2, direction="higher", truths=True, of_case=False,
+        pooling=auc_of("enhancement_level", "enhances"),
+        meaning="does the patient enhance? area under the ROC curve; 0.5 = chance",
+        shown=("pooled", "card", "study note", "model card", "gate"),
+    ),
+    "dice": FigureSpec(
+        title="Dice", decimals=2, direction="higher", truths=True, meaning="mean over patients",
+        shown=("pooled", "effects", "spread", "objective"), shown_rule=("forest",),
+    ),
+    "dice_pooled": FigureSpec(
+        title="pooled Dice", decimals=2, direction="higher", truths=True, of_case=False,
+        pooling=share({"overlap_ml": 2}, {"ml": 1, "ml_predicted": 1}),
+        meaning="overlap of predicted and true enhancement, of the summed volumes",
+        shown=("pooled", "card", "study note", "trial note", "view", "bars", "trade", "objective"),
+    ),
+    "kappa": FigureSpec(
+        title="kappa", decimals=2, direction="higher", truths=True, of_case=False, pooling=KAPPA,
+        meaning="agreement voxel by voxel beyond chance (Cohen); painting all or nothing has 0",
+        shown=("pooled", "card", "model card", "objective", "gate"),
+    ),
+    "sensitivity": FigureSpec(title="sensitivity", decimals=2, direction="higher", truths=True),
+    "sensitivity_pooled": FigureSpec(
+        title="pooled sensitivity", short="sensit.", decimals=2, direction="higher", truths=True, of_case=False,
+        pooling=share({"overlap_ml": 1}, {"ml": 1}), meaning="share of the true volume that is predicted",
+        shown=("pooled", "card", "model card"),
+    ),
+    "precision": FigureSpec(title="precision", decimals=2, direction="higher", truths=True),
+    "precision_pooled": FigureSpec(
+        title="pooled precision", short="precis.", decimals=2, direction="higher", truths=True, of_case=False,
+        pooling=share({"overlap_ml": 1}, {"ml_predicted": 1}), meaning="share of the predicted volume that is true",
+        shown=("pooled", "card"),
+    ),
+    "concordance": FigureSpec(
+        title="concordance", short="concord.", decimals=2, direction="higher", truths=True, of_case=False,
+        pooling=concordance_of("ml_predicted", "ml"),
+        meaning="Lin's, of predicted and true volume; 1 = equal in every patient", shown=("pooled", "card", "gate"),
+    ),
+    "bias_ml": FigureSpec(
+        title="bias", unit="ml", decimals=1, direction="nearer to 0", truths=True,
+        meaning="predicted - true volume, mean over patients", shown=("pooled", "card"),
+    ),
+    "bias_loa_low": FigureSpec(
+        title="lower limit of agreement", unit="ml", decimals=1, direction="none", truths=True, of_case=False,
+        pooling=limit_of_agreement("bias_ml", -1), shown=("pooled",),
+    ),
+    "bias_loa_high": FigureSpec(
+        title="upper limit of agreement", unit="ml", decimals=1, direction="none", truths=True, of_case=False,
+        pooling=limit_of_agreement("bias_ml", 1), shown=("pooled",),
+    ),
+    "lesions": FigureSpec(title="true lesions", decimals=0, direction="none", truths=True),
+    "found": FigureSpec(title="lesions found", decimals=0, direction="higher", truths=True),
+    "missed": FigureSpec(title="lesions missed", decimals=0, direction="lower", truths=True),
+    "false": FigureSpec(title="false lesions", decimals=0, direction="lower", truths=True),
+    "lesions_found": FigureSpec(
+        title="lesions found", unit="%", decimals=0, percent=True, direction="higher", truths=True, of_case=False,
+        pooling=share({"found": 1}, {"lesions": 1}), meaning="of the true lesions",
+        shown=("pooled", "card", "model card"),
+    ),
+    "lesions_false": FigureSpec(
+        title="false lesions a patient", decimals=1, direction="lower", truths=True, of_case=False,
+        pooling=mean("false"), meaning="predicted lesions that touch no true one",
+        shown=("pooled", "card", "model card"),
+    ),
+    "hallucinated_ml": FigureSpec(
+        title="hallucinated volume", short="halluc.", unit="ml", decimals=1, direction="lower", truths=True,
+        meaning="predicted in patients who do not enhance, mean", shown=("pooled", "card", "study note", "model card"),
+        shown_rule=("effects", "forest", "spread", "trial note", "view", "bars", "trade"),
+    ),
+    "contrast": FigureSpec(
+        title="contrast shown", unit="%", decimals=0, percent=True, direction="nearer to 1", truths=True,
+        meaning="of the true rise in signal, where it truly enhances", shown=("pooled", "card", "bars"),
+        shown_rule=("trial note",),
+    ),
+    "cnr": FigureSpec(title="contrast-to-noise", decimals=1, direction="higher", truths=True, shown=("pooled",)),
+    "cnr_true": FigureSpec(title="contrast-to-noise of the true scan", decimals=1, direction="none", truths=True),
+    "midline_ml_true": FigureSpec(title="true enhancement at the midline", unit="ml", decimals=1, direction="none"),
+    "midline_ml_predicted": FigureSpec(
+        title="predicted enhancement at the midline", unit="ml", decimals=1, direction="none"
+    ),
+    "midline_ml_false": FigureSpec(
+        title="false enhancement at the midline", unit="ml", decimals=2, direction="lower",
+        meaning="enhancement predicted in the fissure between the hemispheres and not there", shown=("pooled", "card"),
+    ),
+    "noise_sd": FigureSpec(
+        title="noise SD of T1GD", decimals=3, direction="none", measure=lambda case: case.noise_sd
+    ),
+    "floor_mae": FigureSpec(
+        title="noise floor of the MAE", decimals=3, direction="none",
+        measure=lambda case: floor(case.noise_sd)["floor_mae"],
+    ),
+    "floor_mse": FigureSpec(
+        title="noise floor of the MSE", decimals=4, direction="none",
+        measure=lambda case: floor(case.noise_sd)["floor_mse"],
+    ),
+    "checkerboard": FigureSpec(
+        title="checkerboard", short="checkers", decimals=4, direction="lower",
+        meaning="size of grid-locked patterns of two voxels, normalised units",
+        measure=lambda case: checkerboard(case.prediction, case.brain), shown=("pooled", "card", "bars"),
+    ),
+    "checkerboard_true": FigureSpec(
+        title="checkerboard of T1GD", decimals=4, direction="none", meaning="what the true scan has of them by itself",
+        measure=lambda case: checkerboard(case.truth, case.brain),
+    ),
+    "sharpness": FigureSpec(
+        title="sharpness", decimals=2, direction="nearer to 1", meaning="1 = as sharp as the true scan without its "
+        "noise", measure=lambda case: sharpness(case.prediction, case.truth, case.brain, case.noise_sd),
+        shown=("pooled", "card", "spread", "bars"),
+    ),
+    "dice_painted": FigureSpec(title="Dice of painting all", decimals=2, direction="none", of_case=False, truths=True),
+}  # fmt: skip
 
-_KINDS: dict[str, Direction] = {
-    **dict.fromkeys(("ssim", "dice", "sensitivity", "precision", "auc", "found", "cnr", "concordance"), "higher"),
-}
+_HIGHER = ("ssim", "dice", "sensitivity", "precision", "auc", "found", "cnr", "concordance")
+"""First words of unregistered figures of which a high one is good."""
 
 
-def name_of(figure: str) -> Name:
-    """The name of a per-patient column or a pooled figure; one that is not registered is named by its parts.
+def spec_of(name: str) -> FigureSpec:
+    """The spec of a figure or a column: "auc", "dice_rule" (its title then names the truth), "mae_brain".
 
-    An unregistered figure counts as an error (lower is better) unless its first word says otherwise ("ssim", "dice").
+    One that is not registered is named by its parts and counts as an error (lower is better) unless its first word
+    says otherwise ("ssim", "dice").
     """
-    found = PATIENT.get(figure) or POOLED.get(figure)
-    if found is not None:
-        return found
-    kind, _, rest = figure.partition("_")
+    base, truth = split_truth(name)
+    if truth:
+        return replace(FIGURES[base], title=f"{FIGURES[base].title} ({truth})")
+    if name in FIGURES:
+        return FIGURES[name]
+    kind, _, rest = name.partition("_")
     title = f"{kind.upper()}, {rest.replace('_', ' ')}" if rest else kind
-    return Name(title, 3, _KINDS.get(kind, "lower"))
+    return FigureSpec(title=title, decimals=3, direction="higher" if kind in _HIGHER else "lower", of_case=False)
 
 
-def definition_words(definition: str, *, threshold: float = 0.3) -> str:
+def shown_in(place: Place) -> tuple[str, ...]:
+    """The columns and metrics that are shown in a place, in the order of `FIGURES`: "dice_rule" and "dice_expert"."""
+    names = []
+    for name, spec in FIGURES.items():
+        if place in spec.shown:
+            names += [f"{name}_{truth}" for truth in TRUTHS] if spec.truths else [name]
+        elif place in spec.shown_rule:
+            names.append(f"{name}_rule")
+    return tuple(names)
+
+
+def group_figures(place: Place, *, truths: bool) -> tuple[str, ...]:
+    """The figures of a group of patients that are shown in a place: those that are held against a truth, or the rest.
+
+    Those with a pooling of their own come first among the latter.
+    """
+    found = [name for name, spec in FIGURES.items() if place in spec.shown and spec.truths == truths]
+    return tuple(found if truths else sorted(found, key=lambda name: FIGURES[name].pooling is None))
+
+
+def pooling_of(name: str) -> Pooling:
+    """How a figure is pooled over patients."""
+    return FIGURES[name].pooling or mean(name)
+
+
+def split_truth(name: str) -> tuple[str, str]:
+    """A figure and the truth that it is held against: ("dice", "rule") of "dice_rule", ("mae_brain", "") of another."""
+    base, _, truth = name.rpartition("_")
+    return (base, truth) if truth in TRUTHS and base in FIGURES and FIGURES[base].truths else (name, "")
+
+
+def is_case_figure(column: str) -> bool:
+    """Whether a column of the per-patient table holds a figure of `FIGURES`, which can be averaged."""
+    name, _ = split_truth(column)
+    return name in FIGURES and FIGURES[name].of_case
+
+
+def truth_in_words(truth: str, *, threshold: float = 0.3) -> str:
     """A definition of truth in words: "the paper's rule, T1GD - T1 > 0.3 within 3 mm of the tumour"."""
-    return DEFINITIONS[definition].format(threshold=threshold, tolerance_mm=TOLERANCE_MM)
+    return TRUTHS[truth].format(threshold=threshold, tolerance_mm=TOLERANCE_MM)

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lab.config import GateSettings
-from lab.evaluation.paired import SCORES
+from lab.evaluation.figures import shown_in
 from lab.registry.candidate import Candidate, run_with_model
 from lab.registry.classifier_gate import judge_classifier
 from lab.registry.history import CHAMPION, now, who
@@ -95,8 +95,9 @@ def promote_through_gate(
 
 def check(settings: GateSettings) -> None:
     """Raises ValueError for settings with which nothing can be tested."""
-    if settings.score not in SCORES:
-        raise ValueError(f"--gate.score {settings.score}: known are {', '.join(SCORES)}")
+    scores = shown_in("gate")
+    if settings.score not in scores:
+        raise ValueError(f"--gate.score {settings.score}: known are {', '.join(scores)}")
     if min(settings.mae_margin, settings.hallucinated_margin_ml, settings.brier_margin) < 0:
         raise ValueError("a margin of the gate is 0 or more: by so much a model may be worse")
     if settings.least_patients < 2 or settings.resamples < 200:

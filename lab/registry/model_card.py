@@ -8,7 +8,7 @@ from typing import Any
 from lab.io.files import plural
 from lab.registry.candidate import Candidate
 from lab.report.tables.gate import Verdict
-from lab.report.tables.model_figures import EVERYBODY, evaluation_rows
+from lab.report.tables.model_figures import EVERYBODY, evaluation_table
 from lab.report.text.model_card import ModelCard, model_card, shortened
 from lab.report.text.model_limits import classifier_limits, network_limits
 from lab.report.text.model_trust import trust_lines, trust_table
@@ -74,7 +74,7 @@ def read_card(candidate: Candidate, version: Version, attempts: list[dict[str, A
         about=about(run, facts),
         data=training_data(contract, facts, split),
         preparation=preparation(contract),
-        evaluation=evaluation_rows(figures),
+        evaluation=evaluation_table(figures),
         tested_on=tested_on(candidate, folds),
         limits=limits,
         verdict=Verdict.read(last) if last else None,

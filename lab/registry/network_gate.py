@@ -8,7 +8,7 @@ from typing import TypeAlias
 import pandas as pd
 
 from lab.config import GateSettings
-from lab.evaluation.figures import name_of
+from lab.evaluation.figures import spec_of
 from lab.evaluation.paired import Paired, compare_means, compare_scores
 from lab.registry.candidate import Candidate
 from lab.registry.patients import common_patients
@@ -60,7 +60,7 @@ def read_baselines(candidate: Candidate, least: int) -> dict[str, Table]:
 def better(ours: Table, theirs: Table, against: str, settings: GateSettings) -> Check:
     """Whether the score is better, its interval clear of zero."""
     found = compare_scores(ours, theirs, settings.score, resamples=settings.resamples, seed=settings.seed)
-    return check(name_of(settings.score).title, against, found, limit=0.0, above=True, n=found.n)
+    return check(spec_of(settings.score).title, against, found, limit=0.0, above=True, n=found.n)
 
 
 def no_worse(ours: Table, theirs: Table, against: str, settings: GateSettings) -> list[Check]:
@@ -70,7 +70,7 @@ def no_worse(ours: Table, theirs: Table, against: str, settings: GateSettings) -
         return compare_means(first, second, column, resamples=settings.resamples, seed=settings.seed)
 
     brain = mean("mae_brain")
-    error = check("MAE, brain", against, brain, limit=settings.mae_margin, above=False, n=brain.n)
+    error = check(spec_of("mae_brain").title, against, brain, limit=settings.mae_margin, above=False, n=brain.n)
     return [error, made_up(ours, theirs, against, mean, settings.hallucinated_margin_ml)]
 
 
@@ -84,7 +84,7 @@ def made_up(ours: Table, theirs: Table, against: str, mean: Callable[..., Paired
     silent = ours.loc[ours[column].notna(), "patient_id"].nunique()
     if silent >= LEAST_SILENT:
         found = mean(column)
-        return check(f"hallucinated ml ({truth})", against, found, limit=margin, above=False, n=found.n)
+        return check(spec_of(column).head, against, found, limit=margin, above=False, n=found.n)
     outside = [
         table.assign(outside_ml=table["ml_predicted"] - table[f"overlap_ml_{truth}"]) for table in (ours, theirs)
     ]

@@ -9,10 +9,6 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
 
-EFFECT_METRICS = (
-    "mae_brain", "mae_tumour", "ssim_brain", "mae_balanced", "contrast_concordance", "dice_rule", "dice_expert",
-    "hallucinated_ml_rule",
-)  # fmt: skip
 COLUMNS = [
     "metric", "row", "label", "against", "against_label", "n", "mean_difference", "low", "high", "rank_biserial",
 ]  # fmt: skip
@@ -24,7 +20,7 @@ def effects(
     patients: pd.DataFrame,
     *,
     against: Hashable | list[Hashable],
-    metrics: Sequence[str] = EFFECT_METRICS,
+    metrics: Sequence[str],
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:

@@ -8,24 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 
-from lab.evaluation.figures import name_of
+from lab.evaluation.figures import shown_in, spec_of
 
 Card = dict[str, object]
-BARS = (
-    "mae_brain",
-    "hallucinated_ml_rule",
-    "mae_tumour",
-    "mae_balanced",
-    "checkerboard",
-    "contrast_pooled",
-    "dice_pooled_rule",
-    "dice_pooled_expert",
-    "ssim_brain",
-    "contrast_rule",
-    "contrast_expert",
-    "sharpness",
-)
-AGAINST = ("contrast_pooled", "dice_pooled_rule", "dice_pooled_expert", "hallucinated_ml_rule")
 CURVES = ("train/loss", "val/loss", "val/mae_brain")
 HEIGHT_PX = 260
 MOST = 100
@@ -42,13 +27,17 @@ def chart_state(
     What MLflow adds of the rest stays folded.
     """
     found: dict[str, list[Card]] = {}
-    bars = [name for name in dict.fromkeys([objective, *(f"{part}/{figure}" for figure in BARS)]) if name in metrics]
+    bars = [
+        name
+        for name in dict.fromkeys([objective, *(f"{part}/{figure}" for figure in shown_in("bars"))])
+        if name in metrics
+    ]
     for name in sorted(bars, key=direction):  # Dice is above the errors, and both on the first screen
         found.setdefault(direction(name), []).append(bar(name))
     error, cost = f"{part}/mae_brain", "cost/train_seconds"
-    pairs = [*((error, f"{part}/{figure}") for figure in AGAINST), (cost, error)]
+    pairs = [*((error, f"{part}/{figure}") for figure in shown_in("trade")), (cost, error)]
     found["What is traded for what"] = [scatter(x, y) for x, y in pairs if {x, y} <= set(metrics)]
-    axes = [name for name in (f"val/{figure}" for figure in AGAINST) if name in metrics and name != objective]
+    axes = [name for name in (f"val/{figure}" for figure in shown_in("trade")) if name in metrics and name != objective]
     found["Which setting matters"] = [parallel(varied, [*axes, objective])] if varied else []
     found["Training"] = [line(name) for name in CURVES if name in metrics]
     drawn = {card.get("metricKey") for cards in found.values() for card in cards}
@@ -66,7 +55,7 @@ def chart_state(
 
 def direction(metric: str) -> str:
     """The heading of a bar chart: "Lower is better"."""
-    return name_of(metric.rpartition("/")[2]).hint.capitalize() or "Figures"
+    return spec_of(metric.rpartition("/")[2]).hint.capitalize() or "Figures"
 
 
 def section(name: str, *, shown: bool = True, columns: int = 3) -> Card:

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlencode
 import mlflow
 from mlflow.exceptions import MlflowException
 
-from lab.evaluation.figures import name_of
+from lab.evaluation.figures import shown_in, spec_of
 from lab.tracking.artifacts import Tag
 from lab.tracking.charts import chart_state
 from lab.tracking.run import Run
@@ -32,12 +32,7 @@ NAMED = {"table": "all trials"}
 """What the link to a view is called, where that is not the view's own name."""
 SHOWN = (
     "val/mae_brain",
-    "test/mae_brain",
-    "test/mae_tumour",
-    "test/contrast_pooled",
-    "test/dice_pooled_rule",
-    "test/dice_pooled_expert",
-    "test/hallucinated_ml_rule",
+    *(f"test/{figure}" for figure in shown_in("view")),
     "cost/train_seconds",
     "val/auc",
     "val/threshold",
@@ -53,7 +48,7 @@ def view_state(parent: str, objective: str) -> dict[str, object]:
     return {
         "searchFilter": f"tags.`{Tag.PARENT}` = '{parent}'",
         "orderByKey": f"metrics.`{objective}`",
-        "orderByAsc": name_of(objective.rpartition("/")[2]).direction != "higher",
+        "orderByAsc": spec_of(objective.rpartition("/")[2]).direction != "higher",
         "startTime": "ALL",
         "lifecycleFilter": "Active",
         "modelVersionFilter": "All Runs",

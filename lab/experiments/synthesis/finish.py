@@ -183,7 +183,7 @@ def mark_best(plan: Plan, best: Configuration) -> None:
 def annotate(plan: Plan, configurations: list[Configuration], best: Configuration, beside: pd.DataFrame) -> None:
     """The note at the top of every trial's page: the network beside the baselines, in a sentence and a table."""
 
-    from lab.report.text.trial_note import trial_note
+    from lab.report.text.notes import trial_note
 
     def tested(figures: Mapping[str, float]) -> dict[str, float]:
         return {name.removeprefix("test/"): value for name, value in figures.items() if name.startswith("test/")}

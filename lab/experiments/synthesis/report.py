@@ -14,6 +14,7 @@ import pandas as pd
 
 from lab.evaluation.calibration_text import describe_coverage
 from lab.evaluation.conformal import NOMINAL, coverage_summary
+from lab.evaluation.figures import shown_in
 from lab.experiments.report import format_points, publish
 from lab.experiments.synthesis.record import SLICES, Record, read_record
 from lab.experiments.synthesis.search_results import shown_settings
@@ -28,17 +29,17 @@ from lab.report.figures.paired_tests import pairs_table
 from lab.report.figures.pareto_front import front_figure
 from lab.report.figures.search import search_figure
 from lab.report.figures.style import Figure, png
-from lab.report.pages.study import report_page
-from lab.report.tables.console import as_text
+from lab.report.pages.study import StudyReport, study_page
 from lab.report.tables.paired_tests import paired_tests
-from lab.report.tables.patches import patch_tables
-from lab.report.tables.patient_table import PaperTable, as_csv, as_markdown, is_rival, paper_table, summarise
+from lab.report.tables.paper_table import paper_table, patch_tables
+from lab.report.tables.patient_table import is_rival, summarise
 from lab.report.tables.published import Comparison, comparable
-from lab.report.tables.scorecard import scorecard, scorecard_markdown, scorecard_text
+from lab.report.tables.scorecard import meanings, scorecard, scorecard_tables
 from lab.report.tables.spread import spread_table
+from lab.report.tables.table import Table, plain_markdown
 from lab.report.text.claims import about_the_paper
 from lab.report.text.findings import findings
-from lab.report.text.study_note import study_note
+from lab.report.text.notes import study_note
 from lab.stats.effects import effects
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -56,37 +57,38 @@ def write_report(parent: Run, *, seconds: float | None = None, out: Path | None 
     table, patches = paper_tables(record)
     tests = paired_tests(record.patients, against=record.references)
     card = scorecard(record.patients, ceiling=record.tables["true_scans"])
-    compared = effects(record.patients, against=record.references)
+    compared = effects(record.patients, against=record.references, metrics=shown_in("effects"))
     words = findings(record.patients, tests, phantom=phantom, best=best, card=card)
     words[1:1] = about_search(record)
     last = len(words) - phantom  # that nothing of a phantom can be carried over stays the last word
     words[last:last] = [*about_the_paper(record.patients, facts["study"]), *about_intervals(record)]
     figures = number_figures(record, tests, compared, card)
-    pictures: dict[str, Figure | bytes] = {SLICES[why]: image for why, image in record.slices.items()}
-    page = report_page(
-        title=f"Study {facts['study']}",
-        question=facts["question"],
-        phantom=phantom,
-        table=table,
-        findings=words,
-        figures=pictures | dict(figures.values()),
-        cohort=facts["cohort"],
-        settings=facts["settings"],
-        trials=record.trials,
-        tests=tests,
-        names=record.names,
-        card=card,
-        effects=compared,
-        spread=record.tables["spread"] if len(record.tables["spread"]) else None,
-        patches=patches,
-        floor=record.floor,
+    page = study_page(
+        StudyReport(
+            study=facts["study"],
+            question=facts["question"],
+            phantom=phantom,
+            findings=words,
+            cohort=facts["cohort"],
+            settings=facts["settings"],
+            scores=table,
+            patches=patches,
+            card=card,
+            tests=tests,
+            effects=compared,
+            spread=record.tables["spread"],
+            trials=record.trials,
+            names=record.names,
+            slices={SLICES[why]: image for why, image in record.slices.items()},
+            figures=dict(figures.values()),
+            floor=record.floor,
+        )
     )
-    texts = {artifacts.REPORT: page, "tables/comparison.md": as_markdown(table)}
-    texts |= {"tables/enhancement.md": scorecard_markdown(card, phantom=phantom)}
-    texts |= {artifacts.table("comparison"): as_csv(table)}
-    texts |= {
-        artifacts.table(f"comparison_{name}"): as_csv(t) for name, t in zip(("own_patch", "same_voxels"), patches)
-    }
+    cards = scorecard_tables(card, phantom=phantom)
+    texts = {artifacts.REPORT: page, "tables/comparison.md": table.markdown()}
+    texts |= {"tables/enhancement.md": "\n".join([*(part.markdown() for part in cards), *legend(card)])}
+    texts |= {artifacts.table("comparison"): table.csv()}
+    texts |= {artifacts.table(f"comparison_{name}"): t.csv() for name, t in zip(("own_patch", "same_voxels"), patches)}
     numbers = {"paired_tests": tests, "enhancement": card, "effects": compared}
     if len(record.tables["spread"]):
         numbers["spread_summary"] = spread_table(record.tables["spread"])
@@ -95,22 +97,26 @@ def write_report(parent: Run, *, seconds: float | None = None, out: Path | None 
     files |= {artifacts.figure(name): png(figure) for name, (_, figure) in figures.items()}
     slices = {artifacts.figure(f"slices_{why}"): image for why, image in record.slices.items()}
     if publish(parent, files, out=out, more=slices):
-        close(record, [table, *patches], card, words, seconds)
+        close(record, [table, *patches, *cards], card, words, seconds)
 
 
-def close(
-    record: Record, tables: list[PaperTable], card: pd.DataFrame, words: list[str], seconds: float | None
-) -> None:
+def legend(card: pd.DataFrame) -> list[str]:
+    """What the scorecard's columns mean, as Markdown."""
+    return [f"- {plain_markdown(head)}: {plain_markdown(text)}" for head, text in meanings(card)]
+
+
+def close(record: Record, tables: list[Table], card: pd.DataFrame, words: list[str], seconds: float | None) -> None:
     """Note and tags of the parent run, its end, and what the user sees."""
     parent, facts = record.parent, record.facts
     validation = dict(zip(record.trials["trial"], record.trials["val/mae_brain"])) | facts["reference"]
     note = study_note(
         facts["question"],
         words,
-        tables[0],
+        record.patients,
         validation=validation,
         best=facts["best"],
         phantom=record.phantom,
+        comparison=compared_with_paper(record).sentence,
         card=card,
     )
     phases = tuple(dict.fromkeys(record.trials["phase"]))
@@ -122,19 +128,18 @@ def close(
     if seconds is not None and count not in parent.logged_steps("study/trials"):
         parent.log_metrics({"study/seconds": seconds, "study/trials": count}, step=count)
     parent.end("finished")
-    for text in (*map(as_text, tables), scorecard_text(card, phantom=record.phantom), format_points(words)):
+    for text in (*(table.text() for table in tables), format_points(words)):
         print(f"\n{text}")
     print()
     print(closing(parent, views, seconds))
 
 
-def paper_tables(record: Record) -> tuple[PaperTable, list[PaperTable]]:
+def paper_tables(record: Record) -> tuple[Table, list[Table]]:
     """The table in the paper's shape, and those inside patches where the study has some."""
     facts, trials = record.facts, record.trials
-    comparison: Comparison = comparable(phantom=record.phantom, dataset=facts["dataset"], **facts["comparison"])
     shared: dict[str, Any] = {
         "study": facts["study"],
-        "comparison": comparison,
+        "comparison": compared_with_paper(record),
         "phantom": record.phantom,
         "dataset": facts["data"],
     }
@@ -148,6 +153,11 @@ def paper_tables(record: Record) -> tuple[PaperTable, list[PaperTable]]:
     sizes = {trial: str(size).removesuffix(" mm") for trial, size in zip(trials["trial"], trials["size"])}
     inside = (with_model(part, trials) for part in (own, same))
     return table, patch_tables(*inside, sizes=sizes, **shared)
+
+
+def compared_with_paper(record: Record) -> Comparison:
+    """Whether the published figures may stand beside the study's."""
+    return comparable(phantom=record.phantom, dataset=record.facts["dataset"], **record.facts["comparison"])
 
 
 def with_model(patients: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:

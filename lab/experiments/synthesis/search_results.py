@@ -10,11 +10,12 @@ import optuna
 import pandas as pd
 from optuna.trial import TrialState
 
+from lab.evaluation.figures import shown_in
 from lab.experiments.plan import Plan
 from lab.experiments.queue import SLOT
 from lab.tracking.artifacts import Tag
 
-FIGURES = ("val/mae_brain", "val/mae_tumour", "val/mae_balanced", "val/contrast_pooled")
+BESIDE = tuple(f"val/{figure}" for figure in shown_in("search"))
 STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialState.FAIL: "failed"}
 
 
@@ -36,7 +37,7 @@ def search_trials(plan: Plan) -> pd.DataFrame:
             value = trial.intermediate_values[max(trial.intermediate_values)]
         row = {"number": number, "label": slot, "state": STATES[trial.state], "value": value, **trial.params}
         if trial.state == TrialState.COMPLETE and slot in found:
-            row |= {name: figure for name, figure in found[slot].metrics.items() if name in FIGURES}
+            row |= {name: figure for name, figure in found[slot].metrics.items() if name in BESIDE}
         rows.append(row)
     return pd.DataFrame(rows)
 

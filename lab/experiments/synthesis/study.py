@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from lab.config import Config, fingerprint, flatten, override
 from lab.data.cohort import PARTS, Cohort
+from lab.evaluation.figures import shown_in
 from lab.evaluation.ssim import WINDOW
 from lab.experiments.plan import Plan, Study, varied
 from lab.experiments.synthesis.trial import discard, patch_edge
@@ -25,12 +26,7 @@ from lab.tracking.store import RUNS, clear_errors, connect
 __all__ = ["Plan", "Study", "run"]
 
 SEARCH_TRIALS = 20
-OBJECTIVES = (
-    *(f"val/{metric}_{region}" for metric in ("mae", "mse", "ssim") for region in ("image", "brain", "tumour")),
-    "val/mae_balanced",
-    "val/contrast_pooled",
-    *(f"val/{figure}_{truth}" for figure in ("kappa", "dice_pooled", "dice") for truth in ("rule", "expert")),
-)
+OBJECTIVES = tuple(f"val/{figure}" for figure in shown_in("objective"))
 GRACE_S = 10.0
 """For workers that were interrupted to close their runs."""
 

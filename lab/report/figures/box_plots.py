@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lab.evaluation.figures import name_of
+from lab.evaluation.figures import shown_in, spec_of
+from lab.io.files import plural
 from lab.report.figures.noise_floor import draw_floor, floor_level
 from lab.report.figures.style import (
     FAINT,
@@ -25,16 +26,14 @@ from lab.report.figures.style import (
     new_figure,
     plain_axes,
 )
-from lab.report.tables.patient_table import per_patient, plural, summarise
-
-SHOWN = ("mae_brain", "ssim_brain", "mae_tumour", "ssim_tumour")
+from lab.report.tables.patient_table import per_patient, summarise
 
 
 def box_plots(
     patients: pd.DataFrame,
     *,
     phantom: bool,
-    metrics: Sequence[str] = SHOWN,
+    metrics: Sequence[str] | None = None,
     split: str = "test",
     floor: float | None = None,
 ) -> Figure:
@@ -44,6 +43,7 @@ def box_plots(
     every patient is drawn as a point, filled where the tumour enhances. The dotted line is the better rival's median,
     the thin line the `floor` of the MAE, below which noise keeps every model (see `lab.report.figures.noise_floor`).
     """
+    metrics = shown_in("boxes") if metrics is None else metrics
     order, patients = summarise(patients), per_patient(patients)
     labels, rival = list(order["label"]), order["rival"].to_numpy(bool)
     palette = colours(order.loc[~order["rival"], "loss"])
@@ -85,10 +85,10 @@ def box_plots(
             axes.scatter(
                 values[~enhancing], heights[~enhancing], s=11, color="white", linewidths=0.9, edgecolors=INK, zorder=3
             )
-        name = name_of(metric)
+        name = spec_of(metric)
         if medians and name.hint:
             axes.axvline(min(medians, key=name.loss), color=FAINT, linewidth=1, linestyle=":", zorder=1)
-        axes.set_title(name.title, fontsize=HEAD, fontweight="bold", color=INK)
+        axes.set_title(name.head, fontsize=HEAD, fontweight="bold", color=INK)
         axes.set_xlabel(name.hint, fontsize=TEXT, color=FAINT)
         axes.set_yticks(positions, labels)
         axes.set_ylim(-0.6, len(labels) - 0.4)

@@ -10,13 +10,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lab.evaluation.figures import name_of
+from lab.evaluation.figures import shown_in, spec_of
 from lab.report.figures.paired_tests import BETTER, WORSE
 from lab.report.figures.style import FAINT, HEAD, INK, SHADE, SMALL, TEXT, headline, new_figure, plain_axes
 from lab.report.tables.paired_tests import asked
 from lab.report.tables.patient_table import is_rival, lower_is_better, metric_name
 
-SHOWN = ("mae_brain", "ssim_brain", "mae_tumour", "contrast_concordance", "dice_rule", "hallucinated_ml_rule")
 UNCLEAR = "#8a8a8a"
 ACROSS = 3
 
@@ -26,7 +25,7 @@ def forest(
     tests: pd.DataFrame,
     *,
     phantom: bool,
-    metrics: Sequence[str] = SHOWN,
+    metrics: Sequence[str] | None = None,
     best: Hashable | None = None,
     against: Hashable | None = None,
     alpha: float = 0.05,
@@ -41,6 +40,7 @@ def forest(
     references = list(dict.fromkeys(effects["against"]))
     wanted = [str(key) for key in (against, best) if key is not None and str(key) in references]
     effects = effects[effects["against"] == (wanted or references or [""])[0]]
+    metrics = shown_in("forest") if metrics is None else metrics
     shown = [metric for metric in metrics if effects.loc[effects["metric"] == metric, "n"].gt(0).any()]
     if not shown:
         raise ValueError(f"there are no effects on any of {list(metrics)}")
@@ -88,7 +88,7 @@ def _panel(axes: Axes, drawn: pd.DataFrame, metric: str, places: Mapping[str, in
             where = axes.get_yaxis_transform()
             axes.text(0.5, place, "no value", transform=where, ha="center", va="center", fontsize=SMALL, color=FAINT)
         elif not left <= value <= right:
-            text = f"{value:+.{name_of(metric).decimals}f}"
+            text = f"{value:+.{spec_of(metric).decimals}f}"
             text, end, side = (f"{text} →", right, "right") if value > right else (f"← {text}", left, "left")
             axes.text(end, place, text, ha=side, va="center", fontsize=SMALL, color=colour, fontweight="bold")
         else:

@@ -8,8 +8,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from lab.evaluation.calibration_text import REGIONS
+from lab.io.files import plural
 from lab.report.figures.style import COLOURS, FAINT, INK, MARKERS, SMALL, TEXT, headline, new_figure, plain_axes
-from lab.report.tables.patient_table import plural
 
 ASIDE = 0.004
 """Regions of one level are drawn this far apart, so that their intervals can be told from each other."""

@@ -9,9 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch, Rectangle
 
+from lab.io.files import plural
 from lab.report.figures.style import FAINT, INK, SMALL, TEXT, headline, new_figure
 from lab.report.tables.paired_tests import asked
-from lab.report.tables.patient_table import lower_is_better, metric_name, plural
+from lab.report.tables.patient_table import lower_is_better, metric_name
 
 BETTER, WORSE, EQUAL = "#0072B2", "#E69F00", "#eeeeee"
 COLUMN, ROW = 2.6, 0.36  # inches

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
 
-from lab.evaluation.figures import name_of
+from lab.evaluation.figures import spec_of
 from lab.report.figures.cost import pareto
 from lab.report.figures.noise_floor import draw_floor, floor_level
 from lab.report.figures.style import COLOURS, FAINT, INK, RIVAL_COLOUR, SMALL, TEXT, headline, new_figure, plain_axes
@@ -88,7 +88,7 @@ def front_figure(
         notable += [i for i in np.flatnonzero(~rival) if i not in notable]
     off = (horizontal != drawn[x].to_numpy(float)) | (vertical != drawn[y].to_numpy(float))
     texts = [
-        f"{row['label']} ({name_of(x).text(row[x])}, {name_of(y).text(row[y])})" if far else str(row["label"])
+        f"{row['label']} ({spec_of(x).text(row[x])}, {spec_of(y).text(row[y])})" if far else str(row["label"])
         for row, far in zip(drawn.to_dict("records"), off)
     ]
     _label(figure, axes, {int(i): texts[i] for i in notable}, np.column_stack([horizontal, vertical]), rival)

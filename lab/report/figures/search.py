@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lab.io.files import plural
 from lab.report.figures.noise_floor import draw_floor, floor_level
 from lab.report.figures.style import (
     COLOURS,
@@ -22,7 +23,7 @@ from lab.report.figures.style import (
     new_figure,
     plain_axes,
 )
-from lab.report.tables.patient_table import lower_is_better, metric_name, plural
+from lab.report.tables.patient_table import lower_is_better, metric_name
 
 
 def search_figure(

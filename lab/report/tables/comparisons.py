@@ -1,34 +1,22 @@
-"""Paired tests and effect sizes as HTML: one list a metric, opened by a click."""
+"""Paired tests and effect sizes as tables: one a metric."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 
 import numpy as np
 import pandas as pd
 
-from lab.evaluation.figures import name_of
+from lab.evaluation.figures import spec_of
 from lab.report.tables.paired_tests import asked
-from lab.report.tables.patient_table import metric_name
+from lab.report.tables.table import Cell, Column, Row, Table
 from lab.report.text.verdict import p_text
 
-HEADS = (
-    "",
-    "reference",
-    "n",
-    "median difference",
-    "p",
-    "p (Holm)",
-    "mean difference",
-    "95 % interval",
-    "rank-biserial",
-)
 METHOD = (
     "Wilcoxon signed-rank tests, paired by patient: each network against each reference, which are the network that "
-    "was chosen on validation patients and the trivial rivals. Within one metric the tests against one reference are a "
-    "family, corrected after Holm; a difference is claimed only below {alpha:g}. Differences are the first minus the "
-    "reference, over patients. All pairs, uncorrected: tables/paired_tests.csv."
+    "was chosen on validation patients and the trivial baselines. Within one metric the tests against one reference "
+    "are a family, corrected after Holm; a difference is claimed only below {alpha:g}. Differences are the first minus "
+    "the reference, over patients. All pairs, uncorrected: tables/paired_tests.csv."
 )
 SIZES = (
     "Effect sizes: mean paired difference with its 95 % interval (bootstrap over patients, uncorrected), and the "
@@ -36,59 +24,58 @@ SIZES = (
 )
 
 
-def comparisons_html(
+def comparison_tables(
     tests: pd.DataFrame | None, effects: pd.DataFrame | None, names: Mapping[str, str], *, alpha: float = 0.05
-) -> str:
-    """What was tested and how large the differences are, as an HTML fragment.
+) -> list[Table]:
+    """What was tested and how large the differences are, folded, one table a metric, those with effect sizes first.
 
     `tests` is what `paired_tests` gives with references, `effects` what `lab.stats.effects.effects` gives, `names`
-    maps the tests' trials to labels.
+    maps the tests' trials to labels. Empty where no test was made.
     """
     metrics = [] if tests is None or tests.empty else list(dict.fromkeys(tests["metric"]))
-    families = {} if tests is None else {metric: asked(tests, metric) for metric in metrics}
-    families = {metric: family for metric, family in families.items() if len(family)}
-    if not families:
-        return "<p>No paired test was made.</p>"
+    families = {metric: asked(tests, metric) for metric in metrics}
     sizes = {} if effects is None else {(row.metric, row.row, row.against): row for row in effects.itertuples()}
     sized = {metric for metric, *_ in sizes}
-    families = dict(sorted(families.items(), key=lambda family: family[0] not in sized))  # those with sizes first
-    parts = [f"<p>{METHOD.format(alpha=alpha)}</p>", f"<p>{SIZES}</p>" if sizes else ""]
-    for metric, family in families.items():
-        below = int((family["p_holm"] < alpha).sum())
-        rows = []
-        for test in family.itertuples():
-            first, second = (escape(names.get(str(key), str(key))) for key in (test.row, test.against))
-            marked = " class=small-p" if test.p_holm < alpha else ""
-            cells = f"<td>{test.n}</td><td>{_signed(metric, test.difference)}</td><td>{escape(_p(test.p))}</td>"
-            cells += f"<td{marked}>{escape(_p(test.p_holm))}</td>"
-            if metric in sized:
-                cells += _size(metric, sizes.get((metric, test.row, test.against)))
-            rows.append(f'<tr><td class="text">{first}</td><td class="text">{second}</td>{cells}</tr>')
-        heads = "".join(
-            f'<th scope="col"{" class=text" if place < 2 else ""}>{name}</th>'
-            for place, name in enumerate(HEADS if metric in sized else HEADS[:6])
-        )
-        parts.append(
-            f"<details><summary>{escape(metric_name(metric))}: {below} of {len(family)} tests find a difference"
-            f'</summary><div class="scroll"><table><thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody>'
-            "</table></div></details>"
-        )
-    return "".join(parts)
+    order = sorted((metric for metric in families if len(families[metric])), key=lambda metric: metric not in sized)
+    return [_table(metric, families[metric], sizes if metric in sized else None, names, alpha) for metric in order]
 
 
-def _size(metric: str, effect: object) -> str:
-    if effect is None:
-        return "<td>-</td>" * 3
-    mean, low, high, ranks = (
-        float(getattr(effect, name)) for name in ("mean_difference", "low", "high", "rank_biserial")
-    )
-    interval = f"{_signed(metric, low)} to {_signed(metric, high)}" if np.isfinite(low + high) else "-"
-    shown = f"{ranks:+.2f}" if np.isfinite(ranks) else "-"
-    return f"<td>{_signed(metric, mean)}</td><td>{interval}</td><td>{shown}</td>"
+def methods(effects: pd.DataFrame | None, *, alpha: float = 0.05) -> list[str]:
+    """How it was tested, and what the effect sizes are."""
+    return [METHOD.format(alpha=alpha), *([] if effects is None or effects.empty else [SIZES])]
 
 
-def _signed(metric: str, value: float) -> str:
-    return f"{value:+.{name_of(metric).decimals + 1}f}" if np.isfinite(value) else "-"
+def _table(metric: str, family: pd.DataFrame, sizes: dict | None, names: Mapping[str, str], alpha: float) -> Table:
+    spec = spec_of(metric)
+    signed = {"decimals": spec.decimals + 1, "signed": True}
+    columns = [
+        Column(title=""),
+        Column(title="reference"),
+        Column(title="n", decimals=0),
+        Column(title="median difference", **signed),
+        Column(title="p", decimals=3),
+        Column(title="p (Holm)", decimals=3),
+    ]
+    if sizes is not None:
+        columns += [
+            Column(title="mean difference (95 % interval)", **signed),
+            Column(title="rank-biserial", decimals=2, signed=True),
+        ]
+    rows = []
+    for test in family.itertuples():
+        first, second = (names.get(str(key), str(key)) for key in (test.row, test.against))
+        cells = [first, second, test.n, test.difference, _p(test.p), Cell(_p(test.p_holm), strong=test.p_holm < alpha)]
+        if sizes is not None:
+            size = sizes.get((metric, test.row, test.against))
+            cells += (
+                [None, None]
+                if size is None
+                else [columns[6].interval(size.mean_difference, size.low, size.high), size.rank_biserial]
+            )
+        rows.append(Row(cells=cells))
+    below = int((family["p_holm"] < alpha).sum())
+    found = f"{spec.head}: {below} of {len(family)} tests find a difference"
+    return Table(columns=columns, rows=rows, folded=found)
 
 
 def _p(value: float) -> str:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
-from lab.report.tables.patient_table import plural
+from lab.io.files import plural
+from lab.report.tables.table import Column, Row, Table
 
 HEADS = ("test", "against", "model", "other", "difference (95 % interval)", "asked for", "n", "")
+NUMBERS = {"model": 3, "other": 3, "n": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,47 +156,34 @@ class Verdict:
         )
 
 
-def rows(checks: Sequence[Check]) -> list[tuple[str, ...]]:
-    """The cells of the table, a row a test, under `HEADS`."""
-    return [
-        (
-            check.figure,
-            check.against,
-            f"{check.model:.3f}",
-            f"{check.other:.3f}",
-            check.interval,
-            check.asked,
-            str(check.n),
-            "passed" if check.passed else "FAILED",
+def gate_table(verdict: Verdict) -> Table:
+    """The table of the tests, a row each, with what must be known of it as its notes."""
+    rows = [
+        Row(
+            cells=[
+                check.figure,
+                check.against,
+                check.model,
+                check.other,
+                check.interval,
+                check.asked,
+                check.n,
+                "passed" if check.passed else "FAILED",
+            ]
         )
-        for check in checks
+        for check in verdict.checks
     ]
+    columns = [Column(title=head, decimals=NUMBERS.get(head)) for head in HEADS]
+    return Table(columns=columns, rows=rows, notes=verdict.notes)
 
 
 def as_text(verdict: Verdict) -> str:
-    """The table as aligned text, with what must be known of it."""
-    lines = [verdict.trouble] if verdict.trouble else []
-    if verdict.checks:
-        table = [HEADS, *rows(verdict.checks)]
-        widths = [max(len(row[column]) for row in table) for column in range(len(HEADS))]
-        left = (0, 1, 5, 7)
-        lines += [
-            "  ".join(
-                cell.ljust(width) if column in left else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths))
-            ).rstrip()
-            for row in table
-        ]
-    return "\n".join([*lines, *verdict.notes])
+    """The verdict for a terminal: its trouble or its table."""
+    return verdict.trouble or gate_table(verdict).text(None)
 
 
 def as_markdown(verdict: Verdict) -> str:
-    """The table for a page."""
-    lines = [verdict.trouble, ""] if verdict.trouble else []
-    if verdict.checks:
-        lines += [_row(HEADS), _row(["---"] * len(HEADS)), *(_row(row) for row in rows(verdict.checks)), ""]
-    return "\n".join([*lines, *(f"- {note}" for note in verdict.notes)]).rstrip()
-
-
-def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+    """The verdict for a page."""
+    if not verdict.checks:
+        return "\n\n".join([verdict.trouble, *(f"- {note}" for note in verdict.notes)]).strip()
+    return "\n\n".join(filter(None, [verdict.trouble, gate_table(verdict).markdown()])).strip()

@@ -4,24 +4,15 @@ from __future__ import annotations
 
 import pandas as pd
 
-from lab.evaluation.figures import name_of
+from lab.evaluation.figures import FIGURES, shown_in, spec_of, split_truth
 from lab.evaluation.paired import compare_means
 from lab.evaluation.pooled import pooled
+from lab.report.tables.table import Column, Row, Table
 
 GROUPS = {"vendor": "{}", "field_strength_t": "{:g} T", "grade": "grade {:g}", "sex": "sex {}", "age": "age {}"}
 """Columns that make groups, and how their values are written; ages in `AGES`."""
 AGES = {"under 45": 45, "45 to 64": 65, "65 and over": float("inf")}
 """Name of each range of years and where the next begins."""
-MEANS = ("mae_brain", "ssim_brain", "mae_tumour")
-POOLED = (
-    "contrast_concordance",
-    "kappa",
-    "auc",
-    "sensitivity_pooled",
-    "hallucinated_ml",
-    "lesions_found",
-    "lesions_false",
-)
 CLASSIFIER = {"auc": "auc", "ap": "average_precision", "brier": "brier", "slope": "calibration_slope"}
 """Column of `lab.radiomics.assess.assess.Assessment.performance` -> figure."""
 TITLES = {"average_precision": "average precision", "brier": "Brier score", "calibration_slope": "calibration slope"}
@@ -38,18 +29,19 @@ def network_figures(patients: pd.DataFrame, *, resamples: int = 2000, seed: int 
     where all have it. A group with fewer than `LEAST` patients has n alone.
     """
     truth = "expert" if patients["ml_expert"].notna().all() else "rule"
+    order = list(dict.fromkeys(split_truth(name)[0] for name in shown_in("model card")))
+    means = [name for name in order if "pooled" not in FIGURES[name].shown]
     tables = []
     for group, part in groups(patients).items():
         count = part["patient_id"].nunique()
         if count < LEAST:
             tables.append(pd.DataFrame([{"group": group, "figure": "too few", "truth": "", "n": count}]))
             continue
-        own = [_mean(part, name, resamples, seed) for name in MEANS if part[name].notna().any()]
+        own = [_mean(part, name, resamples, seed) for name in means if part[name].notna().any()]
         card = pooled(part, resamples=resamples, seed=seed)
-        kept = card[card["figure"].isin(POOLED) & card["definition"].isin((truth, "")) & card["value"].notna()]
+        kept = card[card["figure"].isin(order) & card["definition"].isin((truth, "")) & card["value"].notna()]
         table = pd.concat([pd.DataFrame(own), kept.rename(columns={"definition": "truth"})], ignore_index=True)
-        order = {name: place for place, name in enumerate((*MEANS, *POOLED))}
-        tables.append(table.sort_values("figure", key=lambda names: names.map(order)).assign(group=group))
+        tables.append(table.sort_values("figure", key=lambda names: names.map(order.index)).assign(group=group))
     return pd.concat(tables, ignore_index=True).reindex(columns=COLUMNS)
 
 
@@ -79,19 +71,19 @@ def classifier_figures(performance: pd.DataFrame, subgroups: pd.DataFrame) -> pd
     return pd.DataFrame(rows).reindex(columns=COLUMNS)
 
 
-def evaluation_rows(figures: pd.DataFrame) -> list[tuple[str, ...]]:
-    """The table of a card, its heads first: group, figure, value with interval, patients."""
-    rows: list[tuple[str, ...]] = [("patients", "figure", "value (95 % interval)", "n")]
+def evaluation_table(figures: pd.DataFrame) -> Table:
+    """The table of a card: group, figure, value with interval, patients."""
+    rows = []
     for row in figures.itertuples():
         if row.figure == "too few":
-            rows.append(
-                (str(row.group), f"fewer than {LEAST} patients or too few of a kind: no figures", "-", str(row.n))
-            )
+            text = f"fewer than {LEAST} patients or too few of a kind: no figures"
+            rows.append(Row(cells=[str(row.group), text, None, row.n]))
             continue
-        title = TITLES.get(str(row.figure)) or name_of(str(row.figure)).title
+        title = TITLES.get(str(row.figure)) or spec_of(str(row.figure)).head
         title += f" ({row.truth})" if isinstance(row.truth, str) and row.truth else ""
-        rows.append((str(row.group), title, as_cell(str(row.figure), row.value, row.low, row.high), str(row.n)))
-    return rows
+        rows.append(Row(cells=[str(row.group), title, as_cell(str(row.figure), row.value, row.low, row.high), row.n]))
+    heads = ("patients", "figure", "value (95 % interval)")
+    return Table(columns=[*(Column(title=head) for head in heads), Column(title="n", decimals=0)], rows=rows)
 
 
 def groups(patients: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -118,9 +110,9 @@ def interval_tags(figures: pd.DataFrame) -> dict[str, str]:
 
 def as_cell(figure: str, value: float, low: float, high: float) -> str:
     """ "0.51 (0.40 to 0.63)"."""
-    name = name_of(figure)
+    spec = spec_of(figure)
     known = low == low and high == high
-    return name.text(value) + (f" ({name.text(low)} to {name.text(high)})" if known else "")
+    return spec.text(value) + (f" ({spec.text(low)} to {spec.text(high)})" if known else "")
 
 
 def _age_ranges(years: pd.Series) -> pd.Series:

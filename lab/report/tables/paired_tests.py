@@ -21,8 +21,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import wilcoxon
 
+from lab.evaluation.figures import shown_in
 from lab.report.tables.patient_table import lower_is_better
-from lab.stats.effects import EFFECT_METRICS, rank_biserial
+from lab.stats.effects import rank_biserial
 from lab.stats.multiple_tests import holm
 
 MIN_PAIRS = 6
@@ -45,7 +46,8 @@ def paired_tests(
     `against` names the references (values of `by`), for instance the best network and the rivals. A pair belongs to the
     family of the reference in it, which its row names in the column `against`; of two references the later one counts.
     Other pairs keep their p, but are corrected nowhere: their `against` and `p_holm` are empty. Without references all
-    pairs of a metric are one family. `metrics` are by default all errors and SSIMs, and the `EFFECT_METRICS` with data.
+    pairs of a metric are one family. `metrics` are by default all errors and SSIMs, and those with data of
+    `shown_in("effects")`.
 
     `table` has one row per trial and case: the column `by`, `case_id` (and `patient_id` where patients have several
     scans), and the metrics; an empty cell means that the case has no such value. With fewer than six patients the pair
@@ -54,8 +56,9 @@ def paired_tests(
     """
     if metrics is None:
         errors = [name for name in table.columns if str(name).startswith(("mae_", "mse_", "ssim_"))]
-        metrics = [*errors, *(name for name in EFFECT_METRICS if name in table and name not in errors)]
-        metrics = [name for name in metrics if name not in EFFECT_METRICS or table[name].notna().any()]
+        effects = shown_in("effects")
+        metrics = [*errors, *(name for name in effects if name in table and name not in errors)]
+        metrics = [name for name in metrics if name not in effects or table[name].notna().any()]
     missing = [name for name in (by, "case_id", *metrics) if name not in table.columns]
     if missing:
         raise ValueError(f"The per-patient table lacks the columns {missing}; it has {list(table.columns)}.")

@@ -1,50 +1,48 @@
-"""Does the synthetic image enhance where the patient does? Pooled figures of every trial and rival, side by side."""
+"""The enhancement scorecard: pooled figures of every trial and baseline, one table for each definition of truth."""
 
 from __future__ import annotations
 
-import textwrap
-from dataclasses import dataclass
-from html import escape
+from collections.abc import Hashable
 
 import numpy as np
 import pandas as pd
 
-from lab.evaluation.figures import DEFINITIONS, POOLED
+from lab.evaluation.figures import FIGURES, TRUTHS, group_figures, truth_in_words
 from lab.evaluation.pooled import pooled
-from lab.report.tables.card import CEILING, SHORT, Block, blocks, meanings, notes
-from lab.report.tables.console import WIDTH
-from lab.report.tables.patient_table import is_rival, plain_markdown, summarise
+from lab.io.files import plural
+from lab.report.tables.patient_table import is_rival, summarise
+from lab.report.tables.table import Column, Row, Table
 
-NARROWEST = 14
-"""Characters that labels keep in a terminal."""
 COLUMNS = ["trial", "label", "rival", "definition", "figure", "value", "low", "high", "n"]
+CEILING = "true scan"
+"""Row of the true scan itself, judged by the rule as a synthetic image is: what a perfect one would score."""
 
 
 def scorecard(
     patients: pd.DataFrame, *, ceiling: pd.DataFrame | None = None, resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """The pooled figures of every trial and rival, one row a figure: the columns `COLUMNS`.
+    """The pooled figures of every trial and baseline, one row a figure: the columns `COLUMNS`.
 
     `patients` is the long per-patient table; definition is "rule", "expert" or "" (figures that need no definition of
     truth, among them the checkerboard index of the true scans, "checkerboard_true"); low and high are the 95 %
-    interval over patients. Rows follow the paper's table: trials grouped by loss, rivals last. `ceiling` is the
-    per-patient table of the true scans judged as syntheses; they get a row against the expert's label, since even they
-    do not reach it.
+    interval over patients. Rows follow the paper's table: trials grouped by loss, baselines last. `ceiling` is the
+    per-patient table of the true scans judged as synthetic images; they get a row against the expert's label, since
+    even they do not reach it.
     """
-    order = summarise(patients)
     parts = []
-    for row in order.itertuples():
+    for row in summarise(patients).itertuples():
         own = patients[patients["trial"] == row.trial]
-        figures = pooled(own, resamples=resamples, seed=seed)
+        levels = []
         if "checkerboard_true" in own:
             truth = own["checkerboard_true"].dropna()
             level = {"definition": "", "figure": "checkerboard_true", "value": truth.mean(), "n": len(truth)}
-            figures = pd.concat([figures, pd.DataFrame([level | {"low": np.nan, "high": np.nan}])], ignore_index=True)
-        levels = [
+            levels.append(level | {"low": np.nan, "high": np.nan})
+        levels += [
             {"definition": definition, "figure": "dice_painted", "value": painted, "n": len(own)}
-            for definition in DEFINITIONS
+            for definition in TRUTHS
             if (painted := dice_painted(own, definition)) == painted
         ]
+        figures = pooled(own, resamples=resamples, seed=seed)
         figures = pd.concat([figures, pd.DataFrame(levels)], ignore_index=True) if levels else figures
         parts.append(figures.assign(trial=row.trial, label=row.label, rival=is_rival(row.trial)))
     if ceiling is not None and len(ceiling):
@@ -63,133 +61,124 @@ def dice_painted(patients: pd.DataFrame, definition: str) -> float:
     return 2 * true / (near + true) if near + true > 0 else float("nan")
 
 
-def scorecard_html(card: pd.DataFrame, *, phantom: bool, floor: float | None = None, threshold: float = 0.3) -> str:
-    """The card as an HTML fragment: a table for each block with its notes, then what the columns mean."""
-    found = blocks(card, threshold=threshold)
-    if not found:
-        return "<p>Enhancement was not scored.</p>"
-    parts = []
-    for block in found:
-        texts = "".join(f"<li>{escape(note)}</li>" for note in notes(block, card, mark="bold", floor=floor))
-        parts.append(f'{_html_table(block, phantom)}<ul class="notes">{texts}</ul>')
-    told = "".join(
-        f"<li><b>{escape(title)}</b>: {escape(text)}</li>" for title, text in meanings(found).items() if text
-    )
-    return f'{"".join(parts)}<h3>What the columns mean</h3><ul class="notes meanings">{told}</ul>'
+def scorecard_tables(
+    card: pd.DataFrame, *, phantom: bool, floor: float | None = None, threshold: float = 0.3
+) -> list[Table]:
+    """The card's tables: one for each definition of truth that has data, then the figures that need none.
+
+    `floor` is the MAE that noise alone makes, `threshold` that of enhancement.
+    """
+    tables = []
+    for definition in (*TRUTHS, ""):
+        part = card[card["definition"] == definition]
+        shown = group_figures("card", truths=bool(definition))
+        figures = [name for name in shown if part.loc[part["figure"] == name, "value"].notna().any()]
+        if figures:
+            tables.append(_table(part, definition, figures, card, phantom=phantom, floor=floor, threshold=threshold))
+    return tables
 
 
-def scorecard_markdown(card: pd.DataFrame, *, phantom: bool, threshold: float = 0.3) -> str:
-    """The card as Markdown, best figure of each column in bold."""
-    found = blocks(card, threshold=threshold)
-    lines = ["**Enhancement scorecard" + (", phantom (simulated patients)**" if phantom else "**"), ""]
-    for block in found:
-        lines += [f"*{plain_markdown(block.heading)}*", ""]
-        lines.append("| | " + " | ".join(POOLED[figure].title for figure in block.figures) + " |")
-        lines.append("|---|" + "---|" * len(block.figures))
-        lines.append("| patients | " + " | ".join(f"n = {block.count(figure)}" for figure in block.figures) + " |")
-        winners = {figure: block.best(figure) for figure in block.figures}
-        for row in block.rows.itertuples():
-            cells = []
-            for figure in block.figures:
-                value, interval = block.cell(row.trial, figure)
-                value = f"**{value}**" if row.trial in winners[figure] else value
-                cells.append(f"{value} ({interval})" if interval else value)
-            lines.append(f"| {plain_markdown(str(row.label))} | " + " | ".join(cells) + " |")
-        lines += ["", *(f"- {plain_markdown(note)}" for note in notes(block, card, mark="bold")), ""]
-    lines += [f"- {plain_markdown(title)}: {plain_markdown(text)}" for title, text in meanings(found).items() if text]
-    return "\n".join([*lines, ""])
+def meanings(card: pd.DataFrame) -> list[tuple[str, str]]:
+    """What every column of the card means, by its title."""
+    known = set(card.loc[card["value"].notna(), "figure"])
+    shown = dict.fromkeys([*group_figures("card", truths=True), *group_figures("card", truths=False)])
+    specs = [FIGURES[name] for name in shown if name in known]
+    texts = [(spec.head, "; ".join(part for part in (spec.meaning, spec.hint) if part)) for spec in specs]
+    return [(head, text) for head, text in texts if text]
 
 
-def scorecard_text(card: pd.DataFrame, *, phantom: bool = False, threshold: float = 0.3) -> str:
-    """The card for a terminal of 120 columns: each figure, marked where it is the column's best, over its interval."""
-    found = blocks(card, threshold=threshold)
-    lines = ["enhancement scorecard" + (", phantom (simulated patients)" if phantom else "")]
-    for block in found:
-        lines += ["", *_text_table(block)]
-        for note in notes(block, card, mark="*"):
-            lines += textwrap.wrap(note, WIDTH)
-    return "\n".join(lines)
+def true_pattern(card: pd.DataFrame) -> float:
+    """The checkerboard index of the true scans themselves; NaN where it was not measured."""
+    found = card.loc[card["figure"] == "checkerboard_true", "value"].dropna()
+    return float(found.iloc[0]) if len(found) else float("nan")
 
 
-def _html_table(block: Block, phantom: bool) -> str:
-    heads = "".join(
-        f'<th scope="col">{escape(POOLED[figure].title)}<br><small>n&nbsp;=&nbsp;{block.count(figure)}</small></th>'
-        for figure in block.figures
-    )
-    winners = {figure: block.best(figure) for figure in block.figures}
+def _table(
+    part: pd.DataFrame,
+    definition: str,
+    figures: list[str],
+    card: pd.DataFrame,
+    *,
+    phantom: bool,
+    floor: float | None,
+    threshold: float,
+) -> Table:
+    found = {(row.trial, row.figure): row for row in part.itertuples()}
+    counts = {name: _count(part.loc[part["figure"] == name, "n"]) for name in figures}
+    columns = [Column.of(FIGURES[name], count=counts[name]) for name in figures]
+    rows = part[["trial", "label", "rival"]].drop_duplicates("trial").to_dict("records")
+    best = [_best(column, name, rows, found) for column, name in zip(columns, figures)]
     body, previous = [], None
-    for row in block.rows.itertuples():
-        classes = (["rival"] if row.rival else []) + (["first"] if row.rival != previous else [])
-        previous = row.rival
+    for place, row in enumerate(rows):
+        kind = " ".join(["rival"] * bool(row["rival"]) + ["first"] * (row["rival"] != previous))
+        previous = row["rival"]
         cells = []
-        for figure in block.figures:
-            value, interval = block.cell(row.trial, figure)
-            small = f"<br><small>{interval.replace(' ', '&nbsp;')}</small>" if interval else ""
-            cells.append(f"<td{' class=best' if row.trial in winners[figure] else ''}>{value}{small}</td>")
-        body.append(
-            f'<tr class="{" ".join(classes)}"><th scope="row">{escape(str(row.label))}</th>{"".join(cells)}</tr>'
-        )
-    caption = escape(block.heading + (" (phantom: simulated patients)" if phantom else ""))
-    return (
-        f'<div class="scroll"><table class="card"><caption><span>{caption}</span></caption>'
-        f"<thead><tr><td></td>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
+        for column, name, marks in zip(columns, figures, best):
+            one = found.get((row["trial"], name))
+            cells.append(None if one is None else column.interval(one.value, one.low, one.high, strong=marks[place]))
+        body.append(Row(cells=[str(row["label"]), *cells], kind=kind))
+    heading = (
+        f"Truth: {truth_in_words(definition, threshold=threshold)}"
+        if definition
+        else "The contrast, the midline, and how the images look"
+    )
+    trials = {row["trial"] for row in rows}
+    return Table(
+        columns=[Column(title=""), *columns],
+        rows=body,
+        title=heading + (" (phantom: simulated patients)" if phantom else ""),
+        notes=_truth_notes(definition, card, counts, trials) if definition else _other_notes(card, floor),
+        stacked=True,
     )
 
 
-def _text_table(block: Block) -> list[str]:
-    """The block as aligned lines, in several tables below each other where one would be wider than the terminal."""
-    columns = [_text_column(block, figure) for figure in block.figures]
-    lines, start = textwrap.wrap(block.heading, WIDTH), 0
-    while start < len(columns):
-        end = start + 1
-        while end < len(columns) and sum(column.width for column in columns[start : end + 1]) <= WIDTH - NARROWEST:
-            end += 1
-        lines += _text_part(block, columns[start:end])
-        start = end
+def _best(column: Column, name: str, rows: list[dict[Hashable, object]], found: dict[tuple, object]) -> list[bool]:
+    """Which rows are the column's best; the true scan does not count."""
+    values = [
+        float(getattr(found.get((row["trial"], name)), "value", np.nan)) if row["trial"] != CEILING else np.nan
+        for row in rows
+    ]
+    return column.best(values)
+
+
+def _count(counts: pd.Series) -> str:
+    """Patients behind a column: "30", or "12-15" where rows differ."""
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low}-{high}"
+
+
+INTERVAL_NOTE = (
+    "95 % interval (bootstrap over patients) with each figure; {best}: best of its column; whether it differs from "
+    "others is for the paired tests to say."
+)
+
+
+def _truth_notes(definition: str, card: pd.DataFrame, counts: dict[str, str], trials: set[Hashable]) -> list[str]:
+    """How to read the cells, who was counted, and what bounds the figures."""
+    everyone, silent, enhancing = (counts.get(name, "") for name in ("bias_ml", "hallucinated_ml", "contrast"))
+    who = [f"n = {plural(int(everyone), 'patient')}" if everyone.isdigit() else f"n = {everyone} patients"]
+    who += [f"hallucinated volume: the {silent} who do not enhance"] if silent else []
+    who += [f"contrast shown: the {enhancing} who enhance"] if enhancing else []
+    lines = [INTERVAL_NOTE, "; ".join(who) + "."]
+    if {"hallucinated_ml", "lesions_false"} & set(counts):
+        lines.append("An image that shows no enhancement hallucinates none: read these columns beside sensitivity.")
+    painted = card.loc[(card["figure"] == "dice_painted") & (card["definition"] == definition), "value"]
+    if len(painted):
+        lines.append(
+            f"Painting all of every tumour and its surroundings bright would have a Dice of {painted.max():.2f}."
+        )
+    if CEILING in trials:
+        lines.append("True scan: T1GD itself, judged by the rule as a synthetic image is; what a perfect one has.")
     return lines
 
 
-@dataclass(frozen=True)
-class _TextColumn:
-    head: list[str]
-    cells: list[tuple[str, str]]
-    """Of each row: value with its mark, interval."""
-    width: int
-
-
-def _text_column(block: Block, figure: str) -> _TextColumn:
-    best = block.best(figure)
-    cells = []
-    for trial in block.rows["trial"]:
-        value, interval = block.cell(trial, figure)
-        cells.append((value + ("*" if trial in best else " "), interval.replace(" to ", ",") + " "))
-    head = [f"{word} " for word in textwrap.wrap(SHORT.get(figure, POOLED[figure].title), 9)]
-    head.append(f"n={block.count(figure)} ")
-    longest = max(len(text) for text in [*head, *(text for cell in cells for text in cell)])
-    return _TextColumn(head, cells, longest + 1)
-
-
-def _text_part(block: Block, columns: list[_TextColumn]) -> list[str]:
-    """One table; labels that are too long go on in the row's second line."""
-    taken = sum(column.width for column in columns)
-    room = min(WIDTH - taken, max(22, *(len(str(label)) for label in block.rows["label"])))
-    tallest = max(len(column.head) for column in columns)
-    rule = "-" * (room + taken)
-    lines = [rule]
-    for line in range(-tallest, 0):
-        heads = [column.head[line] if -line <= len(column.head) else "" for column in columns]
-        lines.append(_joined("", heads, columns, room))
-    previous = None
-    for position, row in enumerate(block.rows.itertuples()):
-        if row.rival != previous:
-            lines.append(rule)
-        previous = row.rival
-        name = [*textwrap.wrap(str(row.label), room, max_lines=2, placeholder="…"), ""]
-        for line in (0, 1):
-            lines.append(_joined(name[line], [column.cells[position][line] for column in columns], columns, room))
-    return [*lines, rule]
-
-
-def _joined(label: str, texts: list[str], columns: list[_TextColumn], room: int) -> str:
-    cells = (f"{text:>{column.width}}" for text, column in zip(texts, columns))
-    return (f"{label:<{room}}" + "".join(cells)).rstrip()
+def _other_notes(card: pd.DataFrame, floor: float | None) -> list[str]:
+    lines, own = [INTERVAL_NOTE], true_pattern(card)
+    if own == own:
+        text = FIGURES["checkerboard_true"].text(own)
+        lines.append(f"The true scans themselves have a checkerboard index of {text}; a model's is read against that.")
+    if floor is not None:
+        lines.append(
+            f"No model can have an MAE below {floor:.3f} over brain tissue: the noise of T1GD, mean over patients."
+        )
+    return lines

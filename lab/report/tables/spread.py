@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from html import escape
-
 import numpy as np
 import pandas as pd
 
-from lab.evaluation.figures import name_of
-
-SPREAD_METRICS = (
-    "mae_brain", "ssim_brain", "mae_tumour", "mae_balanced", "dice_rule", "dice_expert", "hallucinated_ml_rule",
-    "sharpness",
-)  # fmt: skip
+from lab.evaluation.figures import shown_in, spec_of
+from lab.report.tables.table import Column, Row, Table
 
 
-def spread_table(spread: pd.DataFrame, *, metrics: Sequence[str] = SPREAD_METRICS) -> pd.DataFrame:
+def spread_table(spread: pd.DataFrame) -> pd.DataFrame:
     """One row a trial: trial, label, seeds, folds, and `<metric>_mean`, `<metric>_sd_seeds`, `<metric>_sd_folds`.
 
-    `spread` has one row per trial, seed and fold, with means over that fold's test patients. The SD over seeds is taken
-    within each fold and pooled (root of the mean variance); that over folds is of the seed-averaged means; sample SDs
-    (n - 1), NaN where there is only one. Folds differ in their patients too, so their SD holds chance of both kinds.
-    Raises ValueError where a column is missing or a trial has one seed and fold twice.
+    The metrics are those of `shown_in("spread")`; `spread` has one row per trial, seed and fold, with means over that
+    fold's test patients. The SD over seeds is taken within each fold and pooled (root of the mean variance); that over
+    folds is of the seed-averaged means; sample SDs (n - 1), NaN where there is only one. Folds differ in their patients
+    too, so their SD holds chance of both kinds. Raises ValueError where a column is missing or a trial has one seed and
+    fold twice.
     """
     missing = [column for column in ("trial", "label", "seed", "fold") if column not in spread]
     if missing:
@@ -31,7 +25,7 @@ def spread_table(spread: pd.DataFrame, *, metrics: Sequence[str] = SPREAD_METRIC
     if twice.any():
         first = spread[twice].iloc[0]
         raise ValueError(f"trial {first['trial']} has seed {first['seed']}, fold {first['fold']} twice")
-    shown = [metric for metric in metrics if metric in spread and spread[metric].notna().any()]
+    shown = [metric for metric in shown_in("spread") if metric in spread and spread[metric].notna().any()]
     rows = []
     for trial, group in spread.groupby("trial", sort=False):
         row = {
@@ -50,33 +44,23 @@ def spread_table(spread: pd.DataFrame, *, metrics: Sequence[str] = SPREAD_METRIC
     return pd.DataFrame(rows)
 
 
-def spread_html(spread: pd.DataFrame, *, phantom: bool = False) -> str:
-    """The table of `spread_table` as an HTML fragment, with a line on how to read it."""
+def spread_summary(spread: pd.DataFrame, *, phantom: bool = False) -> Table:
+    """The numbers of `spread_table` for people, with a line on how to read them."""
     table = spread_table(spread)
-    metrics = [column.removesuffix("_mean") for column in table.columns if column.endswith("_mean")]
-    kinds = {"seeds": "sd_seeds", "folds": "sd_folds"}
-    kinds = {name: column for name, column in kinds.items() if (table[name] > 1).any()}
-    top = "".join(
-        f'<th colspan="{1 + len(kinds)}" scope="colgroup">{escape(name_of(metric).title)}</th>' for metric in metrics
-    )
-    heads = "".join(
-        '<th scope="col">mean</th>' + "".join(f'<th scope="col">SD, {name}</th>' for name in kinds) for _ in metrics
-    )
-    body = []
-    for row in table.to_dict("records"):
-        cells = []
-        for metric in metrics:
-            name = name_of(metric)
-            cells.append(f"<td>{name.text(row[f'{metric}_mean'])}</td>")
-            for column in kinds.values():
-                sd = row[f"{metric}_{column}"]
-                cells.append(f"<td>{'-' if sd != sd else f'{sd:.{name.decimals + 1}f}'}</td>")
-        body.append(f'<tr><th scope="row">{escape(row["label"])}</th>{"".join(cells)}</tr>')
-    caption = f"Spread of the mean over {_count(table)}" + (" (phantom: simulated patients)" if phantom else "")
-    return (
-        f'<div class="scroll"><table class="spread"><caption><span>{escape(caption)}</span></caption>'
-        f"<thead><tr><td></td>{top}</tr><tr><td></td>{heads}</tr></thead><tbody>{''.join(body)}</tbody></table></div>"
-        f'<ul class="notes"><li>{escape(spread_sentence(spread))}</li></ul>'
+    kinds = [kind for kind in ("seeds", "folds") if (table[kind] > 1).any()]
+    columns, keys = [Column(title="")], ["label"]
+    for metric in (column.removesuffix("_mean") for column in table if column.endswith("_mean")):
+        spec = spec_of(metric)
+        group = spec.head
+        columns.append(Column.of(spec, title="mean", unit="", group=group))
+        columns += [
+            Column(title=f"SD, {kind}", decimals=spec.decimals + 1, percent=spec.percent, group=group) for kind in kinds
+        ]
+        keys += [f"{metric}_mean", *(f"{metric}_sd_{kind}" for kind in kinds)]
+    title = f"Spread of the mean over {_count(table)}" + (" (phantom: simulated patients)" if phantom else "")
+    rows = [Row(cells=cells) for cells in table[keys].to_numpy().tolist()]
+    return Table(
+        columns=columns, rows=rows, title=title, notes=[spread_sentence(spread)], numbers=table, style="spread"
     )
 
 

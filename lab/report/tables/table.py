@@ -9,12 +9,13 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-Direction = Literal["lower", "higher", "nearer to 0", "nearer to 1", "none"]
+from lab.evaluation.figure_spec import Direction, FigureSpec, best_of, number_text
+
 WIDTH = 120
 """Characters of a terminal."""
 LABEL = (14, 22)
@@ -53,6 +54,12 @@ class Column:
     short: str = ""
     """Title for a terminal, where the title is long."""
 
+    @classmethod
+    def of(cls, spec: FigureSpec, **changes: Any) -> Column:
+        """The column of a figure."""
+        known = {name: getattr(spec, name) for name in ("title", "unit", "decimals", "direction", "percent", "short")}
+        return cls(**(known | changes))
+
     @property
     def head(self) -> str:
         """Title and unit."""
@@ -69,10 +76,7 @@ class Column:
             return "-"
         if not isinstance(value, (int, float, np.number)) or self.decimals is None:
             return str(value)
-        if not np.isfinite(value):
-            return "-"
-        text = f"{float(value) * (100 if self.percent else 1):{'+' if self.signed else ''}.{self.decimals}f}"
-        return text.lstrip("+-") if float(text) == 0 else text
+        return number_text(float(value), self.decimals, percent=self.percent, signed=self.signed)
 
     def interval(self, value: float, low: float, high: float, *small: str, strong: bool = False) -> Cell:
         """A value with its interval, "0.52 to 0.86", in small print; more small print after it."""
@@ -84,17 +88,9 @@ class Column:
         """A mean with its standard deviation in small print."""
         return Cell(mean, (self.show(sd),) if np.isfinite(mean) else (), strong)
 
-    def loss(self, value: float) -> float:
-        """How far a value is from ideal: the lower, the better; NaN where no way is better."""
-        distance = {"lower": value, "higher": -value, "nearer to 0": abs(value), "nearer to 1": abs(value - 1)}
-        return distance.get(self.direction, float("nan"))
-
     def best(self, values: Sequence[float]) -> list[bool]:
         """Which values are the best to the digits shown; none where all are the same or no way is better."""
-        digits = (self.decimals or 0) + (2 if self.percent else 0)
-        losses = [self.loss(round(float(value), digits)) if np.isfinite(value) else float("nan") for value in values]
-        known = {loss for loss in losses if loss == loss}
-        return [len(known) > 1 and loss == min(known) for loss in losses]
+        return best_of(values, self.direction, (self.decimals or 0) + (2 if self.percent else 0))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +187,11 @@ class Table:
 def plain_markdown(text: str) -> str:
     """Text that Markdown will not take for markup."""
     return text.replace("|", "\\|").replace("_", "\\_")
+
+
+def spaced_row(cells: Sequence[str]) -> str:
+    """Cells with room to their right, since MLflow shows tables without any."""
+    return _line(cells, True)
 
 
 def _line(cells: Sequence[str], spaced: bool) -> str:

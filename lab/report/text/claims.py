@@ -1,4 +1,4 @@
-"""Does this study see what the paper saw? The paper's own statements, each held against the patients of this study."""
+"""Does this study see what the paper saw? The paper's own statements, each tested on the patients of this study."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from typing import Literal
 import pandas as pd
 from scipy.stats import wilcoxon
 
-from lab.evaluation.figures import name_of
+from lab.evaluation.figures import spec_of
+from lab.io.files import plural
 from lab.report.tables.paired_tests import MIN_PAIRS
-from lab.report.tables.patient_table import per_patient, plural
+from lab.report.tables.patient_table import per_patient
 from lab.report.text.verdict import p_text
 
 Expected = Literal["higher", "lower", "equal"]
 WHOLE = ("L1", "L2", "L1_brain", "L2_brain", "SSIM")
+TUMOUR = ("L1_tumour", "L2_tumour")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Claim:
     """Some networks against others on one figure, as the paper found it."""
 
@@ -26,7 +28,7 @@ class Claim:
     """What the paper says, as a sentence without its full stop."""
     metric: str
     column: str
-    """The column of the long table that tells the two apart."""
+    """The column of the long table by which the two sides are told apart."""
     these: Collection[str]
     others: Collection[str] | None
     """Values of the column; None is all the other networks."""
@@ -36,98 +38,73 @@ class Claim:
 CLAIMS: Mapping[str, tuple[Claim, ...]] = {
     "losses": (
         Claim(
-            words="In the paper the tumour losses cost fidelity in the brain (MAE 0.17 against 0.12)",
-            metric="mae_brain",
-            column="loss",
-            these=("L1_tumour", "L2_tumour"),
-            others=WHOLE,
-            expected="higher",
+            "In the paper the tumour losses cost fidelity in the brain (MAE 0.17 against 0.12)",
+            "mae_brain", "loss", TUMOUR, WHOLE, "higher",
         ),
         Claim(
-            words="In the paper the tumour losses were no better in the tumour (MAE 0.169-0.178 against 0.162-0.174)",
-            metric="mae_tumour",
-            column="loss",
-            these=("L1_tumour", "L2_tumour"),
-            others=WHOLE,
-            expected="equal",
+            "In the paper the tumour losses were no better in the tumour (MAE 0.169-0.178 against 0.162-0.174)",
+            "mae_tumour", "loss", TUMOUR, WHOLE, "equal",
         ),
     ),
     "architecture": (
         Claim(
-            words="In the paper the larger networks (2-4) were no better than the simpler ones (brain MAE 0.118-0.124)",
-            metric="mae_brain",
-            column="model",
-            these=("2", "3", "4"),
-            others=("0", "1"),
-            expected="equal",
+            "In the paper the larger networks (2-4) were no better than the simpler ones (brain MAE 0.118-0.124)",
+            "mae_brain", "model", ("2", "3", "4"), ("0", "1"), "equal",
         ),
     ),
     "patch_size": (
         Claim(
-            words="In the paper patches were no better in the tumour than the whole volume (MAE 0.16-0.18 for all)",
-            metric="mae_tumour",
-            column="model",
-            these=("full",),
-            others=None,
-            expected="equal",
+            "In the paper patches were no better in the tumour than the whole volume (MAE 0.16-0.18 for all)",
+            "mae_tumour", "model", ("full",), None, "equal",
         ),
     ),
     "mix_weights": (
         Claim(
-            words="In the paper the mix (1, 1, 1) enhances, if coarsely",
-            metric="dice_rule",
-            column="loss",
-            these=("mix(1,1,1)",),
-            others=("copy T1",),
-            expected="higher",
+            "In the paper the mix (1, 1, 1) enhances, if coarsely",
+            "dice_rule", "loss", ("mix(1,1,1)",), ("copy T1",), "higher",
         ),
         Claim(
-            words="In the paper the mix (1, 1, 1) also draws enhancement in tumours that do not enhance",
-            metric="hallucinated_ml_rule",
-            column="loss",
-            these=("mix(1,1,1)",),
-            others=("copy T1",),
-            expected="higher",
+            "In the paper the mix (1, 1, 1) also draws enhancement in tumours that do not enhance",
+            "hallucinated_ml_rule", "loss", ("mix(1,1,1)",), ("copy T1",), "higher",
         ),
     ),
-}
+}  # fmt: skip
 
 
 def about_the_paper(patients: pd.DataFrame, study: str, *, alpha: float = 0.05) -> list[str]:
-    """A sentence for each of the paper's statements that this study's networks can be held against.
+    """A sentence for each of the paper's statements that this study's networks can be tested against.
 
     `patients` is the long per-patient table. A statement is confirmed or contradicted only by a paired Wilcoxon test
     over patients (each side's networks are averaged first), corrected after Bonferroni for the study's statements.
     """
     claims = CLAIMS.get(study, ())
-    told = (_held(per_patient(patients), claim, alpha=alpha / max(1, len(claims))) for claim in claims)
-    return [sentence for sentence in told if sentence]
+    sentences = (_sentence(per_patient(patients), claim, alpha / len(claims)) for claim in claims)
+    return [sentence for sentence in sentences if sentence]
 
 
-def _held(table: pd.DataFrame, claim: Claim, *, alpha: float) -> str:
+def _sentence(table: pd.DataFrame, claim: Claim, alpha: float) -> str:
     """The paper's words and what this study says of them; "" where it lacks the networks or the figure."""
+    if claim.metric not in table:
+        return ""
     sides = table[claim.column].astype(str).where(table[claim.column].notna(), table["trial"].astype(str))
     these = sides.isin(list(claim.these))
     others = ~these & table["loss"].notna() if claim.others is None else sides.isin(list(claim.others))
-    if claim.metric not in table:
-        return ""
     who = "patient_id" if "patient_id" in table else "case_id"
     first, second = (table[part].groupby(who)[claim.metric].mean() for part in (these, others))
     difference = (first - second).dropna()
     if difference.empty:
         return ""
-    name, count = name_of(claim.metric), len(difference)
-    figures = f"{name.text(first[difference.index].mean())} against {name.text(second[difference.index].mean())}"
-    found = f"{name.title} {figures}, {plural(count, 'patient')}"
-    if count < MIN_PAIRS or not difference.any():
-        reason = "no difference at all" if not difference.any() else "too few for a test"
-        return f"{claim.words}. Here: {found}, {reason}."
+    spec = spec_of(claim.metric)
+    means = [spec.text(side[difference.index].mean()) for side in (first, second)]
+    found = f"{spec.head} {means[0]} against {means[1]}, {plural(len(difference), 'patient')}"
+    if not difference.any():
+        return f"{claim.words}. Here: {found}, no difference at all."
+    if len(difference) < MIN_PAIRS:
+        return f"{claim.words}. Here: {found}, too few for a test."
     p = float(wilcoxon(difference).pvalue)
     seen: Expected = "equal" if p >= alpha else "higher" if difference.median() > 0 else "lower"
     if seen == claim.expected:
         verdict = "no difference is shown here either" if seen == "equal" else "so it is here"
-    elif seen == "equal":
-        verdict = "here no difference is shown"
     else:
-        verdict = "this study differs from the paper"
+        verdict = "here no difference is shown" if seen == "equal" else "this study differs from the paper"
     return f"{claim.words}; {verdict} ({found}, {p_text(p)})."

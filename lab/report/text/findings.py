@@ -1,4 +1,4 @@
-"""A few careful sentences about a study: what was seen, and what the tests let one say."""
+"""A few careful sentences about a study: what was seen, and what the intervals and the corrected tests let one say."""
 
 from __future__ import annotations
 
@@ -6,11 +6,17 @@ from collections.abc import Hashable
 
 import pandas as pd
 
-from lab.report.tables.patient_table import cell, lower_is_better, plural, summarise
-from lab.report.text.enhancement import about_enhancement
+from lab.evaluation.figures import FIGURES, TRUTHS, spec_of
+from lab.io.files import plural
+from lab.report.tables.patient_table import is_rival, per_patient, summarise
+from lab.report.tables.scorecard import true_pattern
+from lab.report.tables.table import Column
 from lab.report.text.verdict import words_of_tests
 
-NAMES = {"mae": "mean absolute error", "mse": "mean squared error", "ssim": "SSIM"}
+CHANCE = 0.5
+NOTABLE = 1.5
+"""Times the true scans' checkerboard index from which on a network's is named."""
+TRUTH_NAMES = {"rule": "the paper's rule", "expert": "the expert label"}
 
 
 def findings(
@@ -24,7 +30,7 @@ def findings(
     split: str = "test",
     card: pd.DataFrame | None = None,
 ) -> list[str]:
-    """What the study shows on `metric`, as a few points of plain text, the answer first.
+    """What the study shows on `metric` (one of the paper's nine), as a few points of plain text, the answer first.
 
     `patients` is the long per-patient table, `tests` what `paired_tests` gives with references, `best` the trial that
     was chosen on validation patients. A difference is named only where the Holm-corrected p is below `alpha`. With a
@@ -32,22 +38,9 @@ def findings(
     """
     rows = summarise(patients)
     rows = rows[rows[f"{metric}_n"] > 0]
-    word = _name(metric)
     if rows.empty:
-        return [f"The {word} could be scored in no patient, so nothing is said about it."]
-    low = lower_is_better(metric)
-    ranked = rows.sort_values(f"{metric}_mean", ascending=low, kind="stable")
-    trials, rivals = ranked[~ranked["rival"]], ranked[ranked["rival"]]
-    count = int(rows[f"{metric}_n"].max())
-    who = (
-        f"{plural(count, f'simulated {split} patient')} of the phantom"
-        if phantom
-        else plural(count, f"{split} patient")
-    )
-    points = _answer(trials, best, metric=metric, who=who, word=word, low=low)
-    if len(rivals):
-        trivial = " and ".join(_figure(row, metric) for _, row in rivals.iterrows())
-        points = [" ".join([*points, f"Trivial rivals: {trivial}."])]
+        return [f"{spec_of(metric).head} could be scored in no patient, so nothing is said about it."]
+    points = [_answer(rows, best, metric=metric, who=_who(int(rows[f"{metric}_n"].max()), split, phantom))]
     points.append(words_of_tests(rows, tests, best=best, metric=metric, alpha=alpha))
     points.append(
         "Metrics of this kind hardly see enhancement: equal figures do not mean equal enhancement; look at the "
@@ -55,34 +48,155 @@ def findings(
     )
     if card is not None:
         points += about_enhancement(patients, tests, card, best=best, alpha=alpha)
-    if phantom:
-        points.append("Nothing here can be carried over to real patients.")
+    return [*points, "Nothing here can be carried over to real patients."] if phantom else points
+
+
+def about_enhancement(
+    patients: pd.DataFrame,
+    tests: pd.DataFrame | None,
+    card: pd.DataFrame,
+    *,
+    best: Hashable | None = None,
+    alpha: float = 0.05,
+) -> list[str]:
+    """The contrast, then each definition of truth, then hallucination and the look of the images.
+
+    `patients` is the long per-patient table, `card` what `lab.report.tables.scorecard.scorecard` makes of it, `tests`
+    what `paired_tests` gives with references. Only a test makes an order a difference.
+    """
+    networks = card[~card["rival"].astype(bool)]
+
+    def tested(metric: str) -> list[str]:
+        if metric not in patients:
+            return []
+        table = per_patient(patients)
+        rows = table.drop_duplicates("trial")[["trial", "label"]]
+        rows = rows.assign(rival=rows["trial"].map(is_rival))
+        rows[f"{metric}_n"] = rows["trial"].map(table.groupby("trial")[metric].count()).fillna(0)
+        return [words_of_tests(rows, tests, best=best, metric=metric, alpha=alpha, named=True)]
+
+    points = []
+    contrast = _rows(networks, "contrast_concordance")
+    if len(contrast):
+        words = "concordance of synthetic and true contrast in and near the tumour"
+        points = [f"{_leader(contrast, words, best)}.", *tested("contrast_concordance")]
+    for truth in TRUTHS:
+        own = networks[networks["definition"] == truth]
+        if own["value"].notna().any():
+            points.append(f"Enhancement by {TRUTH_NAMES[truth]}: {_overlap(own, best)}")
+            if (_rows(own, "dice_pooled")["value"] > 0).any():
+                points += tested(f"dice_{truth}")
+    return [*points, *_hallucination(networks), *_appearance(networks, true_pattern(card))]
+
+
+def _answer(rows: pd.DataFrame, best: Hashable | None, *, metric: str, who: str) -> str:
+    """The network that was chosen on validation patients, the one that comes first on these, and the baselines."""
+    spec = spec_of(metric)
+    column = Column.of(spec)
+
+    def figure(row: pd.Series) -> str:
+        return f"{column.show(row[f'{metric}_mean'])} ({column.show(row[f'{metric}_sd'])})"
+
+    ranked = rows.sort_values(f"{metric}_mean", ascending=spec.direction == "lower", kind="stable")
+    networks, baselines = ranked[~ranked["rival"]], ranked[ranked["rival"]]
+    parts = []
+    if len(networks):
+        first, chosen = networks.iloc[0], networks[networks["trial"] == best]
+        leader = f"the {'lowest' if spec.direction == 'lower' else 'highest'} of {plural(len(networks), 'network')}"
+        if chosen.empty:
+            parts.append(f"On {who}, {leader} in {spec.title} is {first['label']} with {figure(first)}.")
+        else:
+            own = chosen.iloc[0]
+            text = f"Best on validation: {own['label']}. On {who} its {spec.title} is {figure(own)}"
+            parts.append(
+                f"{text}, {leader}."
+                if first["trial"] == best
+                else f"{text}; {leader} is {first['label']} with {figure(first)}."
+            )
+    if len(baselines):
+        trivial = " and ".join(f"{row['label']} with {figure(row)}" for _, row in baselines.iterrows())
+        parts.append(f"Trivial baselines: {trivial}.")
+    return " ".join(parts)
+
+
+def _who(count: int, split: str, phantom: bool) -> str:
+    return (
+        f"{plural(count, f'simulated {split} patient')} of the phantom"
+        if phantom
+        else plural(count, f"{split} patient")
+    )
+
+
+def _overlap(own: pd.DataFrame, best: Hashable | None) -> str:
+    """Agreement in place (kappa, since painting everything has a Dice too) and AUC against one definition of truth."""
+    dice, area = _rows(own, "dice_pooled"), _rows(own, "auc")
+    if dice.empty:
+        return "no Dice can be given, since neither the patients nor the networks' images enhance."
+    if (dice["value"] == 0).all():
+        text = "every Dice is 0: no network shows enhancement where there is any."
+    else:
+        text = f"{_leader(_rows(own, 'kappa'), 'kappa', best)}."
+    if area.empty:
+        return text
+    unsure = int((area["low"] <= CHANCE).sum())
+    chance = f"; {unsure} of {plural(len(area), 'interval')} hold 0.5, which is chance" if unsure else ""
+    return f"{text} Does the patient enhance? {_leader(area, 'AUC', None)}{chance}."
+
+
+def _hallucination(networks: pd.DataFrame) -> list[str]:
+    """Volume predicted in patients who do not enhance, by the expert's label where there is one, else by the rule."""
+    for truth in ("expert", "rule"):
+        found = _rows(networks[networks["definition"] == truth], "hallucinated_ml")
+        if len(found):
+            who = f"In patients who do not enhance by {TRUTH_NAMES[truth]} ({int(found['n'].max())})"
+            if (found["value"] == 0).all():
+                return [f"{who}, no network predicts any enhancement."]
+            worst = found.loc[found["value"].idxmax()]
+            least = FIGURES["hallucinated_ml"].text(float(found["value"].min()))
+            return [
+                f"{who}, the networks hallucinate {least} ml or more on average, {worst['label']} most: "
+                f"{_with_interval(worst)} ml."
+            ]
+    return []
+
+
+def _appearance(networks: pd.DataFrame, truth: float) -> list[str]:
+    """Blur and checkerboards, where the intervals stand clear of the true scan."""
+    points = []
+    sharp, pattern = _rows(networks, "sharpness"), _rows(networks, "checkerboard")
+    blurred = sharp[sharp["high"] < 1]
+    if len(blurred):
+        points.append(
+            f"Images of {len(blurred)} of {plural(len(sharp), 'network')} are smoother than the true scan without its "
+            f"noise: sharpness from {FIGURES['sharpness'].text(float(blurred['value'].min()))}, where 1 is as sharp, "
+            "and no interval reaches 1."
+        )
+    above = pattern[(pattern["low"] > truth) & (pattern["value"] >= NOTABLE * truth)]
+    if len(above):
+        worst = above.loc[above["value"].idxmax()]
+        points.append(
+            f"Checkerboards: {len(above)} of {plural(len(pattern), 'network')} have at least {NOTABLE:g} times what "
+            f"the true scans have, {FIGURES['checkerboard'].text(truth)}, the interval clear of that; {worst['label']} "
+            f"has most: {_with_interval(worst)}."
+        )
     return points
 
 
-def _answer(trials: pd.DataFrame, best: Hashable | None, *, metric: str, who: str, word: str, low: bool) -> list[str]:
-    """The network that was chosen on validation patients, and the one that came out first on these."""
-    if trials.empty:
-        return []
-    first = trials.iloc[0]
-    leader = f"the {'lowest' if low else 'highest'} mean of {plural(len(trials), 'network')}"
-    chosen = trials[trials["trial"] == best]
-    if best is None or chosen.empty:
-        return [f"On {who}, {leader} in {word} is that of {_figure(first, metric)}."]
-    text = f"Best on validation: {chosen.iloc[0]['label']}. On {who} its {word} is {_cell(chosen.iloc[0], metric)}"
-    if first["trial"] == best:
-        return [f"{text}, {leader}." if len(trials) > 1 else f"{text}."]
-    return [f"{text}; {leader} is that of {_figure(first, metric)}."]
+def _rows(networks: pd.DataFrame, figure: str) -> pd.DataFrame:
+    return networks[(networks["figure"] == figure) & networks["value"].notna()].reset_index(drop=True)
 
 
-def _figure(row: pd.Series, metric: str) -> str:
-    return f"{row['label']} with {_cell(row, metric)}"
+def _leader(found: pd.DataFrame, words: str, best: Hashable | None) -> str:
+    """Who comes first, with the interval, and what the network chosen on validation has, where it is another."""
+    top = found.loc[found["value"].idxmax()]
+    text = f"The highest {words} of {plural(len(found), 'network')} is that of {top['label']}, {_with_interval(top)}"
+    chosen = found[(found["trial"] == best) & (found["value"] < top["value"])]
+    return text + "".join(
+        f"; {row['label']}, best on validation, has {_with_interval(row)}" for _, row in chosen.iterrows()
+    )
 
 
-def _cell(row: pd.Series, metric: str) -> str:
-    return cell(row[f"{metric}_mean"], row[f"{metric}_sd"], metric)
-
-
-def _name(metric: str) -> str:
-    kind, _, region = metric.partition("_")
-    return f"{NAMES.get(kind, kind)} over the {'whole image' if region == 'image' else region}"
+def _with_interval(row: pd.Series) -> str:
+    """A figure with its interval: "0.71 (0.52 to 0.86)"."""
+    low, value, high = (FIGURES[row["figure"]].text(float(row[end])) for end in ("low", "value", "high"))
+    return value if "-" in (low, high) else f"{value} ({low} to {high})"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from lab.report.tables.gate import Verdict, as_markdown
+from lab.report.tables.table import Table
 
 NOT_FOR_DIAGNOSIS = "**For research only, not for diagnosis.** No decision on a patient may rest on it."
 PHANTOM = (
@@ -39,7 +40,7 @@ LICENCE = (
 )
 LEAST_NEEDED = ("Versions", "Licence", "How to load it", "Out of scope", "Training data", "Intended use", "Gate")
 """Sections that a short card goes without, the first ones first."""
-ALWAYS = ("| patients |", "| --- |", "| all patients |")
+ALWAYS = ("| patients |", "|---|", "| all patients |")
 """Rows of the table of figures that stay."""
 LOADING = {
     "network": (
@@ -71,14 +72,14 @@ class ModelCard:
     data: Mapping[str, str]
     """Cohort, patients, digest."""
     preparation: Mapping[str, Any]
-    evaluation: Sequence[Sequence[str]]
-    """Rows of the table of figures, the first one its heads."""
+    evaluation: Table
+    """The table of figures."""
     tested_on: str
     """Who was tested, in a sentence or two."""
     trust: Sequence[str] = ()
     """What is known of its uncertainty, in sentences; empty for a classifier, whose figures hold it."""
-    coverage: Sequence[Sequence[str]] = ()
-    """Rows of the table of what intervals hold, the first one its heads."""
+    coverage: Table | None = None
+    """What intervals hold on test patients."""
     limits: Sequence[str]
     verdict: Verdict | None
     """What the gate found at last; None where none was held."""
@@ -105,8 +106,12 @@ def model_card(card: ModelCard) -> str:
     parts += ["## Out of scope", _list(OUT_OF_SCOPE)]
     parts += ["## Training data", _pairs(card.data)]
     parts += ["Images are prepared so, for training and for new patients:", _pairs(card.preparation)]
-    parts += ["## Evaluation", card.tested_on, _table(card.evaluation)]
-    parts += ["## Uncertainty", _list(card.trust), _table(card.coverage)] if card.trust else []
+    parts += ["## Evaluation", card.tested_on, card.evaluation.markdown(titled=False)]
+    parts += (
+        ["## Uncertainty", _list(card.trust), card.coverage.markdown(titled=False) if card.coverage else ""]
+        if card.trust
+        else []
+    )
     parts += ["## Limits measured", _list(card.limits)]
     parts += ["## Gate", _gate(card)]
     parts += ["## Licence", LICENCE]
@@ -169,10 +174,3 @@ def _list(lines: Sequence[str]) -> str:
 
 def _pairs(pairs: Mapping[str, Any]) -> str:
     return _list([f"{key}: {value}" for key, value in pairs.items()])
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return ""
-    lines = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

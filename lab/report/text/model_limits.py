@@ -6,9 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from lab.io.files import plural
 from lab.radiomics.assess.outer_estimate import UNKNOWN, doubt
 from lab.report.tables.model_figures import EVERYBODY, as_cell
-from lab.report.tables.patient_table import plural
 
 FEW = 30
 """With fewer test patients the card says how little is known."""

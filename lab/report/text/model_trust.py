@@ -7,25 +7,30 @@ from typing import Any
 
 from lab.evaluation.calibration_text import REGIONS, describe_coverage, describe_doubt
 from lab.evaluation.conformal import LEAST, NOMINAL
-from lab.report.tables.patient_table import plural
+from lab.io.files import plural
+from lab.report.tables.table import Cell, Column, Row, Table
 
 NONE = "It was not calibrated: no intervals, no probability, and scans unlike its training patients' go unnoticed."
 
 
-def trust_table(record: Mapping[str, Any], *, level: float = 0.9) -> list[tuple[str, ...]]:
-    """Coverage on test patients by region and number of looks, its heads first; empty where none was measured."""
+def trust_table(record: Mapping[str, Any], *, level: float = NOMINAL) -> Table | None:
+    """Coverage on test patients by region and number of looks; None where none was measured."""
     found = [row for row in record.get("coverage", []) if abs(row["level"] - level) < 1e-9]
     if not found:
-        return []
-    heads = ("voxels", "looks", f"inside {level:.0%} intervals", "mean half width (from -1 to 1)", "n")
+        return None
     rows = []
     for region, name in REGIONS.items():
-        for row in found:
-            if row["region"] == region:
-                span = "" if row["low"] is None else f" ({row['low']:.0%} to {row['high']:.0%})"
-                width = f"{row['half_width']:.3f}"
-                rows.append((name, str(row["looks"]), f"{row['value']:.0%}{span}", width, str(row["n"])))
-    return [heads, *rows]
+        for row in (row for row in found if row["region"] == region):
+            span = () if row["low"] is None else (f"{row['low']:.0%} to {row['high']:.0%}",)
+            rows.append(Row(cells=[name, row["looks"], Cell(f"{row['value']:.0%}", span), row["half_width"], row["n"]]))
+    columns = [
+        Column(title="voxels"),
+        Column(title="looks", decimals=0),
+        Column(title=f"inside {level:.0%} intervals"),
+        Column(title="mean half width (from -1 to 1)", decimals=3),
+        Column(title="n", decimals=0),
+    ]
+    return Table(columns=columns, rows=rows)
 
 
 def trust_lines(record: Mapping[str, Any]) -> list[str]:

@@ -8,12 +8,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lab.io.files import plural
 from lab.radiomics.assess.assess import Assessment, split_scores
 from lab.report.figures.classifier.auc import auc_figure
 from lab.report.figures.classifier.calibration import calibration_figure, decision_figure
 from lab.report.figures.classifier.importance import importance_figure, learning_figure
 from lab.report.figures.classifier.roc import precision_recall_figure, roc_figure
-from lab.report.tables.patient_table import plural
 from lab.stats.bootstrap import RESAMPLES
 from lab.stats.roc import Roc, precision_recall, roc_of_patients, roc_of_splits
 

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lab.io.files import plural
 from lab.report.figures.classifier.roc import count_note
 from lab.report.figures.style import (
     COLOURS,
@@ -18,7 +19,6 @@ from lab.report.figures.style import (
     new_figure,
     plain_axes,
 )
-from lab.report.tables.patient_table import plural
 from lab.stats.intervals import CONFIDENCE
 
 

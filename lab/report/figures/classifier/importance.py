@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lab.io.files import plural
 from lab.radiomics.features.feature_maps import parse_feature
 from lab.report.figures.style import COLOURS, FAINT, INK, SMALL, TEXT, headline, new_figure, plain_axes
-from lab.report.tables.patient_table import plural
 from lab.stats.intervals import CONFIDENCE
 
 SHOWN = 20

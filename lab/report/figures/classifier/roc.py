@@ -9,8 +9,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from lab.io.files import plural
 from lab.report.figures.style import COLOURS, FAINT, INK, SMALL, TEXT, colours, headline, new_figure, plain_axes
-from lab.report.tables.patient_table import plural
 from lab.stats.intervals import Estimate
 from lab.stats.roc import PrecisionRecall, Roc, roc_curve
 

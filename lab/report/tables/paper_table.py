@@ -1,0 +1,182 @@
+"""The table of means and SDs in the paper's shape, with the published figures where they may stand beside it.
+
+Rows are the trials (network x loss), grouped by loss as in the paper, and the trivial baselines; columns are MAE, MSE
+and SSIM over image, brain and tumour. The patch study has it twice: each size inside its own patch, as the paper scored
+it, and every size on the same voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lab.evaluation.figures import ERRORS, KINDS, REGIONS, spec_of
+from lab.io.files import plural
+from lab.report.tables.patient_table import summarise
+from lab.report.tables.published import Comparison, published, published_row
+from lab.report.tables.spread import spread_remark
+from lab.report.tables.table import Cell, Column, Row, Table
+
+BEST_NOTE = (
+    "{best}: best mean of the column, to the digits shown; whether it differs from others is for the paired tests to "
+    "say."
+)
+SD_NOTE = "mean (SD) over patients; patients whose region is empty do not count."
+OWN = "each size inside its own patch"
+SAME = "every size on the same voxels"
+NOT_COMPARABLE = (
+    "As the paper scored it: the voxels differ from size to size, so rows of different size cannot be compared and no "
+    "best figure is marked. A small patch holds more tumour and fewer easy voxels. For this table, image means the "
+    "patch."
+)
+COMPARABLE = (
+    "All rows are scored inside the smallest patch, so they can be compared; networks trained on patches ran over the "
+    "full volume by sliding window. For this table, image means that patch."
+)
+UNPUBLISHED = "The paper scored no network on the same voxels, so no published figures stand here."
+
+
+def paper_table(
+    patients: pd.DataFrame,
+    *,
+    study: str,
+    comparison: Comparison,
+    phantom: bool,
+    split: str = "test",
+    dataset: str = "",
+    beside: Collection[Hashable] | None = None,
+    sizes: Mapping[Hashable, str] | None = None,
+    spread: pd.DataFrame | None = None,
+    ending: str = "",
+    remarks: tuple[str, ...] = (),
+    mark_best: bool = True,
+) -> Table:
+    """The table in the paper's shape, with the published rows where `comparison` (see `comparable`) shows them.
+
+    `beside` names the trials that may have one (leave out those of a guided search, whose settings `comparison` does
+    not describe); by default all. `sizes` maps trials to the paper's input size where that is not "full". The title
+    carries the word phantom whenever `phantom` is true, and published figures are then never shown. With the table of
+    seeds and folds, `spread`, a note says so. `ending` closes the title, `remarks` are first among the notes, and where
+    rows must not be compared the best is not marked. `Table.numbers` is unrounded.
+    """
+    if phantom and comparison.shown:
+        raise ValueError("published figures must not stand beside a phantom's: pass comparable(phantom=True, ...)")
+    rows = summarise(patients)
+    paper: dict[Hashable, pd.DataFrame] = {}
+    if comparison.shown and study in set(published()["study"]):
+        wanted = rows["trial"].isin(list(rows["trial"] if beside is None else beside)) & ~rows["rival"]
+        for row in rows[wanted].itertuples():
+            size = (sizes or {}).get(row.trial, "full")
+            found = published_row(study, int(row.model), str(row.loss), input_size=size)
+            if found is not None:
+                paper[row.trial] = found
+    name = "phantom (simulated patients)" if phantom else dataset
+    count = int(rows["patients"].max())
+    title = "; ".join(
+        part
+        for part in (f"{study}: {plural(count, f'{split} patient')}" + (f", {name}" if name else ""), ending)
+        if part
+    )
+    if spread is not None and len(spread):
+        remarks = (*remarks, spread_remark(spread))
+    columns = {column: _column(column, rows) for column in ERRORS}
+    best = {column: columns[column].best(list(rows[f"{column}_mean"])) for column in ERRORS}
+    body = []
+    for place, (row, first) in enumerate(zip(rows.to_dict("records"), _first_of_group(rows))):
+        cells = [
+            columns[column].spread(row[f"{column}_mean"], row[f"{column}_sd"], strong=mark_best and best[column][place])
+            for column in ERRORS
+        ]
+        kind = " ".join(["rival"] * row["rival"] + ["first"] * first)
+        body.append(Row(cells=[row["label"], *cells], kind=kind))
+        if row["trial"] in paper:
+            body.append(Row(cells=["published", *_published_cells(paper[row["trial"]])], kind="published"))
+    return Table(
+        columns=[Column(title=""), *columns.values()],
+        rows=body,
+        title=title,
+        notes=_notes(rows, remarks, mark_best, comparison),
+        numbers=_numbers(rows, title, paper, comparison),
+        style="paper",
+    )
+
+
+def patch_tables(
+    own: pd.DataFrame,
+    same: pd.DataFrame,
+    *,
+    study: str,
+    comparison: Comparison,
+    phantom: bool,
+    dataset: str,
+    sizes: Mapping[Hashable, str],
+    split: str = "test",
+) -> list[Table]:
+    """Two tables in the paper's shape: scores inside each size's own patch, and inside the smallest patch.
+
+    `own` and `same` are long per-patient tables of the same trials, scored in either way; an empty one is left out.
+    `sizes` maps each trial to the paper's input size ("full", "128"), by which the first table finds its published
+    rows; a trial that is not in it has none.
+    """
+    shared: dict[str, Any] = {"study": study, "phantom": phantom, "dataset": dataset, "split": split}
+    tables = []
+    if len(own):
+        settings = {"sizes": sizes, "beside": list(sizes), "remarks": (NOT_COMPARABLE,), "mark_best": False}
+        tables.append(paper_table(own, comparison=comparison, ending=OWN, **settings, **shared))
+    if len(same):
+        withheld = Comparison("withheld", UNPUBLISHED)
+        tables.append(paper_table(same, comparison=withheld, ending=SAME, remarks=(COMPARABLE,), **shared))
+    return tables
+
+
+def _column(column: str, rows: pd.DataFrame) -> Column:
+    kind, _, region = column.partition("_")
+    return Column.of(spec_of(column), title=kind.upper(), group=f"{region}, n = {_count(rows, region)}")
+
+
+def _published_cells(found: pd.DataFrame) -> list[Cell]:
+    """Published figures as printed in the paper: three decimals."""
+    return [Cell(f"{found.loc[column, 'mean']:.3f}", (f"{found.loc[column, 'sd']:.3f}",)) for column in ERRORS]
+
+
+def _first_of_group(rows: pd.DataFrame) -> list[bool]:
+    """Which rows begin a group: a loss, or the baselines; losses with one row each are no groups."""
+    losses = rows.loc[~rows["rival"], "loss"]
+    group = rows["loss"].astype(str).where(losses.duplicated().any() & ~rows["rival"], rows["rival"].astype(str))
+    return [bool(new) for new in group != group.shift()]
+
+
+def _count(rows: pd.DataFrame, region: str) -> str:
+    """Number of patients behind a region's figures, as "43" or "42-43" where rows differ."""
+    counts = rows[[f"{kind}_{region}_n" for kind in KINDS]].to_numpy()
+    low, high = int(counts.min()), int(counts.max())
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _notes(rows: pd.DataFrame, remarks: tuple[str, ...], mark_best: bool, comparison: Comparison) -> list[str]:
+    most = int(rows["patients"].max())
+    lines = [*remarks, SD_NOTE, *([BEST_NOTE] if mark_best else [])]
+    for region in REGIONS:
+        count = _count(rows, region)
+        if count != str(most):
+            lines.append(f"{region}: n = {count} of {most} patients; it is empty or was not scored in the others.")
+    return [*lines, comparison.sentence]
+
+
+def _numbers(
+    rows: pd.DataFrame, title: str, paper: Mapping[Hashable, pd.DataFrame], comparison: Comparison
+) -> pd.DataFrame:
+    """All numbers, unrounded, one row per trial or baseline; published columns only where they are shown."""
+    numbers = rows.copy()
+    numbers.insert(0, "table", title)
+    if paper:
+        for column in ERRORS:
+            for what in ("mean", "sd"):
+                numbers[f"published_{column}_{what}"] = [
+                    float(paper[trial].loc[column, what]) if trial in paper else np.nan for trial in numbers["trial"]
+                ]
+        numbers["published_shown"] = comparison.verdict
+    return numbers
