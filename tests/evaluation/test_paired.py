@@ -8,7 +8,8 @@ import pytest
 from scipy import stats
 
 from lab.evaluation.enhancement import SUMS, gain_sums
-from lab.evaluation.paired import SCORES, compare_means, compare_scores
+from lab.evaluation.figures import shown_in
+from lab.evaluation.paired import compare_means, compare_scores
 from lab.evaluation.pooled import point
 from lab.stats.bootstrap import expanded_interval, patient_draws
 
@@ -103,6 +104,6 @@ def test_one_patient_has_no_interval():
 
 
 def test_an_unknown_score_is_refused_and_dice_is_none():
-    assert not any("dice" in name for name in SCORES)
+    assert not any("dice" in name for name in shown_in("gate"))
     with pytest.raises(ValueError, match="there is no score 'mae_brain'; known are contrast_concordance"):
         compare_scores(table([1.0]), table([1.0]), "mae_brain")

@@ -228,7 +228,7 @@ MOMENTS = {
     "before the checkpoint goes": ("lab.experiments.worker.discard", "", "before"),
     "between two trials": ("lab.tracking.run.Run.end", "'finished'", "after"),
     "test figures logged and not marked": ("lab.tracking.run.Run.log_metrics", "test/mae_image", "after"),
-    "in the report": ("lab.experiments.synthesis.report.report_page", "", "before"),
+    "in the report": ("lab.experiments.synthesis.report.study_page", "", "before"),
 }
 """What is killed: before or after the first call of a function in whose arguments a word occurs."""
 

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lab.evaluation.figures import ERRORS
 from lab.report.tables.paired_tests import paired_tests
-from lab.report.tables.patient_table import COLUMNS
 
 CASES = [f"case-{number:02d}" for number in range(8)]
 WITHOUT_TUMOUR = CASES[3]
@@ -25,7 +25,7 @@ def patients() -> pd.DataFrame:
             scale = 1.0 if trial == "copy T1" else 0.5 if loss == "SSIM" else 0.8
             row = {"trial": trial, "label": label, "model": model, "loss": loss, "case_id": case}
             row["enhancing"] = int(case[-1]) % 2
-            for column in COLUMNS:
+            for column in ERRORS:
                 wrong = 0.1 * scale * (1 + 0.2 * rng.random())
                 row[column] = 1 - wrong if column.startswith("ssim") else wrong
                 if case == WITHOUT_TUMOUR and column.endswith("tumour"):

@@ -1,5 +1,7 @@
 """Effect sizes on tables whose differences are known, and the forest plot that must not claim more than the tests."""
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -7,11 +9,14 @@ from constructed import long_table
 from matplotlib.colors import to_hex
 from scipy.stats import wilcoxon
 
+from lab.evaluation.figures import shown_in
 from lab.report.figures.forest import UNCLEAR, forest
 from lab.report.figures.paired_tests import BETTER, WORSE
 from lab.report.tables.paired_tests import asked, paired_tests
-from lab.stats.effects import COLUMNS, EFFECT_METRICS, effects, rank_biserial
+from lab.stats.effects import COLUMNS, rank_biserial
+from lab.stats.effects import effects as effects_on
 
+effects = partial(effects_on, metrics=shown_in("effects"))
 PATIENTS = 12
 
 
@@ -86,7 +91,7 @@ def test_several_references_stand_in_one_table_and_unknown_ones_are_refused():
 def test_the_metrics_are_those_with_data():
     patients = long_table({"net": (0, "L1", 0.5)}, patients=8, expert=False)
     found = effects(patients, against="copy T1", resamples=50)
-    assert list(dict.fromkeys(found["metric"])) == [name for name in EFFECT_METRICS if name != "dice_expert"]
+    assert list(dict.fromkeys(found["metric"])) == [name for name in shown_in("effects") if name != "dice_expert"]
     tested = set(paired_tests(patients, against=["copy T1"])["metric"])
     assert {"dice_rule", "hallucinated_ml_rule", "mae_balanced"} <= tested
     assert "dice_expert" not in tested

@@ -209,7 +209,8 @@ class _TextColumn:
         for row in table.rows:
             text, small, strong = table.cell(row, place)
             mark = "" if self.left else "*" if strong else " "
-            self.cells.append((text + mark, ("; ".join(small) + mark.replace("*", " ")) if small else ""))
+            below = "; ".join(small).replace(" to ", ",") if table.stacked else f"({'; '.join(small)})"
+            self.cells.append((text + mark, below + mark.replace("*", " ") if small else ""))
         longest = max((len(text) for cell in self.cells for text in cell), default=0)
         room = " " if not self.left else ""
         self.head = [word + room for word in textwrap.wrap(column.short or column.head, max(HEAD, longest)) or [""]]
@@ -225,7 +226,7 @@ class _TextColumn:
 def _text_part(table: Table, columns: list[_TextColumn], width: int | None) -> list[str]:
     """One table; labels that are too long go on in the row's second line."""
     taken = sum(column.width for column in columns)
-    labels = [table.cell(row, 0)[0] for row in table.rows]
+    labels = ["  " * (row.kind == "published") + table.cell(row, 0)[0] for row in table.rows]
     wanted = max([LABEL[1] if width else 0, len(table.columns[0].head), *map(len, labels)])
     room = wanted if width is None else min(width - taken, wanted)
     rule = "-" * (room + taken)
@@ -242,7 +243,7 @@ def _text_part(table: Table, columns: list[_TextColumn], width: int | None) -> l
         if "first" in row.kind.split() or kind is None:
             lines.append(rule)
         kind = row.kind
-        name = [*textwrap.wrap(labels[position], room, max_lines=2, placeholder="…"), "", ""]
+        name = [*textwrap.wrap(labels[position], room, max_lines=2, placeholder="…", drop_whitespace=False), "", ""]
         below = any(column.cells[position][1] for column in columns) or name[1]
         for line in (0, 1) if below else (0,):
             texts = [column.place(column.cells[position][line]) for column in columns]

@@ -92,7 +92,7 @@ def about_enhancement(
 def _answer(rows: pd.DataFrame, best: Hashable | None, *, metric: str, who: str) -> str:
     """The network that was chosen on validation patients, the one that comes first on these, and the baselines."""
     spec = spec_of(metric)
-    column = Column.of(spec)
+    column, words = Column.of(spec), spec.title.replace(", ", " of the ")
 
     def figure(row: pd.Series) -> str:
         return f"{column.show(row[f'{metric}_mean'])} ({column.show(row[f'{metric}_sd'])})"
@@ -104,10 +104,10 @@ def _answer(rows: pd.DataFrame, best: Hashable | None, *, metric: str, who: str)
         first, chosen = networks.iloc[0], networks[networks["trial"] == best]
         leader = f"the {'lowest' if spec.direction == 'lower' else 'highest'} of {plural(len(networks), 'network')}"
         if chosen.empty:
-            parts.append(f"On {who}, {leader} in {spec.title} is {first['label']} with {figure(first)}.")
+            parts.append(f"On {who}, {leader} in {words} is {first['label']} with {figure(first)}.")
         else:
             own = chosen.iloc[0]
-            text = f"Best on validation: {own['label']}. On {who} its {spec.title} is {figure(own)}"
+            text = f"Best on validation: {own['label']}. On {who} its {words} is {figure(own)}"
             parts.append(
                 f"{text}, {leader}."
                 if first["trial"] == best

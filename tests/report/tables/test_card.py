@@ -8,9 +8,9 @@ import pytest
 from constructed import long_table
 
 from lab.evaluation.pooled import pooled
-from lab.report.tables.card import blocks
-from lab.report.tables.console import WIDTH
-from lab.report.tables.scorecard import COLUMNS, scorecard, scorecard_html, scorecard_markdown, scorecard_text
+from lab.report.pages.html import item_html
+from lab.report.tables.scorecard import COLUMNS, meanings, scorecard, scorecard_tables
+from lab.report.tables.table import WIDTH, Table
 
 NETWORKS = {"good <net>": (0, "L1", 0.9), "poor|net": (1, "L1", 0.1)}
 
@@ -66,65 +66,65 @@ def test_the_card_is_what_pooling_gives_for_each_trial(patients, card):
     assert figure(card, 0, "", "checkerboard_true")["value"] == pytest.approx(0.0021)
 
 
-def test_definitions_without_data_have_no_block():
+def marked(table: Table, head: str) -> set[str]:
+    """Labels of the rows that are marked in the column of a head."""
+    place = next(place for place, column in enumerate(table.columns) if column.head == head)
+    return {str(row.cells[0]) for row in table.rows if table.cell(row, place)[2]}
+
+
+def all_text(card, **settings) -> str:
+    return "\n".join(table.text() for table in scorecard_tables(card, phantom=False, **settings))
+
+
+def test_definitions_without_data_have_no_table():
     card = scorecard(long_table(NETWORKS, patients=8, expert=False), resamples=20)
-    assert [block.definition for block in blocks(card)] == ["rule", ""]
-    assert "expert" not in scorecard_text(card)
+    assert len(scorecard_tables(card, phantom=False)) == 2
+    assert "expert" not in all_text(card)
 
 
 def test_the_best_follows_each_columns_direction(card):
-    rule = blocks(card)[0]
-    assert rule.best("dice_pooled") == {0}
-    assert rule.best("bias_ml") == {0}  # nearest to 0
-    assert rule.best("contrast") == {0}  # nearest to 1
-    assert "copy T1" in rule.best("hallucinated_ml")  # draws nothing
+    rule = scorecard_tables(card, phantom=False)[0]
+    for head in ("pooled Dice", "bias (ml)", "contrast shown (%)"):  # highest, nearest to 0, nearest to 1
+        assert marked(rule, head) == {"good <net>"}
+    assert "copy T1" in marked(rule, "hallucinated volume (ml)")  # predicts nothing
 
 
 def test_where_all_rows_are_the_same_none_is_best(card):
     same = card.assign(value=np.where(card["figure"] == "auc", 0.5, card["value"]))
-    assert blocks(same)[0].best("auc") == set()
+    assert marked(scorecard_tables(same, phantom=False)[0], "AUC") == set()
 
 
 def test_patients_are_counted_by_who_enhances(card):
-    rule = blocks(card)[0]
-    assert (rule.count("auc"), rule.count("hallucinated_ml"), rule.count("contrast")) == ("16", "8", "8")
-    for text in (scorecard_text(card), scorecard_html(card, phantom=False), scorecard_markdown(card, phantom=False)):
-        assert "hallucinated ml: the 8 who do not enhance" in text.replace("\n", " ")
+    counts = {column.head: column.count for column in scorecard_tables(card, phantom=False)[0].columns}
+    assert (counts["AUC"], counts["hallucinated volume (ml)"], counts["contrast shown (%)"]) == ("16", "8", "8")
+    assert "hallucinated volume: the 8 who do not enhance" in all_text(card).replace("\n", " ")
 
 
-def test_truth_is_named_and_the_phantom_too(card):
-    for phantom in (True, False):
-        html = scorecard_html(card, phantom=phantom, floor=0.024, threshold=0.25)
-        words = " ".join(Tags(html).texts)
-        assert "Truth: the paper's rule, T1GD - T1 > 0.25 within 3 mm of the tumour" in words
-        assert "Truth: the data set's expert label" in words
-        assert "below 0.024" in words
-        assert ("phantom" in words) == phantom
-        assert ("phantom" in scorecard_markdown(card, phantom=phantom)) == phantom
-        assert ("phantom" in scorecard_text(card, phantom=phantom)) == phantom
+@pytest.mark.parametrize("phantom", [True, False])
+def test_truth_is_named_and_the_phantom_too(card, phantom):
+    tables = scorecard_tables(card, phantom=phantom, floor=0.024, threshold=0.25)
+    words = " ".join(Tags("".join(map(item_html, tables))).texts)
+    assert "Truth: the paper's rule, T1GD - T1 > 0.25 within 3 mm of the tumour" in words
+    assert "Truth: the data set's expert label" in words
+    assert "below 0.024" in words
+    assert ("phantom" in words) == phantom
 
 
-def test_html_is_well_formed_escaped_and_has_the_intervals(card):
-    html = scorecard_html(card, phantom=False)
-    Tags(html)
-    assert "<net>" not in html
-    assert "good &lt;net&gt;" in html
+def test_every_cell_has_its_interval_and_no_number_is_missing(card):
+    tables = scorecard_tables(card, phantom=False)
     row = figure(card, 0, "rule", "auc")
-    assert f"{row['low']:.2f}&nbsp;to&nbsp;{row['high']:.2f}" in html
-    assert "nan" not in html
+    assert f"{row['low']:.2f} to {row['high']:.2f}" in item_html(tables[0])
+    for table in tables:
+        assert "nan" not in item_html(table) + table.markdown() + table.text()
 
 
 def test_text_fits_a_terminal_and_breaks_no_head(card):
     wide = card.assign(label=card["label"] + ", width 32, depth 4, instance norm, learning rate 0.001")
     for shown in (card, wide):
-        lines = scorecard_text(shown).splitlines()
-        assert max(map(len, lines)) <= WIDTH
-    text = scorecard_text(card)
-    assert "nan" not in text
-    assert all(word in text for word in ("sensit.", "concord.", "checkers"))
+        assert max(map(len, all_text(shown).splitlines())) <= WIDTH
+    assert all(word in all_text(card) for word in ("sensit.", "concord.", "checkers"))
 
 
-def test_markdown_keeps_its_columns(card):
-    lines = [line for line in scorecard_markdown(card, phantom=False).splitlines() if line.startswith("|")]
-    assert len({line.replace("\\|", "").count("|") for line in lines}) == 2  # two blocks of truth, one of the looks
-    assert any("poor\\|net" in line for line in lines)
+def test_every_column_is_explained(card):
+    heads = {column.head for table in scorecard_tables(card, phantom=False) for column in table.columns[1:]}
+    assert heads == {head for head, _ in meanings(card)}

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 from constructed import long_table
 
-from lab.report.tables.console import WIDTH, as_text
-from lab.report.tables.patches import OWN, SAME, patch_tables
-from lab.report.tables.patient_table import as_csv, as_html, as_markdown, best
+from lab.evaluation.figures import ERRORS
+from lab.report.pages.html import item_html
+from lab.report.tables.paper_table import OWN, SAME, patch_tables
 from lab.report.tables.published import comparable
+from lab.report.tables.table import WIDTH
 
 NETWORKS = {f"SSIM, {size}": (1, "SSIM", 0.3) for size in ("full", "128", "64")}
 SIZES = {0: "full", 1: "128", 2: "64"}
@@ -23,31 +24,28 @@ def build(phantom: bool):
 
 def test_each_size_has_its_own_published_row():
     own, same = build(phantom=False)
-    assert {trial: row.loc["mae_image", "mean"] for trial, row in own.published.items()} == {
-        0: 0.048,
-        1: 0.078,
-        2: 0.14,
-    }
-    assert same.published == {}
+    assert [own.cell(row, 1)[0] for row in own.rows if row.kind == "published"] == ["0.048", "0.078", "0.140"]
+    assert not any(row.kind == "published" for row in same.rows)
     assert OWN in own.title
     assert SAME in same.title
 
 
 def test_sizes_are_compared_on_the_same_voxels_only():
     own, same = build(phantom=False)
-    assert "class=best" not in as_html(own)
-    assert "cannot be compared" in as_html(own)
-    assert "bold:" not in as_html(own)
-    assert best(same.rows, "mae_brain") == {2}
-    assert "class=best" in as_html(same)
-    assert "sliding window" in as_html(same)
+    assert '"best"' not in item_html(own)
+    assert "cannot be compared" in item_html(own)
+    assert "bold:" not in item_html(own)
+    place = 1 + ERRORS.index("mae_brain")
+    assert [row.cells[0] for row in same.rows if same.cell(row, place)[2]] == ["SSIM, 64"]
+    assert '"best"' in item_html(same)
+    assert "sliding window" in item_html(same)
 
 
 @pytest.mark.parametrize("phantom", [True, False])
 def test_all_four_forms_work(phantom):
     for table in build(phantom):
-        assert max(map(len, as_text(table).splitlines())) <= WIDTH
-        for text in (as_text(table), as_html(table), as_markdown(table), as_csv(table)):
+        assert max(map(len, table.text().splitlines())) <= WIDTH
+        for text in (table.text(), item_html(table), table.markdown(), table.csv()):
             assert ("phantom" in text) == phantom
             assert "0.078 (" not in text or not phantom
 

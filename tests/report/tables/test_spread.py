@@ -5,10 +5,10 @@ import pandas as pd
 import pytest
 from constructed import long_table, spread_of
 
-from lab.report.tables.console import as_text
-from lab.report.tables.patient_table import notes, paper_table
+from lab.report.pages.html import item_html
+from lab.report.tables.paper_table import paper_table
 from lab.report.tables.published import comparable
-from lab.report.tables.spread import spread_html, spread_remark, spread_table
+from lab.report.tables.spread import spread_remark, spread_summary, spread_table
 
 
 def made(values: dict[tuple[int, int], float]) -> pd.DataFrame:
@@ -40,7 +40,7 @@ def test_one_seed_or_one_fold_has_no_spread():
 def test_without_folds_the_column_may_be_empty():
     spread = made({(0, 0): 1.0, (1, 0): 3.0}).assign(fold=None)
     assert spread_table(spread).iloc[0]["mae_brain_sd_seeds"] == pytest.approx(2**0.5)
-    assert "2 seeds" in spread_html(spread)
+    assert "2 seeds" in item_html(spread_summary(spread))
 
 
 def test_wrong_tables_are_refused():
@@ -54,12 +54,12 @@ def test_wrong_tables_are_refused():
 def test_the_table_says_what_its_spreads_are():
     patients = long_table({"net": (0, "L1", 0.5)}, patients=8)
     both = spread_of(patients, seeds=3, folds=2)
-    html = spread_html(both, phantom=True)
+    html = item_html(spread_summary(both, phantom=True))
     assert "Spread of the mean over 3 seeds and 2 folds (phantom" in html
     for text in ("SD, seeds", "SD, folds", "Dice (rule)", "Neither is the SD over patients"):
         assert text in html
-    assert "SD, folds" not in spread_html(spread_of(patients, seeds=3, folds=1))
-    assert "net &amp; co" in spread_html(made({(0, 0): 1.0, (1, 0): 2.0}))
+    assert "SD, folds" not in item_html(spread_summary(spread_of(patients, seeds=3, folds=1)))
+    assert "net &amp; co" in item_html(spread_summary(made({(0, 0): 1.0, (1, 0): 2.0})))
 
 
 def test_the_table_of_scores_gains_a_note():
@@ -67,6 +67,6 @@ def test_the_table_of_scores_gains_a_note():
     comparison = comparable(phantom=True, dataset="x", spacing_mm=2, width=8, depth=3)
     spread = spread_of(patients, seeds=2, folds=1)
     table = paper_table(patients, study="losses", comparison=comparison, phantom=True, spread=spread)
-    assert notes(table, "*")[0] == spread_remark(spread)
-    assert "means over 2 seeds" in as_text(table)
-    assert "seeds" not in as_text(paper_table(patients, study="losses", comparison=comparison, phantom=True))
+    assert table.notes[0] == spread_remark(spread)
+    assert "means over 2 seeds" in table.text()
+    assert "seeds" not in paper_table(patients, study="losses", comparison=comparison, phantom=True).text()

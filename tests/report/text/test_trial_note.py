@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from lab.report.text.trial_note import trial_note
+from lab.report.text.notes import trial_note
 
 NETWORK = {
     "mae_brain": 0.0831,
