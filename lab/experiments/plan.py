@@ -12,7 +12,7 @@ import pandas as pd
 
 from lab.config import Config
 from lab.data.cohort import Cohort
-from lab.evaluation.figures import name_of
+from lab.evaluation.figures import spec_of
 from lab.experiments.queue import Queue
 from lab.tracking.run import Run
 from lab.tracking.store import RUNS
@@ -66,7 +66,7 @@ class Plan:
     @property
     def lower(self) -> bool:
         """Whether a low objective is a good one."""
-        return name_of(self.config.study.objective.rpartition("/")[2]).direction != "higher"
+        return spec_of(self.config.study.objective.rpartition("/")[2]).direction != "higher"
 
     def slots(self, phase: str) -> list[Slot]:
         """What there is to train in a phase whose settings are known before it starts.
