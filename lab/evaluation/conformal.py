@@ -245,7 +245,7 @@ def coverage_summary(coverage: pd.DataFrame) -> list[dict[str, Any]]:
 
     A case that is there several times, by other seeds, counts by its mean. What does not exist is None.
     """
-    from lab.evaluation.paired import compare_means  # not needed where a calibration is only read
+    from lab.evaluation.pooled import compare_means  # not needed where a calibration is only read
 
     rows = []
     for (looks, level, region), part in coverage.groupby(BY, sort=False):

@@ -12,11 +12,11 @@ from dataclasses import replace
 
 from lab.evaluation.artefacts import checkerboard, sharpness
 from lab.evaluation.enhancement import SUMS, TOLERANCE_MM
-from lab.evaluation.figure_spec import FigureSpec, Place
-from lab.evaluation.noise_floor import floor
-from lab.evaluation.pooling import (
+from lab.evaluation.figure_spec import (
     CONTRAST,
     KAPPA,
+    FigureSpec,
+    Place,
     Pooling,
     auc_of,
     concordance_of,
@@ -24,6 +24,7 @@ from lab.evaluation.pooling import (
     mean,
     share,
 )
+from lab.evaluation.noise_floor import floor
 
 TRUTHS = {
     "rule": "the paper's rule, T1GD - T1 > {threshold:g} within {tolerance_mm:g} mm of the tumour",

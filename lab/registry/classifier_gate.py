@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from lab.config import GateSettings
-from lab.evaluation.paired import compare_means
+from lab.evaluation.pooled import compare_means
 from lab.io.files import plural
 from lab.radiomics.baselines import VOLUME
 from lab.registry.candidate import Candidate

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lab.config import GateSettings
 from lab.evaluation.figures import spec_of
-from lab.evaluation.paired import Paired, compare_means, compare_scores
+from lab.evaluation.pooled import Paired, compare_means, compare_scores
 from lab.registry.candidate import Candidate
 from lab.registry.patients import common_patients
 from lab.report.tables.gate import Check, Verdict, check

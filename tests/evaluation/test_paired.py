@@ -9,8 +9,7 @@ from scipy import stats
 
 from lab.evaluation.enhancement import SUMS, gain_sums
 from lab.evaluation.figures import shown_in
-from lab.evaluation.paired import compare_means, compare_scores
-from lab.evaluation.pooled import point
+from lab.evaluation.pooled import compare_means, compare_scores, point
 from lab.stats.bootstrap import expanded_interval, patient_draws
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from lab.evaluation.figures import FIGURES, shown_in, spec_of, split_truth
-from lab.evaluation.paired import compare_means
-from lab.evaluation.pooled import pooled
+from lab.evaluation.pooled import compare_means, pooled
 from lab.report.tables.table import Column, Row, Table
 
 GROUPS = {"vendor": "{}", "field_strength_t": "{:g} T", "grade": "grade {:g}", "sex": "sex {}", "age": "age {}"}
