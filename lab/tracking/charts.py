@@ -12,6 +12,8 @@ from lab.evaluation.figures import shown_in, spec_of
 
 Card = dict[str, object]
 CURVES = ("train/loss", "val/loss", "val/mae_brain")
+BY_EPOCH = {"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": "linear", "lineSmoothness": 0}
+BY_EPOCH |= {"useGlobalXaxisKey": True, "useGlobalLineSmoothing": True}
 HEIGHT_PX = 260
 MOST = 100
 """Trials in a chart."""
@@ -27,21 +29,20 @@ def chart_state(
     What MLflow adds of the rest stays folded.
     """
     found: dict[str, list[Card]] = {}
-    bars = [
-        name
-        for name in dict.fromkeys([objective, *(f"{part}/{figure}" for figure in shown_in("bars"))])
-        if name in metrics
-    ]
+    compared = dict.fromkeys([objective, *(f"{part}/{figure}" for figure in shown_in("bars"))])
+    bars = [name for name in compared if name in metrics]
     for name in sorted(bars, key=direction):  # Dice is above the errors, and both on the first screen
-        found.setdefault(direction(name), []).append(bar(name))
+        found.setdefault(direction(name), []).append(card("BAR", name, metricKey=name, runsCountToCompare=MOST))
     error, cost = f"{part}/mae_brain", "cost/train_seconds"
     pairs = [*((error, f"{part}/{figure}") for figure in shown_in("trade")), (cost, error)]
     found["What is traded for what"] = [scatter(x, y) for x, y in pairs if {x, y} <= set(metrics)]
     axes = [name for name in (f"val/{figure}" for figure in shown_in("trade")) if name in metrics and name != objective]
-    found["Which setting matters"] = [parallel(varied, [*axes, objective])] if varied else []
-    found["Training"] = [line(name) for name in CURVES if name in metrics]
-    drawn = {card.get("metricKey") for cards in found.values() for card in cards}
-    rest = sorted({name.rpartition("/")[0] for name in set(metrics) - drawn if "/" in name})
+    settings = {"selectedParams": list(varied), "selectedMetrics": [*axes, objective], "showAllRuns": False}
+    found["Which setting matters"] = [card("PARALLEL", "settings", **settings)] if varied else []
+    curves = [name for name in CURVES if name in metrics]
+    found["Training"] = [card("LINE", name, metricKey=name, selectedMetricKeys=[name], **BY_EPOCH) for name in curves]
+    shown = {card.get("metricKey") for cards in found.values() for card in cards}
+    rest = sorted({name.rpartition("/")[0] for name in set(metrics) - shown if "/" in name})
     return {
         "compareRunSections": [
             *(section(name, columns=min(len(cards), 3)) for name, cards in found.items() if cards),
@@ -60,16 +61,8 @@ def direction(metric: str) -> str:
 
 def section(name: str, *, shown: bool = True, columns: int = 3) -> Card:
     """A heading with charts under it, that many in a row."""
-    return {
-        "uuid": name,
-        "name": name,
-        "display": shown,
-        "isReordered": False,
-        "deleted": False,
-        "isGenerated": not shown,
-        "columns": columns,
-        "cardHeight": HEIGHT_PX,
-    }
+    known = {"uuid": name, "name": name, "display": shown, "isReordered": False, "deleted": False}
+    return known | {"isGenerated": not shown, "columns": columns, "cardHeight": HEIGHT_PX}
 
 
 def card(kind: str, name: str, **settings: object) -> Card:
@@ -77,33 +70,7 @@ def card(kind: str, name: str, **settings: object) -> Card:
     return {"type": kind, "uuid": f"{kind} {name}", "deleted": False, "isGenerated": False, **settings}
 
 
-def bar(metric: str) -> Card:
-    """One bar a trial, in the order of the table."""
-    return card("BAR", metric, metricKey=metric, runsCountToCompare=MOST)
-
-
 def scatter(x: str, y: str) -> Card:
     """One dot a trial."""
     axes = {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
     return card("SCATTER", f"{x} {y}", runsCountToCompare=MOST, **axes)
-
-
-def parallel(params: Sequence[str], metrics: Sequence[str]) -> Card:
-    """One line a trial, through its settings to its figures."""
-    return card("PARALLEL", "settings", selectedParams=list(params), selectedMetrics=list(metrics), showAllRuns=False)
-
-
-def line(metric: str) -> Card:
-    """A figure by epoch."""
-    settings = {"metricKey": metric, "selectedMetricKeys": [metric]}
-    return card(
-        "LINE",
-        metric,
-        **settings,
-        xAxisKey="step",
-        xAxisScaleType="linear",
-        scaleType="linear",
-        lineSmoothness=0,
-        useGlobalXaxisKey=True,
-        useGlobalLineSmoothing=True,
-    )
