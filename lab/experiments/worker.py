@@ -21,7 +21,7 @@ from optuna.trial import FixedTrial, TrialState
 from lab.config import Config, override
 from lab.experiments.plan import Plan, Settings
 from lab.experiments.queue import SLOT, Queue, reporter
-from lab.experiments.synthesis.trial import Job, discard, train_trial
+from lab.experiments.synthesis.trial import Job, remove_checkpoint, train_trial
 from lab.io.interruption import handle_worker_signals, in_terminal
 from lab.io.pool import end_with_parent
 from lab.synthesis.train import TrainingFailed
@@ -114,7 +114,7 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
         progress.end(f"{config.study.objective} {value:.4f}")
         run.end("finished")
         queue.tell(trial, value, TrialState.COMPLETE)
-    discard(checkpoint)
+    remove_checkpoint(checkpoint)
 
 
 def pause(trial: optuna.Trial, run: Run | None) -> None:

@@ -12,12 +12,12 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
 from lab.tracking.databases import TRIALS_KIND, Kind, refuse_another
-from lab.tracking.patience import START_S, for_good, patiently
+from lab.tracking.patience import START_S, for_good, retry_while_away
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "oracle")
 
 
-def shown(address: str) -> str:
+def without_password(address: str) -> str:
     """An address without its password."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", address)
 
@@ -27,7 +27,7 @@ def check_address(address: str, kind: Kind) -> None:
 
     A server is asked for nothing but its name; `check_server` asks it more.
     """
-    named = f"{kind.setting}={shown(address)}"
+    named = f"{kind.setting}={without_password(address)}"
     scheme = re.match(r"([A-Za-z][\w+.-]*)://", address)
     if scheme is None or scheme[1] == "file":
         if kind is TRIALS_KIND:
@@ -92,7 +92,7 @@ def check_server(address: str, kind: Kind) -> None:
     scheme = address.partition(":")[0].partition("+")[0]
     if scheme not in DATABASES or scheme == "sqlite":
         return
-    named = f"{kind.setting}={shown(address)}"
+    named = f"{kind.setting}={without_password(address)}"
     engine = sqlalchemy.create_engine(address)
 
     def ask() -> tuple[set[str], str | None]:
@@ -104,7 +104,7 @@ def check_server(address: str, kind: Kind) -> None:
             return tables, row[0] if row else None
 
     try:
-        tables, revision = patiently(ask, named, START_S)
+        tables, revision = retry_while_away(ask, named, START_S)
     except SQLAlchemyError as error:
         reason = " ".join(str(getattr(error, "orig", None) or error).split())
         if for_good(error):

@@ -1,9 +1,8 @@
 """The SQLite databases of runs (MLflow) and of trials (Optuna): whole or not there, and never taken for each other.
 
-MLflow makes its tables in some fifty steps that SQLite keeps one by one: a start that is killed in between leaves a
-database that MLflow can neither use nor mend. So a new database is made under another name, and gets its own when it is
-whole. One that is found half made and holds nothing of the user's is set aside, never deleted; one that holds runs or
-trials is not touched, and the error says what to do.
+MLflow makes its tables in some fifty steps: a start that is killed in between leaves a database that MLflow can neither
+use nor mend. So a new database is made under another name and renamed when it is whole. A half-made one without runs or
+trials is set aside, never deleted; one that holds some is not touched, and the error says what to do.
 """
 
 from __future__ import annotations
@@ -45,10 +44,8 @@ class Kind:
     """Table -> condition in SQL for the rows that are in every new database, and so are nobody's."""
     make: Callable[[str], None]
     """Makes all tables in the database of a URL, and closes it."""
-    revision: Callable[[], str]
-    """The version of the tables that the installed program uses."""
-    revisions: Callable[[], set[str]]
-    """All versions of the tables that the installed program knows."""
+    revisions: Callable[[], tuple[str, set[str]]]
+    """The version of the tables that the installed program uses, and all that it knows."""
     upgrade: str
     """Command that brings older tables up to date, `{url}` for the database."""
 
@@ -60,23 +57,6 @@ def make_runs(url: str) -> None:
     SqlAlchemyStore(url, "./mlruns").engine.dispose()
 
 
-@functools.cache
-def runs_revisions() -> set[str]:
-    """All versions of MLflow's tables."""
-    from alembic.script import ScriptDirectory
-    from mlflow.store.db.utils import _get_alembic_config
-
-    return {script.revision for script in ScriptDirectory.from_config(_get_alembic_config("")).walk_revisions()}
-
-
-@functools.cache
-def runs_revision() -> str:
-    """The version of MLflow's tables."""
-    from mlflow.store.db.utils import _get_latest_schema_revision
-
-    return str(_get_latest_schema_revision())
-
-
 def make_trials(url: str) -> None:
     """Optuna's tables."""
     import optuna
@@ -85,19 +65,22 @@ def make_trials(url: str) -> None:
 
 
 @functools.cache
-def trials_revision() -> str:
-    """The version of Optuna's tables."""
-    import optuna
+def runs_revisions() -> tuple[str, set[str]]:
+    """The version of MLflow's tables that the installed program uses, and all that it knows."""
+    from alembic.script import ScriptDirectory
+    from mlflow.store.db.utils import _get_alembic_config, _get_latest_schema_revision
 
-    return optuna.storages.RDBStorage("sqlite://").get_head_version()
+    known = ScriptDirectory.from_config(_get_alembic_config("")).walk_revisions()
+    return str(_get_latest_schema_revision()), {script.revision for script in known}
 
 
 @functools.cache
-def trials_revisions() -> set[str]:
-    """All versions of Optuna's tables."""
+def trials_revisions() -> tuple[str, set[str]]:
+    """The same of Optuna's tables."""
     import optuna
 
-    return set(optuna.storages.RDBStorage("sqlite://").get_all_versions())
+    storage = optuna.storages.RDBStorage("sqlite://")
+    return storage.get_head_version(), set(storage.get_all_versions())
 
 
 RUNS_KIND = Kind(
@@ -112,7 +95,6 @@ RUNS_KIND = Kind(
         "experiment_tags": "experiment_id = 0",
     },
     make=make_runs,
-    revision=runs_revision,
     revisions=runs_revisions,
     upgrade="mlflow db upgrade {url}",
 )
@@ -123,7 +105,6 @@ TRIALS_KIND = Kind(
     first_tables=frozenset({"studies", "version_info"}),
     rows_of_a_new_one={"alembic_version": "1", "version_info": "1"},
     make=make_trials,
-    revision=trials_revision,
     revisions=trials_revisions,
     upgrade="optuna storage upgrade --storage {url}",
 )
@@ -175,7 +156,7 @@ def state(place: Path, kind: Kind) -> Literal["absent", "half made", "whole"]:
             query = "SELECT version_num FROM alembic_version"
             row = database.execute(query).fetchone() if "alembic_version" in names else None
             revision = row[0] if row else None
-            if revision == kind.revision():
+            if revision == kind.revisions()[0]:
                 return "whole"
             refuse_another(names, revision, kind, str(place))
             holds = any(has_rows(database, name, kind) for name in names)
@@ -186,7 +167,7 @@ def state(place: Path, kind: Kind) -> Literal["absent", "half made", "whole"]:
             found = f"{place} is not a database: it begins with {start!r}"
             raise ValueError(f"{found}; {kind.program}'s was expected there: move it away") from None
         raise OSError(f"{place}: {kind.program}'s database cannot be read ({error})") from error
-    if revision is not None and revision not in kind.revisions():
+    if revision is not None and revision not in kind.revisions()[1]:
         found, advice = f"was made by a newer {kind.program}", f"use that {kind.program}"
     elif holds:
         found = f"holds {kind.holds} in tables of an older {kind.program}, or its upgrade was cut off"
@@ -194,15 +175,15 @@ def state(place: Path, kind: Kind) -> Literal["absent", "half made", "whole"]:
     else:
         return "half made"
     raise ValueError(
-        f"{place} {found} (its tables are of version {revision}, this {kind.program} uses {kind.revision()}); nothing "
-        f"was changed: {advice}, or name another folder with LAB_RUNS"
+        f"{place} {found} (its tables are of version {revision}, this {kind.program} uses {kind.revisions()[0]}); "
+        f"nothing was changed: {advice}, or name another folder with LAB_RUNS"
     )
 
 
 def refuse_another(tables: set[str], revision: str | None, kind: Kind, name: str) -> None:
     """Raises ValueError where a database with these tables, of this version, is another program's."""
     own = sorted(tables - {"alembic_version"})
-    by_revision = (one for one in KINDS if revision in one.revisions())
+    by_revision = (one for one in KINDS if revision in one.revisions()[1])
     by_tables = (one for one in KINDS if not one.first_tables.isdisjoint(own))
     owner = next(by_revision, None) or next(by_tables, None)
     if own and (owner is None or owner.program != kind.program):

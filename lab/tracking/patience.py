@@ -39,7 +39,7 @@ def for_good(error: BaseException) -> bool:
     return FOR_GOOD.search(str(error)) is not None
 
 
-def patiently(work: Callable[[], T], what: str, patience_s: float) -> T:
+def retry_while_away(work: Callable[[], T], what: str, patience_s: float) -> T:
     """`work`, again and again while a database's server is away.
 
     Raises OSError where it has been away for `patience_s`, and what `work` raises where waiting cannot help.
@@ -66,19 +66,21 @@ def patient_trials(url: str, what: str) -> optuna.storages.RDBStorage:
 
     Each method of the storage is one transaction, so that doing it again is safe.
     """
-    storage = patiently(lambda: optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True}), what, RESTART_S)
+    storage = retry_while_away(
+        lambda: optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True}), what, RESTART_S
+    )
 
     @event.listens_for(storage.engine, "do_connect")
     def connect(dialect: Any, _: Any, arguments: list[Any], settings: dict[str, Any]) -> Any:
-        return patiently(lambda: dialect.connect(*arguments, **settings), what, RESTART_S)
+        return retry_while_away(lambda: dialect.connect(*arguments, **settings), what, RESTART_S)
 
     inner = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")  # Optuna's cache calls these
     for name in {*optuna.storages.BaseStorage.__abstractmethods__, *inner}:
-        setattr(storage, name, done_again(getattr(storage, name), what))
+        setattr(storage, name, retried(getattr(storage, name), what))
     return storage
 
 
-def done_again(method: Callable[P, T], what: str) -> Callable[P, T]:
+def retried(method: Callable[P, T], what: str) -> Callable[P, T]:
     """A method of a storage that is called again where its connection broke in the middle."""
 
     @functools.wraps(method)

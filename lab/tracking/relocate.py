@@ -45,7 +45,7 @@ def settle(folder: Path, wait_s: float, database: Path | None = None) -> str | N
                 return None
             store.execute("BEGIN IMMEDIATE")
             known = remembered(store)
-            before = told_by_experiments(store, folder) if known is None else known
+            before = named_by_experiments(store, folder) if known is None else known
             left = {name for name in before if not leads_to(name, folder)}
             count = rewrite(store, left, folder) if left else 0
             names = sorted((before - left) | {str(folder)})
@@ -70,7 +70,7 @@ def remembered(store: sqlite3.Connection) -> set[str] | None:
     return None if found is None else set(json.loads(found[0]))
 
 
-def told_by_experiments(store: sqlite3.Connection, folder: Path) -> set[str]:
+def named_by_experiments(store: sqlite3.Connection, folder: Path) -> set[str]:
     """The folder that all experiments with files here name as theirs, in a store that remembers none."""
     parents = set()
     for name, location in store.execute("SELECT name, artifact_location FROM experiments"):

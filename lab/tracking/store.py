@@ -29,7 +29,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import SQLAlchemyError
 
 from lab.io.files import describe_os_error
-from lab.tracking.addresses import check_address, check_server, shown
+from lab.tracking.addresses import check_address, check_server, without_password
 from lab.tracking.databases import (
     RUNS_KIND,
     TRIALS_KIND,
@@ -130,7 +130,7 @@ def connect() -> MlflowClient:
         uri = read_only_copy(place, adapt=is_own(uri))
     else:
         ensure(uri, RUNS_KIND)
-    tell_of_servers(f"the tracking server {shown(uri)}")
+    tell_of_servers(f"the tracking server {without_password(uri)}")
     mlflow.set_tracking_uri(uri)
     with contextlib.nullcontext() if archive or "://" not in uri or uri.startswith("http") else alone(RUNS):
         try:
@@ -139,7 +139,7 @@ def connect() -> MlflowClient:
         except MlflowException as error:
             if store_trouble(error):
                 raise
-            raise ValueError(f"MLFLOW_TRACKING_URI={shown(uri)}: {str(error).splitlines()[0]}") from error
+            raise ValueError(f"MLFLOW_TRACKING_URI={without_password(uri)}: {str(error).splitlines()[0]}") from error
         moved = settle(RUNS, WAIT_S) if is_own(uri) and not archive else None
     if moved:
         tell(moved)
@@ -226,9 +226,9 @@ def trial_storage() -> optuna.storages.RDBStorage:
         try:
             if url.startswith("sqlite"):
                 return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": WAIT_S}})
-            return patient_trials(url, f"the database of trials {shown(url)}")
+            return patient_trials(url, f"the database of trials {without_password(url)}")
         except RuntimeError as error:  # tables of another version
-            raise ValueError(f"OPTUNA_STORAGE={shown(url)}: {error}") from error
+            raise ValueError(f"OPTUNA_STORAGE={without_password(url)}: {error}") from error
 
 
 @functools.cache

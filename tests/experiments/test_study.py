@@ -225,7 +225,7 @@ MOMENTS = {
     "between figures and model": ("lab.tracking.models.network.log_network", "", "before"),
     "after the model": ("lab.tracking.models.network.log_network", "", "after"),
     "between MLflow's end and Optuna's": ("lab.experiments.queue.Queue.tell", "", "before"),
-    "before the checkpoint goes": ("lab.experiments.worker.discard", "", "before"),
+    "before the checkpoint goes": ("lab.experiments.worker.remove_checkpoint", "", "before"),
     "between two trials": ("lab.tracking.run.Run.end", "'finished'", "after"),
     "test figures logged and not marked": ("lab.tracking.run.Run.log_metrics", "test/mae_image", "after"),
     "in the report": ("lab.experiments.synthesis.report.study_page", "", "before"),

@@ -13,9 +13,9 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from sqlalchemy.exc import OperationalError
 
 from lab.tracking import patience, store
-from lab.tracking.addresses import check_address, shown
+from lab.tracking.addresses import check_address, without_password
 from lab.tracking.databases import RUNS_KIND, TRIALS_KIND
-from lab.tracking.patience import done_again, patiently, tell_of_servers
+from lab.tracking.patience import retried, retry_while_away, tell_of_servers
 
 WRONG = [
     (RUNS_KIND, "./mlruns", "is a folder"),
@@ -57,8 +57,8 @@ def test_a_right_address_is_taken(address):
 
 
 def test_no_password_is_shown():
-    assert shown("postgresql+psycopg://me:secret@host:1/x") == "postgresql+psycopg://me:***@host:1/x"
-    assert shown("http://host:5000") == "http://host:5000"
+    assert without_password("postgresql+psycopg://me:secret@host:1/x") == "postgresql+psycopg://me:***@host:1/x"
+    assert without_password("http://host:5000") == "http://host:5000"
 
 
 def away(times: int, said: str = "connection refused"):
@@ -76,18 +76,18 @@ def away(times: int, said: str = "connection refused"):
 
 def test_a_server_that_comes_back_is_waited_for(monkeypatch, capsys):
     monkeypatch.setattr(patience.time, "sleep", lambda _: None)
-    assert patiently(away(3), "the database", 60) == "answer"
+    assert retry_while_away(away(3), "the database", 60) == "answer"
     assert "waiting for the database, 60 s more at most (connection refused)" in capsys.readouterr().err
     with pytest.raises(OSError, match=r"the database has not answered for 0 s \(connection refused\)"):
-        patiently(away(10**9), "the database", 0)
+        retry_while_away(away(10**9), "the database", 0)
 
 
 @pytest.mark.parametrize("said", ['password authentication failed for user "me"', 'database "x" does not exist'])
 def test_what_waiting_cannot_change_is_told_at_once(said, capsys):
     with pytest.raises(OperationalError, match="FATAL"):
-        patiently(away(1, f"FATAL: {said}"), "the database", 3600)
+        retry_while_away(away(1, f"FATAL: {said}"), "the database", 3600)
     with pytest.raises(KeyError):  # nobody's server
-        patiently(lambda: {}["x"], "the database", 3600)
+        retry_while_away(lambda: {}["x"], "the database", 3600)
     assert capsys.readouterr().err == ""
 
 
@@ -101,10 +101,10 @@ def test_what_a_restart_cut_off_is_done_again(capsys):
 
         return method
 
-    assert done_again(stored(away(2)), "the database")() == "answer"
+    assert retried(stored(away(2)), "the database")() == "answer"
     assert capsys.readouterr().err.count("broke; trying again") == 2
     with pytest.raises(StorageInternalError):
-        done_again(stored(away(10**9)), "the database")()
+        retried(stored(away(10**9)), "the database")()
 
 
 def test_what_arrived_before_the_connection_broke_is_not_told_twice():
@@ -116,9 +116,9 @@ def test_what_arrived_before_the_connection_broke_is_not_told_twice():
             raise OperationalError("COMMIT", {}, sqlite3.OperationalError("closed"), connection_invalidated=True)
         raise UpdateFinishedTrialError("has already finished")
 
-    assert done_again(told, "the database")() is True
+    assert retried(told, "the database")() is True
     with pytest.raises(UpdateFinishedTrialError):
-        done_again(told, "the database")()
+        retried(told, "the database")()
 
 
 def test_the_users_own_patience_with_a_tracking_server_stands(monkeypatch):

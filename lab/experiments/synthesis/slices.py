@@ -7,7 +7,7 @@ import pandas as pd
 
 from lab.experiments.synthesis.configurations import Configuration, fold_of
 from lab.experiments.synthesis.scoring import Scorer
-from lab.experiments.synthesis.trial import drawn
+from lab.experiments.synthesis.trial import slice_patient
 from lab.report.figures.sheets import slice_figure
 from lab.report.tables.patient_table import is_rival
 from lab.tracking import artifacts
@@ -20,7 +20,7 @@ def log_slices(scorer: Scorer, patients: pd.DataFrame, configurations: list[Conf
     for why, case in chosen_cases(patients).items():
         images = synthetic_images(scorer, configurations, case)
         scores = {row.label: f"MAE {row.mae_brain:.3f}" for row in patients[patients["case_id"] == case].itertuples()}
-        patient = drawn(plan.cohort, case, plan.config)
+        patient = slice_patient(plan.cohort, case, plan.config)
         sheet = slice_figure(patient, images, phantom=plan.cohort.phantom, scores=scores, groups=losses)
         plan.parent.log_figure(sheet, artifacts.figure(f"slices_{why}"))
 

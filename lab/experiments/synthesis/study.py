@@ -16,7 +16,7 @@ from lab.data.cohort import PARTS, Cohort
 from lab.evaluation.figures import shown_in
 from lab.evaluation.ssim import WINDOW
 from lab.experiments.plan import Plan, Study, varied
-from lab.experiments.synthesis.trial import discard, patch_edge
+from lab.experiments.synthesis.trial import patch_edge, remove_checkpoint
 from lab.experiments.worker import search_winner, work, work_apart
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -214,7 +214,7 @@ def renew(plan: Plan, phase: str) -> None:
     there = {run.tags[Tag.SLOT]: plan.checkpoint(run) for run in children}
     for slot, trial in plan.queue(phase).by_slot().items():
         if slot in there and trial.state.is_finished():
-            discard(there[slot])  # killed when all but this was done
+            remove_checkpoint(there[slot])  # killed when all but this was done
 
     def again(slot: str, trial: FrozenTrial) -> bool:
         failed = trial.state == TrialState.FAIL and plan.config.study.retry_failed

@@ -99,7 +99,7 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
     job.run.log_table(table, artifacts.VAL_PATIENTS)
     cases = table["case_id"].head(PATIENTS_SHOWN).tolist()
     images = [predict(whole.batch([whole.case_ids.index(case)]))[0, 0].cpu().numpy() for case in cases]
-    patients = [drawn(job.cohort, case, config) for case in cases]
+    patients = [slice_patient(job.cohort, case, config) for case in cases]
     figure = trial_slices(patients, images, label=f"{job.label}, validation patients", phantom=job.cohort.phantom)
     job.run.log_figure(figure, artifacts.SLICES)
 
@@ -161,7 +161,7 @@ def tile(config: Config, cohort: Cohort) -> tuple[int, int, int] | None:
     return None if edge is None else (edge, edge, edge)
 
 
-def drawn(cohort: Cohort, case_id: str, config: Config) -> Any:
+def slice_patient(cohort: Cohort, case_id: str, config: Config) -> Any:
     """A patient as the slice figures want it."""
     from lab.report.figures.slices import patient_from
 
@@ -182,7 +182,7 @@ def contract(config: Config, cohort: Cohort) -> dict[str, Any]:
     return kept | {"patch_mm": config.train.patch_mm}
 
 
-def discard(checkpoint: Path) -> None:
+def remove_checkpoint(checkpoint: Path) -> None:
     """Remove the checkpoint of a trial that is told and done."""
     with contextlib.suppress(FileNotFoundError):
         checkpoint.unlink()
