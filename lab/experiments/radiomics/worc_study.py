@@ -67,8 +67,15 @@ def run_worc_splits(data: ExperimentData, worc: WorcSettings) -> tuple[Experimen
         print(f"WORC on {count}, {worc.search} workflows each, an ensemble of the best {worc.ensemble}", flush=True)
         try:
             with experiment.alone():
-                how = {"cohort": data.cohort, "sequences": data.settings.data.inputs, "say": _say}
-                result = run_worc(data.dataset, data.splits, experiment.folder, worc, **how)
+                result = run_worc(
+                    data.dataset,
+                    data.splits,
+                    experiment.folder,
+                    worc,
+                    cohort=data.cohort,
+                    sequences=data.settings.data.inputs,
+                    say=_say,
+                )
         except WorcFailed as error:  # that is no trouble of the store
             raise ValueError(str(error)) from error
         experiment.run.log_folder(result.log, "worc/logs")

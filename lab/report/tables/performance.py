@@ -161,6 +161,6 @@ def _row(name: str, cells: Sequence[Cell | str | float | None], *, shaded: bool 
 
 
 def _plain(value: object) -> str | None:
-    if pd.isna(value):  # type: ignore[call-overload]
+    if pd.isna(value):
         return None
     return f"{value:.4g}" if isinstance(value, float) else str(value)
