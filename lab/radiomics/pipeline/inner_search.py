@@ -194,7 +194,7 @@ def patient_auc(patients: np.ndarray, labels: np.ndarray, scores: np.ndarray) ->
 def _one_trial(folds: InnerFolds, classifiers: tuple[str, ...]) -> pd.DataFrame:
     """A table of the only trial that there is without a search."""
     started = time.time()
-    params: Params = draw(None, classifiers)  # type: ignore[arg-type]
+    params: Params = draw(None, classifiers)
     value = folds.mean_auc(params)
     row = {"number": 0, "value": value, "seconds": time.time() - started, "started": int(started * 1000)}
     return pd.DataFrame([row | params])
