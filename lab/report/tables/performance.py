@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from lab.io.files import plural
 from lab.report.tables.table import Cell, Column, Row, Table
 from lab.report.text.verdict import p_text
 
@@ -111,7 +112,7 @@ def subgroup_table(subgroups: pd.DataFrame) -> Table:
             AUC.interval(one["auc"], one["low"], one["high"]) if np.isfinite(one["auc"]) else one["note"]
             for one in map(found.__getitem__, methods)
         ]
-        patients = Cell(first["n"], (f"{first['events']:.0f} events",))
+        patients = Cell(first["n"], (plural(int(first["events"]), "event"),))
         name = f"{BY.get(str(by), str(by))}: {group}" if group == "unknown" else str(group)
         rows.append(_row(name, [patients, *cells]))
     notes = ["AUC over patients with DeLong's interval. No test between groups: they differ in more than this."]
@@ -153,7 +154,7 @@ def _interval(row: dict[str, float], name: str, *small: str) -> Cell:
 
 
 def _patients(row: dict[str, float]) -> Cell:
-    return Cell(row["patients"], (f"{row['events']:.0f} events",))
+    return Cell(row["patients"], (plural(int(row["events"]), "event"),))
 
 
 def _row(name: str, cells: Sequence[Cell | str | float | None], *, shaded: bool = False) -> Row:

@@ -90,7 +90,7 @@ def test_subgroups_have_a_column_a_method():
     )
     rows = rows_of(subgroup_table(table))
     assert rows[0] == ["GE", "20\n9 events", "0.80\n0.60 to 0.90", "0.70\n0.50 to 0.80"]
-    assert rows[1] == ["vendor: unknown", "3\n1 events", "too few", "too few"]
+    assert rows[1] == ["vendor: unknown", "3\n1 event", "too few", "too few"]
 
 
 def test_the_short_table_is_for_note_and_terminal(found):
