@@ -62,6 +62,10 @@ class Calibrated:
     """What `calibration.json` holds."""
     coverage: pd.DataFrame
     """Of each test case: case_id, patient_id, looks, level, region, share (inside), half_width (mean, normalised)."""
+    phantom: bool
+    """Whether a network learned from phantoms."""
+    looks: int
+    """The most augmentations that intervals were made for."""
     strangers: pd.DataFrame
     """Of no fault and of each injected one: `lab.evaluation.fault_injection.score_faults`."""
 
@@ -134,6 +138,8 @@ def calibrate(
             "strangers": rows,
         },
         coverage=coverage,
+        phantom=networks.phantom,
+        looks=looks,
         strangers=strangers,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -27,28 +26,10 @@ from lab.tracking.models.network import Package, attach_calibration, attach_code
 from lab.tracking.models.verify import seal_versions
 from lab.tracking.run import Run
 
-DONE = Tag.CALIBRATED.value
-"""Tag of a run whose network has been calibrated: with how many augmentations."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Measured:
-    """A calibration, and of what."""
-
-    calibrated: Calibrated
-    phantom: bool
-    looks: int
-    """The most augmentations that intervals were made for."""
-
-    def figure(self) -> Figure:
-        """The reliability plot, where there are test patients."""
-        summary = pd.DataFrame(self.calibrated.record["coverage"])
-        return reliability_figure(summary, looks=DEFAULT_LOOKS, phantom=self.phantom)
-
 
 def calibrate_models(
     uris: Sequence[str], arithmetic: Arithmetic, *, cohort: Path | None = None, looks: int = MOST
-) -> Measured:
+) -> Calibrated:
     """Calibrate a network, or those of an ensemble together, on the patients of their runs' splits.
 
     A patient whom one of them learned from is no validation or test patient. A single logged network and its run keep
@@ -66,10 +47,9 @@ def calibrate_models(
             )
     parts = common_parts([run.read_table(SPLIT) for run in runs])
     found = calibrate(networks, own, parts, arithmetic, looks=looks)
-    measured = Measured(calibrated=found, phantom=networks.phantom, looks=looks)
     if len(runs) == 1:
-        log_calibration(runs[0], measured)
-    return measured
+        log_calibration(runs[0], found)
+    return found
 
 
 def calibrate_study_run(
@@ -86,17 +66,14 @@ def calibrate_study_run(
 
     Raises as `calibrate`.
     """
-    if run.tags.get(DONE) == str(looks):
-        return
-    networks = from_packages([(package, {"model": run.tags[Tag.MODEL], "run_id": run.id})], arithmetic)
-    found = calibrate(networks, cohort, parts, arithmetic, looks=looks, ood=ood)
-    log_calibration(run, Measured(calibrated=found, phantom=networks.phantom, looks=looks))
+    if run.tags.get(Tag.CALIBRATED) != str(looks):
+        networks = from_packages([(package, {"model": run.tags[Tag.MODEL], "run_id": run.id})], arithmetic)
+        log_calibration(run, calibrate(networks, cohort, parts, arithmetic, looks=looks, ood=ood))
 
 
-def log_calibration(run: Run, measured: Measured) -> None:
+def log_calibration(run: Run, found: Calibrated) -> None:
     """Leave a network's calibration in its package, and tables, picture and figures on its run."""
-    model, found = run.tags[Tag.MODEL], measured.calibrated
-    coverage = found.record["coverage"]
+    model, coverage = run.tags[Tag.MODEL], found.record["coverage"]
     attach_calibration(model, found.record)
     attach_code(model)
     seal_versions(model)
@@ -105,7 +82,7 @@ def log_calibration(run: Run, measured: Measured) -> None:
     if not found.strangers.empty:
         run.log_table(found.strangers, OOD_PATIENTS)
     if coverage:
-        run.log_figure(measured.figure(), RELIABILITY)
+        run.log_figure(reliability(found), RELIABILITY)
     figures = {
         f"coverage/{row['region']}": float(row["value"])
         for row in coverage
@@ -113,15 +90,20 @@ def log_calibration(run: Run, measured: Measured) -> None:
     }
     if figures:
         run.log_metrics_once(figures, known_by=next(iter(figures)))
-    run.set_tags({DONE: measured.looks})
+    run.set_tags({Tag.CALIBRATED: found.looks})
 
 
-def write(measured: Measured, file: Path) -> None:
+def reliability(found: Calibrated) -> Figure:
+    """The reliability plot, where there are test patients."""
+    return reliability_figure(pd.DataFrame(found.record["coverage"]), looks=DEFAULT_LOOKS, phantom=found.phantom)
+
+
+def write(found: Calibrated, file: Path) -> None:
     """The calibration as a file for `python -m lab synthesize --calibration`, and the picture beside it."""
     with output_folder(file.parent, output=f"calibration {file.name}", last=file.name, say=None) as folder:
-        write_atomically(folder / file.name, (json.dumps(seal(measured.calibrated.record), indent=2) + "\n").encode())
-        if measured.calibrated.record["coverage"]:
-            save(measured.figure(), folder / file.with_suffix(".png").name)
+        write_atomically(folder / file.name, (json.dumps(seal(found.record), indent=2) + "\n").encode())
+        if found.record["coverage"]:
+            save(reliability(found), folder / file.with_suffix(".png").name)
 
 
 def common_parts(splits: Sequence[pd.DataFrame]) -> dict[str, list[str]]:
@@ -153,9 +135,9 @@ def cohort_of(run: Run, path: Path | None = None) -> Cohort:
     raise ValueError(f"the cohort that run {run.id} learned from is not at {where}; say with --cohort where it is now")
 
 
-def summary_lines(measured: Measured) -> list[str]:
+def summary_lines(found: Calibrated) -> list[str]:
     """The calibration in words, for the screen."""
-    record = measured.calibrated.record
+    record = found.record
     counts, chance = record["patients"], record["probability"]
     tested = plural(counts["test"], "test patient")
     lines = [f"Fitted on {plural(counts['val'], 'validation patient')}, tried on {tested}"]
