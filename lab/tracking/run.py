@@ -62,7 +62,7 @@ class Run:
         parent: Run | None = None,
         source: str | None = None,
     ) -> Run:
-        """The run whose tags equal `identity` (within `parent`), created under `name` where there is none.
+        """The run with the tags `identity` (within `parent`), created under `name` where there is none.
 
         So a study that is called again goes on in the same runs. `source` is the script, by default that of the study.
         """
@@ -75,8 +75,8 @@ class Run:
             if Tag.FAILURE in run.tags:
                 client.delete_tag(run.id, Tag.FAILURE)
             return cls(run.id)
-        script = {Tag.SOURCE: source or f"studies/{experiment}.py", "mlflow.source.type": "LOCAL"}
-        return cls(client.create_run(experiment_number, tags=tags | script | git_state(), run_name=name).info.run_id)
+        tags |= {Tag.SOURCE: source or f"studies/{experiment}.py", "mlflow.source.type": "LOCAL"} | git_state()
+        return cls(client.create_run(experiment_number, tags=tags, run_name=name).info.run_id)
 
     @classmethod
     def search(cls, experiment: str, tags: Mapping[str, str]) -> list[Run]:
@@ -204,10 +204,8 @@ class Run:
         ended_ms: int,
     ) -> None:
         """A run below this one that is over already, written in three calls with the times that it had."""
-        client = connect()
-        made = client.create_run(
-            self.experiment, start_time=began_ms, tags={Tag.PARENT: self.id, **tags}, run_name=name
-        )
+        client, own = connect(), {Tag.PARENT: self.id, **tags}
+        made = client.create_run(self.experiment, start_time=began_ms, tags=own, run_name=name)
         client.log_batch(
             made.info.run_id,
             metrics=[Metric(key, value, ended_ms, 0) for key, value in metrics.items()],
@@ -238,9 +236,8 @@ class Run:
         """An artifact that `write` puts at the path it is given."""
         folder, _, file = name.rpartition("/")
         with tempfile.TemporaryDirectory() as scratch:
-            path = Path(scratch) / file
-            write(path)
-            connect().log_artifact(self.id, str(path), folder or None)
+            write(Path(scratch) / file)
+            connect().log_artifact(self.id, f"{scratch}/{file}", folder or None)
 
     def log_folder(self, folder: Path, name: str | None = None) -> None:
         """All files of a folder as artifacts, below `name`."""
@@ -284,7 +281,7 @@ class Run:
 
     @contextlib.contextmanager
     def ending(self) -> Iterator[None]:
-        """Close the run of a study however that ends, so that it does not say RUNNING for ever."""
+        """Close the run of a study however that ends; it must not say RUNNING for ever."""
         try:
             yield
         except (KeyboardInterrupt, Exception) as error:

@@ -24,6 +24,7 @@ from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
 from lab.tracking.store import RUNS, connect
+from lab.tracking.view import describe_experiment
 
 SAME = ("classifier.labels", "classifier.workers", "data.path", "data.processes", "data.layout", "data.labels")
 """Settings that do not change what is found: labels and cohort have their digests."""
@@ -165,6 +166,7 @@ def open_experiment(
     with FileLock(RUNS / "create.lock"):  # two calls at once share one run
         identity = {Tag.STUDY_KEY: key, Tag.ROLE: "study"}
         run = Run.open(name, " ".join(filter(None, words)), identity=identity, source=source)
+    describe_experiment(run, question)
     settings = {
         key: value
         for key, value in flatten(data.settings).items()

@@ -22,6 +22,7 @@ from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
 from lab.tracking.store import RUNS, clear_errors, connect
+from lab.tracking.view import describe_experiment
 
 __all__ = ["Plan", "Study", "run"]
 
@@ -138,6 +139,7 @@ def open_plan(study: Study, config: Config, cohort: Cohort, splits: tuple[pd.Dat
     connect()
     with FileLock(RUNS / "create.lock"):  # two calls at once share one parent
         parent = Run.open(study.name, name, identity={Tag.STUDY_KEY: key, Tag.ROLE: "study"})
+    describe_experiment(parent, study.question)
     plan = Plan(study=study, config=config, cohort=cohort, splits=splits, key=key, parent=parent)
     tags = {Tag.COHORT: cohort.digest, Tag.PHANTOM: cohort.phantom, Tag.SEED: config.train.seed}
     changed = varied(study.grid.values())
