@@ -69,7 +69,7 @@ class Synthesize(How, Patients):
                     self.model, self.data, out=self.out, layout=self.layout, labels=self.labels, how=how
                 )
                 left = f", {len(done.left_out)} left out ({self.out / 'left_out.csv'})" if done.left_out else ""
-                print(f"{plural(len(done.reports), 'patient')} synthesised{left}")
+                print(f"{plural(len(done.reports), 'patient')} synthesized{left}")
         print(f"Written to {self.out}\n{WHAT}")
 
 

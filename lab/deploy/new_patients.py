@@ -41,7 +41,7 @@ PATIENTS, LEFT_OUT = TABLES = ("patients.csv", "left_out.csv")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synthesised:
+class FolderSynthesis:
     """The syntheses of a list of patients."""
 
     reports: dict[str, dict[str, Any]]
@@ -123,7 +123,7 @@ def synthesize_folder(
     labels: str = "auto",
     how: How | None = None,
     say: Callable[[str], None] = print,
-) -> Synthesised:
+) -> FolderSynthesis:
     """Patients of a folder in a known layout, or of a CSV of paths, into `out/<case id>`; it goes on where it ended.
 
     Who cannot be synthesized is left out, with the reason in `left_out.csv`; `patients.csv` has a row for each of the
@@ -157,7 +157,7 @@ def synthesize_folder(
         say(f"[{number}/{len(subjects)}] {text}")
     if not reports:
         raise ValueError(
-            f"none of {plural(len(subjects), 'patient')} could be synthesised ({next(iter(left_out.values()))})"
+            f"none of {plural(len(subjects), 'patient')} could be synthesized ({next(iter(left_out.values()))})"
         )
     tables = {
         PATIENTS: pd.DataFrame([_row(report) for report in reports.values()]),
@@ -166,7 +166,7 @@ def synthesize_folder(
     with output_folder(place, output="synthesis of a folder", last=PATIENTS, say=say) as folder:
         for name, table in tables.items():
             write_atomically(folder / name, table.to_csv(index=False).encode())
-    return Synthesised(reports=reports, folders={case: place / case for case in reports}, left_out=left_out)
+    return FolderSynthesis(reports=reports, folders={case: place / case for case in reports}, left_out=left_out)
 
 
 def _check_export(how: How, patients: Sequence[Mapping[str, Path | str]]) -> None:

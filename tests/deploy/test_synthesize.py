@@ -363,7 +363,7 @@ def test_a_folder_of_patients_goes_on_where_it_ended(rule, tmp_path, no_picture)
     assert (done.folders[cases[0]] / REPORT).stat().st_mtime_ns != before
     for case in (cases[0], cases[2]):
         shutil.rmtree(tmp_path / "scans" / case)
-    with pytest.raises(ValueError, match=r"none of 1 patient could be synthesised .FLAIR missing"):
+    with pytest.raises(ValueError, match=r"none of 1 patient could be synthesized .FLAIR missing"):
         synthesize_folder("rule:0.5", tmp_path / "scans", out=tmp_path / "other", say=quiet)
     assert not (tmp_path / "other").exists()
 
@@ -495,7 +495,7 @@ def test_a_phantom_patient_through_the_command(tiny_phantom, tiny_cohort, tmp_pa
             dataclasses.replace(command, **wrong).run()
     dataclasses.replace(command, t1=None, t2=None, flair=None, mask=None, data=tiny_phantom, looks=1).run()
     said = capsys.readouterr().out
-    assert "12 patients synthesised" in said
+    assert "12 patients synthesized" in said
     assert said.count("PHANTOM:") == 1
 
 
