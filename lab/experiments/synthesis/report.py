@@ -21,7 +21,6 @@ from lab.experiments.synthesis.search_results import shown_settings
 from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.files import plural
 from lab.report.figures.box_plots import box_plots
-from lab.report.figures.cost import cost_against_quality
 from lab.report.figures.forest import forest
 from lab.report.figures.interval_coverage import reliability_figure
 from lab.report.figures.learning_curves import learning_curves
@@ -186,8 +185,6 @@ def number_figures(
     reference = record.facts["reference"]
     curves = learning_curves(record.histories, trials, phantom=phantom, reference=reference, floor=record.floor)
     drawn["learning_curves"] = ("Learning curves", curves)
-    cost = cost_against_quality(trials, patients, phantom=phantom, floor=record.floor)
-    drawn["cost"] = ("Cost against quality", cost)
     if not record.tables["coverage"].empty:
         looks = shown_looks(record.tables["coverage"])
         table = record.tables["coverage"][record.tables["coverage"]["looks"] == looks]

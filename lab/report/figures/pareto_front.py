@@ -10,9 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.transforms import Bbox
+from numpy.typing import ArrayLike
 
 from lab.evaluation.figures import spec_of
-from lab.report.figures.cost import pareto
 from lab.report.figures.noise_floor import draw_floor, floor_level
 from lab.report.figures.style import COLOURS, FAINT, INK, RIVAL_COLOUR, SMALL, TEXT, headline, new_figure, plain_axes
 from lab.report.tables.patient_table import lower_is_better, metric_name
@@ -26,6 +26,20 @@ MAX_LABELS, ALL_LABELS = 9, 12
 """Networks of the front that are named at most; as many as this in all are all named, where there is room."""
 OFFSETS = [(dx, dy) for dy in (0, 9, -9, 18, -18, 30, -30, 44, -44) for dx in (-8, 8)]
 """Places of a label relative to its point, in points of type, in order of preference."""
+
+
+def pareto(cost: ArrayLike, score: ArrayLike, *, low: bool = True) -> np.ndarray:
+    """Which points (bool array) no other beats in both: none is as cheap and better, or cheaper and as good.
+
+    `low` says that a low score is good. Points that are not finite are never on the front.
+    """
+    costs, scores = np.asarray(cost, float), np.asarray(score, float) * (1 if low else -1)
+    usable = np.isfinite(costs) & np.isfinite(scores)
+    front = np.zeros(costs.shape, bool)
+    for i in np.flatnonzero(usable):
+        no_worse = usable & (costs <= costs[i]) & (scores <= scores[i])
+        front[i] = not (no_worse & ((costs < costs[i]) | (scores < scores[i]))).any()
+    return front
 
 
 def front_figure(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import pandas as pd
 from matplotlib.figure import Figure
 
-from lab.report.figures.cost import short_number
 from lab.report.pages.html import Item, Page, Pairs, Pictures, Points, Text, page_html
 from lab.report.tables.comparisons import comparison_tables, methods
 from lab.report.tables.patient_table import model_name
@@ -127,3 +126,11 @@ def _quantity(column: str, value: object) -> str | None:
     if column in ("train_seconds", "peak_memory_mb"):
         return f"{float(str(value)):,.0f}"
     return model_name(value)
+
+
+def short_number(value: float) -> str:
+    """A number as on an axis: 950, 1.5k, 20M."""
+    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{letter}"
+    return f"{value:.3g}"

@@ -11,12 +11,13 @@ from PIL import Image
 import lab.report
 from lab.data.cohort import BRAIN, EXPERT, TUMOUR
 from lab.report.figures.box_plots import box_plots
-from lab.report.figures.cost import cost_against_quality, pareto, short_number
 from lab.report.figures.learning_curves import ending_of, learning_curves
 from lab.report.figures.paired_tests import BETTER, EQUAL, WORSE, pairs_table
+from lab.report.figures.pareto_front import pareto
 from lab.report.figures.sheets import slice_figure, trial_slices
 from lab.report.figures.slices import ERROR_MAP, Patient, View, choose_slice, patient_from, radiological
 from lab.report.figures.style import DPI, save
+from lab.report.pages.study import short_number
 from lab.report.tables.paired_tests import paired_tests
 
 
@@ -215,15 +216,7 @@ def test_pareto_front():
     assert pareto([1, 1], [0.2, 0.2]).tolist() == [True, True]
 
 
-def test_cost_figure_says_what_was_not_measured(trials, patients):
-    figure = cost_against_quality(trials, patients, phantom=True)
-    assert [axes.get_title() for axes in figure.axes] == ["training time (s)", "peak memory (MB)", "parameters"]
-    assert sum(len(axes.collections) for axes in figure.axes) == 3 * 4
-    blind = cost_against_quality(trials.drop(columns="peak_memory_mb"), patients, phantom=False)
-    assert blind.axes[1].texts[0].get_text() == "not measured"
-
-
-def test_numbers_on_axes_are_short():
+def test_numbers_of_parameters_are_short():
     assert [short_number(value) for value in (950, 1500, 54.4e6)] == ["950", "1.5k", "54.4M"]
 
 
