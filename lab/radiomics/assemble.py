@@ -27,7 +27,7 @@ def assemble(
     With a stability filter the features of some cases are measured under changed masks too. Raises ValueError or an
     OSError as `labelled` and `measure_cohort` do.
     """
-    bare = labelled(cohort, data, settings, lambda _: None)  # what is odd was told before
+    bare = labelled(cohort, data, settings, lambda _: None)  # load_data has shown what is odd
     found = measure_cohort(cohort, data.inputs, cache, processes=data.processes, progress=progress)
     cases = [case for case in bare.table.index if case in set(found.table.index)]
     if not cases:

@@ -71,11 +71,11 @@ class Dataset:
         return dataclasses.replace(self, features=features, perturbed={})
 
     def shuffled(self, seed: int) -> Dataset:
-        """Labels dealt anew over the patients: all that is found after this is chance.
+        """Labels shuffled over the patients: all that is found after this is chance.
 
-        Every case of a patient gets the label that was dealt to the patient's first.
+        Every case of a patient gets the label that was drawn for the patient's first.
         """
         first = self.table.groupby("patient_id", sort=True)["label"].first()
-        dealt = pd.Series(np.random.default_rng([seed, 4]).permutation(first.to_numpy()), index=first.index)
-        table = self.table.assign(label=self.table["patient_id"].map(dealt).astype(int))
+        drawn = pd.Series(np.random.default_rng([seed, 4]).permutation(first.to_numpy()), index=first.index)
+        table = self.table.assign(label=self.table["patient_id"].map(drawn).astype(int))
         return dataclasses.replace(self, table=table, digest=f"{self.digest}-shuffled-{seed}")

@@ -106,7 +106,7 @@ def _column(cohort: Cohort, which: str, file: Path, say: Callable[[str], None]) 
     ids = {key: [row.cells[key] for row in table.rows] for key in keys}
     tried = [(key, own, matched(ids[key], own)) for key in keys for own in _ordered(key, cases, patients)]
     key, own, of = max(tried, key=lambda one: len(one[2]))
-    _tell_strangers(file, ids[key], own, of, say)
+    _report_unknown(file, ids[key], own, of, say)
     found: dict[str, dict[int, int]] = {}
     odd: dict[str, str] = {}
     for row in table.rows:
@@ -161,19 +161,19 @@ def _loose(name: str) -> str:
     return re.sub(r"\d+", lambda digits: digits[0].lstrip("0") or "0", re.sub(r"^(\d+)\.0+$", r"\1", name).casefold())
 
 
-def _tell_strangers(
+def _report_unknown(
     file: Path, written: list[str], own: pd.Series, of: dict[str, str], say: Callable[[str], None]
 ) -> None:
     """Say whose rows match nobody, or not quite. Raises ValueError where none does."""
-    strangers = [one for one in dict.fromkeys(written) if one and one not in of]
+    unknown = [one for one in dict.fromkeys(written) if one and one not in of]
     there = ", ".join(map(repr, sorted(set(own))[:3]))
     if not of:
         raise ValueError(
-            f"{file}: none of its ids ({', '.join(map(repr, strangers[:3]))} ...) is in the cohort ({there} ...)"
+            f"{file}: none of its ids ({', '.join(map(repr, unknown[:3]))} ...) is in the cohort ({there} ...)"
         )
-    if strangers:
-        some = ", ".join(map(repr, strangers[:3]))
-        say(f"{file}: {len(strangers)} of {len(set(written))} ids are not in the cohort (as {some}; it has {there})")
+    if unknown:
+        some = ", ".join(map(repr, unknown[:3]))
+        say(f"{file}: {len(unknown)} of {len(set(written))} ids are not in the cohort (as {some}; it has {there})")
     loose = [f"{one!r} for {known!r}" for one, known in of.items() if one != known]
     if loose:
         say(f"{file}: {len(loose)} ids are taken for others (capitals, zeros): {', '.join(sorted(loose)[:3])}")

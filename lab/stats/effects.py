@@ -24,7 +24,7 @@ def effects(
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Differences of every trial and rival to a reference (or to each of a list): the columns `COLUMNS`.
+    """Differences of every trial and baseline to a reference (or to each of a list): the columns `COLUMNS`.
 
     `patients` is the long table of one row per trial and scan; scans of one patient are averaged first. The difference
     is row - against over the n patients who have both; low and high are its 95 % percentile interval over `resamples`

@@ -33,7 +33,7 @@ def run(settings: RadiomicsConfig, worc: WorcSettings, synthesis: Sequence[str] 
 
     def load() -> ExperimentData:
         data = load_data(settings)
-        networks.extend(synthetic_scores(name, data.dataset) for name in synthesis)  # mistakes are told before the work
+        networks.extend(synthetic_scores(name, data.dataset) for name in synthesis)  # mistakes first
         return data
 
     def compare(data: ExperimentData) -> Experiment:

@@ -118,7 +118,7 @@ def load_data(settings: RadiomicsConfig, say: Say = print) -> ExperimentData:
     how: dict[str, Any] = {"folds": chosen.folds, "repeats": chosen.repeats}
     how |= {"fractions": data.split, "seed": data.split_seed}
     bare = labelled(cohort, data, chosen, say)
-    make_splits(bare, **how)  # too few of a class: told before the features are measured
+    make_splits(bare, **how)  # too few of a class: an error before the features are measured
     ticker = Ticker("cases measured", say)
     dataset = assemble(cohort, data, chosen, RUNS / "features" / "cache", progress=ticker)
     splits = make_splits(dataset, **how)

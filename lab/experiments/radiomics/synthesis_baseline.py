@@ -1,4 +1,4 @@
-"""The synthesis arm as a rival of the classifiers: the enhancing volume that a network draws, on the same axis."""
+"""The synthesis arm as a baseline of the classifiers: the enhancing volume in a network's images."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def tune(objective: Callable[[Any], float], trials: int, seed: int) -> pd.DataFr
     It lives in memory: a search takes seconds and is kept once it is done, by whoever asked for it. Settings that a
     trial did not draw are missing in its row.
     """
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # what fails is raised, and told once
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # an error is raised, and shown once
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     rows: list[dict[str, Any]] = []

@@ -172,23 +172,18 @@ def _performance(
     notes = []
     if min(row["events"], row["patients"] - row["events"]) < 2:
         return row | _nothing() | {"note": "fewer than two patients of a class: no figures"}
-    exact = delong_interval(labels, scores)
+    exact, (over, why) = delong_interval(labels, scores), _over_splits(part)
     if exact.method != "DeLong":
         notes.append(f"interval of the AUC by {exact.method}, since DeLong's variance is 0")
-    row |= _named("auc", exact) | {"auc_interval": exact.method}
-    row |= _ends("boot", bootstrap_auc(labels, scores, rng=rng, resamples=resamples))
-    over, why = _over_splits(part)
-    row |= _named("auc_splits", over)
-    row |= _named("ap", precision_recall(labels, scores, rng=rng, resamples=resamples).average)
+    row |= _columns("auc", exact) | {"auc_interval": exact.method}
+    drawn = bootstrap_auc(labels, scores, rng=rng, resamples=resamples)
+    row |= {"boot_low": drawn.low, "boot_high": drawn.high} | _columns("auc_splits", over)
+    row |= _columns("ap", precision_recall(labels, scores, rng=rng, resamples=resamples).average)
     row["p"] = permutation_null(labels, scores, rng=rng, permutations=permutations).p
-    if one["margin"].notna().all() and scores.between(0, 1).all():
-        found = calibration(labels, scores)
-        for name in CALIBRATED:
-            row |= _named(name, getattr(found, name))
-        notes.append(found.note)
-    else:
-        row |= {key: value for name in CALIBRATED for key, value in _named(name, NOT_KNOWN).items()}
-        notes.append(NO_PROBABILITY)
+    found = calibration(labels, scores) if one["margin"].notna().all() and scores.between(0, 1).all() else None
+    for name in CALIBRATED:
+        row |= _columns(name, NOT_KNOWN if found is None else getattr(found, name))
+    notes.append(NO_PROBABILITY if found is None else found.note)
     return row | {"note": "; ".join(note for note in (*notes, why) if note)}
 
 
@@ -220,18 +215,14 @@ def _subgroups(patients: pd.DataFrame, judged: list[str], groups: pd.DataFrame |
     return pd.concat(tables, ignore_index=True)[columns] if tables else pd.DataFrame(columns=columns)
 
 
-def _ends(name: str, found: Estimate) -> dict[str, float]:
-    return {f"{name}_low": found.low, f"{name}_high": found.high}
-
-
-def _named(name: str, found: Estimate) -> dict[str, float]:
-    return {name: found.value} | _ends(name, found)
+def _columns(name: str, found: Estimate) -> dict[str, float]:
+    return {name: found.value, f"{name}_low": found.low, f"{name}_high": found.high}
 
 
 def _nothing() -> dict[str, Any]:
-    names = ("auc", "auc_splits", "ap", *CALIBRATED)
-    empty = {key: value for name in names for key, value in _named(name, NOT_KNOWN).items()}
-    return empty | _ends("boot", NOT_KNOWN) | {"p": float("nan"), "auc_interval": ""}
+    names = ("auc", "boot", "auc_splits", "ap", *CALIBRATED)
+    empty = {key: value for name in names for key, value in _columns(name, NOT_KNOWN).items() if key != "boot"}
+    return empty | {"p": float("nan"), "auc_interval": ""}
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:

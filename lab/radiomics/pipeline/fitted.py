@@ -83,7 +83,7 @@ class Facts:
         return UNKNOWN if self.outer is None else self.outer.doubt
 
     def as_dict(self) -> dict[str, Any]:
-        """What users are told of the model, as plain values: the outer AUC, and not the inner one."""
+        """What users read of the model, as plain values: the outer AUC, and not the inner one."""
         known = dataclasses.asdict(self)
         outer = known.pop("outer") or {item.name: None for item in dataclasses.fields(OuterEstimate)}
         known.pop("inner_auc")

@@ -2,7 +2,7 @@
 
 Mahalanobis distance over the features that the classifier reads, and no others: they alone can lead it astray, and a
 thousand unused textures of a hundred patients would drown them in noise. The covariance is Ledoit & Wolf's (J
-Multivariate Analysis 2004), which exists for more features than patients. What a distance means is told by those of the
+Multivariate Analysis 2004), which exists for more features than patients. What a distance means is seen by those of the
 training cases, each measured without its own patient: in-sample ones would be too short, and every new patient far.
 """
 

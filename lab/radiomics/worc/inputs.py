@@ -72,7 +72,7 @@ class WorcPlan:
         return Workplace(folder=self.base / "work" / name, log=self.base / "logs" / f"{name}.log")
 
     def job(self, inputs: Inputs, **more: Any) -> dict[str, Any]:
-        """What every job of `worc_child` is told."""
+        """What every job of `lab.radiomics.worc.child` gets."""
         return {
             "patients": str(inputs.patients),
             "cases": list(inputs.codes.values()),

@@ -94,7 +94,7 @@ class Workplace:
         timeout_s: float,
         watch: Callable[[], None] = lambda: None,
     ) -> Any:
-        """Do a job (see `worc_child`) and return its result; `watch` is called now and then while it runs.
+        """Do a job of `lab.radiomics.worc.child` and return its result; `watch` is called now and then while it runs.
 
         All that the process has started ends with it, and it ends with us. Raises WorcFailed where it ends with an
         error, without its result or not in time.

@@ -56,8 +56,8 @@ def fill(name: str, facts: Mapping[str, Any]) -> pd.DataFrame:
     known = {key: value for key, value in facts.items() if value is not None} | _derived(facts)
     with files("lab.report.text").joinpath(LISTS[name]).open(encoding="utf-8") as file:
         table = pd.read_csv(file, keep_default_na=False)
-    told = [_answer(str(row.answer), str(row.needs), str(row.otherwise), known) for row in table.itertuples()]
-    table["status"], table["answer"] = zip(*told)
+    answers = [_answer(str(row.answer), str(row.needs), str(row.otherwise), known) for row in table.itertuples()]
+    table["status"], table["answer"] = zip(*answers)
     weight = ["weight"] if "weight" in table else []
     return table[["item", "section", "question", *weight, "status", "answer"]]
 

@@ -37,8 +37,8 @@ def classifier_findings(
 ) -> list[str]:
     """What the predictions show, as a few points of plain text, the answer first.
 
-    `label` is the setting ("grade", "enhancement" ...); the paper's AUC is told for the grade of real patients only.
-    `shuffled` says that the labels were dealt anew. `warnings`, such as a suspected leak, come second.
+    `label` is the setting ("grade", "enhancement" ...); the paper's AUC is given for the grade of real patients only.
+    `shuffled` says that the labels were shuffled. `warnings`, such as a suspected leak, come second.
     A method is called better only where DeLong's test, corrected after Holm, is below `alpha`.
     """
     row = assessment.performance.iloc[0]

@@ -22,7 +22,7 @@ CAPTIONS = {
     "method, fixed in training.",
     "roc_splits": "ROC of every split (thin) and their mean with its corrected band: how the way of training does, and "
     "how much it varies.",
-    "roc_rivals": "The same against all rivals, which are thin; only the first method has its band.",
+    "roc_rivals": "The same with all baselines, which are thin; only the first method has its band.",
     "precision_recall": "Precision and recall: how many of those who are called positive are so.",
     "calibration": "Calibration of the first method: predicted probabilities against what was observed.",
     "decision": "Decision curves: what acting on the probability would gain, against treating all or none.",

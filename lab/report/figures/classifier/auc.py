@@ -33,7 +33,7 @@ def auc_figure(
     """AUC over patients with DeLong's interval, and the mean over splits with Nadeau & Bengio's below it.
 
     `performance` is that of `lab.radiomics.assess.assess.Assessment`; its first `judged` methods have a colour, the
-    rivals are grey. A method on fewer patients than the first says so. Raises ValueError where there is nothing to
+    baselines are grey. A method on fewer patients than the first says so. Raises ValueError where there is nothing to
     draw.
     """
     table = performance[performance["auc"].notna()].reset_index(drop=True)
