@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pandas as pd
+
 from lab.io.files import plural
 from lab.registry.candidate import Candidate
 from lab.report.tables.gate import Verdict
@@ -61,7 +63,7 @@ def read_card(candidate: Candidate, version: Version, attempts: list[dict[str, A
         known = {"trust": trust_lines(calibration), "coverage": trust_table(calibration)}
         limits = network_limits(candidate.tested.patients, figures)
         folds = " ".join(candidate.tested.notes).replace("The candidate", "It")
-        split = tested_split(run)
+        split = patients_in(run.read_table(artifacts.SPLIT) if folds else candidate.tested.split)
     forced = version.tags.get(VersionTag.FORCED) == "yes"
     return ModelCard(
         name=version.name,
@@ -109,11 +111,9 @@ def training_data(contract: dict[str, Any], facts: dict[str, Any], split: dict[s
     return {key: str(value) for key, value in cohort.items() if value is not None}
 
 
-def tested_split(run: Run) -> dict[str, int]:
-    """Patients in each part of a network's split."""
-    if not run.has_file(artifacts.SPLIT):
-        return {}
-    counts = run.read_table(artifacts.SPLIT).groupby("split")["patient_id"].nunique()
+def patients_in(split: pd.DataFrame) -> dict[str, int]:
+    """Number of patients in each part of a network's split."""
+    counts = split.groupby("split")["patient_id"].nunique()
     return {part: int(counts[part]) for part in ("train", "val", "test") if part in counts}
 
 
