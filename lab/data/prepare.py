@@ -122,7 +122,7 @@ def _prepare_all(
     out: Path,
     progress: Progress | None,
     say: Callable[[str], None],
-) -> dict[str, workers.Record]:
+) -> dict[str, workers.CaseRecord]:
     """Records by case id: those of earlier calls where still valid, the others made now."""
     before = {job.subject.case_id: job.finished() for job in jobs}
     records = {case_id: record for case_id, record in before.items() if record is not None}
@@ -158,7 +158,7 @@ def _prepare_all(
 
 
 def _index(
-    subjects: list[Subject], records: dict[str, workers.Record], patients: Patients, copies: dict[str, str]
+    subjects: list[Subject], records: dict[str, workers.CaseRecord], patients: Patients, copies: dict[str, str]
 ) -> pd.DataFrame:
     rows = []
     for subject in subjects:

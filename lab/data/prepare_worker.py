@@ -18,7 +18,7 @@ from lab.io.files import one_line
 from lab.io.scan import scan_sha256, source_state
 from lab.io.sealed_json import seal
 
-Record = dict[str, Any]
+CaseRecord = dict[str, Any]
 """`case_id`, `recipe` and `source` (fingerprints), and `row`: status, reason and what was measured; of a used case also
 `scans`, the digests of its image files, and `head`, its fingerprint (`duplicates.py`)."""
 
@@ -41,7 +41,7 @@ class PrepareJob:
         """Where the record of a left-out subject lies."""
         return self.out / "left_out" / f"{self.subject.case_id}.json"
 
-    def expected(self) -> Record:
+    def expected(self) -> CaseRecord:
         """Recipe and source files in an up-to-date record."""
         subject = self.subject
         files = [(path.name, source_state(path)) for path in list_sources(subject, self.recipe)]
@@ -58,7 +58,7 @@ class PrepareJob:
             "source": fingerprint([files, meaning]),
         }
 
-    def finished(self) -> Record | None:
+    def finished(self) -> CaseRecord | None:
         """The record of an earlier run, where recipe and source files are still the same and the case is whole."""
         if self.subject.fault is not None:  # known without work; its case id may be no file name
             row = {"status": "left out", "reason": one_line(self.subject.fault)}
@@ -73,7 +73,7 @@ class PrepareJob:
                 return record
         return None
 
-    def run(self) -> Record:
+    def run(self) -> CaseRecord:
         """Prepare the subject, or note why it cannot be used; either is on disk before this returns."""
         record = self.expected()
         try:

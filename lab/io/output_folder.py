@@ -25,7 +25,7 @@ from lab.io.files import format_some
 OWN, RECORD, LOCK, NEW = ".gadfree", "files.json", "lock", "new"
 FORMAT = "gadfree output"
 
-Record = dict[str, Any]
+_Record = dict[str, Any]
 """`outputs`: output -> name -> SHA-256; `moving`, while files are moved: `output`, `last`, and what was `before`."""
 
 
@@ -194,7 +194,7 @@ def _folders(name: str) -> list[str]:
     return [str(folder) for folder in reversed(PurePosixPath(name).parents)][1:]
 
 
-def _known(record: Record | None) -> dict[str, set[str]]:
+def _known(record: _Record | None) -> dict[str, set[str]]:
     """Recorded file -> the digests that it may have."""
     known: dict[str, set[str]] = {}
     for files in [] if record is None else [*record["outputs"].values(), record.get("moving", {}).get("before", {})]:
@@ -214,7 +214,7 @@ def _on_disk(path: Path) -> str:
     return file_sha256(path)
 
 
-def _read(place: Path) -> Record | None:
+def _read(place: Path) -> _Record | None:
     """The record of a folder, None if there is none. Raises ValueError where it is damaged or not ours."""
     own = place / OWN
     try:
@@ -240,5 +240,5 @@ def _inside(name: str) -> bool:
     return path.parts != () and not path.is_absolute() and ".." not in path.parts
 
 
-def _write(place: Path, record: Record) -> None:
+def _write(place: Path, record: _Record) -> None:
     write_atomically(place / OWN / RECORD, (json.dumps({"format": FORMAT, **record}, indent=1) + "\n").encode())

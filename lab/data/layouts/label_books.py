@@ -46,7 +46,7 @@ ODD = 0.1
 """The usual book is taken if fewer than this share of the masks do not fit it; those are left out."""
 MANY = 10
 """A book is excluded when none of so many masks has its enhancing part."""
-Values = frozenset[int]
+_Values = frozenset[int]
 
 
 def set_book(subject: Subject, name: str) -> Subject:
@@ -63,16 +63,16 @@ def describe_book(name: str) -> str:
     return f"{name} ({parts or 'all values are tumour'})"
 
 
-def format_values(values: Values | set[int]) -> str:
+def format_values(values: _Values | set[int]) -> str:
     """Values in order, for messages."""
     return ", ".join(str(value) for value in sorted(values))
 
 
-def read_values(subjects: list[Subject]) -> dict[str, Values]:
+def read_values(subjects: list[Subject]) -> dict[str, _Values]:
     """Values above 0 of each mask that can be read, by case id."""
     from lab.io.scan import count_values, read_mask  # slow to import, and the names of the books are flags
 
-    def values(mask: Path) -> Values | None:
+    def values(mask: Path) -> _Values | None:
         try:
             return frozenset(count_values(read_mask(mask).data).nonzero()[0].tolist()) - {0}
         except ValueError:
@@ -132,11 +132,11 @@ def _guess(group: list[Subject], names: tuple[str | None, ...], say: Callable[[s
     return [_by_itself(subject, found.get(subject.case_id, frozenset()), known, usual) for subject in group]
 
 
-def _fits(name: str, values: Values) -> bool:
+def _fits(name: str, values: _Values) -> bool:
     return values <= set(LABEL_BOOKS[name].values())
 
 
-def _agree(names: list[str], values: Values) -> bool:
+def _agree(names: list[str], values: _Values) -> bool:
     """Whether books agree on which of some values enhances, and which is no tumour."""
 
     def parts(book: dict[str, int]) -> frozenset[tuple[str, int | None]]:
@@ -145,7 +145,7 @@ def _agree(names: list[str], values: Values) -> bool:
     return len({parts(LABEL_BOOKS[name]) for name in names}) == 1
 
 
-def _only(names: list[str], found: list[Values]) -> str | None:
+def _only(names: list[str], found: list[_Values]) -> str | None:
     """The one book that explains all masks, where no two others explain a part of them each."""
     everything = frozenset().union(*found)
     if len(found) >= MANY:
@@ -158,7 +158,7 @@ def _only(names: list[str], found: list[Values]) -> str | None:
     return whole[0] if any(not any(_fits(other, values) for other in others) for values in found) else None
 
 
-def _by_itself(subject: Subject, values: Values, names: list[str], usual: str | None) -> Subject:
+def _by_itself(subject: Subject, values: _Values, names: list[str], usual: str | None) -> Subject:
     """A mask of a data set that no single book explains: usable if all fitting books agree on its values."""
     fitting = [name for name in names if _fits(name, values)] if values else []
     if fitting and _agree(fitting, values):
@@ -174,7 +174,7 @@ def _by_itself(subject: Subject, values: Values, names: list[str], usual: str | 
     return replace(named, mask_fault=fault, label_book=None if fault else named.label_book)
 
 
-def _by_column(group: list[Subject], found: dict[str, Values]) -> list[Subject]:
+def _by_column(group: list[Subject], found: dict[str, _Values]) -> list[Subject]:
     """Subjects of a CSV with one `enhancing_label`, which must be seen in some mask, and not be another's book."""
     label = group[0].enhancing_label
     everything = frozenset().union(*found.values())

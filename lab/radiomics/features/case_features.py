@@ -22,7 +22,7 @@ from radiomics.featureextractor import RadiomicsFeatureExtractor
 
 from lab.config import fingerprint
 from lab.data.cohort import TUMOUR, Cohort
-from lab.data.prepare_worker import Record
+from lab.data.prepare_worker import CaseRecord
 from lab.io.case_file import write_atomically
 from lab.io.sealed_json import parse_json
 from lab.radiomics.dataset import SHAPE
@@ -58,11 +58,11 @@ class Job:
         contents = [self.cohort.index["sha256"].iloc[0], self.cohort.spacing_mm, self.perturbation]
         return [VERSION, settings, software(), contents]
 
-    def finished(self) -> Record | None:
+    def finished(self) -> CaseRecord | None:
         """The record of earlier calls, where nothing is missing."""
         return self._gather({part: _read(self._path(part)) for part in (SHAPE, *self.sequences)})
 
-    def run(self) -> Record:
+    def run(self) -> CaseRecord:
         """Features of the case, or why there are none; either is in the cache before this returns."""
         if multiprocessing.parent_process() is not None:
             sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # the processes share the cores
@@ -71,18 +71,18 @@ class Job:
         except (ValueError, OSError) as error:  # a damaged file may be put right: nothing is kept of it
             return {"case_id": self.case_id, "reason": str(error), "features": {}}
         tumour = PERTURBATIONS[self.perturbation]((mask & TUMOUR) > 0)
-        parts: dict[str, Record | None] = {}
+        parts: dict[str, CaseRecord | None] = {}
         for part in (SHAPE, *self.sequences):
             parts[part] = _read(self._path(part)) or self._measure(part, image, tumour)
             record = self._gather(parts)
             if record is not None and record["reason"]:
                 return record
-        return cast(Record, self._gather(parts))
+        return cast(CaseRecord, self._gather(parts))
 
-    def _measure(self, part: str, image: np.ndarray, tumour: np.ndarray) -> Record:
+    def _measure(self, part: str, image: np.ndarray, tumour: np.ndarray) -> CaseRecord:
         values = None if part == SHAPE else image[self.cohort.channel(part)]
         try:
-            result: Record = {
+            result: CaseRecord = {
                 "reason": "",
                 "features": measure_part(part, values, tumour, self.cohort.spacing_mm, self.extractor),
             }
@@ -95,7 +95,7 @@ class Job:
         write_atomically(path, gzip.compress(content, compresslevel=1, mtime=0))
         return result
 
-    def _gather(self, parts: dict[str, Record | None]) -> Record | None:
+    def _gather(self, parts: dict[str, CaseRecord | None]) -> CaseRecord | None:
         """The case's record, once one part says why it is left out or all are there."""
         features: dict[str, float] = {}
         for part in (SHAPE, *self.sequences):
@@ -154,7 +154,7 @@ def _check_sequence(values: np.ndarray, tumour: np.ndarray) -> None:
         raise ValueError("the image has one value all over the tumour; the sequence is missing or empty")
 
 
-def _read(path: Path) -> Record | None:
+def _read(path: Path) -> CaseRecord | None:
     """A part of an earlier call; `None` where it is absent, damaged or another's under this name."""
     try:
         result = parse_json(gzip.decompress(path.read_bytes()))

@@ -15,7 +15,7 @@ import pandas as pd
 
 from lab.data.cohort import Cohort, read_index
 from lab.data.prepare import Progress
-from lab.data.prepare_worker import Record
+from lab.data.prepare_worker import CaseRecord
 from lab.io.pool import run_all
 from lab.radiomics.features.case_features import Job
 from lab.radiomics.features.image_features import PARAMETERS, load_extractor
@@ -53,7 +53,7 @@ def measure_cohort(
     sequences = check_sequences(cohort, sequences)
     extractor = load_extractor(parameters)
     cache.mkdir(parents=True, exist_ok=True)
-    records: dict[str, Record] = {}
+    records: dict[str, CaseRecord] = {}
     waiting = []
     for case_id in cohort.index.index:
         alone = dataclasses.replace(cohort, index=cohort.index.loc[[case_id]])
@@ -64,7 +64,7 @@ def measure_cohort(
         else:
             records[case_id] = record
 
-    def tell(done: int, record: Record) -> None:
+    def tell(done: int, record: CaseRecord) -> None:
         if progress:
             line = f"left out, {record['reason']}" if record["reason"] else "measured"
             progress(done, len(cohort.index), f"{record['case_id']}: {line}")
@@ -92,7 +92,7 @@ def refuse_contrast(sequences: tuple[str, ...], target: str) -> None:
             raise ValueError(f"{sequence} shows contrast agent; features are taken from what is seen without it")
 
 
-def _collect(cohort: Cohort, records: dict[str, Record]) -> CohortFeatures:
+def _collect(cohort: Cohort, records: dict[str, CaseRecord]) -> CohortFeatures:
     everyone = read_index(cohort.path / "index.csv").set_index("case_id")
     left_out = everyone.loc[everyone["status"] != "used", "reason"].to_dict()
     reasons = {case_id: record["reason"] for case_id, record in records.items() if record["reason"]}
