@@ -31,7 +31,7 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 from lab.config import ClassifierConfig
-from lab.experiments.radiomics.tuning import tune
+from lab.experiments.radiomics.nested_run import tune
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.features.masks import PERTURBATIONS
 from lab.radiomics.pipeline.nested import run_split

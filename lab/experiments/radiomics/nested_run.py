@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import optuna
 import pandas as pd
 
 from lab.config import ClassifierConfig
 from lab.experiments.radiomics.experiment import Experiment
-from lab.experiments.radiomics.tuning import tune
 from lab.io.case_file import write_atomically
 from lab.io.pool import run_all
 from lab.radiomics.baselines import OURS
@@ -27,6 +27,8 @@ from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
 
+STARTUP = 8
+"""Trials at random before the sampler learns, the same as in the studies of networks."""
 KILLED = "its process was killed three times, probably for lack of memory; run again with fewer --workers"
 
 
@@ -149,3 +151,27 @@ def make_final(experiment: Experiment, folder: Path) -> Final:
         shutil.rmtree(folder, ignore_errors=True)
         made.rename(folder)
     return final
+
+
+def tune(objective: Callable[[Any], float], trials: int, seed: int) -> pd.DataFrame:
+    """Maximise `objective` over a number of trials: columns number, value, started (ms), seconds, and the settings.
+
+    It lives in memory: a search takes seconds and is kept once it is done, by whoever asked for it. Settings that a
+    trial did not draw are missing in its row.
+    """
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # an error is raised, and shown once
+    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
+    study = optuna.create_study(direction="maximize", sampler=sampler)
+    rows: list[dict[str, Any]] = []
+
+    def timed(trial: optuna.Trial) -> float:
+        started = time.time()
+        value = objective(trial)
+        seconds = time.time() - started
+        rows.append(
+            {"number": trial.number, "value": value, "started": int(1000 * started), "seconds": seconds, **trial.params}
+        )
+        return value
+
+    study.optimize(timed, n_trials=trials)
+    return pd.DataFrame(rows)
