@@ -162,7 +162,7 @@ class FigureSpec:
     @property
     def head(self) -> str:
         """Title and unit: "bias (ml)"."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
+        return title_with_unit(self.title, self.unit)
 
     @property
     def hint(self) -> str:
@@ -176,6 +176,13 @@ class FigureSpec:
     def loss(self, value: float) -> float:
         """How far a value is from ideal: the lower, the better; NaN where no way is better."""
         return distance_to_ideal(value, self.direction)
+
+
+def title_with_unit(title: str, unit: str) -> str:
+    """ "bias (ml)", "bias (rule, ml)", "AUC"."""
+    if not unit:
+        return title
+    return f"{title[:-1]}, {unit})" if title.endswith(")") else f"{title} ({unit})"
 
 
 def number_text(value: float, decimals: int, *, percent: bool = False, signed: bool = False) -> str:

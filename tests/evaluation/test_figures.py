@@ -116,7 +116,7 @@ def test_every_column_and_every_pooled_figure_of_a_study_is_registered():
         ("mae_brain", "MAE, brain", True),
         ("ssim_tumour", "SSIM, tumour", False),
         ("dice_rule", "Dice (rule)", False),
-        ("hallucinated_ml_expert", "hallucinated volume (expert) (ml)", True),
+        ("hallucinated_ml_expert", "hallucinated volume (expert, ml)", True),
         ("sensitivity_rule", "sensitivity (rule)", False),
         ("mae_balanced", "balanced MAE", True),
         ("dice_unheard_of", "DICE, unheard of", False),  # not registered: named by its first word

@@ -52,7 +52,7 @@ def test_the_first_network_passes_that_beats_both_rivals(good):
         ("contrast concordance", "copy T1"),
         ("contrast concordance", "linear regression"),
         ("MAE, brain", "linear regression, the better rival"),
-        ("hallucinated ml (expert)", "linear regression, the better rival"),
+        ("hallucinated volume (expert, ml)", "linear regression, the better rival"),
     ]
     assert done.verdict.passed
     kept = tags("first")
@@ -70,7 +70,7 @@ def test_the_first_network_passes_that_beats_both_rivals(good):
     [
         ({"skill": 0.25}, [("contrast concordance", "linear regression")]),
         ({"skill": 0.6, "mae": 0.13}, [("MAE, brain", "linear regression, the better rival")]),
-        ({"skill": 0.6, "made_up": 1.5}, [("hallucinated ml (expert)", "linear regression, the better rival")]),
+        ({"skill": 0.6, "made_up": 1.5}, [("hallucinated volume (expert, ml)", "linear regression, the better rival")]),
     ],
 )
 def test_a_first_network_is_refused_by_the_test_that_it_fails(changes, against):
@@ -109,7 +109,7 @@ def test_a_little_more_made_up_volume_is_allowed():
     """0.24 ml more than the better rival on average: the default margin allows it, one of 0.1 ml does not."""
     run = network_run("made up", patients(ALL, 0.6, noise=5, made_up=0.35))
     strict = GateSettings(resamples=500, hallucinated_margin_ml=0.1)
-    with pytest.raises(GateRefused, match=r"hallucinated ml .* must be below \+0\.1"):
+    with pytest.raises(GateRefused, match=r"hallucinated volume .* must be below \+0\.1"):
         promote_through_gate(run, "made-up", "champion", settings=strict)
     assert through(run, "made-up").verdict.passed
 
@@ -139,7 +139,7 @@ def test_a_challenger_must_beat_the_champion(good, great):
 
 
 @pytest.mark.parametrize(
-    ("changes", "figure"), [({"mae": 0.11}, "MAE, brain"), ({"made_up": 1.5}, "hallucinated ml (expert)")]
+    ("changes", "figure"), [({"mae": 0.11}, "MAE, brain"), ({"made_up": 1.5}, "hallucinated volume (expert, ml)")]
 )
 def test_a_better_score_does_not_buy_what_is_worse_elsewhere(good, changes, figure):
     name = f"bought-{'-'.join(changes)}"

@@ -137,7 +137,7 @@ def test_a_long_card_is_cut_at_a_paragraph_and_says_so():
 
 
 def test_a_long_card_goes_without_what_is_needed_least():
-    rows = ["| patients | figure |", "| --- | --- |", "| all patients | MAE |", *["| GE | MAE |"] * 40]
+    rows = ["| patients | figure |", "|---|---|", "| all patients | MAE |", *["| GE | MAE |"] * 40]
     names = ("Intended use", "Out of scope", "Evaluation", "Limits measured", "Versions")
     bodies = {name: f"what is said of {name}" for name in names} | {"Evaluation": "Tested.\n\n" + "\n".join(rows)}
     text = "# Model card\n\n" + "\n\n".join(f"## {name}\n\n{body}" for name, body in bodies.items()) + "\n"

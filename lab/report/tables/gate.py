@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
+from lab.evaluation.pooled import Paired
 from lab.io.files import plural
 from lab.report.tables.table import Column, Row, Table
+from lab.stats.auc import Difference
 
+Compared: TypeAlias = Paired | Difference
+"""A figure of two models on the same patients, whatever test compared it."""
 HEADS = ("test", "against", "model", "other", "difference (95 % interval)", "asked for", "n", "")
 NUMBERS = {"model": 3, "other": 3, "n": 0}
 
@@ -59,30 +63,6 @@ class Check:
             f"{self.figure} against {self.against}: {self.model:.3f} and {self.other:.3f}, difference {self.interval} "
             f"in {plural(self.n, 'patient')}, must be {self.asked}{why}"
         )
-
-
-class Compared(Protocol):
-    """A figure of two models on the same patients, whatever test compared it."""
-
-    @property
-    def first(self) -> float:
-        """The model's."""
-
-    @property
-    def second(self) -> float:
-        """The other's."""
-
-    @property
-    def difference(self) -> float:
-        """first - second."""
-
-    @property
-    def low(self) -> float:
-        """Of the difference's interval."""
-
-    @property
-    def high(self) -> float:
-        """Of the difference's interval."""
 
 
 def check(figure: str, against: str, found: Compared, *, limit: float, above: bool, n: int, note: str = "") -> Check:

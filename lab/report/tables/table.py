@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lab.evaluation.figure_spec import Direction, FigureSpec, best_of, number_text
+from lab.evaluation.figure_spec import Direction, FigureSpec, best_of, number_text, title_with_unit
 
 WIDTH = 120
 """Characters of a terminal."""
@@ -63,7 +63,7 @@ class Column:
     @property
     def head(self) -> str:
         """Title and unit."""
-        return f"{self.title} ({self.unit})" if self.unit else self.title
+        return title_with_unit(self.title, self.unit)
 
     @property
     def hint(self) -> str:
