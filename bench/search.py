@@ -17,6 +17,7 @@ import argparse
 import json
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import lab  # noqa: F401 - before torch: its threads then wait without spinning, as in a study
@@ -29,12 +30,11 @@ from scipy.stats import qmc
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 
-from lab.config import DEMO
+from lab.config import DEMO, LossConfig
 from lab.data.batches import CaseStore
 from lab.data.source import obtain
-from lab.experiments.synthesis.trial import build_network
+from lab.experiments.synthesis.trial import build_method
 from lab.synthesis.device import choose, use_threads
-from lab.synthesis.losses.image_losses import mix
 from lab.synthesis.train import fit
 from lab.tracking.store import RUNS
 
@@ -80,9 +80,9 @@ def train_bank(networks: int, epochs: int) -> tuple[np.ndarray, np.ndarray]:
         for powers in draws[len(bank) :]:
             weights = [10**power if power > ZERO else 0.0 for power in powers]
             settings = torch_settings(epochs)
-            network = build_network(config)
-            loss = mix(*weights) if any(weights) else mix(1.0, 0.0, 0.0)
-            fitted = fit(network, loss, parts["train"], parts["val"], settings, arithmetic=arithmetic)
+            loss = LossConfig(name="mix", mix_weights=tuple(weights) if any(weights) else (1.0, 0.0, 0.0))
+            method = build_method(replace(config, loss=loss, train=settings), arithmetic)
+            fitted = fit(method, parts["train"], parts["val"], settings, arithmetic=arithmetic)
             curve = [figures.get(WATCHED, 0.0) for figures in fitted.progress.history]
             bank.append({"powers": powers.tolist(), "curve": curve})
             file.write_text(json.dumps(bank))
@@ -93,8 +93,6 @@ def train_bank(networks: int, epochs: int) -> tuple[np.ndarray, np.ndarray]:
 
 def torch_settings(epochs: int):  # type: ignore[no-untyped-def]
     """The demo's training, over so many epochs."""
-    from dataclasses import replace
-
     return replace(DEMO.train, epochs=epochs, patience=epochs)
 
 

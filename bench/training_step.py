@@ -22,9 +22,11 @@ import lab  # noqa: F401 - before torch: its threads then wait without spinning,
 import torch
 from torch import Tensor, nn
 
+from lab.config import LossConfig
 from lab.synthesis.device import Arithmetic, choose, use_threads
-from lab.synthesis.losses.image_losses import LOSSES
-from lab.synthesis.networks.paper import MODEL_NAMES, MODELS, build, count_parameters
+from lab.synthesis.losses import make_loss
+from lab.synthesis.networks import count_parameters
+from lab.synthesis.networks.paper import MODELS, build
 
 DEMO, MEDIUM = ((40, 48, 40), 2, 8, 3), ((48, 48, 48), 1, 16, 4)  # grid, batch, width, depth
 Key = TypeVar("Key", bound=Hashable)
@@ -47,7 +49,7 @@ def our_step(network: nn.Module, loss: str, data: tuple[Tensor, Tensor, dict[str
     inputs, target, masks = data
 
     def step() -> None:
-        value = LOSSES[loss](how.run(network, inputs), target, masks)
+        value = make_loss(LossConfig(name=loss))(how.run(network, inputs), target, masks)
         optimiser.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -118,7 +120,7 @@ def arithmetics(repeats: int, device: torch.device) -> None:
             cells = "".join(f"{f'{found[way]:.4f}' + ' *' * (way == chosen):>24}" for way in ways)
             lost = found[chosen] / min(found.values()) - 1
             print(
-                f"model {model}, {MODEL_NAMES[model]:17}{cells}   {f'{lost:.0%} above the best' * (lost > 0)}",
+                f"model {model:<20}{cells}   {f'{lost:.0%} above the best' * (lost > 0)}",
                 flush=True,
             )
     print("* chosen by `--train.precision auto --train.channels-last`")

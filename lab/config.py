@@ -11,6 +11,7 @@ import dataclasses
 import hashlib
 import importlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -57,7 +58,7 @@ class DataConfig:
     inputs: tuple[str, ...] = ("T1", "T2", "FLAIR")
     """Sequences the network sees, in this order."""
     target: str = "T1GD"
-    """Sequence to synthesise."""
+    """Sequence to synthesize."""
     spacing_mm: Annotated[float | None, alias(aliases=("--spacing",))] = None
     """Voxel size of the prepared grid; by default that of the scans."""
     extent_mm: tuple[float, float, float] = (160.0, 192.0, 160.0)
@@ -92,12 +93,18 @@ class PhantomConfig:
     """Patient i of seed s is always the same patient."""
 
 
+def network_key(name: str | int) -> str:
+    """The key of a network: that of 3, as versions up to 0.4.0 stored the paper's networks, is `model-3`."""
+    return f"model-{name}" if str(name).isdigit() else str(name)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """One network of the paper's family."""
+    """Which network, and the settings of the paper's five."""
 
-    id: Literal[0, 1, 2, 3, 4] = 0
-    """0 baseline, 1 fine-tuned, 2 modality-specific, 3 attention, 4 residual."""
+    id: str = "model-0"
+    """A key of `lab.synthesis.networks.NETWORKS`: `model-0` to `model-4` (or 0 to 4), `segresnet`, `dynunet`,
+    `attention-unet`, `swin-unetr`. `--model.id NAME --help` lists a network's own settings."""
     width: int = 64
     """Filters of the first level (64 in the paper)."""
     depth: int = 5
@@ -107,13 +114,16 @@ class ModelConfig:
     dropout: float = 0.5
     """Dropout on the deepest up-sampling blocks."""
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "id", network_key(self.id))
+
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
     """What the network is trained to make small."""
 
     name: str = "L1_brain"
-    """A key of `lab.synthesis.losses.image_losses.LOSSES`."""
+    """A key of `lab.synthesis.losses.LOSSES`."""
     mix_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
     """Weights of L1, SSIM and L1_enhancement in the loss `mix`."""
 
@@ -122,6 +132,9 @@ class LossConfig:
 class TrainConfig:
     """How a network is trained."""
 
+    method: Annotated[str, alias(aliases=("--method",))] = "supervised"
+    """A key of `lab.synthesis.methods.METHODS`: `supervised` or `gan`. `--method NAME --help` lists a method's own
+    settings."""
     epochs: Annotated[int, alias(aliases=("--epochs",))] = 300
     """At most this many passes over the training patients."""
     patience: int = 20
@@ -217,6 +230,8 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
+    options: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict)
+    """Settings of networks and methods that have their own, by name: `{"segresnet": SegResNetConfig()}`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -271,11 +286,14 @@ class GateSettings:
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """A dataclass as `{"train.epochs": 300, ...}`."""
+    """A dataclass as `{"train.epochs": 300, ...}`; options stand among its other parts."""
     flat: dict[str, Any] = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
-        if dataclasses.is_dataclass(value):
+        if isinstance(config, Config) and item.name == "options":
+            for name, part in value.items():
+                flat |= flatten(part, f"{name}.")
+        elif dataclasses.is_dataclass(value):
             flat |= flatten(value, f"{prefix}{item.name}.")
         else:
             flat[prefix + item.name] = value
@@ -289,14 +307,17 @@ def fingerprint(settings: Any, length: int = 12) -> str:
 
 
 def override(config: Config, changes: dict[str, Any]) -> Config:
-    """The config with some settings replaced, given by dotted name: `{"model.id": 1, "loss.name": "SSIM"}`.
+    """The config with some settings replaced, given by dotted name: `{"loss.name": "SSIM"}`.
 
     Raises ValueError for a name that no setting has.
     """
     for name, value in changes.items():
         group, _, key = name.partition(".")
-        part = getattr(config, group, None)
-        if not key or part is None or key not in {item.name for item in dataclasses.fields(part)}:
+        part = config.options.get(group, getattr(config, group, None))
+        if not dataclasses.is_dataclass(part) or key not in {item.name for item in dataclasses.fields(part)}:
             raise ValueError(f"there is no setting {name!r}; known: {sorted(flatten(config))}")
-        config = dataclasses.replace(config, **{group: dataclasses.replace(part, **{key: value})})
+        changed: Any = dataclasses.replace(part, **{key: value})  # type: ignore[type-var]
+        if group in config.options:
+            group, changed = "options", {**config.options, group: changed}
+        config = dataclasses.replace(config, **{group: changed})
     return config

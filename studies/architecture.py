@@ -1,13 +1,16 @@
-"""Which of the paper's five networks synthesises the best post-contrast T1, and with which loss?
+"""Which network synthesises the best post-contrast T1, and with which loss?
 
     python studies/architecture.py                       the embedded phantom, a few minutes on 2 cores
     python studies/architecture.py --data PATH           EGD, BraTS, a CSV of paths or a prepared cohort
     python studies/architecture.py --data PATH --search  the grid, then a guided search round its best trial
     ... --repeats 3 --folds 5                            several seeds, and every patient tested once
+    ... --networks model-0 segresnet swin-unetr          others than the paper's, here MONAI's; --segresnet.init-filters
+    ... --method gan                                     each as the generator of a conditional GAN; --gan.l1-weight
 
 Fixed:   cohort, split, optimiser, number of epochs, seed
 Varied:  models 0-4 x {L1_brain, L2_brain, SSIM}: the fifteen trials of the paper's tables 2 and 6; with --search then
-         width, depth, normalisation, dropout and learning rate of the best of them
+         width, depth, normalisation, dropout and learning rate of the best of them. The paper's networks share a width;
+         the width of others is chosen so that they have about as many parameters as the first network, and printed
 Score:   brain MAE on the validation patients ranks the trials; test patients are scored at the end, beside two rivals
 Paper:   brain MAE 0.118-0.124 for all fifteen (EGD, 1 mm, width 64): the architecture hardly mattered
 """
@@ -16,53 +19,90 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 from lab.cli.study_command import explain, plain, settings_for
-from lab.config import Config
+from lab.config import Config, ModelConfig, alias, network_key
 
 if TYPE_CHECKING:
     import optuna
 
-QUESTION = "Which of the paper's five networks synthesises the best post-contrast T1, and with which loss?"
+QUESTION = "Which network synthesises the best post-contrast T1, and with which loss?"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Architecture(Config):
-    """Which of the paper's five networks synthesises the best post-contrast T1, and with which loss?"""
+    """Which network synthesises the best post-contrast T1, and with which loss?"""
 
-    models: tuple[int, ...] = (0, 1, 2, 3, 4)
-    """Networks to compare."""
+    networks: Annotated[tuple[str, ...], alias(aliases=("--models",))] = (
+        "model-0",
+        "model-1",
+        "model-2",
+        "model-3",
+        "model-4",
+    )
+    """Networks to compare: `model-0` to `model-4` (or 0 to 4), `segresnet`, `dynunet`, `attention-unet`,
+    `swin-unetr`."""
     losses: tuple[str, ...] = ("L1_brain", "L2_brain", "SSIM")
     """Losses to train each of them with."""
 
 
-def grid(settings: Architecture) -> dict[str, dict[str, Any]]:
-    """The paper's trials: every model with every loss."""
+def grid(settings: Architecture, widths: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
+    """Every network with every loss; by default the paper's trials. `widths` are each network's own settings."""
+    networks = [network_key(name) for name in settings.networks]
     return {
-        f"model {model}, {loss}": {"model.id": model, "loss.name": loss}
+        f"{name.replace('model-', 'model ')}, {loss}": {
+            "model.id": name,
+            **(widths or {}).get(name, {}),
+            "loss.name": loss,
+        }
         for loss in settings.losses
-        for model in settings.models
+        for name in networks
     }
+
+
+def equal_widths(settings: Architecture, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Widths with which networks besides the paper's have about as many parameters as the first; tells all numbers.
+
+    A width that the command line gives stays.
+    """
+    from lab.synthesis import group, settings_of
+    from lab.synthesis.networks import NETWORKS, match_parameters, parameters_of
+
+    channels, target, found = len(settings.data.inputs), 0, {}
+    for name in map(network_key, settings.networks):
+        spec = NETWORKS.find(name)
+        own, flag = settings_of(settings, name, spec.settings), f"--{name}.{spec.width.replace('_', '-')}"
+        given = any(word.partition("=")[0].replace("_", "-") == flag for word in arguments)
+        if spec.settings is ModelConfig or given or not target:
+            count = parameters_of(name, own, channels)
+        else:
+            own, count = match_parameters(name, own, channels, target)
+            found[name] = {f"{group(name)}.{spec.width}": getattr(own, spec.width)}
+        target = target or count
+        print(f"{name}: {spec.width} {getattr(own, spec.width)}, {count:,} parameters", flush=True)
+    return found
 
 
 def search(trial: optuna.Trial, best: Config) -> dict[str, Any]:
     """A network round the best of the grid."""
-    width, depth = best.model.width, best.model.depth
-    return {
-        "model.width": trial.suggest_categorical("width", sorted({max(4, width // 2), width, width * 3 // 2})),
-        "model.depth": trial.suggest_int("depth", max(1, depth - 1), depth + 1),
-        "model.norm": trial.suggest_categorical("norm", ["batch", "instance", "group"]),
-        "model.dropout": trial.suggest_float("dropout", 0.0, 0.6),
-        "train.learning_rate": trial.suggest_float(
-            "learning_rate", best.train.learning_rate / 10, best.train.learning_rate * 10, log=True
-        ),
-    }
+    found: dict[str, Any] = {}
+    if best.model.id.startswith("model-"):
+        width, depth = best.model.width, best.model.depth
+        found = {
+            "model.width": trial.suggest_categorical("width", sorted({max(4, width // 2), width, width * 3 // 2})),
+            "model.depth": trial.suggest_int("depth", max(1, depth - 1), depth + 1),
+            "model.norm": trial.suggest_categorical("norm", ["batch", "instance", "group"]),
+            "model.dropout": trial.suggest_float("dropout", 0.0, 0.6),
+        }
+    rate = best.train.learning_rate
+    return found | {"train.learning_rate": trial.suggest_float("learning_rate", rate / 10, rate * 10, log=True)}
 
 
 def main() -> int:
     """Run the study, or go on with it."""
-    varied = {"model.id": "--models", "loss.name": "--losses"}
+    varied = {"model.id": "--networks", "loss.name": "--losses"}
     settings = settings_for(Architecture, sys.argv[1:], varied=varied)
 
     def work() -> None:
@@ -71,7 +111,8 @@ def main() -> int:
             run,
         )
 
-        run(Study(name="architecture", question=QUESTION, grid=grid(settings), search=search), plain(settings))
+        trials = grid(settings, equal_widths(settings, sys.argv))
+        run(Study(name="architecture", question=QUESTION, grid=trials, search=search), plain(settings))
 
     return explain(work)
 

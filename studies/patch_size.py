@@ -48,7 +48,7 @@ def grid(settings: PatchSize) -> dict[str, dict[str, Any]]:
 def main() -> int:
     """Run the study, or go on with it."""
     varied = {"train.patch-mm": "--sizes", "loss.name": "--losses"}
-    changes = {"model.id": 1, "study.objective": "val/contrast_pooled"}
+    changes = {"model.id": "model-1", "study.objective": "val/contrast_pooled"}
     settings = settings_for(PatchSize, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 20})
 
     def work() -> None:

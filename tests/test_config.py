@@ -12,7 +12,7 @@ from lab.config import DEMO, PAPER, Config, DataConfig, TrainConfig, fingerprint
 
 def test_override_replaces_what_is_named_and_nothing_else():
     changed = override(PAPER, {"model.id": 3, "loss.name": "SSIM", "train.epochs": 7})
-    assert (changed.model.id, changed.loss.name, changed.train.epochs) == (3, "SSIM", 7)
+    assert (changed.model.id, changed.loss.name, changed.train.epochs) == ("model-3", "SSIM", 7)
     differing = {name for name, value in flatten(changed).items() if value != flatten(PAPER)[name]}
     assert differing == {"model.id", "loss.name", "train.epochs"}
     assert PAPER.train.epochs == 300

@@ -155,8 +155,8 @@ for name in ("mlflow", "optuna", "monai", "nibabel", "nilearn", "SimpleITK", "ma
 from lab.data import batches
 from lab.data import cohort
 from lab.evaluation import evaluate
-from lab.inference import predict as infer
-from lab.synthesis.losses import image_losses as losses
+from lab.inference import tiling
+from lab.synthesis import losses
 from lab.evaluation import image_errors as metrics
 from lab.synthesis.networks import paper as models
 from lab.synthesis import baselines as rivals

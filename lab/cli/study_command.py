@@ -9,9 +9,12 @@ from typing import Any, NoReturn, TypeVar
 
 import tyro
 
-from lab.config import DEMO, PAPER, Config, override
+from lab.config import DEMO, PAPER, Config, ModelConfig, override
 from lab.io.files import describe_os_error
 from lab.io.interruption import interruptible
+from lab.synthesis import group
+from lab.synthesis.methods import METHODS
+from lab.synthesis.networks import NETWORKS
 
 S = TypeVar("S", bound=Config)
 
@@ -38,9 +41,26 @@ def settings_for(
     if real and any(name.startswith("--phantom.") for name in names):
         refuse("--phantom settings do nothing with --data; leave one of the two out")
     preset = override(PAPER if real else DEMO, {**(changes or {}), **({} if real else demo or {})})
-    default = study(**{item.name: getattr(preset, item.name) for item in dataclasses.fields(Config)})
+    options = own_settings(arguments)
+    kinds = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in options.items()]
+    extended: Any = dataclasses.make_dataclass(study.__name__, kinds, bases=(study,), frozen=True, kw_only=True)
+    default = extended(**{item.name: getattr(preset, item.name) for item in dataclasses.fields(Config)})
     text = f"Defaults below are those of {'the paper' if real else 'the phantom demo; with --data PATH, the paper'}."
-    return tyro.cli(study, default=default, args=list(arguments), description=f"{study.__doc__}\n\n{text}")
+    found = tyro.cli(extended, default=default, args=list(arguments), description=f"{study.__doc__}\n\n{text}")
+    parts = {item.name: getattr(found, item.name) for item in dataclasses.fields(study)}
+    return study(**parts | {"options": {name: getattr(found, name) for name in options}})
+
+
+def own_settings(arguments: Sequence[str]) -> dict[str, type]:
+    """The settings of the networks and methods that are named on the command line, or have a flag there, by group."""
+    values = {part for word in arguments for part in word.split("=")}
+    groups = {word[2:].partition(".")[0].replace("_", "-") for word in arguments if word.startswith("--")}
+    found: dict[str, type] = {}
+    for registry in (NETWORKS, METHODS):
+        for name in registry:
+            if name in values | groups and (kind := registry[name].settings) not in (None, ModelConfig):
+                found[group(name)] = kind
+    return found
 
 
 def refuse(mistake: str) -> NoReturn:

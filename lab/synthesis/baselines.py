@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,11 +13,11 @@ from lab.data.batches import Batch
 from lab.data.cohort import BRAIN, Cohort
 from lab.io.case_file import clear_without_target
 
-Rival = Callable[[Batch], Tensor]  # -> (B, 1, X, Y, Z)
+Predictor = Callable[[Batch], Tensor]  # -> (B, 1, X, Y, Z)
 
 
-def copy_channel(position: int) -> Rival:
-    """The rival that hands back one of its inputs, the pre-contrast T1."""
+def copy_channel(position: int) -> Predictor:
+    """Hands back one of the inputs, the pre-contrast T1."""
     return lambda batch: batch.inputs[:, position : position + 1]
 
 
@@ -38,8 +39,8 @@ def fit_linear(cohort: Cohort, case_ids: Sequence[str], *, inputs: Sequence[str]
     return np.linalg.lstsq(gram, moment, rcond=None)[0]
 
 
-def linear(weights: np.ndarray) -> Rival:
-    """The rival that applies `fit_linear`'s weights inside the brain; background stays -1."""
+def linear(weights: np.ndarray) -> Predictor:
+    """Applies `fit_linear`'s weights inside the brain; background stays -1."""
     factors = torch.from_numpy(weights[:-1].astype(np.float32)).view(1, -1, 1, 1, 1)
 
     def predict(batch: Batch) -> Tensor:
@@ -47,3 +48,22 @@ def linear(weights: np.ndarray) -> Rival:
         return torch.where(batch.masks["brain"], value.clamp(-1, 1), -1.0)
 
     return predict
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSpec:
+    """A predictor that every network has to beat."""
+
+    fit: Callable[[Cohort, Sequence[str], Sequence[str], str], Predictor]
+    """Cohort, training cases, inputs and target -> predictor."""
+    inputs: tuple[str, ...] | None = None
+    """The sequences that it takes; None: those of the networks."""
+
+
+BASELINES: dict[str, BaselineSpec] = {
+    "copy T1": BaselineSpec(fit=lambda cohort, cases, inputs, target: copy_channel(0), inputs=("T1",)),
+    "linear regression": BaselineSpec(
+        fit=lambda cohort, cases, inputs, target: linear(fit_linear(cohort, cases, inputs=inputs, target=target))
+    ),
+}
+"""By the name that tables and figures give it."""

@@ -1,4 +1,4 @@
-"""Training one network: Adam, early stopping, a checkpoint every epoch, exact resume.
+"""Training by any method: early stopping, a checkpoint every epoch, exact resume.
 
 Every random draw of an epoch (order, flips, dropout) is a function of the seed and the epoch's number, so a run that
 was killed and goes on from its checkpoint is the run that was never killed, bit for bit on the CPU.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -23,8 +23,9 @@ from lab.evaluation.image_errors import METRICS
 from lab.stats.agreement import concordance_of_sums
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
 from lab.synthesis.device import Arithmetic, is_out_of_memory, peak_memory_mb
+from lab.synthesis.losses.image_losses import Loss
+from lab.synthesis.methods import Method
 
-Loss = Callable[[Tensor, Tensor, dict[str, Tensor]], Tensor]
 WATCHED = {"mae_brain": "brain", "mae_tumour": "tumour", "mae_balanced": "tumour"}
 """Validation metrics of every epoch, and the region that a patient needs for each."""
 
@@ -55,8 +56,7 @@ class Fitted:
 
 
 def fit(
-    network: nn.Module,
-    loss: Loss,
+    method: Method,
     train: CaseStore,
     val: CaseStore,
     settings: TrainConfig,
@@ -65,58 +65,56 @@ def fit(
     checkpoint: Path | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> Fitted:
-    """Train `network` until the validation loss has not improved for `patience` epochs.
+    """Train until the validation loss has not improved for `patience` epochs.
 
     `checkpoint` is written atomically after each epoch, and where it exists training goes on from it. `on_epoch` gets
-    each epoch's figures (`epoch`, `train/loss`, `val/loss`, those of `validate`, `seconds`) and may
-    raise to end the trial; a run that goes on repeats the last finished epoch's, since the kill may have come before
+    each epoch's figures (`epoch`, `train/loss` and the method's others, those of `validate`, `seconds`) and may raise
+    to end the trial; a run that goes on repeats the last finished epoch's, since the kill may have come before
     anybody heard of it. Raises TrainingFailed when the loss is not finite or memory runs out, ValueError when the
     settings make no sense or the checkpoint is damaged or belongs to other settings.
     """
     if settings.epochs < 1 or settings.patience < 1 or settings.batch_size < 1:
         raise ValueError("--epochs, --train.patience and --train.batch-size must be at least 1")
-    network = arithmetic.place(network)
-    optimiser = torch.optim.Adam(network.parameters(), lr=settings.learning_rate, betas=settings.betas)
-    identity = identify(network, train, val, settings, arithmetic)
-    progress, best = Progress(), snapshot(network)
+    identity = identify(method, train, val, settings, arithmetic)
+    progress, best = Progress(), snapshot(method.network)
     if checkpoint is not None and checkpoint.exists():
         state = load_checkpoint(checkpoint, identity)
-        network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
+        method.load_state_dict(state)
         progress, best = Progress(**state["progress"]), state["best"]
         if on_epoch is not None:
             on_epoch(progress.history[-1])
 
-    forward: Any = torch.compile(network) if settings.compile else network
     while progress.epoch < settings.epochs and not out_of_patience(progress, settings):
         started = time.perf_counter()
         with advice_on_memory(settings):
-            figures = run_epoch(forward, optimiser, loss, train, val, settings, arithmetic, progress.epoch)
+            figures = run_epoch(method, train, val, settings, arithmetic, progress.epoch)
         progress.epoch += 1
         progress.seconds += time.perf_counter() - started
         figures = {"epoch": progress.epoch, **figures, "seconds": progress.seconds}
         progress.history.append(figures)
         if figures["val/loss"] < progress.best_loss:
             progress.best_loss, progress.best_epoch = figures["val/loss"], progress.epoch
-            best = snapshot(network)
+            best = snapshot(method.network)
         if checkpoint is not None:
-            tensors = {"network": network.state_dict(), "best": best, "optimiser": optimiser.state_dict()}
-            save_checkpoint(checkpoint, identity, tensors | {"progress": asdict(progress)})
+            state = method.state_dict() | {"best": best, "progress": asdict(progress)}
+            save_checkpoint(checkpoint, identity, state)
         if on_epoch is not None:
             on_epoch(figures)
-    network.load_state_dict(best)
-    return Fitted(network.eval(), progress, out_of_patience(progress, settings), peak_memory_mb(arithmetic.device))
+    method.network.load_state_dict(best)
+    return Fitted(
+        method.network.eval(), progress, out_of_patience(progress, settings), peak_memory_mb(arithmetic.device)
+    )
 
 
 def identify(
-    network: nn.Module, train: CaseStore, val: CaseStore, settings: TrainConfig, arithmetic: Arithmetic
+    method: Method, train: CaseStore, val: CaseStore, settings: TrainConfig, arithmetic: Arithmetic
 ) -> dict[str, Any]:
     """What a checkpoint and the run that goes on from it must agree on.
 
     How long to train may change, and which of several GPUs does it.
     """
     kept = {name: value for name, value in asdict(settings).items() if name not in ("epochs", "patience", "device")}
-    shapes = [(name, list(tensor.shape)) for name, tensor in network.state_dict().items()]
+    shapes = [(name, list(tensor.shape)) for name, tensor in method.network.state_dict().items()]
     return kept | {
         "arithmetic": replace(arithmetic, device=torch.device(arithmetic.device.type)).name,
         "network": fingerprint(shapes),
@@ -131,9 +129,7 @@ def out_of_patience(progress: Progress, settings: TrainConfig) -> bool:
 
 
 def run_epoch(
-    network: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    loss: Loss,
+    method: Method,
     train: CaseStore,
     val: CaseStore,
     settings: TrainConfig,
@@ -142,24 +138,17 @@ def run_epoch(
 ) -> dict[str, float]:
     """One pass over the training cases and one over the validation cases."""
     plan = plan_epoch(len(train), batch_size=settings.batch_size, flip=settings.flip, seed=settings.seed, epoch=epoch)
-    network.train()
-    total = torch.zeros((), device=arithmetic.device)
+    totals: dict[str, Tensor] = {}
     with torch.random.fork_rng(devices=[arithmetic.device] if arithmetic.device.type == "cuda" else []):
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout draws from the global generator alone
         for batch in train.batches(plan):
-            value = loss(arithmetic.run(network, batch.inputs), batch.target, batch.masks)
-            optimiser.zero_grad(set_to_none=True)
-            value.backward()
-            if settings.clip_norm > 0:
-                nn.utils.clip_grad_norm_(network.parameters(), settings.clip_norm)
-            optimiser.step()
-            total += value.detach() * len(batch.case_ids)
-    train_loss = float(total) / sum(len(entries) for entries in plan)
-    figures = {"train/loss": train_loss}
-    if math.isfinite(train_loss):
-        network.eval()
-        figures |= validate(network, loss, val, settings.batch_size, arithmetic)
-    for name in ("train/loss", "val/loss"):
+            for name, value in method.train_step(batch).items():
+                totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value * len(batch.case_ids)
+    cases = sum(len(entries) for entries in plan)
+    figures = {f"train/{name}": float(total) / cases for name, total in totals.items()}
+    if all(math.isfinite(value) for value in figures.values()):
+        figures |= validate(method.predict, method.loss, val, settings.batch_size)
+    for name in (*(name for name in figures if name.startswith("train/")), "val/loss"):
         if not math.isfinite(figures[name]):
             raise TrainingFailed(
                 f"{name} became {figures[name]} in epoch {epoch + 1}; lower --train.learning-rate (now "
@@ -171,26 +160,29 @@ def run_epoch(
 
 @torch.no_grad()
 def validate(
-    network: nn.Module, loss: Loss, val: CaseStore, batch_size: int, arithmetic: Arithmetic
+    predict: Callable[[Tensor], Mapping[str, Tensor]], loss: Loss, val: CaseStore, batch_size: int
 ) -> dict[str, float]:
     """Mean loss and watched metrics over the validation cases; no metric counts cases without its region.
 
-    Each case has one vote in the loss, also the last ones of a batch that is not full. Where T1 is an input, there is
-    also `val/contrast_tumour`: Lin's concordance of synthetic and true contrast, their rise over T1, over the voxels of
-    all tumours.
+    Each case has one vote in the loss, also the last ones of a batch that is not full. What `predict` (of a method)
+    knows besides the image is averaged. Where T1 is an input, there is also `val/contrast_tumour`: Lin's concordance of
+    synthetic and true contrast, their rise over T1, over the voxels of all tumours.
     """
     losses: list[float] = []
     scores: dict[str, list[float]] = {name: [] for name in WATCHED}
-    sums = torch.zeros(6, dtype=torch.float64, device=arithmetic.device)
+    sums = torch.zeros(6, dtype=torch.float64, device=val.device)
     plan = [[(i, False) for i in range(at, min(at + batch_size, len(val)))] for at in range(0, len(val), batch_size)]
     for batch in val.batches(plan):
-        prediction = arithmetic.run(network, batch.inputs)
+        found = dict(predict(batch.inputs))
+        prediction = found.pop("image")
         for i in range(len(batch.case_ids)):
             one = slice(i, i + 1)
             losses.append(float(loss(prediction[one], batch.target[one], take(batch, one))))
-        for name, values in scores.items():
-            region = batch.masks[WATCHED[name]].flatten(1).any(1)
-            values += METRICS[name](prediction, batch.target, batch.masks)[region].tolist()
+        for name, region_name in WATCHED.items():
+            region = batch.masks[region_name].flatten(1).any(1)
+            scores[name] += METRICS[name](prediction, batch.target, batch.masks)[region].tolist()
+        for name, values in found.items():
+            scores.setdefault(name, []).extend(values.tolist())
         if val.t1 is not None:
             t1, tumour = batch.inputs[:, val.t1 : val.t1 + 1], batch.masks["tumour"]
             x, y = (image[tumour].double() for image in (prediction - t1, batch.target - t1))

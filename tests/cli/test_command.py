@@ -18,10 +18,10 @@ from lab.tracking.store import RUNS
 
 MISTAKES = {
     "unknown loss": (["--losses", "L3"], "There is no loss 'L3'"),
-    "model 7": (["--models", "7"], "model 7 is not one of"),
+    "model 7": (["--models", "7"], "there is no network 'model-7'; choose from model-0, model-1,"),
     "unknown setting": (["--train.speed", "3"], "--train.speed"),
     "no number": (["--epochs", "many"], "many"),
-    "a setting that the study varies": (["--model.id", "1"], "choose with --models"),
+    "a setting that the study varies": (["--model.id", "1"], "choose with --networks"),
     "phantom and data": (["--phantom.subjects", "5"], "do nothing with --data"),
     "unknown objective": (["--study.objective", "val/dice"], "val/mae_brain"),
     "no GPU": (["--train.device", "cuda:99"], "try `cpu`"),

@@ -387,9 +387,10 @@ def test_models_that_were_trained_on_other_images_make_no_ensemble(rule, tmp_pat
 def logged(name: str, **changes) -> tuple[str, str, nn.Module]:
     """URI and run of a small network with drawn weights."""
     settings = ModelConfig(**{**MODEL, **changes.pop("model", {})})
-    network = build(settings.id, width=settings.width, depth=settings.depth, norm=settings.norm, seed=1).eval()
+    number = int(settings.id[-1])
+    network = build(number, width=settings.width, depth=settings.depth, norm=settings.norm, seed=1).eval()
     run = Run.open("synthesize", name, identity={"slot": name})
-    uri = log_network(run, network, settings, KNOWN | changes)
+    uri = log_network(run, network, KNOWN | changes)
     run.set_tags({"model_uri": uri})
     return uri, run.id, network
 

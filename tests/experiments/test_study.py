@@ -48,7 +48,7 @@ def test_a_second_call_reports_and_does_nothing_else(tiny_cohort, monkeypatch):
     assert again.parent == plan.parent
     assert second.results == first.results
     assert second.metrics == first.metrics
-    names = {file.path for file in connect().list_artifacts(plan.parent)}
+    names = {file.path for file in connect().list_artifacts(plan.parent.id)}
     assert {"report.html", "split.csv", "figures", "tables"} <= names
     assert sorted(plan.parent.read_table("tables/test_patients.csv")["label"].unique()) == [
         *("copy T1", "linear regression", "one", "two"),

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.inference.predict import synthesise
+from lab.inference.tiling import predict_image
 from lab.synthesis.device import choose
 from lab.synthesis.networks.paper import build
 
@@ -39,7 +39,7 @@ def everywhere(batch: int = 1) -> Tensor:
 @pytest.mark.parametrize("window", WINDOWS)
 def test_tiles_of_a_pointwise_network_leave_no_seam(window, overlap):
     network, x = Pointwise(), inputs(2)
-    tiled = synthesise(network, x, brain=everywhere(2), arithmetic=CPU, window=window, overlap=overlap)
+    tiled = predict_image(network, x, brain=everywhere(2), arithmetic=CPU, window=window, overlap=overlap)
     assert set(network.seen) == {tuple(min(edge, size) for edge, size in zip(window, SHAPE))}
     assert len(network.seen) > 2
     torch.testing.assert_close(tiled, network(x), atol=1e-5, rtol=1e-5)
@@ -54,15 +54,15 @@ def test_tiles_weigh_their_middle_more_than_their_edge():
             y[..., 2:-2, 2:-2, 2:-2] = 0
             return y
 
-    image = synthesise(Edge(), inputs(), brain=everywhere(), arithmetic=CPU, window=(12, 12, 12), overlap=0.5)
+    image = predict_image(Edge(), inputs(), brain=everywhere(), arithmetic=CPU, window=(12, 12, 12), overlap=0.5)
     inside = image[..., 6:-6, 6:-6, 6:-6]
     assert inside.max() < 0.3  # a plain mean of the tiles gives up to 1/2 and more
 
 
 def test_a_window_as_large_as_the_volume_is_the_volume():
     network, x = build(1, width=2, depth=2).eval(), inputs()
-    whole = synthesise(network, x, brain=everywhere(), arithmetic=CPU)
-    assert torch.equal(synthesise(network, x, brain=everywhere(), arithmetic=CPU, window=(32, 24, 32)), whole)
+    whole = predict_image(network, x, brain=everywhere(), arithmetic=CPU)
+    assert torch.equal(predict_image(network, x, brain=everywhere(), arithmetic=CPU, window=(32, 24, 32)), whole)
 
 
 @pytest.mark.parametrize("window", [None, *WINDOWS])
@@ -70,7 +70,7 @@ def test_outside_the_brain_is_exactly_background(window):
     x, brain = inputs(), everywhere()
     brain[..., :5] = False
     brain[..., 3:6, 7:9, :] = False
-    image = synthesise(build(0, width=2, depth=2), x, brain=brain, arithmetic=CPU, window=window)
+    image = predict_image(build(0, width=2, depth=2), x, brain=brain, arithmetic=CPU, window=window)
     assert (image[~brain] == -1).all()
     assert (image[brain] > -1).all()
     assert image.shape == (1, 1, *SHAPE)
@@ -79,15 +79,15 @@ def test_outside_the_brain_is_exactly_background(window):
 
 def test_the_network_is_judged_in_evaluation_mode_without_gradient():
     network, x = build(1, width=2, depth=2, dropout=0.5).train(), inputs()
-    first = synthesise(network, x, brain=everywhere(), arithmetic=CPU)
+    first = predict_image(network, x, brain=everywhere(), arithmetic=CPU)
     assert not network.training
     assert not first.requires_grad
-    assert torch.equal(synthesise(network, x, brain=everywhere(), arithmetic=CPU), first)
+    assert torch.equal(predict_image(network, x, brain=everywhere(), arithmetic=CPU), first)
 
 
 def test_bfloat16_comes_back_as_float32():
     network, x = build(1, width=2, depth=2), inputs()
-    exact = synthesise(network, x, brain=everywhere(), arithmetic=CPU)
-    rough = synthesise(network, x, brain=everywhere(), arithmetic=choose("cpu", "bfloat16"))
+    exact = predict_image(network, x, brain=everywhere(), arithmetic=CPU)
+    rough = predict_image(network, x, brain=everywhere(), arithmetic=choose("cpu", "bfloat16"))
     assert rough.dtype == torch.float32
     assert 0 < (rough - exact).abs().max() < 0.1

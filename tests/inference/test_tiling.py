@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from lab.inference import tiling as tiles
-from lab.inference.predict import synthesise
-from lab.inference.tiling import SHARE, Way, choose_way, dependence, exact, needed_bytes, run, why_not_exact
+from lab.inference.tiling import SHARE, Way, choose_way, exact, needed_bytes, predict_image, run, why_not_exact
 from lab.synthesis.device import choose
+from lab.synthesis.networks.measure import receptive_field
 from lab.synthesis.networks.paper import MODELS, UNet, build
 
 CPU = choose("cpu", "float32")
@@ -54,7 +54,7 @@ def test_what_a_voxel_depends_on_is_what_its_gradient_says(model, depth):
         x = volume(size, narrow, narrow).double().requires_grad_()
         net(x)[0, 0, voxel].sum().backward()
         touched = x.grad[0].abs().amax(dim=(0, 2, 3)).nonzero().flatten()
-        first, last = dependence(net, (voxel, voxel + 1))
+        first, last = receptive_field(net, (voxel, voxel + 1), limit=size)
         assert first <= touched.min()
         assert touched.max() < last
         assert touched.min() - first <= 2**depth  # and hardly more
@@ -63,7 +63,7 @@ def test_what_a_voxel_depends_on_is_what_its_gradient_says(model, depth):
 
 def test_a_halo_that_is_too_small_shows(monkeypatch):
     """So the tests above can fail."""
-    monkeypatch.setattr(tiles, "dependence", lambda net, voxels: voxels)
+    monkeypatch.setattr(tiles, "receptive_field", lambda net, voxels, limit: voxels)
     net, x = network(1), volume(40, 12, 12)
     with torch.no_grad():
         assert (exact(net, x, 8, CPU) - net(x)).abs().max() > 1e-3
@@ -75,7 +75,7 @@ def test_why_there_is_no_exact_way():
     assert "times the work" in why_not_exact(network(1, depth=5), 32, (160, 192, 160))
     assert "instance normalisation" in why_not_exact(network(1, norm="instance"), 8, (80, 80, 80))
     assert "group normalisation" in why_not_exact(network(1, norm="group"), 8, (80, 80, 80))
-    assert "not known" in why_not_exact(nn.Identity(), 8, (80, 80, 80))
+    assert why_not_exact(nn.Identity(), 8, (80, 80, 80)) == ""  # measured: a voxel depends on itself
 
 
 def test_the_way_follows_memory(monkeypatch):
@@ -125,7 +125,7 @@ def test_blended_tiles_tell_how_far_they_lie_apart():
     brain = torch.ones(1, 1, 20, 20, 20, dtype=torch.bool)
     way = Way(kind="blended", edge=8)
     blended, seam = run(Edgy(), x, brain=brain, arithmetic=CPU, way=way)
-    torch.testing.assert_close(blended, synthesise(Edgy(), x, brain=brain, arithmetic=CPU, window=(8, 8, 8)))
+    torch.testing.assert_close(blended, predict_image(Edgy(), x, brain=brain, arithmetic=CPU, window=(8, 8, 8)))
     assert 0.05 < seam <= 0.25  # the largest SD of two values that lie 1/2 apart
     brain[..., :3] = False
     image, seam = run(nn.Identity(), x[:, :1], brain=brain, arithmetic=CPU, way=way)

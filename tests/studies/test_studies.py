@@ -11,9 +11,9 @@ from types import ModuleType
 import optuna
 import pytest
 
-from lab.config import Config, override
+from lab.config import Config, LossConfig, override
 from lab.report.tables.published import published
-from lab.synthesis.losses.image_losses import make_loss
+from lab.synthesis.losses import make_loss
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.py"))
 
@@ -35,7 +35,7 @@ def trials(grid: dict) -> set[tuple[int, str, str]]:
     for settings in grid.values():
         config = override(Config(), dict(settings))
         size = "full" if config.train.patch_mm is None else f"{config.train.patch_mm:g}"
-        found.add((config.model.id, config.loss.name, size))
+        found.add((int(config.model.id.removeprefix("model-")), config.loss.name, size))
     return found
 
 
@@ -72,7 +72,7 @@ def test_every_draw_of_the_mix_is_a_loss_and_zero_is_among_them():
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     drawn = [module.search(study.ask(), Config())["loss.mix_weights"] for _ in range(300)]
     for weights in drawn:
-        make_loss("mix", weights)
+        make_loss(LossConfig(name="mix", mix_weights=weights))
         assert all(weight == 0 or 0.01 < weight <= 10 for weight in weights)
     for term in range(3):
         assert 0.05 < sum(weights[term] == 0 for weights in drawn) / 300 < 0.16

@@ -9,7 +9,6 @@ import mlflow
 import nibabel as nib
 import numpy as np
 
-from lab.config import ModelConfig
 from lab.data.prepare_worker import VERSION
 from lab.synthesis.networks.paper import build
 from lab.tracking.models.network import log_network
@@ -59,9 +58,8 @@ def stored(folder: Path, axes: str = "RAS") -> dict[str, Path]:
 
 def logged(slot: str, **changes: Any) -> str:
     """URI of a logged network of two filters; `changes` to what it is known to expect."""
-    model = ModelConfig(id=0, width=2, depth=2)
     run = Run.open("patients", slot, identity={"slot": slot})
-    return log_network(run, build(0, width=2, depth=2, seed=3), model, KNOWN | changes)
+    return log_network(run, build(0, width=2, depth=2, seed=3), KNOWN | changes)
 
 
 def named(uri: str, name: str, alias: str = "champion") -> str:

@@ -13,20 +13,23 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.config import TrainConfig
+from lab.config import LossConfig, TrainConfig
 from lab.data.batches import CaseStore
 from lab.data.cohort import Cohort
 from lab.stats.agreement import concordance
 from lab.synthesis import train as training
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
 from lab.synthesis.device import Arithmetic, choose
-from lab.synthesis.losses.image_losses import LOSSES
+from lab.synthesis.losses import make_loss
+from lab.synthesis.losses.image_losses import Loss
+from lab.synthesis.methods.supervised import Supervised
 from lab.synthesis.networks.paper import build
 from lab.synthesis.train import Fitted, TrainingFailed, fit, validate
 
 CPU = choose("cpu", "float32")
 PLAIN = choose("cpu", "float32", channels_last=False)
 SETTINGS = TrainConfig(epochs=4, batch_size=2, learning_rate=1e-3, flip="random", device="cpu", seed=3)
+L1, L1_BRAIN, L1_TUMOUR = (make_loss(LossConfig(name=name)) for name in ("L1", "L1_brain", "L1_tumour"))
 INPUTS = {"inputs": ("T1", "T2", "FLAIR"), "target": "T1GD"}
 
 
@@ -46,8 +49,15 @@ def network(seed: int = 0) -> nn.Module:
 
 def train(stores: tuple[CaseStore, CaseStore], settings: TrainConfig = SETTINGS, **options: Any) -> Fitted:
     fresh = options.pop("network", None) or network()
-    loss = options.pop("loss", LOSSES["L1_brain"])
-    return fit(fresh, loss, *stores, settings, **({"arithmetic": CPU} | options))
+    loss = options.pop("loss", L1_BRAIN)
+    arithmetic = options.pop("arithmetic", CPU)
+    method = Supervised(fresh, loss, settings, arithmetic)
+    return fit(method, *stores, settings, arithmetic=arithmetic, **options)
+
+
+def scores(network: nn.Module, loss: Loss, store: CaseStore, batch_size: int, arithmetic: Arithmetic = CPU) -> Any:
+    with torch.no_grad():
+        return validate(lambda inputs: {"image": arithmetic.run(network.eval(), inputs)}, loss, store, batch_size)
 
 
 def change(**settings: Any) -> TrainConfig:
@@ -108,7 +118,7 @@ def test_dropout_draws_anew_in_every_epoch(stores):
     def watched(*arguments: Any) -> Tensor:
         if torch.is_grad_enabled():
             seeds.append(torch.initial_seed())
-        return LOSSES["L1_brain"](*arguments)
+        return L1_BRAIN(*arguments)
 
     train(stores, loss=watched)
     assert len(set(seeds)) == SETTINGS.epochs
@@ -155,7 +165,7 @@ def same_state(one: Path, other: Path) -> None:
 
 
 def test_killed_in_the_middle_of_an_epoch_and_resumed_equals_never_killed(stores, tmp_path):
-    path, loss = tmp_path / "checkpoint", LOSSES["L1_brain"]
+    path, loss = tmp_path / "checkpoint", L1_BRAIN
     whole = train(stores)
     calls_of_an_epoch = 3 + 3  # three batches, three validation cases
     with pytest.raises(Killed):
@@ -168,7 +178,7 @@ def test_killed_in_the_middle_of_an_epoch_and_resumed_equals_never_killed(stores
 
 def test_killed_before_the_first_epoch_is_done_starts_again(stores, tmp_path):
     with pytest.raises(Killed):
-        train(stores, loss=killing(LOSSES["L1_brain"], 2), checkpoint=tmp_path / "checkpoint")
+        train(stores, loss=killing(L1_BRAIN, 2), checkpoint=tmp_path / "checkpoint")
     assert not (tmp_path / "checkpoint").exists()
     assert_same(train(stores, checkpoint=tmp_path / "checkpoint"), train(stores))
 
@@ -230,7 +240,7 @@ def test_the_best_epochs_weights_come_back_in_evaluation_mode(stores, monkeypatc
 def test_what_comes_back_scores_what_was_recorded(stores):
     fitted = train(stores)
     with torch.no_grad():
-        again = validate(fitted.network, LOSSES["L1_brain"], stores[1], 2, CPU)
+        again = scores(fitted.network, L1_BRAIN, stores[1], 2)
     best = fitted.progress.history[fitted.progress.best_epoch - 1]
     assert again == {name: best[name] for name in again}
     assert again["val/loss"] == pytest.approx(again["val/mae_brain"], abs=1e-6)
@@ -239,7 +249,7 @@ def test_what_comes_back_scores_what_was_recorded(stores):
 
 def test_validation_does_not_depend_on_the_batch_size(stores):
     fitted = train(stores, change(epochs=1))
-    one, three = (validate(fitted.network, LOSSES["L1_tumour"], stores[1], size, CPU) for size in (1, 3))
+    one, three = (scores(fitted.network, L1_TUMOUR, stores[1], size) for size in (1, 3))
     assert one == pytest.approx(three, rel=1e-5)
 
 
@@ -247,7 +257,7 @@ def test_the_training_loss_is_the_mean_over_patients_also_with_a_batch_that_is_n
     values: list[tuple[int, float]] = []
 
     def watched(prediction: Tensor, target: Tensor, masks: dict[str, Tensor]) -> Tensor:
-        value = LOSSES["L1_brain"](prediction, target, masks)
+        value = L1_BRAIN(prediction, target, masks)
         if torch.is_grad_enabled():
             values.append((len(target), value.item()))
         return value
@@ -309,7 +319,7 @@ def test_adam_gets_the_settings(stores, tmp_path):
 @pytest.mark.parametrize("where", ["train", "val"])
 def test_a_loss_that_is_not_a_number_ends_the_trial_with_advice(stores, tmp_path, where):
     def broken(prediction: Tensor, target: Tensor, masks: dict[str, Tensor]) -> Tensor:
-        value = LOSSES["L1_brain"](prediction, target, masks)
+        value = L1_BRAIN(prediction, target, masks)
         return value * math.nan if torch.is_grad_enabled() == (where == "train") else value
 
     with pytest.raises(TrainingFailed, match=rf"{where}/loss became nan in epoch 1; lower --train.learning-rate"):
@@ -385,11 +395,12 @@ def test_a_checkpoint_of_other_patients_is_refused(stores, tiny_cohort, tmp_path
 
 def test_another_gpu_of_the_machine_may_go_on():
     first, second = (Arithmetic(torch.device("cuda", index), True, True) for index in (0, 1))
+    method = Supervised(network(), L1, SETTINGS, CPU)
     described = [
-        training.identify(network(), *[STUB] * 2, change(device=f"cuda:{i}"), a) for i, a in enumerate((first, second))
+        training.identify(method, *[STUB] * 2, change(device=f"cuda:{i}"), a) for i, a in enumerate((first, second))
     ]
     assert described[0] == described[1]
-    assert described[0] != training.identify(network(), STUB, STUB, SETTINGS, CPU)
+    assert described[0] != training.identify(method, STUB, STUB, SETTINGS, CPU)
 
 
 STUB: Any = type("Stub", (), {"case_ids": ("a",)})()
@@ -482,7 +493,7 @@ class Brighter(nn.Module):
 @pytest.mark.parametrize(("level", "half"), [(0.0, False), (0.5, False), (0.5, True)])
 def test_contrast_is_watched_by_lins_concordance_inside_the_tumours(stores, level, half):
     val, network = stores[1], Brighter(level, half)
-    seen = validate(network, LOSSES["L1"], val, 2, PLAIN)["val/contrast_tumour"]
+    seen = scores(network, L1, val, 2, PLAIN)["val/contrast_tumour"]
     batch = val.batch(range(len(val)))
     tumour, t1 = batch.masks["tumour"], batch.inputs[:, :1]
     drawn, true = ((image - t1)[tumour].numpy() for image in (network(batch.inputs), batch.target))
@@ -495,4 +506,4 @@ def test_contrast_is_watched_by_lins_concordance_inside_the_tumours(stores, leve
 def test_without_t1_among_the_inputs_contrast_is_not_watched(tiny_cohort):
     store = CaseStore(tiny_cohort, tiny_cohort.index.index[:2], inputs=("T2",), target="T1GD")
     assert store.t1 is None
-    assert "val/contrast_tumour" not in validate(Brighter(0.5), LOSSES["L1"], store, 2, PLAIN)
+    assert "val/contrast_tumour" not in scores(Brighter(0.5), L1, store, 2, PLAIN)

@@ -16,7 +16,6 @@ from patients import logged
 from safetensors.torch import load_file
 from small import ran, settings
 
-from lab.config import ModelConfig
 from lab.io.case_file import file_sha256
 from lab.registry import promotion as registry
 from lab.synthesis.networks.paper import build
@@ -90,11 +89,10 @@ def test_signature_and_example_are_there(folder):
 
 def test_logging_it_says_nothing(capfd):
     """MLflow tries the example; one that a network cannot take ends in a long warning on the user's screen."""
-    model = ModelConfig(id=2, width=2, depth=5, norm="instance")
     network = build(2, width=2, depth=5, norm="instance")
     run = Run.open("package-quiet", "quiet", identity={"slot": "quiet"})
     for _ in range(2):  # as after a kill between the model and the end of the trial
-        uri = log_network(run, network, model, {"inputs": ["T1", "T2", "FLAIR"], "shape": [32, 32, 64]})
+        uri = log_network(run, network, {"inputs": ["T1", "T2", "FLAIR"], "shape": [32, 32, 64]})
     assert capfd.readouterr().err == ""
     left = connect().search_logged_models([run.experiment], f"source_run_id = '{run.id}'")
     assert [f"models:/{kept.model_id}" for kept in left] == [uri]

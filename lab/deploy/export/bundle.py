@@ -39,13 +39,10 @@ MARK = f"models/{SETTINGS}"
 CODE = (
     *("__init__.py", "config.py", "io", "stats", "qc", "data", "evaluation", "synthesis"),
     *("deploy/__init__.py", "deploy/export/__init__.py", "deploy/export/bundle_run.py"),
-    *(
-        f"inference/{name}.py"
-        for name in ("__init__", "settings", "predict", "tiling", "tta", "calibration", "patient")
-    ),
+    *(f"inference/{name}.py" for name in ("__init__", "settings", "tiling", "tta", "calibration", "patient")),
 )
 """What of `lab` a bundle runs."""
-NEEDED = ("nibabel", "pydicom", "safetensors", "scipy", "pandas", "nilearn", "tyro", "psutil", "filelock")
+NEEDED = ("einops", "nibabel", "pydicom", "safetensors", "scipy", "pandas", "nilearn", "tyro", "psutil", "filelock")
 """What the bundle imports besides torch, monai and numpy."""
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 README = Path(__file__).with_name("bundle_readme.md.j2")
@@ -169,10 +166,9 @@ def workflow(networks: Networks) -> dict[str, Any]:
         "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
         "precision": "auto",
         "network_def": {
-            "_target_": "lab.synthesis.networks.paper.build",
-            "model": settings["id"],
-            "in_channels": len(networks.contract.inputs),
-            **{key: settings[key] for key in ("width", "depth", "norm", "dropout")},
+            "_target_": "lab.synthesis.networks.build_from_record",
+            "record": settings,
+            "channels": len(networks.contract.inputs),
         },
         "network": step("Weighted", network="@network_def", folder=models, device="@device", precision="@precision"),
         "preprocessing": composed(step("Prepare", folder=models, brain_mask="@brain_mask", strangers="@strangers")),

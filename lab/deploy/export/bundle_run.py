@@ -30,7 +30,7 @@ from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
 from lab.io.sealed_json import read_sealed
 from lab.synthesis.device import Arithmetic, choose
-from lab.synthesis.networks.paper import BACKGROUND
+from lab.synthesis.networks import BACKGROUND
 
 WEIGHTS, SETTINGS, CALIBRATION, REPORT = "weights.safetensors", "network.json", "calibration.json", "report.json"
 

@@ -25,6 +25,7 @@ from lab.deploy.serve.request import PATIENTS, VOLUMES, array, at_most, parse, r
 from lab.inference.load import Networks, from_packages
 from lab.inference.settings import PHANTOM_WARNING, WHAT
 from lab.synthesis.device import choose
+from lab.synthesis.networks import Origin
 from lab.tracking.models.network import read_package
 from lab.tracking.models.registered import downloaded
 from lab.tracking.models.serving import Refused, Served, identity
@@ -113,7 +114,8 @@ class Service:
             raise ValueError(f"{PREPARED} has {len(values)} channels; {expected} is needed")
         if not np.isfinite(values).all() or np.abs(values).max() > 1:
             raise ValueError(f"{PREPARED} holds NaN, or values outside of -1 to 1; prepare it as the contract says")
-        step = 2 ** int(known["model"]["depth"])
+        origin: Origin = self.package.network.origin  # type: ignore[assignment]
+        step = origin.spec.divisor(origin.settings)
         example = (2, 2, step + 1)  # what MLflow tries when the network is logged
         size, *allowed = (
             math.prod(-(-edge // step) * step for edge in shape)

@@ -70,7 +70,12 @@ def series_name(series: str, params: dict[str, str]) -> str:
     """The setting that tells a study's networks apart, in figures: "0" for a model, "128 mm" or "full" for patches."""
     if series == "train.patch_mm":
         return "full" if params[series] == "None" else f"{float(params[series]):g} mm"
-    return params[series]
+    return network_number(params[series]) if series == "model.id" else params[series]
+
+
+def network_number(name: str) -> str:
+    """A network as tables name it: "3" for model-3, which the paper and versions up to 0.4.0 call so."""
+    return name.removeprefix("model-")
 
 
 def all_rows(configurations: Iterable[Configuration], read: Callable[[Run], pd.DataFrame | None]) -> pd.DataFrame:

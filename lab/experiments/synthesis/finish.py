@@ -28,6 +28,7 @@ from lab.experiments.synthesis.configurations import (
     best_of,
     finished_configurations,
     fold_of,
+    network_number,
     series_name,
     spread,
 )
@@ -35,6 +36,8 @@ from lab.experiments.synthesis.scoring import Scorer
 from lab.experiments.synthesis.search_results import importances, search_trials
 from lab.io.files import plural
 from lab.io.pool import background, count_cores
+from lab.report.tables.patient_table import model_title
+from lab.synthesis.baselines import BASELINES
 from lab.synthesis.device import choose, use_threads
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -56,7 +59,7 @@ def finish(plan: Plan, started: float) -> None:
             "no trial has finished; the reasons are in the runs' `failure` tags. --study.retry-failed tries again"
         )
     count = plural(sum(len(one.runs) for one in configurations), "network")
-    print(f"Scoring {count} and 2 baselines on the test patients", flush=True)
+    print(f"Scoring {count} and {len(BASELINES)} baselines on the test patients", flush=True)
     best = best_of(configurations, plan.config.study.objective, lower=plan.lower)
     scorer = Scorer(plan, arithmetic)
     with ood_beside(plan, best) as ood:
@@ -160,11 +163,12 @@ def summary(configurations: list[Configuration]) -> pd.DataFrame:
     rows: list[dict[str, Any]] = []
     for one in configurations:
         params, tags = one.runs[0].params, [run.tags for run in one.runs]
+        number, method = network_number(params["model.id"]), params.get("train.method", "supervised")
         names = {name for run in one.runs for name in run.metrics if name.startswith(("cost/", "val/"))}
         state = "stopped early" if all(tag.get(Tag.STOPPED_EARLY) == "True" for tag in tags) else "finished"
         row = {"trial": one.trial, "label": one.label, "model": one.model, "loss": one.loss}
-        row |= {"phase": one.phase, "base": f"model {params['model.id']}, {one.loss}", "runs": len(one.runs)}
-        row |= {"model_id": params["model.id"]}
+        row |= {"phase": one.phase, "base": f"{model_title(number)}, {one.loss}", "runs": len(one.runs)}
+        row |= {"model_id": number if method == "supervised" else f"{number}, {method}"}  # published are supervised
         row |= {"size": series_name("train.patch_mm", params), "state": state}
         row |= {"run_id": one.runs[0].id}
         rows.append(row | {name.removeprefix("cost/"): one.mean(name) for name in sorted(names - {"val/loss"})})

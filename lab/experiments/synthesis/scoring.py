@@ -12,8 +12,8 @@ from lab.evaluation.evaluate import evaluate, evaluate_inside, means
 from lab.experiments.plan import Plan
 from lab.experiments.synthesis.configurations import ABOUT, fold_of
 from lab.experiments.synthesis.trial import patch_edge, tile
-from lab.inference.predict import synthesise
-from lab.synthesis.baselines import Rival, copy_channel, fit_linear, linear
+from lab.inference.tiling import predict_image
+from lab.synthesis.baselines import BASELINES, Predictor
 from lab.synthesis.device import Arithmetic
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -25,14 +25,17 @@ HELD_BYTES = 2 << 30
 
 
 class Scorer:
-    """What a study's end predicts: each network is loaded once, each fold's linear regression is fitted once."""
+    """What a study's end predicts: each network is loaded once, each fold's baselines are fitted once."""
 
     def __init__(self, plan: Plan, arithmetic: Arithmetic) -> None:
         self.plan, self.arithmetic = plan, arithmetic
         data = plan.config.data
         self.smallest_patch = smallest_patch(plan)
-        self._weights = [
-            fit_linear(plan.cohort, plan.cases("train", fold), inputs=data.inputs, target=data.target)
+        self._baselines: list[dict[str, Predictor]] = [
+            {
+                name: spec.fit(plan.cohort, plan.cases("train", fold), spec.inputs or data.inputs, data.target)
+                for name, spec in BASELINES.items()
+            }
             for fold in range(len(plan.splits))
         ]
         self._packages: dict[str, Package] = {}
@@ -49,20 +52,20 @@ class Scorer:
             self._bytes += size
         return package
 
-    def network(self, run: Run) -> Rival:
+    def network(self, run: Run) -> Predictor:
         """The network of a run as a function of a batch."""
         placed = self.arithmetic.place(self.package(run).network)
         window = tile(trial_settings(self.plan.config, run), self.plan.cohort)
-        return lambda batch: synthesise(
+        return lambda batch: predict_image(
             placed, batch.inputs, brain=batch.masks["brain"], arithmetic=self.arithmetic, window=window
         )
 
-    def baselines(self, part: str, fold: int) -> dict[str, tuple[Rival, CaseStore]]:
+    def baselines(self, part: str, fold: int) -> dict[str, tuple[Predictor, CaseStore]]:
         """Name of each baseline, what it predicts, and the cases of one part with the inputs that it takes."""
         inputs = self.plan.config.data.inputs
         return {
-            "copy T1": (copy_channel(0), self.cases(part, fold, inputs=("T1",))),
-            "linear regression": (linear(self._weights[fold]), self.cases(part, fold, inputs=inputs)),
+            name: (predict, self.cases(part, fold, inputs=BASELINES[name].inputs or inputs))
+            for name, predict in self._baselines[fold].items()
         }
 
     def cases(
@@ -117,7 +120,7 @@ class Scorer:
         stores = (self.cases("test", fold, inputs=self.plan.config.data.inputs) for fold in folds)
         return pd.concat([evaluate(lambda batch: batch.target, cases) for cases in stores], ignore_index=True)
 
-    def image(self, predict: Rival, cases: CaseStore, case: str) -> np.ndarray:
+    def image(self, predict: Predictor, cases: CaseStore, case: str) -> np.ndarray:
         """The synthetic image of one case, (X, Y, Z)."""
         batch: Batch = cases.batch([cases.case_ids.index(case)])
         return predict(batch)[0, 0].float().cpu().numpy()

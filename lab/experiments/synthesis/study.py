@@ -14,7 +14,6 @@ from optuna.trial import FrozenTrial, TrialState
 from lab.config import Config, fingerprint, flatten, override
 from lab.data.cohort import PARTS, Cohort
 from lab.evaluation.figures import shown_in
-from lab.evaluation.ssim import WINDOW
 from lab.experiments.plan import Plan, Study, varied
 from lab.experiments.synthesis.trial import patch_edge, remove_checkpoint
 from lab.experiments.worker import search_winner, work, work_apart
@@ -76,18 +75,14 @@ def train(plan: Plan, phase: str, slots: list[str]) -> None:
 
 def check(study: Study, config: Config) -> None:
     """Raises ValueError for settings that no trial could run with, before anything is made."""
-    from lab.experiments.synthesis.trial import build_network
+    import torch
+
+    from lab.experiments.synthesis.trial import build_method
     from lab.synthesis.device import choose
-    from lab.synthesis.losses.image_losses import make_loss
 
     choose(config.train.device, config.train.precision, config.train.channels_last)
     if not study.grid:
         raise ValueError("the study has no trials")
-    for settings in study.grid.values():
-        trial = override(config, dict(settings))
-        make_loss(trial.loss.name, trial.loss.mix_weights)
-        narrow = {"model.width": min(trial.model.width, 1)}  # built for its errors, not to be used
-        build_network(override(trial, narrow))
     if config.study.search and study.search is None:
         raise ValueError(f"--search: {study.name} has no guided search, its grid is all there is; leave the flag out")
     if config.study.trials is not None and config.study.trials < 1:
@@ -99,20 +94,31 @@ def check(study: Study, config: Config) -> None:
         raise ValueError(f"--train.learning-rate {config.train.learning_rate:g} must be above 0")
     if config.study.objective not in OBJECTIVES:
         raise ValueError(f"--study.objective {config.study.objective}: known are {', '.join(OBJECTIVES)}")
+    for settings in study.grid.values():
+        with torch.device("meta"):  # for its errors, without memory
+            build_method(override(config, dict(settings)), choose("meta", "float32"))
 
 
 def check_patches(study: Study, config: Config, spacing_mm: float) -> None:
     """Raises ValueError for patches that are too small at this voxel size for their network or their loss."""
+    from lab.synthesis import settings_of
+    from lab.synthesis.losses import LOSSES
+    from lab.synthesis.networks import NETWORKS
+
     for label, settings in study.grid.items():
         trial = override(config, dict(settings))
         edge = patch_edge(trial.train, spacing_mm)
         if edge is None:
             continue
         found = f"{label}: a patch of {trial.train.patch_mm:g} mm is {edge} voxels of {spacing_mm:g} mm"
-        if edge < WINDOW and trial.loss.name in ("SSIM", "mix"):
-            raise ValueError(f"{found}, SSIM needs {WINDOW}; take larger patches or smaller voxels")
-        if edge <= 2**trial.model.depth:
-            raise ValueError(f"{found}, of which {trial.model.depth} halvings leave one; lower --model.depth")
+        if edge < (least := LOSSES[trial.loss.name].least_edge):
+            raise ValueError(f"{found}, {trial.loss.name} needs {least}; take larger patches or smaller voxels")
+        spec = NETWORKS[trial.model.id]
+        if edge <= (divisor := spec.divisor(settings_of(trial, trial.model.id, spec.settings))):
+            halvings = divisor.bit_length() - 1
+            raise ValueError(
+                f"{found}, of which {halvings} halvings leave one; use a shallower network (--model.depth)"
+            )
 
 
 def split_up(config: Config, cohort: Cohort) -> tuple[pd.DataFrame, ...]:

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 
-from lab.config import Config, TrainConfig, flatten
+from lab.config import Config, ModelConfig, TrainConfig, flatten
 from lab.data.batches import CaseStore
 from lab.data.cohort import Cohort
 from lab.data.contract import Contract
 from lab.evaluation.evaluate import evaluate, means
-from lab.inference.predict import synthesise
+from lab.inference.tiling import predict_image
 from lab.io.files import plural
+from lab.synthesis import group, settings_of
 from lab.synthesis.device import Arithmetic, choose, reset_peak_memory, use_threads
-from lab.synthesis.losses.image_losses import make_loss
-from lab.synthesis.networks.paper import build, count_parameters
+from lab.synthesis.losses import make_loss
+from lab.synthesis.methods import METHODS, Method
+from lab.synthesis.networks import NETWORKS, build_network, count_parameters
 from lab.synthesis.train import Fitted, fit
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -54,12 +56,12 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
     arithmetic = choose(config.train.device, config.train.precision, config.train.channels_last)
     reset_peak_memory(arithmetic.device)
     train, val = (store(job, part, arithmetic) for part in ("train", "val"))
-    network = build_network(config)
+    method = build_method(config, arithmetic)
     tags = {Tag.LABEL: job.label, Tag.DEVICE: arithmetic.name, Tag.SEED: config.train.seed}
     tags |= {Tag.PHANTOM: job.cohort.phantom, Tag.COHORT: job.cohort.digest}
     tags |= {Tag.THREADS: torch.get_num_threads()}  # another number, other last bits on a CPU
     tags |= {Tag.FOLD: config.study.fold + 1} if config.study.folds else {}
-    params = {name: value for name, value in flatten(config).items() if not name.startswith("study.")}
+    params = {name: value for name, value in flatten(used(config)).items() if not name.startswith("study.")}
     job.run.describe(params, tags)
     job.run.log_cohort(job.cohort)
     job.run.log_table(job.split, artifacts.SPLIT)
@@ -75,10 +77,7 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
             job.run.log_metrics({name: figures[name] for name in shown}, step)
         on_epoch(figures)
 
-    loss = make_loss(config.loss.name, config.loss.mix_weights)
-    fitted = fit(
-        network, loss, train, val, config.train, arithmetic=arithmetic, checkpoint=job.checkpoint, on_epoch=report
-    )
+    fitted = fit(method, train, val, config.train, arithmetic=arithmetic, checkpoint=job.checkpoint, on_epoch=report)
     return log_trained(job, fitted, val, arithmetic)
 
 
@@ -91,7 +90,7 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
     window = tile(config, job.cohort)
 
     def predict(batch: Any) -> Any:
-        return synthesise(
+        return predict_image(
             fitted.network, batch.inputs, brain=batch.masks["brain"], arithmetic=arithmetic, window=window
         )
 
@@ -116,7 +115,7 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
     job.run.log_metrics_once(cost, known_by="cost/epochs")  # at step 0, of which the UI makes bars
     from lab.tracking.models.network import log_network
 
-    uri = log_network(job.run, fitted.network, config.model, contract(config, job.cohort))
+    uri = log_network(job.run, fitted.network, contract(config, job.cohort))
     job.run.set_tags({Tag.MODEL: uri, Tag.STOPPED_EARLY: fitted.stopped_early})
     if config.study.objective not in figures:
         raise ValueError(f"{config.study.objective} is defined for none of {plural(len(table), 'validation patient')}")
@@ -136,18 +135,28 @@ def store(job: Job, part: str, arithmetic: Arithmetic, *, whole: bool = False) -
     )
 
 
-def build_network(config: Config) -> Any:
-    """The network of a config, with weights drawn from its seed."""
-    model = config.model
-    return build(
-        model.id,
-        in_channels=len(config.data.inputs),
-        width=model.width,
-        depth=model.depth,
-        norm=model.norm,
-        dropout=model.dropout,
-        seed=config.train.seed,
-    )
+def used(config: Config) -> Config:
+    """The config with the options of its own network and method alone, all of them."""
+    kinds = {config.model.id: NETWORKS.find(config.model.id), config.train.method: METHODS.find(config.train.method)}
+    options = {
+        group(name): settings_of(config, name, spec.settings)
+        for name, spec in kinds.items()
+        if spec.settings not in (None, ModelConfig)
+    }
+    return replace(config, options=options)
+
+
+def build_method(config: Config, arithmetic: Arithmetic) -> Method:
+    """The method of a config with its network and loss, weights drawn from its seed.
+
+    Raises ValueError for a name that there is not and settings that make no sense.
+    """
+    model, train, channels = config.model, config.train, len(config.data.inputs)
+    settings = settings_of(config, model.id, NETWORKS.find(model.id).settings)
+    network = build_network(model.id, settings, channels, seed=train.seed)
+    spec = METHODS.find(train.method)
+    own = settings_of(config, train.method, spec.settings)
+    return spec.make(network, make_loss(config.loss), train, arithmetic, own, channels)
 
 
 def patch_edge(train: TrainConfig, spacing_mm: float) -> int | None:
@@ -179,7 +188,7 @@ def slice_patient(cohort: Cohort, case_id: str, config: Config) -> Any:
 def contract(config: Config, cohort: Cohort) -> dict[str, Any]:
     """How images are prepared for a network of this study; travels with its weights."""
     kept = Contract.of(cohort, config.data.inputs, config.data.target).as_dict()
-    return kept | {"patch_mm": config.train.patch_mm}
+    return kept | {"patch_mm": config.train.patch_mm, "method": config.train.method}
 
 
 def remove_checkpoint(checkpoint: Path) -> None:

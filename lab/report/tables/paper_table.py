@@ -67,7 +67,8 @@ def paper_table(
     rows = summarise(patients)
     paper: dict[Hashable, pd.DataFrame] = {}
     if comparison.shown and study in set(published()["study"]):
-        wanted = rows["trial"].isin(list(rows["trial"] if beside is None else beside)) & ~rows["rival"]
+        numbered = ~rows["rival"] & rows["model"].str.isdigit()  # the paper's networks
+        wanted = rows["trial"].isin(list(rows["trial"] if beside is None else beside)) & numbered
         for row in rows[wanted].itertuples():
             size = (sizes or {}).get(row.trial, "full")
             found = published_row(study, int(row.model), str(row.loss), input_size=size)

@@ -1,4 +1,4 @@
-"""What a network is trained to make small: every loss of the paper, by name.
+"""What a network is trained to make small: every loss of the paper.
 
 Each loss takes prediction and target (B, 1, X, Y, Z) in [-1, 1] and `masks`, bool tensors of the same shape under
 `brain`, `tumour` and `enhancement`, and gives one number, in float32 whatever the inputs' precision.
@@ -83,12 +83,13 @@ def ssim_loss(prediction: Tensor, target: Tensor, masks: Masks) -> Tensor:
     return 1 - ssim(prediction, target, floor=BLACK).mean()
 
 
-def mix(weight_l1: float, weight_ssim: float, weight_enhancement: float) -> Loss:
-    """w1 L1 + w2 SSIM + w3 L1_enhancement (after Chen et al. 2021); a term of weight 0 is not computed."""
-    terms = [(weight_l1, l1), (weight_ssim, ssim_loss), (weight_enhancement, l1_enhancement)]
-    terms = [(weight, loss) for weight, loss in terms if weight]
+def mix(weights: tuple[float, float, float]) -> Loss:
+    """w1 L1 + w2 SSIM + w3 L1_enhancement (after Chen et al. 2021); a term of weight 0 is not computed.
+
+    Raises ValueError for a negative weight, and where all are 0.
+    """
+    terms = [(weight, loss) for weight, loss in zip(weights, (l1, ssim_loss, l1_enhancement)) if weight]
     if not terms or any(weight < 0 for weight, _ in terms):
-        weights = (weight_l1, weight_ssim, weight_enhancement)
         raise ValueError(f"The weights of the mix loss have to be >= 0 and not all 0, found {weights}.")
 
     def mixed(prediction: Tensor, target: Tensor, masks: Masks) -> Tensor:
@@ -96,24 +97,3 @@ def mix(weight_l1: float, weight_ssim: float, weight_enhancement: float) -> Loss
         return torch.stack([weight * loss(prediction, target, masks) for weight, loss in terms]).sum()
 
     return mixed
-
-
-LOSSES: dict[str, Loss] = {
-    "L1": l1,
-    "L2": l2,
-    "L1_brain": l1_brain,
-    "L2_brain": l2_brain,
-    "L1_tumour": l1_tumour,
-    "L2_tumour": l2_tumour,
-    "L1_enhancement": l1_enhancement,
-    "L2_enhancement": l2_enhancement,
-    "SSIM": ssim_loss,
-    "mix": mix(1.0, 1.0, 1.0),
-}
-
-
-def make_loss(name: str, mix_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)) -> Loss:
-    """The loss called `name`; `mix_weights` weigh L1, SSIM and L1_enhancement in `mix`. ValueError if unknown."""
-    if name not in LOSSES:
-        raise ValueError(f"There is no loss '{name}'; choose from {', '.join(LOSSES)}.")
-    return mix(*mix_weights) if name == "mix" else LOSSES[name]

@@ -1,1 +1,143 @@
-"""Networks by name."""
+"""Networks by name: what the rest of the lab needs to know of each, and building one.
+
+A network is an `nn.Module` that takes (B, C, X, Y, Z) in [-1, 1] of any size and gives (B, 1, X, Y, Z) in (-1, 1).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lab.config import network_key
+from lab.synthesis import Registry
+
+if TYPE_CHECKING:
+    from torch import nn
+
+BACKGROUND = -1.0
+"""Value of inputs and images outside the brain."""
+Span = tuple[int, int]
+"""Voxels [first, last) along an axis."""
+
+
+def _none(_: Any) -> str:
+    return ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkSpec:
+    """What a network is made of and what using it takes. What is None is measured on the network itself."""
+
+    settings: type
+    """Frozen dataclass; each field is a flag, `--segresnet.init-filters`."""
+    build: Callable[[Any, int], nn.Module]
+    """Settings and number of input channels -> network; weights are drawn from torch's global generator."""
+    width: str
+    """The setting that makes it wider."""
+    divisor: Callable[[Any], int]
+    """Settings -> what the network pads every edge to a multiple of."""
+    reads_volume: Callable[[Any], str] = _none
+    """Settings -> why a voxel depends on the whole volume, as with instance normalisation; "" where it does not. Such a
+    network is used in overlapping, blended tiles where memory does not hold the volume: that is not exact."""
+    receptive_field: Callable[[Any, Span], Span] | None = None
+    """Network and voxels of the image along an axis -> voxels of the input that they depend on."""
+    bytes_needed: Callable[[Any, tuple[int, ...]], float] | None = None
+    """Network and grid -> peak memory of a pass in float32."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Which network a module is; `build_network` leaves it on the module as `origin`."""
+
+    name: str
+    settings: Any
+    channels: int
+
+    @property
+    def spec(self) -> NetworkSpec:
+        """From the registry."""
+        return NETWORKS[self.name]
+
+    def record(self) -> dict[str, Any]:
+        """What a package stores."""
+        return {**dataclasses.asdict(self.settings), "id": self.name}
+
+
+PAPER, MONAI = "lab.synthesis.networks.paper", "lab.synthesis.networks.monai_networks"
+NETWORKS: Registry[NetworkSpec] = Registry(
+    "network",
+    {
+        "model-0": f"{PAPER}:MODEL_0",
+        "model-1": f"{PAPER}:MODEL_1",
+        "model-2": f"{PAPER}:MODEL_2",
+        "model-3": f"{PAPER}:MODEL_3",
+        "model-4": f"{PAPER}:MODEL_4",
+        "segresnet": f"{MONAI}:SEGRESNET",
+        "dynunet": f"{MONAI}:DYNUNET",
+        "attention-unet": f"{MONAI}:ATTENTION_UNET",
+        "swin-unetr": f"{MONAI}:SWIN_UNETR",
+    },
+)
+
+
+def build_network(name: str, settings: Any, channels: int, *, seed: int = 0) -> Any:
+    """The network called `name` with fresh weights, which depend on `seed` alone.
+
+    Raises ValueError for a name or settings that there are not.
+    """
+    import torch
+
+    spec = NETWORKS.find(name)
+    if channels < 1:
+        raise ValueError(f"{channels} inputs: at least 1 is needed")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network: Any = spec.build(settings, channels)
+    network.origin = Origin(name, settings, channels)
+    return network
+
+
+def build_from_record(record: dict[str, Any], channels: int) -> Any:
+    """The network of `Origin.record`, also of one that version 0.4.0 or an earlier one wrote.
+
+    Raises ValueError for a network or a setting that this version does not have.
+    """
+    kept = dict(record)
+    name = network_key(kept.pop("id"))
+    kind = NETWORKS.find(name).settings
+    if unknown := set(kept) - {item.name for item in dataclasses.fields(kind)}:
+        raise ValueError(f"{name} has no setting {', '.join(sorted(unknown))}: another version of the lab wrote it")
+    return build_network(name, kind(**kept), channels)
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+
+
+def parameters_of(name: str, settings: Any, channels: int) -> int:
+    """`count_parameters` of a network that is not built in memory; raises as `build_network`."""
+    import torch
+
+    with torch.device("meta"):
+        return count_parameters(build_network(name, settings, channels))
+
+
+def match_parameters(name: str, settings: Any, channels: int, target: int) -> tuple[Any, int]:
+    """The settings with the width that comes nearest to `target` parameters, and how many it has."""
+    width = NETWORKS.find(name).width
+    best: tuple[Any, int] | None = None
+    for candidate in range(1, 1024):
+        wider = dataclasses.replace(settings, **{width: candidate})
+        try:
+            count = parameters_of(name, wider, channels)
+        except ValueError:  # a width that this network does not have
+            continue
+        if best is None or abs(count - target) < abs(best[1] - target):
+            best = wider, count
+        if count > target:
+            break
+    assert best is not None
+    return best

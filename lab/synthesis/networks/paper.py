@@ -21,16 +21,28 @@ Trainable parameters with three inputs, the paper's width 64 and five halvings (
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-BACKGROUND = -1.0
-LEAKY_SLOPE = 0.3
-CPU_KERNEL_BYTES = 2**31
+from lab.config import ModelConfig
+from lab.synthesis.networks import NetworkSpec, Span, build_network
+from lab.synthesis.networks.layers import (
+    LEAKY_SLOPE,
+    NORMS,
+    AttentionGate,
+    Double,
+    ModalityStems,
+    Residual,
+    convolution,
+    halve,
+)
+from lab.synthesis.networks.measure import pad_to_multiple
 
 FINE_TUNED: dict[str, Any] = {"kernel": 3, "init": "xavier", "full_scale_skip": True}
 MODELS: dict[int, dict[str, Any]] = {
@@ -40,119 +52,10 @@ MODELS: dict[int, dict[str, Any]] = {
     3: FINE_TUNED | {"modality_stems": True, "attention": True},
     4: FINE_TUNED | {"modality_stems": True, "residual": True},
 }
-MODEL_NAMES = {0: "baseline", 1: "fine-tuned", 2: "modality-specific", 3: "attention", 4: "residual"}
+TENSORS = {"plain": 1.5, "joined": 5.0, "attention": 5.5, "residual": 5.5}
+"""Peak memory of a pass on a CPU, over that of one tensor of `width` channels on the whole grid, rounded up.
 
-
-class BatchNorm(nn.BatchNorm3d):
-    """Batch normalisation that reads channels-last volumes on a CPU as a table of voxels.
-
-    The numbers are those of `nn.BatchNorm3d`; its own backward pass took two to three times as long at 8-16 channels.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, X, Y, Z) -> the same."""
-        rows = x.permute(0, 2, 3, 4, 1)  # (B, X, Y, Z, C), no copy where x is channels-last
-        if x.device.type != "cpu" or not rows.is_contiguous():
-            return super().forward(x)
-        table = super().forward(rows.view(1, -1, 1, 1, x.shape[1]).permute(0, 4, 1, 2, 3))  # (1, C, BXYZ, 1, 1)
-        return table.permute(0, 2, 3, 4, 1).reshape(rows.shape).permute(0, 4, 1, 2, 3)
-
-
-def batch_norm(channels: int) -> nn.Module:
-    """Normalise over the batch (the paper)."""
-    return BatchNorm(channels)
-
-
-def instance_norm(channels: int) -> nn.Module:
-    """Normalise each volume by itself; same at training and inference."""
-    return nn.InstanceNorm3d(channels, affine=True)
-
-
-def group_norm(channels: int) -> nn.Module:
-    """Normalise groups of channels of each volume (8 groups where they divide)."""
-    groups = next(g for g in (8, 4, 2, 1) if channels % g == 0)
-    return nn.GroupNorm(groups, channels)
-
-
-NORMS = {"batch": batch_norm, "instance": instance_norm, "group": group_norm}
-
-
-def convolution(inside: int, outside: int, kernel: int, norm: str, activation: nn.Module) -> nn.Sequential:
-    """Convolution that keeps the grid, normalisation, activation."""
-    conv = nn.Conv3d(inside, outside, kernel, padding="same", bias=False)
-    return nn.Sequential(conv, NORMS[norm](outside), activation)
-
-
-def halve(inside: int, outside: int, kernel: int, norm: str | None) -> nn.Sequential:
-    """Strided convolution to half the grid, normalisation (None: without), leaky ReLU."""
-    conv = nn.Conv3d(inside, outside, kernel, stride=2, padding=1, bias=False)
-    layers = [conv] + ([NORMS[norm](outside)] if norm else []) + [nn.LeakyReLU(LEAKY_SLOPE, inplace=True)]
-    return nn.Sequential(*layers)
-
-
-class Double(nn.ConvTranspose3d):
-    """Transposed convolution to exactly twice the grid.
-
-    On a CPU a volume of more than 2 GiB (the paper's size) is handled some input channels at a time: the results are
-    summed, which is the same convolution. As a whole, torch's kernels fall back to reference loops of several minutes.
-    """
-
-    def __init__(self, inside: int, outside: int, kernel: int, *, bias: bool = False) -> None:
-        super().__init__(inside, outside, kernel, stride=2, padding=1, output_padding=kernel % 2, bias=bias)
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(B, inside, X, Y, Z) -> (B, outside, 2 X, 2 Y, 2 Z)."""
-        widest = max(self.in_channels, self.out_channels)
-        pieces = -(-widest * 8 * x[:, 0].numel() * 4 // CPU_KERNEL_BYTES) if x.device.type == "cpu" else 1
-        if pieces == 1:
-            return super().forward(x)
-        total: Tensor | None = None
-        for part, weight in zip(x.chunk(pieces, dim=1), self.weight.chunk(pieces, dim=0)):
-            bias = self.bias if total is None else None
-            image = F.conv_transpose3d(part, weight, bias, stride=2, padding=1, output_padding=self.output_padding)
-            total = image if total is None else total + image
-        assert total is not None
-        return total
-
-
-class Residual(nn.Module):
-    """x + F(x), F two 3 x 3 x 3 convolutions (He et al. 2016, basic block)."""
-
-    def __init__(self, channels: int, norm: str) -> None:
-        super().__init__()
-        self.first = convolution(channels, channels, 3, norm, nn.ReLU(inplace=True))
-        self.second = convolution(channels, channels, 3, norm, nn.Identity())
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, X, Y, Z) -> the same."""
-        return F.relu(x + self.second(self.first(x)))
-
-
-class AttentionGate(nn.Module):
-    """Additive attention on a skip, steered by the up-sampled signal (Oktay et al. 2018)."""
-
-    def __init__(self, skip: int, gate: int, norm: str) -> None:
-        super().__init__()
-        inner = max(skip // 2, 1)
-        self.skip = convolution(skip, inner, 1, norm, nn.Identity())
-        self.gate = convolution(gate, inner, 1, norm, nn.Identity())
-        self.weight = nn.Conv3d(inner, 1, 1)
-
-    def forward(self, skip: Tensor, gate: Tensor) -> Tensor:
-        """(B, skip, X, Y, Z) and (B, gate, X, Y, Z) -> (B, skip, X, Y, Z)."""
-        return skip * torch.sigmoid(self.weight(F.relu(self.skip(skip) + self.gate(gate))))
-
-
-class ModalityStems(nn.Module):
-    """One small convolution for each input sequence, joined along the channels."""
-
-    def __init__(self, sequences: int, filters: int, norm: str) -> None:
-        super().__init__()
-        self.stems = nn.ModuleList(convolution(1, filters, 3, norm, nn.ReLU(inplace=True)) for _ in range(sequences))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, S, X, Y, Z) -> (B, S * filters, X, Y, Z)."""
-        return torch.cat([stem(x[:, i : i + 1]) for i, stem in enumerate(self.stems)], dim=1)
+Measured at 160 x 192 x 160: 1.1, 4.5, 4.5 and 4.8 with batch normalisation."""
 
 
 class UNet(nn.Module):
@@ -258,14 +161,6 @@ def convolve_joined(convolution: nn.Conv3d, x: Tensor, skip: Tensor) -> Tensor:
     return F.conv3d(x, of_x, convolution.bias, padding=padding) + F.conv3d(skip, of_skip, padding=padding)
 
 
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Background behind the last voxel of each axis, so that every edge divides by `multiple`."""
-    missing = [-edge % multiple for edge in x.shape[2:]]
-    if not any(missing):
-        return x
-    return F.pad(x, (0, missing[2], 0, missing[1], 0, missing[0]), value=BACKGROUND)
-
-
 def check_bottleneck(size: Sequence[int], x: Tensor, multiple: int) -> None:
     """Raises ValueError where the padded grid of `x` ends as one voxel, whose mean and variance say nothing."""
     if max(x.shape[2:]) == multiple:
@@ -288,32 +183,103 @@ def initialise(network: nn.Module, init: str) -> None:
                 nn.init.zeros_(module.bias)
 
 
-def build(
-    model: int,
-    *,
-    in_channels: int = 3,
-    width: int = 64,
-    depth: int = 5,
-    norm: str = "batch",
-    dropout: float = 0.5,
-    seed: int = 0,
-) -> UNet:
-    """Model 0-4 with fresh weights.
+def unet(model: int, settings: ModelConfig, channels: int) -> UNet:
+    """Model 0-4. Raises ValueError for an unknown `norm` and a width or depth below one."""
+    if settings.norm not in NORMS:
+        raise ValueError(f"there is no normalisation {settings.norm!r}; choose from {', '.join(NORMS)}")
+    if settings.width < 1 or settings.depth < 1:
+        raise ValueError(f"width {settings.width} and depth {settings.depth}: each must be at least 1")
+    return UNet(
+        in_channels=channels,
+        width=settings.width,
+        depth=settings.depth,
+        norm=settings.norm,
+        dropout=settings.dropout,
+        **MODELS[model],
+    )
 
-    The weights depend on `seed` alone, not on what the global generator drew before. Raises ValueError for a model
-    that the paper does not have, an unknown `norm`, and a width or depth below one.
+
+def build(model: int, *, in_channels: int = 3, seed: int = 0, **settings: Any) -> UNet:
+    """Model 0-4 with fresh weights, which depend on `seed` alone; `settings` are those of `ModelConfig`."""
+    network: UNet = build_network(f"model-{model}", ModelConfig(**settings), in_channels, seed=seed)
+    return network
+
+
+def reads_volume(settings: ModelConfig) -> str:
+    """Why a voxel depends on the whole volume; "" with batch normalisation, which is pointwise in evaluation."""
+    return (
+        "" if settings.norm == "batch" else f"its {settings.norm} normalisation takes statistics over the whole volume"
+    )
+
+
+def receptive_field(network: UNet, voxels: Span) -> Span:
+    """Voxels [first, last) of the input that those of the image depend on, unlimited by the volume's edges.
+
+    From the image backwards: each convolution, strided or transposed, widens what is needed.
     """
-    if model not in MODELS:
-        raise ValueError(f"model {model} is not one of {sorted(MODELS)}")
-    if norm not in NORMS:
-        raise ValueError(f"there is no normalisation {norm!r}; choose from {', '.join(NORMS)}")
-    if width < 1 or depth < 1 or in_channels < 1:
-        raise ValueError(f"width {width}, depth {depth} and {in_channels} inputs: each must be at least 1")
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return UNet(in_channels=in_channels, width=width, depth=depth, norm=norm, dropout=dropout, **MODELS[model])
+    needed = voxels
+    if isinstance(network.image, nn.Conv3d):
+        needed = _before(network.image, needed)
+    full = needed  # of what the full-scale skip brings, too
+    needed = _through(network.last, needed)
+    skips: list[Span] = []  # from the finest level to the deepest
+    for block in reversed(network.up):
+        skips.append(needed)
+        needed = _through(block, needed)
+    for block, skip in zip(reversed(network.down), [None, *reversed(skips)]):
+        needed = needed if skip is None else _union(needed, skip)
+        needed = _through(block, needed)
+    if network.front is not None:
+        needed = _through(network.front, _union(needed, full))
+    return _through(network.stems.stems[0], needed) if isinstance(network.stems, ModalityStems) else needed
 
 
-def count_parameters(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(p.numel() for p in network.parameters() if p.requires_grad)
+def _union(a: Span, b: Span) -> Span:
+    return min(a[0], b[0]), max(a[1], b[1])
+
+
+def _through(block: nn.Module, needed: Span) -> Span:
+    """What a block reads so that it can give what is needed; side branches of a gate are pointwise."""
+    if isinstance(block, nn.Conv3d | nn.ConvTranspose3d):
+        return _before(block, needed)
+    if isinstance(block, Residual):
+        return _through(block.first, _through(block.second, needed))
+    if isinstance(block, nn.Sequential):
+        for layer in reversed(block):
+            needed = _through(layer, needed)
+    return needed
+
+
+def _before(layer: nn.Conv3d | nn.ConvTranspose3d, needed: Span) -> Span:
+    """The input of a convolution that some of its output depends on."""
+    first, last = needed
+    kernel, stride = layer.kernel_size[0], layer.stride[0]
+    pad = (kernel - 1) // 2 if isinstance(layer.padding, str) else int(layer.padding[0])
+    if isinstance(layer, nn.ConvTranspose3d):  # output o is of inputs i with o = stride * i - pad + t, 0 <= t < kernel
+        return -(-(first + pad - kernel + 1) // stride), (last - 1 + pad) // stride + 1
+    return first * stride - pad, (last - 1) * stride - pad + kernel
+
+
+def bytes_needed(network: UNet, shape: tuple[int, ...]) -> float:
+    """Peak memory of a pass over a volume in float32, estimated from what was measured (`TENSORS`)."""
+    voxels = math.prod(-(-size // network.multiple) * network.multiple for size in shape)
+    kinds = {type(module) for module in network.modules()}
+    kind = "plain" if network.front is None else "joined"
+    kind = "attention" if AttentionGate in kinds else "residual" if Residual in kinds else kind
+    width = network.down[0][-1][0].out_channels  # type: ignore[index, union-attr]
+    return TENSORS[kind] * int(width) * voxels * 4  # type: ignore[call-overload]
+
+
+def _spec(model: int) -> NetworkSpec:
+    return NetworkSpec(
+        settings=ModelConfig,
+        build=partial(unet, model),
+        width="width",
+        divisor=lambda settings: 2**settings.depth,
+        reads_volume=reads_volume,
+        receptive_field=receptive_field,
+        bytes_needed=bytes_needed,
+    )
+
+
+MODEL_0, MODEL_1, MODEL_2, MODEL_3, MODEL_4 = map(_spec, MODELS)

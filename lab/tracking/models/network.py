@@ -7,7 +7,7 @@ import json
 import shutil
 import tempfile
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 import lab
-from lab.config import ModelConfig
 from lab.io.case_file import file_sha256
 from lab.io.sealed_json import SEAL, read_sealed, seal
-from lab.synthesis.networks.paper import build
+from lab.synthesis.networks import Origin, build_from_record
 from lab.tracking.models.registered import delete_models, downloaded
 from lab.tracking.run import Run
 from lab.tracking.store import connect
@@ -30,7 +29,8 @@ NAME = "gadfree"
 """Of the distribution that `lab` comes in."""
 LOADER = Path(lab.__file__).parent / "deploy" / "serve" / "network_loader.py"
 REQUIREMENTS = (
-    "torch", "monai", "numpy", "scipy", "pandas", "nibabel", "nilearn", "pydicom", "safetensors", "mlflow", "optuna",
+    "torch", "monai", "einops", "numpy", "scipy", "pandas", "nibabel", "nilearn", "pydicom", "safetensors", "mlflow",
+    "optuna",
     "scikit-learn", "matplotlib", "SQLAlchemy", "alembic", "PyYAML", "filelock", "psutil", "tyro",
 )  # fmt: skip
 """What the code in a logged model imports, at once or late."""
@@ -47,7 +47,7 @@ class Package:
     network: nn.Module
     """On the CPU, ready to run."""
     known: dict[str, Any]
-    """`model`, the network's settings, and the contract that it was logged with."""
+    """`model`, the network's name (`id`) and settings, and the contract that it was logged with."""
     weights_sha256: str
     """Of the weight file."""
     package_sha256: str
@@ -56,20 +56,21 @@ class Package:
     """What was measured on its own patients, see `lab.inference.calibrate`; empty where nothing was."""
 
 
-def log_network(run: Run, network: nn.Module, model: ModelConfig, contract: dict[str, Any]) -> str:
-    """Log a network to a run; returns the model's URI.
+def log_network(run: Run, network: nn.Module, contract: dict[str, Any]) -> str:
+    """Log a network that `build_network` made to a run; returns the model's URI.
 
     `contract` is what a caller must know to prepare an image for it: inputs, target, voxel size, clip and so on. The
     logged model takes a list of patients and gives one of answers, see `lab.deploy.serve.service`. The code that it
     needs where this package is not installed comes with `attach_code`.
     """
     # MLflow tries the example, and a patient takes minutes: as few voxels as leave the deepest level more than one
-    example = np.zeros((len(contract["inputs"]), 2, 2, 2**model.depth + 1))
+    origin: Origin = network.origin  # type: ignore[assignment]
+    example = np.zeros((len(contract["inputs"]), 2, 2, origin.spec.divisor(origin.settings) + 1))
     delete_models(run)  # of a trial that was killed just then
     with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run.id):
         weights, settings = Path(scratch) / WEIGHTS, Path(scratch) / SETTINGS
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, weights)
-        record = {"model": asdict(model), **contract, "weights_sha256": file_sha256(weights)}
+        record = {"model": origin.record(), **contract, "weights_sha256": file_sha256(weights)}
         settings.write_text(json.dumps(seal(record), indent=2))
         version_alone = write_distribution(Path(scratch))
         with warnings.catch_warnings(record=True):  # of types that it does not check, as the loader says
@@ -143,15 +144,7 @@ def read_package(folder: Path) -> Package:
             f"{weights}: the weights were changed after the network was logged (SHA-256 {digest[:12]}, and "
             f"{SETTINGS} asks for {known['weights_sha256'][:12]}); fetch the model again, or train it again"
         )
-    model = known["model"]
-    network = build(
-        model["id"],
-        in_channels=len(known["inputs"]),
-        width=model["width"],
-        depth=model["depth"],
-        norm=model["norm"],
-        dropout=model["dropout"],
-    )
+    network = build_from_record(known["model"], len(known["inputs"]))
     network.load_state_dict(load_file(weights))
     content, said = settings.read_bytes(), b""
     measured: dict[str, Any] = {}

@@ -58,7 +58,7 @@ def test_a_study_without_the_networks_says_nothing(study):
 
 
 def test_claims_name_losses_and_models_that_exist():
-    from lab.synthesis.losses.image_losses import LOSSES as KNOWN
+    from lab.synthesis.losses import LOSSES as KNOWN
 
     for claim in (claim for claims in CLAIMS.values() for claim in claims if claim.column == "loss"):
         named = {*claim.these, *(claim.others or ())}

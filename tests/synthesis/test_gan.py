@@ -1,0 +1,149 @@
+"""The conditional GAN: two optimisers that pull against each other, and the same weights however often it is killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lab.config import LossConfig, TrainConfig
+from lab.data.batches import CaseStore
+from lab.data.cohort import Cohort
+from lab.synthesis.device import choose
+from lab.synthesis.losses import make_loss
+from lab.synthesis.methods.gan import ConditionalGan, GanConfig, adversarial, patch_discriminator
+from lab.synthesis.networks.paper import build
+from lab.synthesis.train import Fitted, fit
+
+CPU = choose("cpu", "float32")
+TRAIN = TrainConfig(epochs=6, batch_size=2, learning_rate=1e-3, flip="random", device="cpu", seed=3, method="gan")
+SETTINGS = GanConfig(filters=4, layers=2, l1_weight=10.0)
+INPUTS = {"inputs": ("T1", "T2", "FLAIR"), "target": "T1GD"}
+
+
+def gan(settings: GanConfig = SETTINGS) -> ConditionalGan:
+    return ConditionalGan(
+        build(0, width=2, depth=2), make_loss(LossConfig(name="L1_brain")), TRAIN, CPU, settings, channels=3
+    )
+
+
+def train(cohort: Cohort, checkpoint: Path, on_epoch: Any = None) -> Fitted:
+    cases = cohort.index.index
+    stores = (CaseStore(cohort, cases[:5], **INPUTS), CaseStore(cohort, cases[5:8], **INPUTS))
+    return fit(gan(), *stores, TRAIN, arithmetic=CPU, checkpoint=checkpoint, on_epoch=on_epoch)
+
+
+def same(one: Any, other: Any, where: str = "") -> None:
+    """Two checkpoints hold the same numbers, but for the clock."""
+    if isinstance(one, dict):
+        assert one.keys() == other.keys(), where
+        for key in one:
+            if key != "seconds":
+                same(one[key], other[key], f"{where}/{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), where
+        for number, pair in enumerate(zip(one, other)):
+            same(*pair, f"{where}/{number}")
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other), where
+    else:
+        assert one == other, where
+
+
+CHILD = """
+import sys, time
+from pathlib import Path
+import torch
+torch.set_num_threads(1)
+sys.path.insert(0, sys.argv[1])
+import test_gan
+from lab.data.cohort import open_cohort
+
+def on_epoch(figures):
+    print("epoch", figures["epoch"], flush=True)
+    time.sleep(0.05)
+
+test_gan.train(open_cohort(Path(sys.argv[2])), Path(sys.argv[3]), on_epoch)
+"""
+
+
+def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohort, tmp_path):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        whole = train(tiny_cohort, tmp_path / "whole")
+    finally:
+        torch.set_num_threads(threads)
+    words = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(tiny_cohort.path), str(tmp_path / "killed")]
+    for epoch in (2, 4):  # kill -9 twice, in the epoch that follows
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        assert any(line == f"epoch {epoch}\n" for line in process.stdout)
+        time.sleep(0.06)
+        os.kill(process.pid, signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+        process.stdout.close()
+    subprocess.run(words, check=True, stdout=subprocess.DEVNULL)
+    states = [torch.load(tmp_path / name, weights_only=True) for name in ("whole", "killed")]
+    assert {"network", "discriminator", "optimiser", "discriminator_optimiser", "best"} <= set(states[0])
+    same(*states)
+    assert len(whole.progress.history) == TRAIN.epochs
+
+
+def test_its_figures_are_logged_and_training_goes_by_the_image_loss(tiny_cohort, tmp_path):
+    history = train(tiny_cohort, tmp_path / "checkpoint").progress.history
+    names = {"train/loss", "train/adversarial", "train/discriminator", "val/loss", "val/realism", "val/mae_brain"}
+    assert all(names <= set(figures) for figures in history)
+    assert all(0 <= figures["val/realism"] <= 1 for figures in history)
+    assert history[-1]["val/loss"] == pytest.approx(history[-1]["val/mae_brain"], abs=1e-6)
+    assert history[-1]["val/loss"] < history[0]["val/loss"]
+
+
+def test_each_optimiser_moves_its_own_network(tiny_cohort):
+    store = CaseStore(tiny_cohort, tiny_cohort.index.index[:2], **INPUTS)
+    method, batch = gan(), store.batch([0, 1])
+    for name, network in (("optimiser", method.network), ("discriminator_optimiser", method.discriminator)):
+        entries = [p for entry in method.optimisers[name].param_groups for p in entry["params"]]
+        assert {id(p) for p in entries} == {id(p) for p in network.parameters()}
+    with torch.no_grad():
+        true = adversarial(method.logits(batch.inputs, batch.target), real=True)
+    for _ in range(20):
+        figures = method.train_step(batch)
+    with torch.no_grad():
+        learned = adversarial(method.logits(batch.inputs, batch.target), real=True)
+    assert learned < true  # the discriminator learns what is true
+    assert figures["loss"] < 1
+
+
+def test_a_heavy_image_loss_drowns_the_adversary(tiny_cohort):
+    """With a weight of 1e6 the generator's step is that of the image loss alone: Adam does not see the scale."""
+    store = CaseStore(tiny_cohort, tiny_cohort.index.index[:2], **INPUTS)
+    batch, errors = store.batch([0, 1]), {}
+    for weight in (0.0, 1e6):
+        method = gan(GanConfig(filters=4, layers=2, l1_weight=weight))
+        for _ in range(15):
+            errors[weight] = float(method.train_step(batch)["loss"])
+    assert errors[1e6] < 0.9 * errors[0.0]
+
+
+def test_the_discriminator_judges_patches():
+    logits = patch_discriminator(4, 4, 3)(torch.zeros(2, 4, 24, 32, 16))
+    assert logits.shape == (2, 1, 3, 4, 2)
+
+
+@pytest.mark.parametrize("wrong", [{"layers": 0}, {"filters": 0}, {"l1_weight": -1.0}])
+def test_senseless_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"--gan\.filters and --gan\.layers"):
+        gan(GanConfig(**wrong))
+
+
+def test_a_volume_that_is_too_small_is_explained():
+    with pytest.raises(ValueError, match=r"3 x 8 x 8 voxels are too few for 2 halvings; lower --gan.layers"):
+        gan().predict(torch.zeros(1, 3, 3, 8, 8))
