@@ -22,7 +22,8 @@ from lab.deploy.export.bundle import MARK, export_bundle
 from lab.deploy.export.bundle_run import Prepare
 from lab.deploy.new_patients import synthesize
 from lab.inference.settings import How
-from lab.tracking.models.network import attach_calibration, load_package
+from lab.tracking.models.network import attach_calibration
+from lab.tracking.models.verify import load_package
 
 REQUIRED = (
     "version", "monai_version", "pytorch_version", "numpy_version", "required_packages_version", "task", "description",
@@ -251,7 +252,7 @@ def test_scans_unlike_those_of_training_are_refused_there_too(uri, scans, tmp_pa
     place = tmp_path / "one"
     export_bundle(uri, place)
 
-    strict = SimpleNamespace(judge=lambda _: SimpleNamespace(level="refused", reasons=("T1 and T2 are swapped",)))
+    strict = SimpleNamespace(assess=lambda _: SimpleNamespace(level="refused", reasons=("T1 and T2 are swapped",)))
     images = {name.lower(): str(scans / f"{name}.nii.gz") for name in SEQUENCES}
     for strangers in ("refuse", "warn"):
         prepare = Prepare(str(place / "models"), strangers=strangers)
