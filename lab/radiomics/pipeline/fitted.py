@@ -14,6 +14,7 @@ import warnings
 import zipfile
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -245,15 +246,24 @@ def _version(package: str) -> str | None:
         return None
 
 
+def _renamed(data: bytes) -> bytes:
+    """A model file, one of version 0.4.0 or older with the names that its classes have now."""
+    with zipfile.ZipFile(BytesIO(data)) as file:
+        parts = {item: file.read(item) for item in file.infolist()}
+    found = BytesIO()
+    with zipfile.ZipFile(found, "w") as file:
+        for item, content in parts.items():
+            schema = item.filename == "schema.json"
+            file.writestr(item, content.replace(b"lab.classify.", b"lab.radiomics.pipeline.") if schema else content)
+    return found.getvalue()
+
+
 def _open_model(data: bytes, path: Path) -> dict[str, Any]:
     """The objects of a skops file, none of an unknown type."""
     try:
-        content = skops.io.loads(data, trusted=list(TRUSTED))
+        content = skops.io.loads(_renamed(data), trusted=list(TRUSTED))
     except UntrustedTypesFoundException as error:
-        raise ValueError(
-            f"{path}: holds types that a classifier has no use for, and is not opened ({error}). One of version 0.4.0 "
-            "or older is to be fitted again: python studies/classifier.py"
-        ) from None
+        raise ValueError(f"{path}: holds types that a classifier has no use for, and is not opened ({error})") from None
     except (
         zipfile.BadZipFile,
         UnsupportedTypeException,
