@@ -141,14 +141,14 @@ def test_a_long_card_goes_without_what_is_needed_least():
     names = ("Intended use", "Out of scope", "Evaluation", "Limits measured", "Versions")
     bodies = {name: f"what is said of {name}" for name in names} | {"Evaluation": "Tested.\n\n" + "\n".join(rows)}
     text = "# Model card\n\n" + "\n\n".join(f"## {name}\n\n{body}" for name, body in bodies.items()) + "\n"
-    short = shortened(text, 345, "there")
-    assert len(short) <= 345
+    short = shortened(text, 341, "there")
+    assert len(short) <= 341
     assert "| all patients | MAE |" in short
     assert "GE" not in short
     assert "## Limits measured\n\nwhat is said of Limits measured" in short
     assert "## Versions" not in short
     assert '*Shortened, without figures by group, "Versions"; the whole card: there.*' in short
     assert "## Out of scope" in short
-    less = shortened(text, 280, "there")
+    less = shortened(text, 276, "there")
     assert "## Out of scope" not in less
     assert "## Evaluation" in less
