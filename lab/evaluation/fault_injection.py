@@ -64,10 +64,10 @@ def score_faults(
                 found[name].append(assess(faulty, reference))
     rows = []
     for name, results in found.items():
-        count, fault = len(results), faults.get(name)
+        count, injected = len(results), faults.get(name)
         levels = [result.level for result in results]
         warned, refused = (levels.count(level) / count if count else np.nan for level in ("unlike", "refused"))
-        named = [bool(fault and {*fault.suspects} & {*result.suspects}) for result in results]
+        named = [bool(injected and {*injected.suspects} & {*result.suspects}) for result in results]
         rows.append(
             {
                 "fault": name,

@@ -58,7 +58,7 @@ class Run:
         experiment: str,
         name: str,
         *,
-        identity: Mapping[str, str],
+        identity: Mapping[Any, str],
         parent: Run | None = None,
         source: str | None = None,
     ) -> Run:
@@ -151,13 +151,13 @@ class Run:
         """The runs of the same parent, itself included; itself alone where it has none."""
         return _search(self.experiment, {Tag.PARENT: self.parent.id}) if self.parent else [self]
 
-    def describe(self, params: Mapping[str, Any], tags: Mapping[str, Any]) -> None:
+    def describe(self, params: Mapping[str, Any], tags: Mapping[Any, Any]) -> None:
         """Log parameters and tags; on a run that goes on, parameters that are there already stay."""
         known = connect().get_run(self.id).data.params
         connect().log_batch(self.id, params=[Param(k, str(v)) for k, v in params.items() if k not in known])
         self.set_tags(tags)
 
-    def set_tags(self, tags: Mapping[str, Any]) -> None:
+    def set_tags(self, tags: Mapping[Any, Any]) -> None:
         """Set tags."""
         connect().log_batch(self.id, tags=[RunTag(str(key), str(value)) for key, value in tags.items()])
         self._entity = None
@@ -285,11 +285,12 @@ class Run:
         try:
             yield
         except (KeyboardInterrupt, Exception) as error:
+            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
             stopped = isinstance(error, KeyboardInterrupt) or store_trouble(error)
             with contextlib.suppress(Exception):  # best effort: the error itself says more
                 if not stopped:
                     self.end("failed", failure=str(error)[:4000])
-                elif not server_trouble(error.__cause__ or error):
+                elif isinstance(cause, KeyboardInterrupt) or not server_trouble(cause):
                     self.end("interrupted")
             raise
 

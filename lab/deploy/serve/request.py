@@ -66,7 +66,7 @@ def parse(patient: Mapping[str, Any], contract: Contract, folder: Path) -> Asked
             size = " x ".join(map(str, shape))
             raise ValueError(f"{name} has {size} voxels; this server takes at most {most} of a scan")
     subject = create_subject("patient", {name: paths[name] for name in needed}, paths.get("mask"), like=contract)
-    chosen = {name: named.get(name, known[0]) for name, known in CHOICES.items()}
+    chosen: dict[str, Any] = {name: named.get(name, known[0]) for name, known in CHOICES.items()}
     for name, known in CHOICES.items():
         if chosen[name] not in known:
             raise ValueError(f"{name} is {chosen[name]!r}; known are {', '.join(filter(None, known))}")

@@ -68,7 +68,7 @@ def finish(plan: Plan, started: float) -> None:
                 if run.tags.get(Tag.TESTED) != "yes":
                     scorer.score(run)
         rows = all_rows(configurations, lambda run: run.read_table(artifacts.TEST_PATIENTS))
-        edges = [None] if scorer.smallest_patch is None else [None, scorer.smallest_patch]
+        edges: list[int | None] = [None] if scorer.smallest_patch is None else [None, scorer.smallest_patch]
         (validated,) = scorer.baseline_tables("val", [None])
         tested, *inside = scorer.baseline_tables("test", edges)
         plan.parent.log_table(validated, artifacts.BASELINES["val"])

@@ -21,8 +21,8 @@ from lab.io.files import plural
 from lab.synthesis import group, settings_of
 from lab.synthesis.device import Arithmetic, choose, reset_peak_memory, use_threads
 from lab.synthesis.losses import make_loss
-from lab.synthesis.methods import METHODS, Method
-from lab.synthesis.networks import NETWORKS, build_network, count_parameters
+from lab.synthesis.methods import METHODS, Method, MethodSpec
+from lab.synthesis.networks import NETWORKS, NetworkSpec, build_network, count_parameters
 from lab.synthesis.train import Fitted, fit
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -137,7 +137,10 @@ def store(job: Job, part: str, arithmetic: Arithmetic, *, whole: bool = False) -
 
 def used(config: Config) -> Config:
     """The config with the options of its own network and method alone, all of them."""
-    kinds = {config.model.id: NETWORKS.find(config.model.id), config.train.method: METHODS.find(config.train.method)}
+    kinds: dict[str, NetworkSpec | MethodSpec] = {
+        config.model.id: NETWORKS.find(config.model.id),
+        config.train.method: METHODS.find(config.train.method),
+    }
     options = {
         group(name): settings_of(config, name, spec.settings)
         for name, spec in kinds.items()

@@ -60,7 +60,7 @@ class SplitResult:
         try:
             record = json.loads(text)
             record |= {name: _to_table(record[name]) for name in TABLES}
-            split = {
+            split: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in record["split"].items()
             }
             return cls(**{**record, "split": Split(**split), "line": Line(**record["line"])})

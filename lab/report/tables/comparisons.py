@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -47,7 +48,7 @@ def methods(effects: pd.DataFrame | None, *, alpha: float = 0.05) -> list[str]:
 
 def _table(metric: str, family: pd.DataFrame, sizes: dict | None, names: Mapping[str, str], alpha: float) -> Table:
     spec = spec_of(metric)
-    signed = {"decimals": spec.decimals + 1, "signed": True}
+    signed: dict[str, Any] = {"decimals": spec.decimals + 1, "signed": True}
     columns = [
         Column(title=""),
         Column(title="reference"),

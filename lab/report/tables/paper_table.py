@@ -125,7 +125,12 @@ def patch_tables(
     shared: dict[str, Any] = {"study": study, "phantom": phantom, "dataset": dataset, "split": split}
     tables = []
     if len(own):
-        settings = {"sizes": sizes, "beside": list(sizes), "remarks": (NOT_COMPARABLE,), "mark_best": False}
+        settings: dict[str, Any] = {
+            "sizes": sizes,
+            "beside": list(sizes),
+            "remarks": (NOT_COMPARABLE,),
+            "mark_best": False,
+        }
         tables.append(paper_table(own, comparison=comparison, ending=OWN, **settings, **shared))
     if len(same):
         withheld = Comparison("withheld", UNPUBLISHED)

@@ -266,8 +266,8 @@ def bytes_needed(network: UNet, shape: tuple[int, ...]) -> float:
     kinds = {type(module) for module in network.modules()}
     kind = "plain" if network.front is None else "joined"
     kind = "attention" if AttentionGate in kinds else "residual" if Residual in kinds else kind
-    width = network.down[0][-1][0].out_channels  # type: ignore[index, union-attr]
-    return TENSORS[kind] * int(width) * voxels * 4  # type: ignore[call-overload]
+    width = network.down[0][-1][0].out_channels  # type: ignore[index]
+    return TENSORS[kind] * int(width) * voxels * 4
 
 
 def _spec(model: int) -> NetworkSpec:
