@@ -1,1 +1,1 @@
-"""From a prepared cohort to a classifier of enhancing tumours. Runs without torch."""
+"""The classifier of enhancing tumours, from a prepared cohort to a fitted model. Runs without torch."""

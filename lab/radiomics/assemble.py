@@ -1,4 +1,4 @@
-"""A prepared cohort -> what a classifier learns from: features measured, labels read, nobody lost without a reason."""
+"""Assembly of a classifier's data set from a prepared cohort: features, labels and the reasons for exclusions."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lab.radiomics.labels import read_labels
 def assemble(
     cohort: Cohort, data: DataConfig, settings: ClassifierConfig, cache: Path, *, progress: Progress | None = None
 ) -> Dataset:
-    """Features, labels and clinical columns of every case that has both; the others are in `left_out`.
+    """Features, labels and clinical columns of every case that has both; `left_out` holds the reasons for the others.
 
-    With a stability filter the features of some cases are measured under changed masks too. Raises ValueError or an
-    OSError as `labelled` and `measure_cohort` do.
+    With a stability filter, some cases are also measured under perturbed masks. Raises ValueError or OSError as
+    `labelled` and `measure_cohort` do.
     """
-    bare = labelled(cohort, data, settings, lambda _: None)  # load_data has shown what is odd
+    bare = labelled(cohort, data, settings, lambda _: None)  # load_data has already reported problems
     found = measure_cohort(cohort, data.inputs, cache, processes=data.processes, progress=progress)
     cases = [case for case in bare.table.index if case in set(found.table.index)]
     if not cases:
@@ -42,7 +42,7 @@ def assemble(
         part = dataclasses.replace(cohort, index=cohort.index.loc[drawn])
 
         def tell(done: int, total: int, line: str) -> None:
-            if progress and "left out" not in line:  # such a mask is not of a case that is left out
+            if progress and "left out" not in line:  # a failed perturbed mask does not exclude the case
                 progress(done, total, line)
 
         perturbed = measure_perturbed(part, data.inputs, cache, processes=data.processes, progress=tell)
@@ -60,20 +60,20 @@ def assemble(
 def labelled(
     cohort: Cohort, data: DataConfig, settings: ClassifierConfig, say: Callable[[str], None] = print
 ) -> Dataset:
-    """The cases with a label and what else is known of them, without features, which take long to measure.
+    """Cases with a label and their clinical columns, without features, which take long to measure.
 
-    Raises ValueError or an OSError as `read_labels` does.
+    Raises ValueError or OSError as `read_labels` does.
     """
     labels = read_labels(cohort, settings.label, file=settings.labels, enhancing_ml=data.enhancing_ml, say=say)
     cases = sorted(labels.values.index)
     table = cohort.index.loc[cases, [name for name in ("patient_id", *CLINICAL) if name in cohort.index]].copy()
-    for name in table.columns.drop("patient_id"):  # unknown is NaN, of plain types that every library takes
+    for name in table.columns.drop("patient_id"):  # unknown is NaN, in plain types that every library accepts
         number = pd.api.types.is_numeric_dtype(table[name])
         table[name] = table[name].to_numpy(float if number else object, na_value=np.nan)
     table.index = pd.Index(cases, name="case_id")
     table.insert(1, "label", labels.values.loc[cases].to_numpy(int))
     patient = table.groupby("patient_id")["label"].transform("max")
-    other = table.index[table["label"] < patient]  # one label a patient: one enhances when one of the scans does
+    other = table.index[table["label"] < patient]  # one label per patient: positive when any of its scans is
     table = table.drop(other)
     unlike = dict.fromkeys(other, "another scan of the patient has label 1, which is the patient's")
     return Dataset(
@@ -88,7 +88,7 @@ def labelled(
 
 
 def feature_settings() -> dict[str, str]:
-    """What computes the features, for the record."""
+    """Settings of the feature extraction, for the run's record."""
     extractor = load_extractor()
     types = [
         f"{name} ({'; '.join(f'{key} {_listed(value)}' for key, value in own.items())})" if own else name

@@ -1,8 +1,8 @@
-"""Methods by name, and what a classifier must beat to be worth its trouble: tumour volume, age and sex, one sequence.
+"""Names of the methods, and the baselines of the classifier: tumour volume, age and sex, single sequences.
 
-All baselines go through the same splits and the same `run_split`. The sequences are given without the features of the
-tumour's shape, which come from the mask and would let volume in by the back door. Age and sex are what is known before
-a biopsy; grade and mutations are not, so they are not among the clinical columns.
+All baselines use the same splits and the same `run_split`. Single sequences come without shape features: these come
+from the mask and would add tumour volume. The clinical baseline uses only what is known before a biopsy, so no grade
+and no mutations.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ _SEQUENCE = re.compile(r"^(.+?)_(?:original|log-sigma|wavelet|square|exponential
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineSpec:
-    """A baseline, or several of a kind."""
+    """One baseline, or several of a kind."""
 
     features: Callable[[Dataset], dict[str, pd.DataFrame | str]]
-    """Method -> its features (cases, columns), or why it cannot be had from a data set."""
+    """Method -> its features (cases, columns), or the reason why the data set does not allow it."""
     settings: dict[str, Any] = field(default_factory=dict)
-    """Fields of `ClassifierConfig` that differ."""
+    """Fields of `ClassifierConfig` that differ from the classifier's."""
 
 
 def one_sequence(sequence: str) -> str:
-    """The same pipeline with the features of one sequence: "T1 only"."""
+    """Name of the baseline with the features of one sequence: "T1 only"."""
     return f"{sequence} only"
 
 
 def synthetic(network: str) -> str:
-    """Millilitres of enhancement in a network's images: "synthetic enhancement (model 1, L1_brain)"."""
+    """Name of the baseline by enhancing ml of predicted images: "synthetic enhancement (model 1, L1_brain)"."""
     return f"{SYNTHETIC} ({network})"
 
 
 def baseline_datasets(dataset: Dataset) -> dict[str, tuple[Dataset, dict[str, Any]]]:
-    """Method -> its data set and the settings that differ, for all of `BASELINES` that can be had."""
+    """Method -> its data set and differing settings, for all of `BASELINES` that the data set allows."""
     found = {}
     for spec in BASELINES.values():
         for method, columns in spec.features(dataset).items():
@@ -60,38 +60,38 @@ def baseline_datasets(dataset: Dataset) -> dict[str, tuple[Dataset, dict[str, An
 
 
 def baselines_left_out(dataset: Dataset) -> dict[str, str]:
-    """Method -> why it is not among the baselines."""
+    """Method -> the reason why the data set does not allow this baseline."""
     found = [item for spec in BASELINES.values() for item in spec.features(dataset).items()]
     return {method: reason for method, reason in found if isinstance(reason, str)}
 
 
 def sequences(dataset: Dataset) -> list[str]:
-    """The sequences that features are of, in their order; the mask's shape is none."""
+    """Names of the sequences that have features, in column order; the mask's shape does not count."""
     return [name for name in dict.fromkeys(map(_sequence, dataset.features)) if name not in ("", SHAPE)]
 
 
 def _sequence(feature: str) -> str:
-    """What a feature is of; "" where its name does not say."""
+    """The sequence of a feature; "" if the name has none."""
     match = _SEQUENCE.match(feature)
     return match.group(1) if match else ""
 
 
 def _volume(dataset: Dataset) -> dict[str, pd.DataFrame | str]:
-    """Logarithm of the tumour's millilitres: volumes spread over orders of magnitude."""
+    """Logarithm of the tumour volume in ml: volumes spread over orders of magnitude."""
     ml = pd.to_numeric(dataset.table["tumour_ml"]).astype(float)
     found = _usable(pd.DataFrame({"log_tumour_ml": np.log(ml.where(ml > 0))}))
     return {VOLUME: "no tumour volume is known, or all are the same" if found.empty else found}
 
 
 def _clinical(dataset: Dataset) -> dict[str, pd.DataFrame | str]:
-    """Age in years and sex (1 female); either alone where the other is not known."""
+    """Age in years and sex (1 is female); one of them alone if the other is unknown."""
     sex = dataset.table["sex"].map(lambda value: SEXES.get(str(value).lower(), np.nan), na_action="ignore")
     found = _usable(pd.DataFrame({"age": pd.to_numeric(dataset.table["age"]), "sex": sex}).astype(float))
     return {CLINICAL: "neither age nor sex is known of most patients, or all are the same" if found.empty else found}
 
 
 def _sequences(dataset: Dataset) -> dict[str, pd.DataFrame | str]:
-    """The features of each sequence alone, where there are several."""
+    """The features of each sequence alone, if there are several sequences."""
     names, of = sequences(dataset), dataset.features.columns.map(_sequence)
     if len(names) == 1:
         return {one_sequence(names[0]): "there is no other sequence"}
@@ -99,12 +99,12 @@ def _sequences(dataset: Dataset) -> dict[str, pd.DataFrame | str]:
 
 
 def _usable(columns: pd.DataFrame) -> pd.DataFrame:
-    """Columns that are known of most cases and differ between them."""
+    """Columns known in more than 60 % of the cases, with more than one value."""
     return columns[[name for name in columns if columns[name].notna().mean() > 0.6 and columns[name].nunique() > 1]]
 
 
 FEW_COLUMNS: dict[str, Any] = {"classifiers": ("logistic",), "stability": 0.0, "combat": ""}
-"""Settings for one or two columns: nothing to search, to filter or to harmonise."""
+"""Settings for one or two columns: no search, no stability filter, no harmonisation."""
 BASELINES: dict[str, BaselineSpec] = {
     "volume": BaselineSpec(features=_volume, settings=FEW_COLUMNS),
     "clinical": BaselineSpec(features=_clinical, settings=FEW_COLUMNS),

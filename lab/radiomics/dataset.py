@@ -1,4 +1,4 @@
-"""What a classifier learns from: features, labels and what else is known, of the same cases."""
+"""The classifier's data set: features, labels and clinical columns of the same cases."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ import numpy as np
 import pandas as pd
 
 CLINICAL = ("age", "sex", "grade", "idh", "codeletion", "vendor", "field_strength_t", "tumour_ml")
-"""Columns of a cohort's index that go along with the features."""
+"""Columns of a cohort's index that are kept beside the features."""
 SHAPE = "MASK"
-"""Stands where the features of a sequence have its name: `MASK_original_shape_Sphericity`."""
+"""Prefix of shape features, in place of the sequence: `MASK_original_shape_Sphericity`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Cases with features and a label; every table has the same index of case ids."""
+    """Cases with features and a label; `features` and `table` have the same index of case ids."""
 
     features: pd.DataFrame
     """(cases, features) float64, columns `<sequence>_<pyradiomics name>`, shape as `MASK_original_shape_...`."""
     table: pd.DataFrame
-    """`patient_id`, `label` (0 or 1) and the columns of `CLINICAL`; unknown is NaN."""
+    """`patient_id`, `label` (0 or 1) and the columns of `CLINICAL`; unknown values are NaN."""
     event: str
     """Label 1 in words that fit "48 enhancing"."""
     name: str
-    """The data set, for people."""
+    """Display name of the data set."""
     phantom: bool
     digest: str
-    """Over the cohort, the settings of the features and the labels."""
+    """Digest of the cohort, the feature settings and the labels."""
     left_out: dict[str, str] = field(default_factory=dict)
-    """Case id -> why it is not here."""
+    """Case id -> reason for its exclusion."""
     perturbed: dict[str, pd.DataFrame] = field(default_factory=dict)
-    """Mask change -> features of some of the cases under that change; empty without a stability filter."""
+    """Mask perturbation -> features of some cases under it; empty without a stability filter."""
 
     def __post_init__(self) -> None:
         if list(self.features.index) != list(self.table.index):
@@ -43,16 +43,16 @@ class Dataset:
 
     @property
     def labels(self) -> pd.Series:
-        """0 or 1 by case."""
+        """0 or 1 by case id."""
         return self.table["label"].astype(int)
 
     @property
     def patients(self) -> pd.Series:
-        """Patient id by case."""
+        """Patient id by case id."""
         return self.table["patient_id"].astype(str)
 
     def part(self, cases: Sequence[str]) -> Dataset:
-        """These cases only, in this order; the changed masks of others go too."""
+        """The data set of these cases only, in this order; perturbed features are cut to the same cases."""
         kept = {
             name: table.loc[[case for case in table.index if case in set(cases)]]
             for name, table in self.perturbed.items()
@@ -61,19 +61,19 @@ class Dataset:
         return dataclasses.replace(self, features=self.features.loc[found], table=self.table.loc[found], perturbed=kept)
 
     def with_features(self, columns: Iterable[str]) -> Dataset:
-        """Some of the features only."""
+        """The data set with some of its features only."""
         names = list(columns)
         kept = {name: table[names] for name, table in self.perturbed.items()}
         return dataclasses.replace(self, features=self.features[names], perturbed=kept)
 
     def with_new_features(self, features: pd.DataFrame) -> Dataset:
-        """Other features of the same cases."""
+        """The data set with other features of the same cases, without perturbed ones."""
         return dataclasses.replace(self, features=features, perturbed={})
 
     def shuffled(self, seed: int) -> Dataset:
-        """Labels shuffled over the patients: all that is found after this is chance.
+        """The data set with labels shuffled over patients, a negative control: any result on it is chance.
 
-        Every case of a patient gets the label that was drawn for the patient's first.
+        Every case of a patient gets the label drawn for the patient.
         """
         first = self.table.groupby("patient_id", sort=True)["label"].first()
         drawn = pd.Series(np.random.default_rng([seed, 4]).permutation(first.to_numpy()), index=first.index)

@@ -1,4 +1,4 @@
-"""What is to be predicted, as 0 or 1 for each case: enhancement, grade, or a column of the user's own."""
+"""Binary labels of the cases: enhancement, grade, or a column of the user's own table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.data.layouts.clinical import CODELETED, INTACT, MUTANT, WILDTYPE, parse
 from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, plain, read_table
 
 ROUNDING = 1 + 1e-6
-"""A volume of exactly the threshold must not fall below it by its last digit, as in the preparation."""
+"""Tolerance of the threshold: a volume equal to it must not fall below it by rounding, as in the preparation."""
 
 
 YES_OR_MORE = MUTANT | CODELETED | {"methylated", "high", "enhancing", "enhances"}
@@ -22,14 +22,14 @@ NO_OR_LESS = WILDTYPE | INTACT | {"unmethylated", "notmethylated", "low", "nonen
 
 
 class Labels(NamedTuple):
-    """Who has what label."""
+    """Labels of a cohort's cases."""
 
     values: pd.Series
     """0 or 1 by case id; cases without a label are absent."""
     event: str
     """Label 1 in words that fit "48 enhancing"."""
     missing: dict[str, str]
-    """Case id -> why it has no label."""
+    """Case id -> reason why it has no label."""
 
 
 def read_labels(
@@ -40,13 +40,12 @@ def read_labels(
     enhancing_ml: float = 0.5,
     say: Callable[[str], None] = print,
 ) -> Labels:
-    """The labels of a cohort's cases: a key of `LABELS`, or a column of `file` (CSV with case_id or patient_id).
+    """Labels of a cohort's cases: `which` is a key of `LABELS`, or a column of `file` (CSV with case_id or patient_id).
 
-    A cell is 1, 0, yes, no, mutant, wild type or the like; one that is not understood, and rows of one id that
-    disagree, leave the case without a label, which `say` tells, as it tells ids that nobody has. `expert` and `rule`
-    hold an enhancing volume of `enhancing_ml` millilitres or more against less. Raises ValueError or an OSError for an
-    unknown label, a file that does not have it or has it in other values, and where all cases with a label have the
-    same.
+    A cell is 1, 0, yes, no, mutant, wild type or the like. A case has no label if its cell is not understood or if rows
+    of one id disagree; `say` reports these, and ids that match no case. `expert` and `rule` are 1 from an enhancing
+    volume of `enhancing_ml` ml. Raises ValueError or OSError for an unknown label, for a file without it or with other
+    values, and if all labelled cases have the same label.
     """
     if file is not None:
         labels = _column(cohort, which, file, say)
@@ -140,9 +139,9 @@ def _ordered(key: str, cases: pd.Series, patients: pd.Series) -> tuple[pd.Series
 
 
 def matched(written: list[str], own: pd.Series) -> dict[str, str]:
-    """Ids as a table writes them -> ids of the cohort: the same, or the same but for capitals and leading zeros.
+    """Ids as written in a table -> ids of the cohort, either equal or equal up to capitals and leading zeros.
 
-    Spreadsheet programs take the zeros of 0012 away and make 12.0 of it. An id that may be two is none.
+    Spreadsheet programs drop the zeros of 0012 and turn 12 into 12.0. An ambiguous id matches nothing.
     """
     known = set(own)
     loosely: dict[str, set[str]] = {}
@@ -164,7 +163,7 @@ def _loose(name: str) -> str:
 def _report_unknown(
     file: Path, written: list[str], own: pd.Series, of: dict[str, str], say: Callable[[str], None]
 ) -> None:
-    """Say whose rows match nobody, or not quite. Raises ValueError where none does."""
+    """Report ids that match no case, or only loosely. Raises ValueError if none matches."""
     unknown = [one for one in dict.fromkeys(written) if one and one not in of]
     there = ", ".join(map(repr, sorted(set(own))[:3]))
     if not of:

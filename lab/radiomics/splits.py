@@ -1,4 +1,4 @@
-"""Who is trained on and who is tested: by patient, stratified by label, and the same folds as the synthesis arm's."""
+"""Training and test sets: split by patient, stratified by label, with the same folds as the synthesis arm."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from lab.data.cohort import fold_patients, split_patients
 from lab.radiomics.dataset import Dataset
 
 LEAST_TRAIN, LEAST_TEST = 3, 1
-"""Patients of either class: two inner folds and a search need the first, an AUC of each split the second."""
+"""Least patients of each class: inner folds and search need 3 in training, an AUC per split needs 1 in the test set."""
 SEED_STEP = 1000
-"""Between the seeds of two repeats: folds draw from the seeds that follow theirs."""
+"""Distance between the seeds of two repeats, because the folds of a repeat also use the seeds that follow its own."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """One training and one test set, of case ids; no patient is in both."""
+    """One training and one test set of case ids; no patient is in both."""
 
     repeat: int
     fold: int
@@ -25,18 +25,18 @@ class Split:
 
     @property
     def name(self) -> str:
-        """For people: "repeat 2, fold 3"."""
+        """Display name: "repeat 2, fold 3"."""
         return f"repeat {self.repeat}, fold {self.fold}"
 
 
 def make_splits(
     dataset: Dataset, *, folds: int, repeats: int, fractions: tuple[float, float, float], seed: int
 ) -> list[Split]:
-    """`repeats` times `folds` splits in which every patient is tested once a repeat, or, with 0 folds, the one split.
+    """`repeats` times `folds` splits that test every patient once per repeat, or a single split with 0 folds.
 
-    The label is what they are stratified by. Where it is "enhancing", the first repeat's folds, and the one split, are
-    those of a synthesis study with the same seed, its `train` and `val` patients together: this arm chooses its
-    settings by a cross-validation of its own. Raises ValueError where a training or a test set lacks a class.
+    Splits are stratified by label. With the label "enhancing", the first repeat's folds and the single split are those
+    of a synthesis study with the same seed, with its `train` and `val` patients together, because the classifier is
+    tuned by inner cross-validation. Raises ValueError if a training or test set has too few patients of a class.
     """
     positive = dataset.labels.groupby(dataset.patients).max() == 1
     splits = []

@@ -1,1 +1,1 @@
-"""Studies of classifiers."""
+"""Experiments of the radiomics arm: classifiers, WORC, and their comparison."""

@@ -1,4 +1,4 @@
-"""The classifier study: ours and the baselines on all splits, and the model for new patients."""
+"""The classifier study: our classifier and the baselines on all splits, and the model for new patients."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ QUESTION = "Can T1, T2 and FLAIR tell tumours that are {event} from the others, 
 
 
 def run(settings: RadiomicsConfig, question: str = QUESTION) -> str:
-    """Run or continue the study; returns the id of its run. `question` is what it asks where the label is enhancement.
+    """Run or continue the study; returns its run id. `question` is the study's question if the label is enhancement.
 
-    What was finished stays, split by split. Raises ValueError or an OSError where data or settings do not allow it.
+    Finished splits are kept. Raises ValueError or OSError if data or settings do not allow the study.
     """
     return conduct(lambda: load_data(settings), lambda data: run_classifiers(data, question)[0])
 
 
 def run_classifiers(data: ExperimentData, question: str = QUESTION) -> tuple[Experiment, pd.DataFrame]:
-    """The study's own part, without its report: the run with all tables on it, and the predictions of every method."""
+    """The study without its report: the run with all tables on it, and the predictions of every method."""
     event = data.dataset.event
     asked = (question if event == "enhancing" else QUESTION).format(event=event)
     experiment = open_experiment(data, NAME, asked, source="studies/classifier.py")
@@ -62,7 +62,7 @@ def run_classifiers(data: ExperimentData, question: str = QUESTION) -> tuple[Exp
 
 
 def configurations(data: ExperimentData) -> dict[str, tuple[Dataset, ClassifierConfig]]:
-    """Ours and the baselines, each with its data set and settings; those that cannot take part are named."""
+    """Method -> data set and settings, for our classifier and the baselines; prints the unavailable baselines."""
     settings = data.settings.classifier
     for method, reason in baselines_left_out(data.dataset).items():
         print(f"  without {method}: {reason}", flush=True)
@@ -73,13 +73,13 @@ def configurations(data: ExperimentData) -> dict[str, tuple[Dataset, ClassifierC
 
 
 def importances(ours: Sequence[SplitResult]) -> pd.DataFrame:
-    """Of each split the features chosen and what permuting them costs: repeat, fold, feature, importance."""
+    """The selected features of each split: repeat, fold, feature, importance (drop of the test AUC when permuted)."""
     tables = [result.chosen.assign(repeat=result.split.repeat, fold=result.split.fold) for result in ours]
     return pd.concat(tables, ignore_index=True)[["repeat", "fold", "feature", "importance"]]
 
 
 def settings_table(ours: Sequence[SplitResult]) -> pd.DataFrame:
-    """Of each split what the search chose: repeat, fold, inner_auc, threshold, seconds and the settings."""
+    """The result of each split's search: repeat, fold, inner_auc, threshold, seconds and the settings."""
     names = ("inner_auc", "threshold", "seconds")
     return pd.DataFrame(
         {
@@ -104,9 +104,9 @@ def learning(ours: Sequence[SplitResult]) -> pd.DataFrame:
 
 
 def save_final(experiment: Experiment, outer: OuterEstimate | None) -> None:
-    """The classifier for new patients as a run of its own, with its search and the model; tagged on the study's too.
+    """Log the classifier for new patients, with its search, as a child run; the study's run gets its tags too.
 
-    `outer` is how good such classifiers are on held-out patients; it goes into the model.
+    `outer` is the performance of such classifiers on held-out patients, which is stored in the model.
     """
     folder, data = experiment.folder / "final", experiment.data
     try:

@@ -1,4 +1,4 @@
-"""All methods on one page: the classifier study, WORC and what networks draw, on the same patients and splits."""
+"""Comparison of the classifier study, WORC and the networks' predicted images on the same patients and splits."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ QUESTION = (
 
 
 def run(settings: RadiomicsConfig, worc: WorcSettings, synthesis: Sequence[str] = ()) -> str:
-    """Run what is missing of both classifiers, set everything side by side; returns the id of the comparison's run.
+    """Run the missing parts of both experiments and compare them; returns the id of the comparison's run.
 
-    Raises ValueError or an OSError as its parts do.
+    `synthesis` names runs or studies of networks. Raises ValueError or OSError as its parts do.
     """
     networks: list[pd.DataFrame] = []
 
     def load() -> ExperimentData:
         data = load_data(settings)
-        networks.extend(synthetic_scores(name, data.dataset) for name in synthesis)  # mistakes first
+        networks.extend(synthetic_scores(name, data.dataset) for name in synthesis)  # a wrong name fails early
         return data
 
     def compare(data: ExperimentData) -> Experiment:
@@ -56,7 +56,7 @@ def run(settings: RadiomicsConfig, worc: WorcSettings, synthesis: Sequence[str] 
 
 
 def finish_part(run: Run) -> None:
-    """A part of the comparison gets a page of its own, as if its own script had run it; one that has it keeps it."""
+    """Write the report of a part of the comparison, unless it has one."""
     if run.has_file(artifacts.REPORT):
         run.end("finished")
     else:

@@ -1,4 +1,4 @@
-"""An experiment of the radiomics arm: the same patients, labels and splits for whatever is tried on them."""
+"""An experiment of the radiomics arm: the shared patients, labels and splits, and the MLflow run."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from lab.tracking.store import RUNS, connect
 from lab.tracking.view import describe_experiment
 
 SAME = ("classifier.labels", "classifier.workers", "data.path", "data.processes", "data.layout", "data.labels")
-"""Settings that do not change what is found: labels and cohort have their digests."""
+"""Settings that do not change the result, or that the digests of labels and cohort cover."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExperimentData:
-    """Cohort, data set and splits."""
+    """Cohort, data set and splits of an experiment."""
 
     settings: RadiomicsConfig
     cohort: Cohort
@@ -41,20 +41,20 @@ class ExperimentData:
 
     @property
     def key(self) -> str:
-        """Digest of all that makes results comparable."""
+        """Digest of everything that two comparable results share."""
         chosen = {name: value for name, value in flatten(self.settings).items() if not name.startswith("phantom.")}
         return fingerprint([self.dataset.digest, {name: value for name, value in chosen.items() if name not in SAME}])
 
     @property
     def split_sizes(self) -> tuple[int, float, float]:
-        """Number of splits, and the mean number of patients that they train and test on."""
+        """Number of splits, and the mean numbers of training and test patients."""
         patients = self.dataset.patients
         parts = [(patients[list(one.train)].nunique(), patients[list(one.test)].nunique()) for one in self.splits]
         train, test = zip(*parts)
         return len(parts), float(np.mean(train)), float(np.mean(test))
 
     def split_table(self) -> pd.DataFrame:
-        """Who is trained on and who is tested in each split: repeat, fold, case_id, patient_id, label, split."""
+        """Training and test cases of each split: repeat, fold, case_id, patient_id, label, split."""
         table = self.dataset.table[["patient_id", "label"]].rename_axis("case_id").reset_index()
         parts = [
             table.assign(
@@ -69,33 +69,35 @@ class ExperimentData:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What is tried on the data, with its MLflow run."""
+    """An experiment on the data, with its MLflow run."""
 
     data: ExperimentData
     name: str
-    """The MLflow experiment: classifier, worc or compare."""
+    """Name of the MLflow experiment: classifier, worc or compare."""
     question: str
     run: Run
     key: str
-    """Digest over the data and the experiment's own settings."""
+    """Digest of the data and the experiment's own settings."""
 
     @property
     def folder(self) -> Path:
-        """Where finished pieces of work are kept."""
+        """Folder of finished pieces of work."""
         return RUNS / "work" / f"{self.name}-{self.key}"
 
     def alone(self) -> FileLock:
-        """Held while the folder is worked in: a second call at once waits, and finds the work done."""
+        """Lock of the folder: a second call at the same time waits, then finds the work done."""
         self.folder.mkdir(parents=True, exist_ok=True)
         return FileLock(self.folder / ".lock")
 
     def open_child(self, name: str, *, source: str | None = None, **tags: str) -> Run:
-        """A run below the experiment's, found or created."""
+        """A child run of the experiment's run, found or created."""
         return Run.open(self.name, name, identity={Tag.STUDY_KEY: self.key, **tags}, parent=self.run, source=source)
 
 
 def with_demo(settings: RadiomicsConfig) -> RadiomicsConfig:
-    """The phantom at the voxel size of the demo where neither data nor voxel size is given. Raises ValueError."""
+    """The settings, with the demo's voxel size for the phantom. Raises ValueError for `--phantom` together with
+    `--data`.
+    """
     data = settings.data
     if data.path is None:
         spacing = DEMO.data.spacing_mm if data.spacing_mm is None else data.spacing_mm
@@ -106,9 +108,9 @@ def with_demo(settings: RadiomicsConfig) -> RadiomicsConfig:
 
 
 def load_data(settings: RadiomicsConfig, say: Say = print) -> ExperimentData:
-    """Cohort, features, labels and splits; what was made before is found again.
+    """Cohort, features, labels and splits; earlier results are reused.
 
-    Raises ValueError or an OSError where data or settings do not allow it.
+    Raises ValueError or OSError if data or settings do not allow the experiment.
     """
     check_settings(settings)
     settings = with_demo(settings)
@@ -118,7 +120,7 @@ def load_data(settings: RadiomicsConfig, say: Say = print) -> ExperimentData:
     how: dict[str, Any] = {"folds": chosen.folds, "repeats": chosen.repeats}
     how |= {"fractions": data.split, "seed": data.split_seed}
     bare = labelled(cohort, data, chosen, say)
-    make_splits(bare, **how)  # too few of a class: an error before the features are measured
+    make_splits(bare, **how)  # fails before the features are measured if a class is too small
     ticker = Ticker("cases measured", say)
     dataset = assemble(cohort, data, chosen, RUNS / "features" / "cache", progress=ticker)
     splits = make_splits(dataset, **how)
@@ -127,7 +129,7 @@ def load_data(settings: RadiomicsConfig, say: Say = print) -> ExperimentData:
 
 
 def check_settings(settings: RadiomicsConfig) -> None:
-    """Raises ValueError for settings that nothing could run with, before anything is made."""
+    """Raises ValueError for settings that cannot work, before anything is computed."""
     chosen = settings.classifier
     if chosen.folds < 0 or chosen.folds == 1 or chosen.repeats < 1:
         raise ValueError(f"--folds {chosen.folds} --repeats {chosen.repeats}: 0 or at least 2 folds, at least 1 repeat")
@@ -142,7 +144,7 @@ def check_settings(settings: RadiomicsConfig) -> None:
 
 
 def describe(dataset: Dataset, splits: list[Split]) -> str:
-    """One line on what is learned from and how it is tested."""
+    """One line on the data set and the splits."""
     patients, events = dataset.patients.nunique(), int(dataset.labels.groupby(dataset.patients).max().sum())
     left = f", {len(dataset.left_out)} left out" if dataset.left_out else ""
     return (
@@ -154,16 +156,16 @@ def describe(dataset: Dataset, splits: list[Split]) -> str:
 def open_experiment(
     data: ExperimentData, name: str, question: str, *, source: str, own: Mapping[str, Any] | None = None
 ) -> Experiment:
-    """The experiment's run, found or created, with its settings, its patients and its splits.
+    """The experiment's run, found or created, with its settings, patients and splits.
 
-    `source` is the script, `own` are settings that only this experiment has.
+    `source` is the script; `own` holds settings that only this experiment has.
     """
     own = dict(own or {})
     key = fingerprint([data.key, own])
     dataset, chosen = data.dataset, data.settings.classifier
     words = [name, "phantom" * dataset.phantom, chosen.label, "shuffled" * chosen.shuffle_labels, key[:6]]
     connect()
-    with FileLock(RUNS / "create.lock"):  # two calls at once share one run
+    with FileLock(RUNS / "create.lock"):  # simultaneous calls share one run
         identity = {Tag.STUDY_KEY: key, Tag.ROLE: "study"}
         run = Run.open(name, " ".join(filter(None, words)), identity=identity, source=source)
     describe_experiment(run, question)

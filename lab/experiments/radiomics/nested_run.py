@@ -1,4 +1,4 @@
-"""Our classifier and the baselines through all splits: side by side, kept split by split, each trial an MLflow run."""
+"""Our classifier and the baselines on all splits, in parallel: results kept per split, trials logged as MLflow runs."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
 
 STARTUP = 8
-"""Trials at random before the sampler learns, the same as in the studies of networks."""
+"""Random trials before the sampler starts, as in the studies of networks."""
 KILLED = "its process was killed three times, probably for lack of memory; run again with fewer --workers"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """One method on one split, as a process of its own may run it."""
+    """One method on one split, to run in its own process."""
 
     method: str
     split: Split
@@ -43,14 +43,14 @@ class Piece:
     path: Path
 
     def run(self) -> SplitResult:
-        """Search, refit, predict; the result is on disk before this returns."""
+        """Tune, refit and predict; the result is on disk before this returns."""
         ours = self.method == OURS
         result = run_split(self.dataset, self.split, self.settings, tune, method=self.method, learning=ours)
         write_atomically(self.path, result.to_json().encode())
         return result
 
     def finished(self) -> SplitResult | None:
-        """The result of an earlier call; None where there is none, or the file is damaged."""
+        """The result of an earlier call; None if the file is missing or damaged."""
         try:
             return SplitResult.from_json(self.path.read_text())
         except (OSError, ValueError, KeyError):
@@ -58,9 +58,9 @@ class Piece:
 
 
 def run_splits(experiment: Experiment, methods: Mapping[str, tuple[Dataset, ClassifierConfig]]) -> list[SplitResult]:
-    """Every method on every split, in the order of methods and splits; what was finished before is read, not run.
+    """Results of every method on every split, in the order of methods and splits; finished ones are read, not run.
 
-    Each result goes to MLflow as it comes. Raises ChildProcessError where a process was killed again and again.
+    Each result is logged to MLflow as soon as it is there. Raises ChildProcessError if a process was killed repeatedly.
     """
     pieces = {
         (method, split.name): Piece(
@@ -97,7 +97,7 @@ def run_splits(experiment: Experiment, methods: Mapping[str, tuple[Dataset, Clas
 
 
 def log_split(experiment: Experiment, result: SplitResult) -> None:
-    """One split of ours as a run below the study's, its trials as runs below it; a split that is logged stays."""
+    """Log one split of our classifier as a child run, with its trials below it; logged splits stay unchanged."""
     if result.method != OURS:
         return
     name = result.split.name
@@ -114,7 +114,7 @@ def log_split(experiment: Experiment, result: SplitResult) -> None:
 
 
 def log_trials(experiment: Experiment, run: Run, trials: pd.DataFrame, name: str) -> None:
-    """The trials of a search as runs with their true times; those that are there stay."""
+    """Log the trials of a search as runs with their true times; logged trials stay unchanged."""
     there = {trial.tags.get(Tag.NUMBER) for trial in run.children()}
     for row in trials.to_dict("records"):
         number, began, seconds = str(int(row.pop("number"))), int(row.pop("started")), float(row.pop("seconds"))
@@ -131,9 +131,9 @@ def log_trials(experiment: Experiment, run: Run, trials: pd.DataFrame, name: str
 
 
 def make_final(experiment: Experiment, folder: Path) -> Final:
-    """The classifier for new patients, searched for and fitted on everybody; the folder is complete or not there.
+    """The classifier for new patients, tuned and fitted on all patients; the folder is complete or absent.
 
-    The trials of its search are in `trials.csv` beside it.
+    The trials of its search are in `trials.csv` in the folder.
     """
     searched: list[pd.DataFrame] = []
 
@@ -156,10 +156,10 @@ def make_final(experiment: Experiment, folder: Path) -> Final:
 def tune(objective: Callable[[Any], float], trials: int, seed: int) -> pd.DataFrame:
     """Maximise `objective` over a number of trials: columns number, value, started (ms), seconds, and the settings.
 
-    It lives in memory: a search takes seconds and is kept once it is done, by whoever asked for it. Settings that a
-    trial did not draw are missing in its row.
+    The study stays in memory: a search takes seconds, and the caller keeps its result. Settings that a trial did not
+    draw are missing in its row.
     """
-    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # an error is raised, and shown once
+    optuna.logging.set_verbosity(optuna.logging.CRITICAL)  # errors are raised, so Optuna need not log them
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=STARTUP)
     study = optuna.create_study(direction="maximize", sampler=sampler)
     rows: list[dict[str, Any]] = []

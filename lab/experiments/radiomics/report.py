@@ -1,4 +1,4 @@
-"""The report of a radiomics experiment, made from what its run holds and from nothing else."""
+"""The report of a radiomics experiment, made only from the contents of its run."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from lab.tracking.store import clear_errors, connect
 from lab.tracking.view import closing, save_split_view
 
 NOTE_DPI = 80
-"""A wider picture would push the rest of MLflow's page off the screen."""
+"""A larger picture would push the rest of MLflow's page off the screen."""
 TITLES = {
     "classifier": "Classifier and baselines",
     "worc": "WORC",
@@ -55,7 +55,7 @@ SHOWN = {
 
 
 def conduct(load: Callable[[], ExperimentData], work: Callable[[ExperimentData], Experiment]) -> str:
-    """Run or continue an experiment: load its data, do its work, write its report; returns the id of its run."""
+    """Run or continue an experiment: load its data, do its work, write its report; returns its run id."""
     started = time.monotonic()
     with clear_errors():
         data = load()
@@ -72,8 +72,8 @@ def write_classifier_report(
 ) -> None:
     """Write page, figures, checklists and note of a finished experiment to its run, and to the folder `out`.
 
-    `seconds` is what the experiment took, where it has just ended; `quiet` says nothing on the screen. Raises
-    ValueError for a run that is none.
+    `seconds` is the duration of an experiment that has just ended; `quiet` prints nothing. Raises ValueError for a run
+    that is not a finished classifier experiment.
     """
     if not run.has_file(artifacts.CLASSIFIER):
         raise ValueError(
@@ -128,7 +128,7 @@ def write_classifier_report(
 
 
 def draw_figures(facts: dict[str, Any], assessment: Assessment, tables: Path) -> dict[str, Figure]:
-    """All figures that are drawn from numbers."""
+    """All figures that are drawn from tables."""
     predictions = pd.read_csv(tables / "predictions.csv", dtype={"case_id": str, "patient_id": str})
     importances = _table(tables, "importances")
     if importances is not None and len(importances):
@@ -147,7 +147,7 @@ def draw_figures(facts: dict[str, Any], assessment: Assessment, tables: Path) ->
 
 
 def stamp(run_id: str, facts: dict[str, Any]) -> str:
-    """The beginning of a note, of which MLflow shows four lines: a small ROC beside the figure."""
+    """The start of a note, of which MLflow shows four lines: a small ROC beside the AUC."""
     people = plural(facts["patients"], "phantom " * facts["phantom"] + "patient")
     people += f", {facts['events']} {facts['event']}"
     text = f"{facts['main']}: AUC {facts['auc']}; {people}{', shuffled labels' * facts['shuffled']}"
@@ -155,7 +155,7 @@ def stamp(run_id: str, facts: dict[str, Any]) -> str:
 
 
 def artifact(run_id: str, name: str) -> str:
-    """Address of a run's artifact as MLflow's own pages know it, whatever the server is called."""
+    """Address of a run's artifact relative to MLflow's pages, independent of the server's name."""
     return f"get-artifact?path={quote(name, safe='')}&run_uuid={run_id}"
 
 

@@ -1,4 +1,4 @@
-"""What a radiomics experiment leaves on its run, from which its report is made."""
+"""Tables, facts and figures that a radiomics experiment logs to its run, as the basis of its report."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lab.tracking.run import Run
 
 SOFTWARE = ("pyradiomics", "WORC", "scikit-learn", "optuna", "numpy", "scipy", "SimpleITK", "mlflow")
 DRAWN = 3
-"""Features that are drawn over the images."""
+"""Number of features drawn over the images."""
 OWN = ("importances", "settings", "learning", "worc_features", "worc_workflows")
 """Tables that only some experiments have."""
 OURS_ALONE = ("trials", "inner_folds", "classifiers", "stability", "stability_cases", "combat")
@@ -37,7 +37,7 @@ FIGURES = {
     "brier": "test/brier",
     "slope": "test/calibration_slope",
 }
-"""Column of `Assessment.performance` -> the metric by which runs are compared in MLflow's table."""
+"""Column of `Assessment.performance` -> the metric that compares runs in MLflow's table."""
 RULES = {
     "enhancement": "the expert label of enhancing tumour where the data set has one, else the paper's rule",
     "expert": "the expert label of enhancing tumour",
@@ -54,9 +54,9 @@ def save_results(
     main: str = OURS,
     warnings: Sequence[str] = (),
 ) -> Assessment:
-    """Judge all predictions and leave tables and facts on the experiment's run; returns the tables of the judgement.
+    """Assess all predictions and log tables and facts to the experiment's run; returns the assessment.
 
-    `tables` are those that only some experiments have (see `OWN`), `warnings` what a reader must know first.
+    `tables` are those that only some experiments have (see `OWN`); `warnings` are shown first in the report.
     """
     data, run = experiment.data, experiment.run
     groups = data.dataset.table.rename_axis("case_id")
@@ -69,7 +69,7 @@ def save_results(
     row = found.performance.iloc[0]
     known = facts(experiment, predictions, main) | {"warnings": list(warnings)}
     known["auc"] = f"{row['auc']:.2f} ({row['auc_low']:.2f} to {row['auc_high']:.2f})"
-    if main == WORC:  # which searches in its own way
+    if main == WORC:  # WORC has its own search
         known = {name: value for name, value in known.items() if name not in OURS_ALONE}
     run.log_json(known, artifacts.CLASSIFIER)
     figures = {name: float(row[column]) for column, name in FIGURES.items() if pd.notna(row.get(column))}
@@ -78,7 +78,7 @@ def save_results(
 
 
 def draw_features(experiment: Experiment, importances: pd.DataFrame) -> None:
-    """The first features over the images of three patients each, as a picture on the run; it needs the cohort."""
+    """Log a picture of the most important features over the images of three patients each; it needs the cohort."""
     from lab.report.figures.classifier.feature_maps import feature_pictures
 
     data = experiment.data
@@ -91,13 +91,13 @@ def draw_features(experiment: Experiment, importances: pd.DataFrame) -> None:
 
 
 def summarised(importances: pd.DataFrame, sizes: tuple[int, float, float]) -> pd.DataFrame:
-    """Importances over the splits, of which there are so many with so many patients to train and to test on."""
+    """Importances over the splits; `sizes`: number of splits, mean numbers of training and test patients."""
     count, train, test = sizes
     return summarise_importances(importances, splits=count, train=train, test=test)
 
 
 def facts(experiment: Experiment, predictions: pd.DataFrame, main: str) -> dict[str, Any]:
-    """What the report says besides its tables; plain values that JSON can hold."""
+    """Facts of the report apart from its tables, as plain values that JSON can hold."""
     data = experiment.data
     dataset, chosen, cohort = data.dataset, data.settings.classifier, data.cohort
     truth = dataset.labels.groupby(dataset.patients).max()
@@ -144,6 +144,6 @@ def facts(experiment: Experiment, predictions: pd.DataFrame, main: str) -> dict[
 
 
 def own_tables(run: Run) -> dict[str, pd.DataFrame]:
-    """The tables that only some experiments have, of a run that has them."""
+    """The tables of a run that only some experiments have."""
     there = run.files("tables")
     return {name: run.read_table(artifacts.table(name)) for name in OWN if artifacts.table(name) in there}

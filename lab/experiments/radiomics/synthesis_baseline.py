@@ -1,4 +1,4 @@
-"""The synthesis arm as a baseline of the classifiers: the enhancing volume in a network's images."""
+"""The synthesis arm as a baseline of the classifiers: the enhancing volume in a network's predicted images."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SCORE = "ml_predicted"
 
 
 def synthetic_scores(name: str, dataset: Dataset) -> pd.DataFrame:
-    """Predictions of the network of a synthesis run, or of a study's best: millilitres drawn in each test patient.
+    """Predictions by the network of a synthesis run, or of a study's best: predicted enhancing ml of each test patient.
 
-    `name` is the id of a study's or a trial's run, or a study's name. All folds and seeds of the network count, seeds
-    are averaged. The labels are those of `dataset`, patients whom it does not have are left out. Raises ValueError
-    where the run has no tested network, or none of its patients is in `dataset`.
+    `name` is the run id of a study or trial, or a study's name. All folds and seeds of the network are used; seeds are
+    averaged. Labels are those of `dataset`; patients that it lacks are left out. Raises ValueError if the run has no
+    tested network, or if none of its test patients is in `dataset`.
     """
     tested = [run for run in network_runs(name) if run.has_file(artifacts.TEST_PATIENTS)]
     if not tested:
@@ -54,7 +54,7 @@ def synthetic_scores(name: str, dataset: Dataset) -> pd.DataFrame:
 
 
 def network_runs(name: str) -> list[Run]:
-    """The runs of one network, every fold and seed: of the trial with this run id, or of a study's best."""
+    """The runs of one network, all folds and seeds: of the trial with this run id, or of a study's best."""
     run = Run.find(name) or find_study(name)
     if run.has_file(artifacts.STUDY):
         facts = run.read_json(artifacts.STUDY)

@@ -1,4 +1,4 @@
-"""A WORC experiment as an MLflow run: the same patients and splits as our own classifier, WORC's words kept."""
+"""WORC experiments as MLflow runs, on the same patients and splits as our classifier."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NOT_RESULTS = ("workers", "timeout_s")
 
 
 def preset(*, quick: bool, search: int | None, route: Route = "features", seed: int = 0) -> WorcSettings:
-    """WORC's full search or a twentieth of it, with another number of workflows where one is given."""
+    """WORC's full search or the quick one, with another number of workflows if `search` is given."""
     chosen = QUICK if quick else FULL
     count = chosen.search if search is None else search
     ensemble = max(1, min(chosen.ensemble, count))
@@ -35,16 +35,16 @@ def preset(*, quick: bool, search: int | None, route: Route = "features", seed: 
 
 
 def run(settings: RadiomicsConfig, worc: WorcSettings) -> str:
-    """Run or continue a WORC experiment; returns the id of its run.
+    """Run or continue a WORC experiment; returns its run id.
 
-    Raises ValueError with WORC's own reason where it fails, ValueError or an OSError where data or settings do not
-    allow a start.
+    Raises ValueError with WORC's own reason if it fails, ValueError or OSError if data or settings do not allow a
+    start.
     """
     return conduct(lambda: load_data(without_ours(settings)), lambda data: run_worc_splits(data, worc)[0])
 
 
 def without_ours(settings: RadiomicsConfig) -> RadiomicsConfig:
-    """The settings as WORC has them: it searches in its own way and needs no features of changed masks."""
+    """The settings without those of our classifier's search and stability filter, which WORC does not use."""
     default = type(settings.classifier)()
     ours = {name: getattr(default, name) for name in ("trials", "inner_folds", "classifiers", "combat")}
     return dataclasses.replace(
@@ -53,12 +53,12 @@ def without_ours(settings: RadiomicsConfig) -> RadiomicsConfig:
 
 
 def own_settings(worc: WorcSettings) -> dict[str, object]:
-    """WORC's settings that decide on its results, as parameters of a run."""
+    """WORC's settings that determine its results, as parameters of a run."""
     return {f"worc.{key}": value for key, value in dataclasses.asdict(worc).items() if key not in NOT_RESULTS}
 
 
 def run_worc_splits(data: ExperimentData, worc: WorcSettings) -> tuple[Experiment, pd.DataFrame]:
-    """WORC's own part, without its report: the run with all tables on it, and the predictions."""
+    """The WORC experiment without its report: the run with all tables on it, and the predictions."""
     worc = dataclasses.replace(worc, workers=data.settings.classifier.workers or count_cores())
     question = QUESTION.format(event=data.dataset.event)
     experiment = open_experiment(data, NAME, question, source=SCRIPT, own=own_settings(worc))
@@ -76,7 +76,7 @@ def run_worc_splits(data: ExperimentData, worc: WorcSettings) -> tuple[Experimen
                     sequences=data.settings.data.inputs,
                     say=_say,
                 )
-        except WorcFailed as error:  # that is no trouble of the store
+        except WorcFailed as error:  # not an error of the store
             raise ValueError(str(error)) from error
         experiment.run.log_folder(result.log, "worc/logs")
         log_splits(experiment, result)
@@ -87,7 +87,7 @@ def run_worc_splits(data: ExperimentData, worc: WorcSettings) -> tuple[Experimen
 
 
 def log_splits(experiment: Experiment, result: WorcResult) -> None:
-    """Each split as a run below the experiment's; a split that is logged stays as it is."""
+    """Log each split as a child run; logged splits stay unchanged."""
     best = result.workflows.groupby(["repeat", "fold"]).first()
     seconds = result.seconds.set_index(["repeat", "fold"])["seconds"]
     for split in experiment.data.splits:

@@ -1,1 +1,1 @@
-"""How good a classifier is, and what it rests on."""
+"""Assessment of classifiers: performance and feature importance."""

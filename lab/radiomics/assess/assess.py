@@ -1,7 +1,7 @@
-"""How good is each method on the same patients? From predictions of a cross-validation to the tables of a report.
+"""Comparison of all methods on the same patients: from cross-validated predictions to the tables of a report.
 
-A patient counts once: the scores that the repeats gave are averaged first, since they are not independent. The tables
-are plain, so that a page can be written again from what was stored of them.
+A patient counts once: scores of repeats are averaged first, because they are not independent. The tables are plain, so
+a report can be written again from stored ones.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lab.stats.roc import precision_recall
 
 COLUMNS = ("method", "repeat", "fold", "case_id", "patient_id", "label", "score", "threshold", "train", "test")
 GROUPS = {"vendor": "{}", "field_strength_t": "{:g} T", "grade": "grade {:g}"}
-"""Columns that make subgroups, and how their values are written."""
+"""Columns that define subgroups, and the format of their values."""
 CALIBRATED = ("slope", "intercept", "in_the_large", "brier", "scaled_brier")
 NO_PROBABILITY = "its score is no probability with a threshold: ROC only"
 TEXTS = ("method", "reference", "patient_id", "group", "by", "note", "figure", "auc_interval")
@@ -33,12 +33,12 @@ TEXTS = ("method", "reference", "patient_id", "group", "by", "note", "figure", "
 
 @dataclass(frozen=True, kw_only=True)
 class Assessment:
-    """Tables of a comparison of methods; the method that is judged comes first in each."""
+    """Tables of a comparison of methods; the main method comes first in each."""
 
     performance: pd.DataFrame
-    """One row a method: AUC over patients (`auc`, with DeLong's `_low`, `_high` and the bootstrap's `boot_`), mean over
-    splits (`auc_splits`), average precision (`ap`), calibration, each with `_low` and `_high`, and the permutation
-    test's `p`. What cannot be said is NaN, and `note` says why."""
+    """One row per method: AUC over patients (`auc`, with DeLong's `_low`, `_high` and the bootstrap's `boot_`), mean
+    over splits (`auc_splits`), average precision (`ap`), calibration, each with `_low` and `_high`, and the permutation
+    test's `p`. Unknown values are NaN, and `note` gives the reason."""
     accuracy: pd.DataFrame
     """method, figure (sensitivity, specificity, ppv, npv, accuracy), value, low, high, hits, n."""
     comparisons: pd.DataFrame
@@ -50,12 +50,12 @@ class Assessment:
 
     @property
     def main(self) -> str:
-        """The method that is judged."""
+        """The main method."""
         return str(self.performance["method"].iloc[0])
 
     @property
     def judged(self) -> tuple[str, ...]:
-        """The methods that are no baselines: the main one, and WORC where it is there."""
+        """The methods that are not baselines: the main one, and WORC if it is there."""
         return tuple(dict.fromkeys((self.main, *(name for name in self.performance["method"] if name == WORC))))
 
     def tables(self) -> dict[str, pd.DataFrame]:
@@ -63,7 +63,7 @@ class Assessment:
         return {field.name: getattr(self, field.name) for field in fields(self)}
 
     def write(self, folder: Path) -> list[Path]:
-        """One CSV a table, by its name; returns their paths."""
+        """Write one CSV per table, named after it; returns their paths."""
         folder.mkdir(parents=True, exist_ok=True)
         paths = []
         for name, table in self.tables().items():
@@ -73,7 +73,7 @@ class Assessment:
 
 
 def read_assessment(folder: Path) -> Assessment:
-    """The tables that `Assessment.write` wrote. Raises an OSError where one is missing."""
+    """The tables written by `Assessment.write`. Raises OSError if one is missing."""
     found: dict[str, Any] = {}
     for field in fields(Assessment):
         table = pd.read_csv(
@@ -92,12 +92,12 @@ def assess(
     permutations: int = 2000,
     groups: pd.DataFrame | None = None,
 ) -> Assessment:
-    """Judge all methods of a table of predictions, one row a (method, repeat, fold, case): columns `COLUMNS`.
+    """Assess all methods of a table of predictions, one row per (method, repeat, fold, case), with columns `COLUMNS`.
 
-    `main` is compared with all others, and so is WORC where it is there. A method may have scored some patients only;
-    one whose score is no probability, or that has no threshold, has a ROC but no calibration and no accuracy. `groups`
-    (index case_id, columns patient_id and any of `GROUPS`) makes the subgroups. Raises ValueError for missing columns,
-    a case that is predicted twice in a split, a patient with two labels, and where `main` is not among the methods.
+    `main` is compared with all others, and so is WORC if it is there. A method may cover some patients only; one whose
+    score is no probability, or that has no threshold, gets a ROC but no calibration and no accuracy. `groups` (index
+    case_id, columns patient_id and any of `GROUPS`) defines the subgroups. Raises ValueError for missing columns, a
+    case predicted twice in a split, a patient with two labels, and a missing `main`.
     """
     table = _checked(predictions, main)
     judged = [main] + ([WORC] if main != WORC and WORC in set(table["method"]) else [])
@@ -125,7 +125,7 @@ def assess(
 
 
 def split_scores(predictions: pd.DataFrame, method: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Labels and scores of each split's test patients, a patient's scans averaged: what `roc_of_splits` takes."""
+    """Labels and scores of each split's test patients, averaged over a patient's scans: input of `roc_of_splits`."""
     part = predictions[predictions["method"] == method]
     return [
         (one["label"].to_numpy(), one["score"].to_numpy())
@@ -153,7 +153,7 @@ def _checked(predictions: pd.DataFrame, main: str) -> pd.DataFrame:
 
 
 def _patients(part: pd.DataFrame) -> pd.DataFrame:
-    """One row a patient of one method; the decision is that of the mean distance to each split's own threshold."""
+    """One row per patient of one method; the decision uses the mean distance to each split's own threshold."""
     one = one_per_patient(part["patient_id"], part["label"], part["score"])
     distance = (part["score"] - part["threshold"]).groupby(part["patient_id"]).mean()
     usable = part["threshold"].notna().all()
@@ -188,7 +188,7 @@ def _performance(
 
 
 def _over_splits(part: pd.DataFrame) -> tuple[Estimate, str]:
-    """Mean AUC over splits with the corrected t interval, or why there is none."""
+    """Mean AUC over splits with the corrected t interval, or the reason for its absence."""
     found = split_scores(part.assign(method=""), "")
     if len(found) < 2:
         return NOT_KNOWN, ""
@@ -226,5 +226,5 @@ def _nothing() -> dict[str, Any]:
 
 
 def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """Empty texts as "", as they were."""
+    """The table with empty texts as "", which CSV reads as NaN."""
     return table.fillna({name: "" for name in TEXTS if name in table})

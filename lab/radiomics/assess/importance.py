@@ -1,4 +1,4 @@
-"""What the splits of a cross-validation say together: features that carry the test AUC, and the learning curve."""
+"""Permutation importance of features, and summaries over splits of importances and learning curves."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ def permutation_importance(
     seed: int,
     repeats: int = REPEATS,
 ) -> pd.DataFrame:
-    """Columns feature and importance of the selected features of a fitted pipeline, the most important first.
+    """Importance of the selected features of a fitted pipeline: columns feature and importance, the highest first.
 
     Importance is the mean drop of the AUC over patients when the feature's values are permuted over the (test) cases
-    (Breiman, Machine Learning 2001). Features that say the same share it, and with few test patients it is coarse:
-    average it over splits.
+    (Breiman, Machine Learning 2001). Correlated features share it. It is coarse with few test patients: average it over
+    splits.
     """
     names = selected(pipeline)
     seen = pipeline[:-1].transform(cases)[names]  # (cases, selected)
@@ -47,12 +47,11 @@ def permutation_importance(
 def summarise_importances(
     importances: pd.DataFrame, *, splits: int, train: float, test: float, level: float = CONFIDENCE
 ) -> pd.DataFrame:
-    """One row a feature, the most important first: feature, importance, low, high, selected (share of splits), splits.
+    """One row per feature, the highest first: feature, importance, low, high, selected (share of splits), splits.
 
-    `importances` has a row a split and selected feature: repeat, fold, feature, importance (drop of the test AUC when
-    the feature is permuted). A feature that a split did not select has no importance there: 0. The interval is that of
-    the corrected t, for the (mean) patients that a split trains and tests on; NaN with one split. Raises ValueError
-    where there are more splits in the table than said.
+    `importances` has one row per split and selected feature: repeat, fold, feature, importance. A feature that a split
+    did not select counts as 0 there. The interval is the corrected t interval for `train` and `test` (mean) patients
+    per split; NaN with one split. Raises ValueError if the table has more splits than `splits`.
     """
     wide = importances.pivot_table(index=["repeat", "fold"], columns="feature", values="importance")
     if len(wide) > splits:
@@ -76,7 +75,7 @@ def summarise_learning(
 ) -> pd.DataFrame:
     """Mean over seeds at each size, with the corrected t interval (see `corrected_t`): n, mean, low, high, seeds.
 
-    Raises ValueError as `corrected_t`, for instance for fewer than 2 seeds or a score that is missing.
+    Raises ValueError as `corrected_t` does, for instance for fewer than 2 seeds or a missing score.
     """
     rows = []
     for size, group in curve.groupby("n"):

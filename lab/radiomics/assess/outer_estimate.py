@@ -1,6 +1,6 @@
-"""How well a classifier tells apart patients whom it did not learn from: the estimate of its outer cross-validation.
+"""The estimate of a classifier's performance on held-out patients, from its outer cross-validation.
 
-A probability, and still more a verdict "above the threshold", means nothing where this was not shown.
+Without evidence that the AUC is above chance, neither a probability nor a decision by threshold means anything.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ UNKNOWN = f"{NOT_SHOWN}: its AUC on patients whom it had not learned from is unk
 
 @dataclass(frozen=True, kw_only=True)
 class OuterEstimate:
-    """Figures over held-out patients, each scored by classifiers that had not seen it; 95 % intervals."""
+    """Performance on held-out patients, each scored by classifiers that were not trained on them; 95 % intervals."""
 
     auc: float
     auc_low: float
@@ -25,18 +25,18 @@ class OuterEstimate:
     auc_patients: int
     auc_events: int
     calibration_slope: float | None
-    """1 is ideal; None where it could not be fitted."""
+    """1 is ideal; None if it could not be fitted."""
     calibration_slope_low: float | None
     calibration_slope_high: float | None
 
     @property
     def doubt(self) -> str:
-        """What must be said beside every answer where the AUC was not shown to be above chance, else ""."""
+        """Warning to show beside every prediction if the AUC was not shown to be above chance, else ""."""
         return doubt(self.auc, self.auc_low, self.auc_high, self.auc_patients)
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> OuterEstimate | None:
-        """From a row of `Assessment.performance` (assess.py); None where there is no AUC with an interval."""
+        """The estimate of a row of `Assessment.performance` (assess.py); None if it has no AUC with an interval."""
         slope = {f"calibration_slope{end}": _number(row.get(f"slope{end}")) for end in ("", "_low", "_high")}
         areas = {name: _number(row.get(name)) for name in ("auc", "auc_low", "auc_high")}
         if None in areas.values():
@@ -45,7 +45,7 @@ class OuterEstimate:
 
     @classmethod
     def read(cls, known: Mapping[str, Any] | None) -> OuterEstimate | None:
-        """From what `as_dict` gave, None from None. Raises ValueError where the figures are none, or TypeError."""
+        """The estimate of a dict from `as_dict`; None for None. Raises ValueError or TypeError for wrong figures."""
         if known is None:
             return None
         found = cls(**known)
@@ -61,7 +61,7 @@ class OuterEstimate:
 
 
 def doubt(auc: float, low: float, high: float, patients: int) -> str:
-    """ "this model was not shown to tell patients apart", with its AUC, unless the interval lies above 0.5; else ""."""
+    """The warning NOT_SHOWN with the AUC and its interval, or "" if the interval lies above 0.5."""
     if low > CHANCE:
         return ""
     return (

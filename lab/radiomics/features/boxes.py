@@ -1,8 +1,8 @@
-"""Parts of an image: boxes of voxels (two rows of x, y, z, the first voxel and one past the last), filtered as a whole.
+"""Boxes of voxels, and a Laplacian of Gaussian on a box instead of the whole image.
 
-The Laplacian of Gaussian inside a box equals ITK's of the whole image within rounding, at a fraction of its cost. The
-filter is separable, one pass an axis, and the margin is only needed along the axes that have not been filtered yet, so
-each pass is followed by a cut. Order and precision of the passes are those of ITK's LaplacianRecursiveGaussian.
+A box is an array (2, 3) of x, y, z: the first voxel, and one past the last. The filter equals ITK's on the whole image
+within rounding, at a fraction of the cost: it is separable, and each pass is followed by a crop, because only axes that
+are not filtered yet need a margin. Order and precision of the passes are those of ITK's LaplacianRecursiveGaussian.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import numpy as np
 import SimpleITK as sitk
 
 MARGIN_SIGMA = 12.0
-"""A recursive Gaussian has an infinite tail. What the cut leaves out, in 32nds of the range of values: 1e-2 with 6
-sigma, 1e-4 with 8, 1e-6 with 12. At 8 a voxel in 100,000 changes its grey level, which the size of a zone can show.
-"""
+"""Margin in sigma; a recursive Gaussian has an infinite tail. The error of the crop, in 32nds of the range of values,
+is 1e-2 with 6 sigma, 1e-4 with 8 and 1e-6 with 12. At 8, one voxel in 100,000 changes its grey level, which zone-size
+features can show."""
 
 
 def bounding_box(mask: sitk.Image, label: int) -> np.ndarray:
-    """The box (2, 3) round the voxels with the label. Raises ValueError where there is none."""
+    """The box (2, 3) around the voxels with the label. Raises ValueError if there are none."""
     labels = sitk.GetArrayViewFromImage(mask).T  # (X, Y, Z)
     inside = labels == label
     if not inside.any():
@@ -29,9 +29,9 @@ def bounding_box(mask: sitk.Image, label: int) -> np.ndarray:
 
 
 def grow(box: np.ndarray, margin: np.ndarray, size: np.ndarray, *, wraps: bool) -> np.ndarray:
-    """The box with a margin (x, y, z), inside an image of `size`.
+    """The box with a margin (x, y, z), cut to an image of `size`.
 
-    For a filter that `wraps` round, an axis on which the margin meets a face is taken whole.
+    With `wraps` (periodic filters), an axis on which the margin leaves the image is taken whole.
     """
     low, high = box[0] - margin, box[1] + margin
     whole = wraps & ((low < 0) | (high > size))
@@ -39,7 +39,7 @@ def grow(box: np.ndarray, margin: np.ndarray, size: np.ndarray, *, wraps: bool) 
 
 
 def crop(image: sitk.Image, box: np.ndarray) -> sitk.Image:
-    """The image inside the box."""
+    """The part of the image inside the box."""
     x, y, z = (slice(int(low), int(high)) for low, high in box.T)
     return image[x, y, z]
 
@@ -62,7 +62,7 @@ def laplacian_of_gaussian(image: sitk.Image, sigma_mm: float, box: np.ndarray) -
 
 
 def fits(image: sitk.Image, sigma_mm: float) -> bool:
-    """Whether pyradiomics would filter the image: four voxels an axis, and more than a sigma."""
+    """Whether pyradiomics would filter the image: at least four voxels per axis, and more than one sigma."""
     return all(
         size >= max(4, math.ceil(sigma_mm / spacing) + 1) for size, spacing in zip(image.GetSize(), image.GetSpacing())
     )

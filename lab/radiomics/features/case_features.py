@@ -1,7 +1,7 @@
-"""Radiomic features of one prepared case, by one process, kept in a cache by the contents that they come from.
+"""Radiomic features of one prepared case, measured in one process and cached by content.
 
-A small file for the shape and for each sequence of a case, under a name that holds a digest over voxels, parameters,
-mask change and software. Why a case has no features is kept in the same way.
+The cache has one small file for the shape and one per sequence of a case. The file name holds a digest of voxels,
+parameters, mask perturbation and software. The reason for missing features is cached in the same way.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ from lab.radiomics.features.image_features import extract, to_images
 from lab.radiomics.features.masks import PERTURBATIONS, check_mask_extent
 
 VERSION = 1
-"""Raise it when the same voxels and parameters give other features."""
+"""Increase it when the same voxels and parameters give other features."""
 SOFTWARE = ("pyradiomics", "SimpleITK", "PyWavelets", "numpy", "scipy")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One case of a cohort, to be measured by one process."""
+    """The measurement of one case of a cohort."""
 
     cohort: Cohort
-    """With this case alone in its index."""
+    """The cohort, with only this case in its index."""
     sequences: tuple[str, ...]
     extractor: RadiomicsFeatureExtractor
     perturbation: str
@@ -47,28 +47,28 @@ class Job:
 
     @property
     def case_id(self) -> str:
-        """The case."""
+        """Id of the case."""
         return str(self.cohort.index.index[0])
 
     @cached_property
     def recipe(self) -> list[Any]:
-        """All that decides on the features beside sequence and voxels."""
+        """Everything that determines the features, apart from the sequence and its channel."""
         extractor = self.extractor
         settings = [extractor.settings, extractor.enabledImagetypes, extractor.enabledFeatures]
         contents = [self.cohort.index["sha256"].iloc[0], self.cohort.spacing_mm, self.perturbation]
         return [VERSION, settings, software(), contents]
 
     def finished(self) -> CaseRecord | None:
-        """The record of earlier calls, where nothing is missing."""
+        """The cached record of the case; None if a part of it is missing."""
         return self._gather({part: _read(self._path(part)) for part in (SHAPE, *self.sequences)})
 
     def run(self) -> CaseRecord:
-        """Features of the case, or why there are none; either is in the cache before this returns."""
+        """Measure the case: its features, or the reason for their absence. Both are cached before this returns."""
         if multiprocessing.parent_process() is not None:
             sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # the processes share the cores
         try:
             image, mask = self.cohort.load(self.case_id)
-        except (ValueError, OSError) as error:  # a damaged file may be put right: nothing is kept of it
+        except (ValueError, OSError) as error:  # not cached, since a damaged file may be repaired
             return {"case_id": self.case_id, "reason": str(error), "features": {}}
         tumour = PERTURBATIONS[self.perturbation]((mask & TUMOUR) > 0)
         parts: dict[str, CaseRecord | None] = {}
@@ -88,7 +88,7 @@ class Job:
             }
         except ValueError as error:
             result = {"reason": str(error), "features": {}}
-            if isinstance(error.__cause__, MemoryError):  # another time there may be more
+            if isinstance(error.__cause__, MemoryError):  # not cached, since there may be more memory next time
                 return result
         path = self._path(part)
         content = json.dumps({**result, "file": path.name}).encode()
@@ -96,7 +96,7 @@ class Job:
         return result
 
     def _gather(self, parts: dict[str, CaseRecord | None]) -> CaseRecord | None:
-        """The case's record, once one part says why it is left out or all are there."""
+        """The case's record once all parts are there, or once one part gives a reason for exclusion; None before."""
         features: dict[str, float] = {}
         for part in (SHAPE, *self.sequences):
             result = parts.get(part)
@@ -119,10 +119,11 @@ def measure_part(
     spacing_mm: float,
     extractor: RadiomicsFeatureExtractor,
 ) -> dict[str, float]:
-    """Features of one sequence (X, Y, Z) inside a tumour (X, Y, Z) bool, or, without `values`, of the tumour's shape.
+    """Features of one sequence `values` (X, Y, Z) inside a tumour (X, Y, Z) bool; without `values`, of the tumour's
+    shape.
 
-    Named `<part>_<pyradiomics name>`. Raises ValueError with the reason where there are none, whatever pyradiomics and
-    ITK raised; its cause is a MemoryError where memory was short.
+    Names are `<part>_<pyradiomics name>`. Raises ValueError with the reason for every failure of pyradiomics or ITK;
+    its cause is a MemoryError if memory was short.
     """
     check_mask_extent(tumour, extractor.settings)
     try:
@@ -143,7 +144,7 @@ def measure_part(
 
 @cache
 def software() -> list[tuple[str, str]]:
-    """What computes the features, with versions; reading them takes milliseconds, so once a process."""
+    """Packages that compute the features, with versions; cached because reading them takes milliseconds."""
     return [(name, version(name)) for name in SOFTWARE]
 
 
@@ -155,7 +156,7 @@ def _check_sequence(values: np.ndarray, tumour: np.ndarray) -> None:
 
 
 def _read(path: Path) -> CaseRecord | None:
-    """A part of an earlier call; `None` where it is absent, damaged or another's under this name."""
+    """A cached part; None if the file is absent, damaged, or was written under another name."""
     try:
         result = parse_json(gzip.decompress(path.read_bytes()))
         return result if result["file"] == path.name else None

@@ -1,7 +1,7 @@
-"""Radiomic features of a prepared cohort as a table: parallel over cases, resumable, explicit about who is left out.
+"""Radiomic features of a prepared cohort as a table: parallel over cases, resumable, with a reason for every exclusion.
 
-What has been computed lies in a cache folder, written by the process that computed it: a kill at any moment loses the
-sequences in progress, and a second call computes nothing.
+Each process writes its results to a cache folder: a kill loses only the sequences in progress, and a second call
+computes nothing.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ KILLED = "its process was killed three times, probably for lack of memory; run a
 
 @dataclass(frozen=True)
 class CohortFeatures:
-    """What was computed, and who is missing."""
+    """Features of a cohort, and its excluded cases."""
 
     table: pd.DataFrame
-    """A row a case, indexed by `case_id`; columns `<sequence>_<pyradiomics name>`, float64."""
+    """(cases, features) float64, indexed by `case_id`; columns `<sequence>_<pyradiomics name>`."""
     left_out: dict[str, str]
-    """Case id -> reason, those that the preparation left out included."""
+    """Case id -> reason, including the cases that the preparation excluded."""
 
 
 def measure_cohort(
@@ -44,11 +44,10 @@ def measure_cohort(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> CohortFeatures:
-    """Features of all cases; what the folder `cache` holds of the same voxels and parameters is not computed again.
+    """Features of all cases; results for the same voxels and parameters are read from the folder `cache`.
 
-    `perturbation` is a key of `PERTURBATIONS`; `processes` are by default one per core. Raises ValueError for a
-    sequence that the cohort does not have or that shows contrast agent, a wrong parameter file, or where no case can be
-    used.
+    `perturbation` is a key of `PERTURBATIONS`; `processes` defaults to one per core. Raises ValueError for a sequence
+    that the cohort lacks or that shows contrast agent, for a wrong parameter file, and if no case is usable.
     """
     sequences = check_sequences(cohort, sequences)
     extractor = load_extractor(parameters)
@@ -84,7 +83,7 @@ def check_sequences(cohort: Cohort, sequences: tuple[str, ...]) -> tuple[str, ..
 
 
 def refuse_contrast(sequences: tuple[str, ...], target: str) -> None:
-    """Raises ValueError where no sequence is given, or one shows contrast agent, as `target` does."""
+    """Raises ValueError if no sequence is given, or if one shows contrast agent or is the `target`."""
     if not sequences:
         raise ValueError("no sequence to take features from; name one or more with --data.inputs")
     for sequence in sequences:

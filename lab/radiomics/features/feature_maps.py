@@ -1,7 +1,7 @@
-"""Where in the tumour does a feature get its value? One feature of one case, computed voxel by voxel.
+"""Voxel-wise maps of one feature of one case.
 
-pyradiomics' voxel-based extraction: the feature inside a small cube round every tumour voxel of one slice, with the
-grey levels of the whole tumour. A map shows where a texture lies; its mean is not the feature of the whole tumour.
+pyradiomics' voxel-based extraction: the feature inside a small cube around every tumour voxel of one slice, with the
+grey levels of the whole tumour. The mean of a map is not the feature of the whole tumour.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-# The installed package under the name that a folder of the same name cannot take (see tests/test_imports.py).
+# The installed package, not the repository's folder of the same name (see tests/test_imports.py).
 from radiomics.featureextractor import RadiomicsFeatureExtractor, getFeatureClasses, imageoperations
 
 from lab.data.cohort import BRAIN, TUMOUR, Cohort
@@ -26,17 +26,17 @@ from lab.radiomics.features.boxes import bounding_box, crop, grow
 from lab.radiomics.features.image_features import PARAMETERS, load_extractor, to_images
 
 KERNEL_MM = 5.0
-"""The cube's edge is about this long, but 3 voxels at least and 5 at most."""
+"""Approximate edge of the cube, which has 3 to 5 voxels."""
 BATCH = 500
-"""Voxels at a time: a co-occurrence matrix a voxel fills the memory otherwise."""
+"""Voxels per batch: one co-occurrence matrix per voxel would fill the memory otherwise."""
 MARGIN_MM, MARGIN_VOXELS = 24.0, 12
-"""Round the tumour, for filters: enough for a picture."""
+"""Margin around the tumour for filters; the map is a picture and needs no exact values."""
 UNDER_SHAPE = ("FLAIR", "T2", "T1")
-"""Images under the outline of a shape feature, the first that the cohort has."""
+"""Background images of shape features, in order of preference."""
 
 
 class FeatureName(NamedTuple):
-    """`FLAIR_wavelet-LLH_glcm_Contrast` in its parts."""
+    """The parts of a name such as `FLAIR_wavelet-LLH_glcm_Contrast`."""
 
     sequence: str
     image: str
@@ -45,7 +45,7 @@ class FeatureName(NamedTuple):
 
     @property
     def is_shape(self) -> bool:
-        """Of the mask alone."""
+        """Whether the feature depends on the mask alone."""
         return self.sequence == SHAPE or self.family.startswith("shape")
 
 
@@ -56,23 +56,23 @@ class FeatureMap:
     feature: str
     case_id: str
     role: str
-    """Whose value it is among the cases: "lowest", "median", "highest"."""
+    """Rank of the case's value among the cases: "lowest", "median" or "highest"."""
     value: float
-    """Of the whole tumour."""
+    """The feature of the whole tumour."""
     label: int
     sequence: str
-    """Of the image underneath."""
+    """Sequence of the background image."""
     z: int
     picture: np.ndarray
     brain: np.ndarray
     tumour: np.ndarray
     values: np.ndarray | None
-    """The feature in the cube round each tumour voxel, NaN elsewhere; None for shape, which has no voxels."""
+    """The feature in the cube around each tumour voxel, NaN elsewhere; None for shape features."""
     spacing_mm: float
 
 
 def parse_feature(feature: str) -> FeatureName:
-    """The parts of a feature's name. Raises ValueError where it is none of ours."""
+    """The parts of a feature's name. Raises ValueError if it does not have four."""
     parts = feature.split("_")
     if len(parts) != 4:
         raise ValueError(f"{feature!r} is no name of a feature, such as T2_original_glcm_Contrast")
@@ -87,10 +87,10 @@ def maps_of_top(
     *,
     parameters: Path = PARAMETERS,
 ) -> list[list[FeatureMap]]:
-    """For each feature in `top` the maps of the cases with its lowest, median and highest value.
+    """For each feature in `top`, the maps of the cases with its lowest, median and highest value.
 
-    `features` (cases x features) and `labels` are indexed by case id. Raises ValueError for a name that is no feature
-    of `features`, and whatever `feature_plane` raises.
+    `features` (cases, features) and `labels` are indexed by case id. Raises ValueError for a name that is not in
+    `features`, and as `feature_plane` does.
     """
     missing = [name for name in top if name not in features]
     if missing:
@@ -128,7 +128,7 @@ def maps_of_top(
 
 
 def extremes(values: pd.Series) -> dict[str, Any]:
-    """The cases with the lowest, the median and the highest value; fewer where there are fewer cases."""
+    """Role -> case with the lowest, median and highest value; fewer roles with fewer than three cases."""
     order = values.dropna().sort_values(kind="stable").index
     chosen = {"lowest": order[0], "median": order[(len(order) - 1) // 2], "highest": order[-1]}
     return {role: case for role, case in chosen.items() if list(chosen.values()).count(case) == 1} or {
@@ -144,9 +144,9 @@ def feature_plane(
     extractor: RadiomicsFeatureExtractor,
     spacing_mm: float,
 ) -> np.ndarray:
-    """A feature round every tumour voxel of slice `z`: (X, Y) float32, NaN outside the tumour.
+    """A feature around every tumour voxel of slice `z`: (X, Y) float32, NaN outside the tumour.
 
-    `volume` and `tumour` are (X, Y, Z). Raises ValueError for a filter or feature that the parameters do not have.
+    `volume` and `tumour` are (X, Y, Z). Raises ValueError for a filter or feature that the parameters lack.
     """
     image, mask = to_images(volume, tumour, spacing_mm)
     settings = copy.deepcopy(extractor.settings)
@@ -166,7 +166,7 @@ def feature_plane(
     worker.labelledVoxelCoordinates = found[:, found[0] == z - inner[0, 2]]
     worker.enableFeatureByName(name.feature)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)  # a voxel without neighbours has no texture: NaN says it
+        warnings.simplefilter("ignore", RuntimeWarning)  # a voxel without neighbours has no texture and stays NaN
         result = worker.execute()[name.feature]
     values = sitk.GetArrayFromImage(result)[z - inner[0, 2]].T  # (x, y) of the crop
     plane = np.full(volume.shape[:2], np.nan, np.float32)
@@ -178,12 +178,12 @@ def feature_plane(
 def _filtered(
     image: sitk.Image, mask: sitk.Image, name: FeatureName, image_types: dict[str, Any], settings: dict[str, Any]
 ) -> tuple[sitk.Image, dict[str, Any]]:
-    """The image that a feature is taken from, as pyradiomics filters it, and the settings for it."""
+    """The image of a feature as pyradiomics filters it, and the settings for it."""
     for image_type, own in image_types.items():
         if not image_type.lower().startswith(name.image.split("-")[0]):
             continue
         arguments = {**settings, **(own or {})}
-        if "sigma" in arguments:  # the others are for nothing, and slow
+        if "sigma" in arguments:  # skip the other sigmas, which are slow
             arguments["sigma"] = [s for s in arguments["sigma"] if f"-{s}-".replace(".", "-") in name.image]
         generate = getattr(imageoperations, f"get{image_type}Image")
         for filtered, found, used in generate(image, mask, **arguments):

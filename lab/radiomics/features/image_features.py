@@ -1,7 +1,7 @@
-"""Radiomic features of one image inside one mask: pyradiomics on a crop round the tumour instead of the whole image.
+"""Radiomic features of one image inside one mask: pyradiomics on a crop around the tumour instead of the whole image.
 
-Filters need a margin: none for the original image, the wavelet's length, 12 sigma of the Laplacian of Gaussian. With it
-the features are those of the whole image, exactly for original and wavelet and within 1e-4 for the last.
+Each filter gets its margin: none for the original image, the filter length for the wavelet, 12 sigma for the Laplacian
+of Gaussian (LoG). The features equal those of the whole image, exactly for original and wavelet, within 1e-4 for LoG.
 
 van Griethuysen et al., Cancer Res 2017 (pyradiomics); Zwanenburg et al., Radiology 2020 (IBSI).
 """
@@ -18,7 +18,7 @@ import pywt
 import SimpleITK as sitk
 from pykwalify.errors import PyKwalifyException
 
-# The installed package under the name that a folder of the same name cannot take (see tests/test_imports.py).
+# The installed package, not the repository's folder of the same name (see tests/test_imports.py).
 from radiomics.featureextractor import RadiomicsFeatureExtractor, imageoperations
 from ruamel.yaml import YAMLError
 
@@ -26,16 +26,16 @@ from lab.radiomics.features.boxes import bounding_box, crop, fits, grow, laplaci
 
 PARAMETERS = Path(__file__).with_name("features.yaml")
 MOST_LEVELS = 1000
-"""Grey levels that textures may have: IBSI advises 16 to 128; of 1,400 one image took 287 s, of 14,000 no memory holds
-the matrices."""
+"""Upper limit of grey levels for textures. IBSI advises 16 to 128; an image with 1,400 took 287 s, and matrices of
+14,000 do not fit into memory."""
 WHOLE = 1 << 30
-"""A margin that takes in every image."""
+"""A margin that covers every image."""
 
 
 def load_extractor(parameters: Path = PARAMETERS) -> RadiomicsFeatureExtractor:
     """pyradiomics with the settings of a parameter file.
 
-    Raises ValueError or an OSError where it cannot be read, and where it asks for more grey levels than `MOST_LEVELS`.
+    Raises ValueError or OSError if the file cannot be read or asks for more than `MOST_LEVELS` grey levels.
     """
     _hush()
     try:
@@ -58,11 +58,11 @@ def extract(
     shape: bool = True,
     intensity: bool = True,
 ) -> dict[str, float]:
-    """Features by pyradiomics' names, the same as `extractor.execute(image, mask)` gives from the whole image.
+    """Features by pyradiomics' names, equal to those of `extractor.execute(image, mask)` on the whole image.
 
-    The tumour is where `mask` has the label of the settings (1). `shape` asks for the features of the mask's shape,
-    `intensity` for all others. A feature that pyradiomics cannot compute is NaN. Raises ValueError where image and mask
-    lie on different grids, the mask is empty or too small, or bins are so narrow that there are too many grey levels.
+    The tumour is where `mask` has the label of the settings (1). `shape` selects the shape features, `intensity` all
+    others. A feature that pyradiomics cannot compute is NaN. Raises ValueError if image and mask lie on different
+    grids, if the mask is empty or too small, or if narrow bins make too many grey levels.
     """
     _hush()
     settings = {**extractor.settings, "preCrop": False, "correctMask": False}
@@ -89,7 +89,7 @@ def extract(
 
 
 def to_images(values: np.ndarray, mask: np.ndarray, spacing_mm: float) -> tuple[sitk.Image, sitk.Image]:
-    """An image (X, Y, Z), as float32, and a mask (X, Y, Z) of 0 and 1 with cubic voxels for `extract`."""
+    """An image (X, Y, Z) as float32 and a mask (X, Y, Z) of 0 and 1, with cubic voxels, for `extract`."""
     images = sitk.GetImageFromArray(np.asarray(values, np.float32).T), sitk.GetImageFromArray(mask.astype(np.uint8).T)
     for one in images:
         one.SetSpacing((spacing_mm,) * 3)
@@ -99,7 +99,7 @@ def to_images(values: np.ndarray, mask: np.ndarray, spacing_mm: float) -> tuple[
 def _filtered(
     image: sitk.Image, mask: sitk.Image, box: np.ndarray, image_types: dict[str, Any], settings: dict[str, Any]
 ) -> Iterator[tuple[sitk.Image, str, dict[str, Any]]]:
-    """Every filtered image inside `box`, its name and the settings for it, as pyradiomics' generators yield them."""
+    """Every filtered image inside `box`, its name and its settings, as pyradiomics' generators yield them."""
     for image_type, own in image_types.items():
         arguments = {**settings, **(own or {})}
         if image_type == "LoG":
@@ -115,7 +115,7 @@ def _filtered(
 
 
 def _margin(image_type: str, arguments: dict[str, Any]) -> np.ndarray:
-    """Voxels (x, y, z) that a filter needs round the tumour."""
+    """Voxels (x, y, z) that a filter needs around the tumour."""
     if image_type == "Original":
         return np.zeros(3, int)
     if image_type == "Wavelet":
@@ -125,7 +125,7 @@ def _margin(image_type: str, arguments: dict[str, Any]) -> np.ndarray:
 
 
 def _check_levels(name: str, image: sitk.Image, mask: sitk.Image, settings: dict[str, Any]) -> None:
-    """Raises ValueError where bins of one width make more grey levels inside a mask than `MOST_LEVELS`."""
+    """Raises ValueError if bins of fixed width make more than `MOST_LEVELS` grey levels inside the mask."""
     if settings.get("binCount") is not None:
         return
     width = settings.get("binWidth", 25)
@@ -147,6 +147,6 @@ def _check_grids(image: sitk.Image, mask: sitk.Image) -> None:
 
 
 def _hush() -> None:
-    """pyradiomics warns that its matrices are symmetrical, and prints a traceback where NaN says it all."""
+    """Silence pyradiomics' warnings about symmetrical matrices and its tracebacks for features that become NaN."""
     logging.getLogger("radiomics").setLevel(logging.CRITICAL)
     logging.getLogger("pykwalify").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Tumour masks: whether features can be measured inside one, and small changes such as another reader would make."""
+"""Checks of tumour masks, and small perturbations such as the differences between two readers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy import ndimage
 
 
 def check_mask_extent(tumour: np.ndarray, settings: dict[str, Any]) -> None:
-    """Raises ValueError where a mask (X, Y, Z) bool is empty, or smaller or flatter than the settings ask for."""
+    """Raises ValueError if a mask (X, Y, Z) bool is empty, or smaller or flatter than the settings allow."""
     voxels, fewest = int(np.count_nonzero(tumour)), int(settings.get("minimumROISize") or 1) + 1
     if voxels == 0:
         raise ValueError("no tumour mask: none of its voxels is set")
@@ -29,17 +29,17 @@ def unchanged(mask: np.ndarray) -> np.ndarray:
 
 
 def dilate(mask: np.ndarray) -> np.ndarray:
-    """Every voxel that shares a face with the mask is added."""
+    """The mask plus every voxel that shares a face with it."""
     return ndimage.binary_dilation(mask)
 
 
 def erode(mask: np.ndarray) -> np.ndarray:
-    """Every voxel that shares a face with what is not the mask is taken away; outside the image all is mask."""
+    """The mask without the voxels that share a face with the background; beyond the image's border counts as mask."""
     return ndimage.binary_erosion(mask, border_value=1)
 
 
 def shift(axis: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Move the mask by one voxel along an axis, to the right, to the front or up; what leaves the image is lost."""
+    """A function that moves a mask by one voxel in the positive direction of an axis; what leaves the image is lost."""
 
     def shifted(mask: np.ndarray) -> np.ndarray:
         moved = np.roll(mask, 1, axis=axis)

@@ -1,7 +1,7 @@
-"""Which features survive a slightly different tumour mask: ICC(3,1) over the cases, with the masks as raters.
+"""Stability of features under small changes of the tumour mask: ICC(3,1) over the cases, with the masks as raters.
 
 Shrout & Fleiss, Psychological Bulletin 1979: two-way mixed effects, single measurement, consistency. A shift that is
-the same in every case, as dilation gives to a volume, does not count against a feature.
+the same in every case, such as the larger volume after dilation, does not lower the ICC.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ def measure_perturbed(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Features (cases x features) under every mask of `PERTURBATIONS`, of the cases that bear them all.
+    """Features (cases, features) under every mask of `PERTURBATIONS`, for the cases that have all of them.
 
-    Raises ValueError as `measure_cohort` does, and where fewer than two cases bear every mask.
+    Raises ValueError as `measure_cohort` does, and if fewer than two such cases remain.
     """
     found: dict[str, CohortFeatures] = {}
     for number, name in enumerate(PERTURBATIONS):
@@ -53,7 +53,7 @@ def measure_perturbed(
 
 
 def stability(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Table `feature, icc, low, high, n` of what `measure_perturbed` gives: ICC(3,1) with its 95 % interval."""
+    """Table `feature, icc, low, high, n` of the tables of `measure_perturbed`: ICC(3,1) with its 95 % interval."""
     first = next(iter(tables.values()))
     ratings = np.stack([table[first.columns].to_numpy() for table in tables.values()], axis=1)  # (cases, masks, ...)
     icc, low, high = icc_3_1(ratings)

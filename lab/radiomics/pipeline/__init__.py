@@ -1,1 +1,1 @@
-"""The classifier: its steps, the search of its settings, nested cross-validation, the final model."""
+"""The classifier: pipeline steps, search of the settings, nested cross-validation, final model."""

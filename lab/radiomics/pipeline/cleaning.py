@@ -1,7 +1,7 @@
-"""The first steps of a pipeline: stable features, those that say something, no gaps, one scale.
+"""First steps of the pipeline: stability filter, filter of uninformative features, imputation, scaling.
 
-Each learns from the training cases alone, takes a DataFrame with named columns and gives one. `PER_COLUMN` names what
-it learned of each column of `columns_`.
+Each step is fitted on training cases alone and maps a DataFrame with named columns to another. `columns_` holds its
+output columns; `PER_COLUMN` names the fitted attributes that have one value per column of `columns_`.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from lab.stats.icc import icc_3_1
 
 StabilityTables = Mapping[str, pd.DataFrame]
-"""Mask change -> features of some cases under it."""
+"""Mask perturbation -> features of some cases under it."""
 FEWEST_CASES = 3
-"""With fewer an ICC says nothing."""
+"""Least number of cases for a useful ICC."""
 MOSTLY = 0.95
-"""A feature with one value in so many of the cases is near-constant; half may be missing."""
+"""A feature is near-constant if this share of the cases has one value."""
 NORMAL_IQR = 1.349
-"""Interquartile range of a standard normal."""
+"""Interquartile range of a standard normal distribution."""
 
 
 class StabilityFilter(TransformerMixin, BaseEstimator):
-    """Drops features whose ICC(3,1) under changed tumour masks is below a threshold.
+    """Drops features whose ICC(3,1) under perturbed tumour masks is below a threshold.
 
-    Only cases that are in the training cases *and* in every table count. A feature that is missing in one of them goes.
-    Columns that the tables lack, as a scanner's name, stay. `fit` raises ValueError where fewer than 3 cases count or
-    no feature is left.
+    The ICC is computed on cases that are in the training set *and* in every table. A feature that is missing in one of
+    them is dropped. Columns that the tables lack, such as the scanner's, stay. `fit` raises ValueError if fewer than 3
+    cases are usable or no feature is left.
     """
 
     def __init__(self, tables: StabilityTables | None = None, threshold: float = 0.75) -> None:
@@ -37,7 +37,7 @@ class StabilityFilter(TransformerMixin, BaseEstimator):
         self.threshold = threshold
 
     def fit(self, X: pd.DataFrame, y: object = None) -> StabilityFilter:
-        """X (cases, features), indexed by case id."""
+        """Fit on X (cases, features), indexed by case id."""
         tables = dict(self.tables or {})
         tables.setdefault("none", X[~X.index.duplicated()])
         cases = X.index.unique()
@@ -59,20 +59,20 @@ class StabilityFilter(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """The stable columns."""
+        """X with the stable columns."""
         return X[self.columns_]
 
 
 class Informative(TransformerMixin, BaseEstimator):
-    """Drops features that are (nearly) constant or missing in half of the cases or more."""
+    """Drops features that are (nearly) constant, or missing in at least half of the cases."""
 
     def fit(self, X: pd.DataFrame, y: object = None) -> Informative:
-        """X (cases, features); raises ValueError where none is left."""
+        """Fit on X (cases, features). Raises ValueError if no feature is left."""
         values = finite(X)
         known = np.isfinite(values)
         usable = known.mean(axis=0) > 0.5
         values, known = values[:, usable], known[:, usable]
-        # a value that most cases share is also the median
+        # a value shared by most cases is also the median
         common = (values == np.nanmedian(values, axis=0)).sum(axis=0) / known.sum(axis=0)
         spread = np.nanstd(values, axis=0) > 1e-10 * np.nanmax(np.abs(values), axis=0)
         kept = np.flatnonzero(usable)[(common < MOSTLY) & spread]
@@ -82,32 +82,32 @@ class Informative(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """The columns that say something."""
+        """X with the informative columns."""
         return X[self.columns_]
 
 
 class MedianImputer(TransformerMixin, BaseEstimator):
-    """Puts the training cases' median where a value is missing or not finite."""
+    """Replaces missing and non-finite values by the median of the training cases."""
 
     PER_COLUMN = ("medians_",)
 
     def fit(self, X: pd.DataFrame, y: object = None) -> MedianImputer:
-        """X (cases, features), each column with at least one value."""
+        """Fit on X (cases, features); each column needs at least one value."""
         self.columns_ = [str(name) for name in X.columns]
         self.medians_ = np.nanmedian(finite(X), axis=0)
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """No gaps."""
+        """X without missing values."""
         found = X[self.columns_]
         values = finite(found)
         return pd.DataFrame(np.where(np.isfinite(values), values, self.medians_), found.index, self.columns_)
 
 
 class Scaler(TransformerMixin, BaseEstimator):
-    """To mean 0 and SD 1 ("standard"), or median 0 and interquartile range of a normal's ("robust"), cut at +-`clip`.
+    """Scales to mean 0 and SD 1 ("standard"), or to median 0 and a normal's quartiles ("robust"); clips at +-`clip`.
 
-    The cut keeps one patient's extreme value, which textures of few voxels give, from deciding alone.
+    Clipping keeps one patient's extreme value, which textures of few voxels produce, from deciding alone.
     """
 
     PER_COLUMN = ("centre_", "scale_")
@@ -117,7 +117,7 @@ class Scaler(TransformerMixin, BaseEstimator):
         self.clip = clip
 
     def fit(self, X: pd.DataFrame, y: object = None) -> Scaler:
-        """X (cases, features) without gaps; raises ValueError for an unknown kind."""
+        """Fit on X (cases, features) without missing values. Raises ValueError for an unknown kind."""
         if self.kind not in ("standard", "robust"):
             raise ValueError(f"scalers are standard and robust; got {self.kind}")
         values = X.to_numpy(np.float64)
@@ -126,19 +126,19 @@ class Scaler(TransformerMixin, BaseEstimator):
         if self.kind == "robust":
             low, self.centre_, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
             width = (high - low) / NORMAL_IQR
-            # more than half of the cases may share a value: then the SD has to do
+            # the interquartile range may be 0 because half of the cases share a value: the SD replaces it
             self.scale_ = np.where(width > 1e-3 * self.scale_, width, self.scale_)
         self.scale_ = np.where(self.scale_ > 0, self.scale_, 1.0)
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """In units of the training cases' spread, within +-clip."""
+        """X in units of the training cases' spread, within +-clip."""
         found = X[self.columns_]
         values = (found.to_numpy(np.float64) - self.centre_) / self.scale_
         return pd.DataFrame(np.clip(values, -self.clip, self.clip), found.index, self.columns_)
 
 
 def finite(X: pd.DataFrame) -> np.ndarray:
-    """Values (cases, features), infinite ones as missing."""
+    """Values (cases, features) with infinite ones as NaN."""
     values = X.to_numpy(np.float64)
     return np.where(np.isinf(values), np.nan, values) if np.isinf(values).any() else values

@@ -1,9 +1,9 @@
-"""ComBat: takes scanner effects out of features, learned from training cases and applied to others.
+"""ComBat harmonisation of scanner effects, fitted on training cases and applied to others.
 
-Johnson, Li & Rabinovic, Biostatistics 2007 (parametric empirical Bayes); Fortin et al., NeuroImage 2018 (MRI). The
-usual programs harmonise a whole cohort at once, test cases included; this one is fitted inside the folds. Nothing is
-protected as a covariate, the label least of all: it is not known of a new patient, and protecting it leaks it into the
-features. The price: where scanners see different shares of the label, ComBat takes some of its effect out as well.
+Johnson, Li & Rabinovic, Biostatistics 2007 (parametric empirical Bayes); Fortin et al., NeuroImage 2018 (MRI). Common
+implementations harmonise a whole cohort at once, test cases included; this one is fitted inside the folds. It protects
+no covariates. The label must not be one: it is unknown for a new patient, and protecting it leaks it into the features.
+In return, if scanners see different shares of the label, ComBat removes part of the label's effect too.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from lab.radiomics.pipeline.cleaning import finite
 
 FEWEST = 3
-"""Cases of a batch below which its effect is not estimated."""
+"""Least number of training cases for which the effect of a batch is estimated."""
 CONVERGED, STEPS = 1e-4, 500
 
 
 class ComBat(TransformerMixin, BaseEstimator):
-    """Removes location and scale effects of batches, which the column `batch` names; the column itself goes.
+    """Removes location and scale effects of the batches in the column `batch`, and drops that column.
 
-    A case whose batch is missing, was not in training or had fewer than 3 cases there is passed on unchanged with a
-    warning: an error would leave a patient without any prediction, and a wrong correction is worse than none. Missing
-    values stay missing. Features that are constant within batches are not touched.
+    A case whose batch is missing, was not in training or had fewer than 3 cases there stays unchanged, with a warning:
+    an error would leave the patient without a prediction, and a wrong correction is worse than none. Missing values
+    stay missing. Features that are constant within batches stay unchanged.
     """
 
     PER_COLUMN = ("mean_", "sd_", "shift_", "ratio_")
@@ -35,7 +35,7 @@ class ComBat(TransformerMixin, BaseEstimator):
         self.batch = batch
 
     def fit(self, X: pd.DataFrame, y: object = None) -> ComBat:
-        """X (cases, features and the batch column); raises ValueError without two batches of 3 cases."""
+        """Fit on X (cases, features and the batch column). Raises ValueError without two batches of 3 cases."""
         labels = self._labels(X)
         counts = labels.value_counts()
         self.batches_ = sorted(str(name) for name in counts.index[counts >= FEWEST])
@@ -50,7 +50,7 @@ class ComBat(TransformerMixin, BaseEstimator):
         values = finite(features)[used]  # (cases, features)
         member = np.array([self.batches_.index(label) for label in labels[used]])
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RuntimeWarning)  # columns without a value in a batch are NaN, dealt with
+            warnings.simplefilter("ignore", RuntimeWarning)  # a column may be all NaN in a batch
             self._estimate(values, member)
         return self
 
@@ -71,7 +71,7 @@ class ComBat(TransformerMixin, BaseEstimator):
                 self.shift_[number, ready], self.ratio_[number, ready] = empirical_bayes(own[:, ready])
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Features without the batches' effects."""
+        """The features without batch effects."""
         labels = self._labels(X)
         unknown = ~labels.isin(self.batches_)
         if unknown.any():
@@ -96,10 +96,10 @@ class ComBat(TransformerMixin, BaseEstimator):
 
 
 def empirical_bayes(standard: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Shift and variance ratio (features,) of one batch from its standardised cases (cases, features), NaN allowed.
+    """Shift and variance ratio (features,) of one batch from its standardised cases (cases, features); NaN is allowed.
 
-    Each is shrunk towards the mean over features: normal prior of shifts, inverse gamma of variances, fitted by
-    moments (Johnson 2007, section 3.2).
+    Both are shrunk towards their distribution over features: a normal prior for shifts and an inverse gamma prior for
+    variances, fitted by moments (Johnson 2007, section 3.2).
     """
     count = np.isfinite(standard).sum(axis=0)
     shift, ratio = np.nanmean(standard, axis=0), np.nanvar(standard, axis=0, ddof=1)

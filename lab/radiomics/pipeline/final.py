@@ -1,4 +1,4 @@
-"""The classifier for new patients: searched and fitted on everybody, refitted on resampled ones for its interval."""
+"""The classifier for new patients: tuned and fitted on all patients, with bootstrap refits for its interval."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["Final", "fit_final"]
 
 REFITS = 50
 DRAWS = 20
-"""Of which one has to do for a refit."""
+"""Bootstrap samples tried per refit, until one can be fitted."""
 REPEATS = 2
-"""Of the inner cross-validation, with other folds."""
+"""Repeats of the inner cross-validation, with different folds."""
 REFIT_TREES = 40
-"""Trees of a refitted forest: 50 whole ones would be 10 MB and seconds to load."""
+"""Trees of a refitted forest; 50 forests of full size would take 10 MB and seconds to load."""
 
 
 def fit_final(
@@ -38,11 +38,11 @@ def fit_final(
     spacing_mm: float | None = None,
     refits: int = REFITS,
 ) -> Final:
-    """Search, calibrate and fit on all patients, with `refits` refits on bootstrapped patients.
+    """Tune, calibrate and fit on all patients, with `refits` refits on bootstrapped patients.
 
-    `parameters` is the file of the features' settings, `spacing_mm` the voxels' size, for the checks of `predict`. How
-    good it is no figure of it can say: that is what `lab.radiomics.pipeline.nested.run_split` is for. Raises ValueError
-    as that does.
+    `parameters` is the file of the feature settings, `spacing_mm` the voxel size; `Final.predict` checks both. No
+    figure of the result estimates its performance: use `lab.radiomics.pipeline.nested.run_split`. Raises ValueError as
+    `run_split` does.
     """
     folds = InnerFolds(dataset, settings, settings.seed, repeats=REPEATS)
     found = search(folds, tune)
@@ -79,7 +79,7 @@ def fit_final(
 def _retried(
     dataset: Dataset, settings: ClassifierConfig, found: SearchResult, rng: np.random.Generator
 ) -> tuple[Pipeline, Line]:
-    """As `_refit`, drawn again where too few cases of a scanner, or with changed masks, were drawn to fit on."""
+    """As `_refit`, with a new sample if too few cases of a scanner, or with perturbed masks, were drawn to fit on."""
     for _ in range(DRAWS - 1):
         try:
             return _refit(dataset, settings, found, rng)
@@ -91,7 +91,7 @@ def _retried(
 def _refit(
     dataset: Dataset, settings: ClassifierConfig, found: SearchResult, rng: np.random.Generator
 ) -> tuple[Pipeline, Line]:
-    """Pipeline and line on patients drawn with replacement within each class; all cases of a patient go along."""
+    """Pipeline and calibration line on patients, with all their cases, drawn with replacement within each class."""
     truth = dataset.labels.groupby(dataset.patients).max()
     drawn = np.concatenate(
         [rng.choice(np.sort(truth.index[truth == label]), (truth == label).sum()) for label in (0, 1)]

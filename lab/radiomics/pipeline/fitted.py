@@ -1,7 +1,7 @@
-"""A fitted classifier for new patients: probability, interval and distance of each, and its way to disk and back.
+"""The fitted classifier for new patients: prediction with interval and Mahalanobis distance, saving and loading.
 
-On disk it is `model.skops`, which is read without unpickling and with our classes and scikit-learn's alone, beside
-`final.json`, which a person can read.
+On disk it is `model.skops`, which is read without unpickling and with trusted types only, and `final.json`, which is
+readable text.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ TRUSTED = (
     "lab.radiomics.pipeline.combat.ComBat",
     "sklearn.tree._tree.Tree",
 )
-"""Types beyond skops' own list that a model may hold; a file with any other is not opened."""
+"""Types beyond skops' own list that a model may hold; a file with any other type is not opened."""
 SOFTWARE = ("scikit-learn", "skops", "numpy", "pandas", "pyradiomics")
 FORMAT = 1
 DISTANCE = ("mean", "sd", "precision", "reference")
@@ -55,15 +55,15 @@ COVERS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a final classifier is, in figures and words that go into JSON."""
+    """Properties of a final classifier, as values that JSON can hold."""
 
     event: str
     features: tuple[str, ...]
-    """That `predict` needs, the column of batches included."""
+    """Columns that `predict` needs, including the batch column."""
     combat: str
     params: Params
     inner_auc: float
-    """Mean over inner folds, of the best of many trials: too high; quote `outer`."""
+    """Mean over inner folds of the best of many trials, so biased upwards; quote `outer`."""
     threshold: float
     patients: int
     events: int
@@ -71,20 +71,20 @@ class Facts:
     digest: str
     phantom: bool
     parameters_sha256: str
-    """Of the file of features' settings; "" where it was not given."""
+    """Digest of the file of feature settings; "" if none was given."""
     spacing_mm: float | None
-    """Of the voxels that the features were measured on."""
+    """Voxel size at which the features were measured."""
     covers: str = COVERS
     outer: OuterEstimate | None = None
-    """How good such classifiers are on patients whom they did not learn from; None where that was not kept."""
+    """Performance of such classifiers on held-out patients; None if it is unknown."""
 
     @property
     def caution(self) -> str:
-        """What must be said beside every answer, or ""."""
+        """Warning to show beside every prediction, or ""."""
         return UNKNOWN if self.outer is None else self.outer.doubt
 
     def as_dict(self) -> dict[str, Any]:
-        """What users read of the model, as plain values: the outer AUC, and not the inner one."""
+        """Plain values for users of the model, with the outer AUC and without the inner one."""
         known = dataclasses.asdict(self)
         outer = known.pop("outer") or {item.name: None for item in dataclasses.fields(OuterEstimate)}
         known.pop("inner_auc")
@@ -93,7 +93,7 @@ class Facts:
 
 @dataclass(frozen=True, kw_only=True)
 class Final:
-    """A fitted classifier with all that a new patient's prediction needs."""
+    """A fitted classifier with everything that a new patient's prediction needs."""
 
     pipeline: Pipeline
     line: Line
@@ -104,13 +104,13 @@ class Final:
     def predict(
         self, features: pd.DataFrame, *, parameters: Path | None = None, spacing_mm: float | None = None
     ) -> pd.DataFrame:
-        """A row a case: probability, low, high, positive, novelty, far, strangest, caution; index as `features`.
+        """One row per case: probability, low, high, positive, novelty, far, strangest, caution; index as `features`.
 
-        `positive` is None where the classifier was not shown to tell patients apart, and `caution` says so. `low` and
-        `high` are as `facts.covers` says; `novelty` is the share of the training cases that are nearer to the
-        others than this case, `far` where it is above 0.975; `strangest` names features beyond 3 SDs and those that are
-        missing. Raises ValueError for a feature without column, and where the file of settings or the spacing that the
-        features were measured with, if given, are not those of training.
+        `positive` is None if the classifier was not shown to tell patients apart; `caution` then says so.
+        `facts.covers` explains `low` and `high`. `novelty` is the share of training cases with a smaller Mahalanobis
+        distance to the others than this case, and `far` (OOD) means more than 0.975. `strangest` names features beyond
+        3 SDs and missing ones. Raises ValueError if a column is missing, and if the given feature settings or spacing
+        differ from those of training.
         """
         self._check(features, parameters, spacing_mm)
         cases = features[list(self.facts.features)]
@@ -157,7 +157,7 @@ class Final:
             )
 
     def save(self, folder: Path) -> int:
-        """Write the two files into a folder, which is made; returns their size in bytes."""
+        """Write both files into a folder, created if missing; returns their size in bytes."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(self.distance, name) for name in DISTANCE}
         content = {"pipeline": self.pipeline, "refits": [one for one, _ in self.refits], "novelty": arrays}
@@ -178,12 +178,12 @@ class Final:
 
     @classmethod
     def load(cls, folder: Path) -> Final:
-        """The classifier that `save` wrote.
+        """The classifier written by `save`.
 
-        Raises ValueError that names the file where it is not one of ours, was changed or damaged, holds a type that is
-        not trusted, or was written with another minor version of scikit-learn; OSError where it cannot be read. The
-        digest finds damage and careless changes; who can rewrite both files can also put it right, and then only the
-        list of trusted types stands.
+        Raises ValueError, with the file's name, for a file that is not a classifier, was changed or damaged, holds an
+        untrusted type, or was written with another minor version of scikit-learn; OSError if it cannot be read. The
+        digest detects damage and careless changes only: whoever can rewrite both files can also correct it, and then
+        the list of trusted types is the only protection.
         """
         record = _read_record(folder / FACTS)
         path = folder / MODEL
@@ -209,7 +209,7 @@ class Final:
 
 
 def known(pipeline: Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
-    """The features that a pruned pipeline reads, in their own units, harmonised and without gaps."""
+    """The features that a pruned pipeline reads, in their own units, harmonised and imputed."""
     return pipeline[: [name for name, _ in pipeline.steps].index("scale")].transform(cases)
 
 
@@ -247,7 +247,7 @@ def _version(package: str) -> str | None:
 
 
 def _renamed(data: bytes) -> bytes:
-    """A model file, one of version 0.4.0 or older with the names that its classes have now."""
+    """The content of a model file, with today's class names if version 0.4.0 or older wrote it."""
     with zipfile.ZipFile(BytesIO(data)) as file:
         parts = {item: file.read(item) for item in file.infolist()}
     found = BytesIO()
@@ -259,7 +259,7 @@ def _renamed(data: bytes) -> bytes:
 
 
 def _open_model(data: bytes, path: Path) -> dict[str, Any]:
-    """The objects of a skops file, none of an unknown type."""
+    """The objects of a skops file. Raises ValueError if one has an untrusted type."""
     try:
         content = skops.io.loads(_renamed(data), trusted=list(TRUSTED))
     except UntrustedTypesFoundException as error:

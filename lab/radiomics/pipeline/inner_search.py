@@ -1,7 +1,7 @@
-"""The search inside a training set: cross-validated, tuned, calibrated, its threshold fixed, without a test case.
+"""The search inside a training set: inner cross-validation, tuning, calibration and choice of the threshold.
 
-What does not depend on a trial's params is fitted once per inner fold, so that a trial costs little more than its
-classifiers; the figures are those of whole pipelines.
+It uses no test case. Steps that do not depend on a trial's params are fitted once per inner fold, which makes trials
+cheap; the results equal those of whole pipelines.
 """
 
 from __future__ import annotations
@@ -27,27 +27,27 @@ from lab.stats.decision_curve import youden_threshold
 from lab.stats.platt import Line, platt
 
 Tuner = Callable[[Callable[[Any], float], int, int], pd.DataFrame]
-"""(objective, trials, seed) -> table of trials: number, value, seconds, started (unix ms) and a column a param."""
+"""(objective, trials, seed) -> table of trials: number, value, seconds, started (unix ms) and one column per param."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SearchResult:
-    """What a search found in its training cases."""
+    """Result of a search in its training cases."""
 
     params: Params
     trials: pd.DataFrame
     inner_auc: float
-    """Mean AUC of the best trial over the inner folds; the best of many, hence too high."""
+    """Mean AUC of the best trial over the inner folds; the best of many, so biased upwards."""
     line: Line
     threshold: float
-    """Of calibrated probabilities; Youden's, on inner out-of-fold predictions."""
+    """Youden's threshold of the calibrated probability, on inner out-of-fold predictions."""
     out_of_fold: pd.DataFrame
-    """patient_id, label and score (uncalibrated) of the best params, a row a held-out case and repeat."""
+    """patient_id, label and score (uncalibrated) with the best params; one row per held-out case and repeat."""
 
 
 @dataclass
 class InnerFolds:
-    """Stratified folds of a training set's patients and what has been fitted on them."""
+    """Stratified folds of a training set's patients, with a cache of fitted steps."""
 
     training: Dataset
     settings: ClassifierConfig
@@ -77,29 +77,29 @@ class InnerFolds:
                 yield np.flatnonzero(~inside), np.flatnonzero(inside)
 
     def pipeline(self, params: Params) -> Pipeline:
-        """Unfitted, with the settings of this search."""
+        """An unfitted pipeline with the settings of this search."""
         return unfitted(self.training, self.settings, params, self.seed)
 
     def held_out(self, params: Params) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Of each fold the positions of its held-out cases and their scores, by a pipeline fitted on the others."""
+        """For each fold, the positions of its held-out cases and their scores by a pipeline fitted on the others."""
         found = []
         for number, (_, held) in enumerate(self.parts):
             whole = self.pipeline(params)
             train, valid, labels = self._ordered(number, params, whole)
             last = whole[len(CLEAN) + len(ORDER) :]
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", ConvergenceWarning)  # a trial that does not converge is a poor trial
+                warnings.simplefilter("ignore", ConvergenceWarning)  # a trial that does not converge scores poorly
                 last.fit(train, labels)
             found.append((held, score(last, valid)))
         return found
 
     def mean_auc(self, params: Params) -> float:
-        """Mean over the folds of the AUC over held-out patients."""
+        """Mean over the folds of the AUC of held-out patients."""
         scored = self.held_out(params)
         return float(np.mean([patient_auc(self.patients[h], self.labels[h], values) for h, values in scored]))
 
     def _ordered(self, number: int, params: Params, whole: Pipeline) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
-        """A fold's training and held-out cases before the selection, and the training labels."""
+        """A fold's training and held-out cases before feature selection, and the training labels."""
         fit, held = self.parts[number]
         labels = self.labels[fit]
         if (number,) not in self._kept:
@@ -117,7 +117,7 @@ class InnerFolds:
 
 
 def unfitted(training: Dataset, settings: ClassifierConfig, params: Params, seed: int) -> Pipeline:
-    """The pipeline of some params for a training set."""
+    """The unfitted pipeline of some params for a training set."""
     return build(
         params,
         stability=training.perturbed if settings.stability > 0 else None,
@@ -128,9 +128,9 @@ def unfitted(training: Dataset, settings: ClassifierConfig, params: Params, seed
 
 
 def search(folds: InnerFolds, tune: Tuner) -> SearchResult:
-    """Tune on the inner folds' AUC, then calibrate the best params and choose their threshold, all on the same folds.
+    """Tune on the AUC of the inner folds, then calibrate the best params and choose their threshold on the same folds.
 
-    Raises ValueError where every trial failed.
+    Raises ValueError if every trial failed.
     """
     settings = folds.settings
 
@@ -162,13 +162,13 @@ def search(folds: InnerFolds, tune: Tuner) -> SearchResult:
 
 
 def calibrate(out_of_fold: pd.DataFrame) -> Line:
-    """Platt's line through out-of-fold scores (see `SearchResult`), in which every patient counts once."""
+    """Platt scaling of out-of-fold scores (see `SearchResult`), with equal weight for every patient."""
     rows = out_of_fold.groupby("patient_id")["label"].transform("size").to_numpy()
     return platt(out_of_fold["label"].to_numpy(), out_of_fold["score"].to_numpy(), 1 / rows)
 
 
 def best_trial(trials: pd.DataFrame) -> Mapping[str, Any]:
-    """The row with the highest value, the first of equals. Raises ValueError where none has a value."""
+    """The row with the highest value, the first of equals. Raises ValueError if none has a value."""
     finished = trials[pd.to_numeric(trials["value"]).notna()]
     if finished.empty:
         raise ValueError(f"none of {len(trials)} trials gave a figure")
@@ -177,7 +177,7 @@ def best_trial(trials: pd.DataFrame) -> Mapping[str, Any]:
 
 
 def by_patient(patients: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Label and mean score of every patient; raises ValueError where a patient has two labels."""
+    """Label and mean score of every patient. Raises ValueError if a patient has two labels."""
     names, member, sizes = np.unique(np.asarray(patients, str), return_inverse=True, return_counts=True)
     truth = np.bincount(member, labels) / sizes
     mixed = ~np.isin(truth, (0, 1))
@@ -187,12 +187,12 @@ def by_patient(patients: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> 
 
 
 def patient_auc(patients: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
-    """AUC over patients of the mean score of each one's cases."""
+    """AUC over patients, with the mean score of each patient's cases."""
     return auc(*by_patient(patients, labels, scores))
 
 
 def _one_trial(folds: InnerFolds, classifiers: tuple[str, ...]) -> pd.DataFrame:
-    """A table of the only trial that there is without a search."""
+    """The table of the only trial when there is nothing to search."""
     started = time.time()
     params: Params = draw(None, classifiers)
     value = folds.mean_auc(params)

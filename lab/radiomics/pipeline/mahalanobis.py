@@ -1,9 +1,9 @@
-"""Out-of-distribution detection: how far is a patient from those that a classifier was trained on?
+"""OOD detection: Mahalanobis distance of a patient from the training patients.
 
-Mahalanobis distance over the features that the classifier reads, and no others: they alone can lead it astray, and a
-thousand unused textures of a hundred patients would drown them in noise. The covariance is Ledoit & Wolf's (J
-Multivariate Analysis 2004), which exists for more features than patients. What a distance means is seen by those of the
-training cases, each measured without its own patient: in-sample ones would be too short, and every new patient far.
+The distance uses only the features that the classifier reads: only they can mislead it, and a thousand unused textures
+of a hundred patients would drown them in noise. The covariance is Ledoit & Wolf's (J Multivariate Analysis 2004), which
+exists even with more features than patients. Reference distances are those of the training cases, each measured without
+its own patient: in-sample distances would be too short and make every new patient look OOD.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import pandas as pd
 from sklearn.covariance import LedoitWolf
 
 FAR = 0.975
-"""Beyond the distances of this share of the training cases a patient is out of distribution."""
+"""A patient is OOD if this share of the training cases is nearer."""
 OUTLYING_SD, NAMED = 3.0, 3
-"""SDs from the training mean at which a feature is named, and how many are."""
+"""SDs from the training mean beyond which a feature is named, and the number of features named."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +29,12 @@ class MahalanobisDistance:
     """(F,), in the features' own units."""
     sd: np.ndarray
     precision: np.ndarray
-    """(F, F), inverse covariance of features in units of their SD."""
+    """(F, F) inverse covariance of the features in units of their SD."""
     reference: np.ndarray
-    """(cases,) distances of training cases from the others, rising."""
+    """(cases,) distances of training cases from the others, ascending."""
 
     def distances(self, cases: pd.DataFrame) -> np.ndarray:
-        """(cases,) Mahalanobis distances, in SDs; cases have all features without gaps."""
+        """(cases,) Mahalanobis distances in SDs; the cases must have all features, without missing values."""
         return _lengths(self.deviations(cases), self.precision)
 
     def percentiles(self, cases: pd.DataFrame) -> np.ndarray:
@@ -46,7 +46,7 @@ class MahalanobisDistance:
         return (cases[list(self.features)].to_numpy(np.float64) - self.mean) / self.sd
 
     def outlying(self, cases: pd.DataFrame) -> list[str]:
-        """Of each case the features beyond 3 SDs in words, the farthest first, at most three; or ""."""
+        """For each case, at most three features beyond 3 SDs in words, the farthest first; or ""."""
         texts = []
         for row in self.deviations(cases):
             order = np.argsort(-np.abs(row), kind="stable")[:NAMED]
@@ -55,7 +55,7 @@ class MahalanobisDistance:
 
 
 def fit_distance(cases: pd.DataFrame, patients: np.ndarray) -> MahalanobisDistance:
-    """From training cases (cases, features) without gaps and the patient of each. Raises ValueError below 3 of them."""
+    """Fit on training cases (cases, features) without missing values. Raises ValueError with fewer than 3 patients."""
     names = np.asarray(patients, str)
     if np.unique(names).size < 3:
         raise ValueError(f"a training distribution needs 3 patients; there are {np.unique(names).size}")

@@ -1,7 +1,7 @@
-"""One split of a nested cross-validation: searched and fitted on its training patients, then predicted on its others.
+"""One split of a nested cross-validation: tuned and fitted on its training patients, then applied to its test patients.
 
-Nothing of a test case, not even its features, is read before the pipeline, its calibration and its threshold stand.
-Varma & Simon, BMC Bioinformatics 2006, show what happens otherwise.
+Pipeline, calibration and threshold are fixed before any test case is read, including its features. Varma & Simon, BMC
+Bioinformatics 2006, show the bias that arises otherwise.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lab.radiomics.splits import Split
 __all__ = ["SplitResult", "Tuner", "run_split"]
 
 SHARES = (0.4, 0.6, 0.8, 1.0)
-"""Of the training patients, for the learning curve."""
+"""Shares of the training patients for the learning curve."""
 NO_CURVE = pd.DataFrame({"n": pd.Series(dtype=int), "score": pd.Series(dtype=float)})
 
 
@@ -38,10 +38,10 @@ def run_split(
     method: str = OURS,
     learning: bool = True,
 ) -> SplitResult:
-    """Search, calibrate and refit on the split's training cases, predict its test cases.
+    """Tune, calibrate and refit on the split's training cases, then predict its test cases.
 
-    Same data, settings and tuner, same numbers. Raises ValueError where the training patients are too few for inner
-    folds, and where `tune` gave no finished trial.
+    Deterministic for the same data, settings and tuner. Raises ValueError if there are too few training patients for
+    inner folds, and if `tune` gave no finished trial.
     """
     begun = time.perf_counter()
     seed = split_seed(settings.seed, split)
@@ -84,23 +84,23 @@ def run_split(
 def fit_training(
     training: Dataset, settings: ClassifierConfig, tune: Tuner, seed: int
 ) -> tuple[SearchResult, Pipeline]:
-    """What a search finds in a training set, and its pipeline refitted on all of it."""
+    """The result of the search in a training set, and its pipeline refitted on all of it."""
     folds = InnerFolds(training, settings, seed)
     found = search(folds, tune)
     return found, folds.pipeline(found.params).fit(folds.cases, folds.labels)
 
 
 def split_seed(seed: int, split: Split) -> int:
-    """A seed of the split's own."""
+    """A seed derived from `seed` for this split."""
     return int(np.random.SeedSequence([seed, split.repeat, split.fold]).generate_state(1)[0]) % 2**31
 
 
 def _learning(
     training: Dataset, testing: Dataset, settings: ClassifierConfig, params: Params, seed: int
 ) -> pd.DataFrame:
-    """Test AUC of the tuned params fitted on nested parts of the training patients, with both classes in proportion.
+    """Test AUC of the tuned params, refitted on nested parts of the training patients with both classes in proportion.
 
-    The params were tuned on all of them, so that the small parts are flattered a little.
+    The params were tuned on all training patients, which biases the AUC of the small parts upwards a little.
     """
     truth = training.labels.groupby(training.patients).max()
     rng = np.random.default_rng(seed)

@@ -1,6 +1,6 @@
-"""What is searched for a classifier: the classifiers, and which values each of their settings may take.
+"""The search space: the classifiers, and the values that their settings may take.
 
-The trial that values are drawn from is Optuna's, or anything with the same three methods.
+A trial is Optuna's, or any object with the same three `suggest_` methods.
 """
 
 from __future__ import annotations
@@ -16,34 +16,34 @@ from sklearn.svm import SVC
 
 Params = dict[str, bool | int | float | str]
 Range = tuple[float, float] | list[str]
-"""Two whole numbers, two numbers, or choices."""
+"""Bounds of an integer or a float, or a list of choices."""
 
 TREES = 100
 LOGARITHMIC = ("features", "net_c", "boosting_rate", "svm_c")
-"""Settings that are drawn on a logarithmic scale."""
+"""Settings drawn on a logarithmic scale."""
 COMMON: dict[str, Range] = {
     "scaler": ["standard", "robust"],
     "ranking": ["anova", "auc"],
     "correlation_limit": (0.6, 0.95),
     "features": (2, 64),
 }
-"""Settings of every pipeline that is searched."""
+"""Settings of every searched pipeline."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierSpec:
-    """A classifier and what is searched of it."""
+    """A classifier and its search space."""
 
     build: Callable[[Params, int], Any]
     """(params, seed) -> the unfitted classifier."""
     space: dict[str, Range] = field(default_factory=dict)
     searched: bool = True
-    """Otherwise the other steps are fixed too, and every column is used."""
+    """If False, the other steps are fixed too, and the classifier gets every column."""
 
 
 CLASSIFIERS: dict[str, ClassifierSpec] = {
     "elastic_net": ClassifierSpec(
-        # below 0.03 the L1 part leaves no feature at all in a hundred patients
+        # below 0.03 the L1 penalty drops every feature with a hundred patients
         space={"net_c": (0.03, 10.0), "net_l1": (0.0, 1.0)},
         build=lambda p, seed: LogisticRegression(
             penalty="elasticnet",
@@ -74,7 +74,7 @@ CLASSIFIERS: dict[str, ClassifierSpec] = {
             "boosting_depth": (1, 2),
             "boosting_share": (0.5, 1.0),
         },
-        # knows no class weights; the calibration afterwards takes care of the prevalence
+        # has no class weights; calibration corrects for the prevalence
         build=lambda p, seed: GradientBoostingClassifier(
             n_estimators=int(p["boosting_stages"]),
             learning_rate=float(p["boosting_rate"]),
@@ -91,22 +91,22 @@ CLASSIFIERS: dict[str, ClassifierSpec] = {
     ),
     "logistic": ClassifierSpec(
         searched=False,
-        # for one or two columns: a ridge so weak that only separable classes feel it
+        # for one or two columns: the weak ridge matters only for separable classes
         build=lambda p, seed: LogisticRegression(C=100.0, class_weight="balanced", max_iter=1000),
     ),
 }
 
 
 def draw(trial: Any, classifiers: Sequence[str]) -> Params:
-    """Settings of a pipeline, drawn from a trial: keys of `lab.radiomics.pipeline.steps.build`.
+    """Settings of a pipeline, drawn from a trial: the params of `lab.radiomics.pipeline.steps.build`.
 
-    Raises ValueError for a classifier that is not in `CLASSIFIERS`, or none.
+    Raises ValueError for no classifier, or for one that is not in `CLASSIFIERS`.
     """
     return _params(partial(_suggest, trial), classifiers)
 
 
 def replay(values: Mapping[str, Any], classifiers: Sequence[str]) -> Params:
-    """The params of a row of a table of trials. Raises ValueError where the table lacks one."""
+    """The params of a row of a table of trials. Raises ValueError if the table lacks one."""
     try:
         return _params(partial(_known, values), classifiers)
     except KeyError as error:
@@ -132,6 +132,6 @@ def _suggest(trial: Any, name: str, values: Range) -> Any:
 
 
 def _known(row: Mapping[str, Any], name: str, values: Range) -> Any:
-    """A value of its kind, which a table loses where a cell is empty."""
+    """A value converted to its type, which a table loses if the column has empty cells."""
     kind = str if isinstance(values, list) else type(values[0])
     return kind(row[name])

@@ -1,4 +1,4 @@
-"""Which features a classifier gets: the best by a supervised ranking, without those that repeat a better one."""
+"""Feature selection: supervised ranking, then removal of features that correlate with a better one."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 
 def anova(values: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """F of a one-way analysis of variance of every feature, values (cases, features) by label (cases,)."""
+    """F statistic of a one-way analysis of variance per feature; values (cases, features), positive (cases,) bool."""
     ones, zeros = values[positive], values[~positive]
     within = ((ones - ones.mean(axis=0)) ** 2).sum(axis=0) + ((zeros - zeros.mean(axis=0)) ** 2).sum(axis=0)
     between = len(ones) * len(zeros) / len(values) * (ones.mean(axis=0) - zeros.mean(axis=0)) ** 2
-    with np.errstate(over="ignore"):  # infinite where a feature is the label
+    with np.errstate(over="ignore"):  # infinite if a feature equals the label
         return (len(values) - 2) * between / np.maximum(within, np.finfo(float).tiny)
 
 
 def rank_auc(values: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """|AUC - 0.5| of every feature alone (Mann & Whitney 1947), in [0, 0.5]: no outlier sways it."""
+    """|AUC - 0.5| of every feature alone (Mann & Whitney 1947), in [0, 0.5]; robust to outliers."""
     ones = int(positive.sum())
     total = rankdata(values, axis=0)[positive].sum(axis=0)
     area = (total - ones * (ones + 1) / 2) / (ones * (len(values) - ones))
@@ -32,31 +32,31 @@ RANKINGS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {"anova": 
 
 
 class Ranked(TransformerMixin, BaseEstimator):
-    """Puts the columns into the order of their merit, the best first; equal ones stay in their order."""
+    """Sorts the columns by merit, the best first; ties keep their order."""
 
     def __init__(self, ranking: str = "anova") -> None:
         self.ranking = ranking
 
     def fit(self, X: pd.DataFrame, y: np.ndarray) -> Ranked:
-        """X (cases, features) without gaps, y (cases,) 0 or 1; raises ValueError for an unknown ranking."""
+        """Fit on X (cases, features) without gaps and y (cases,) 0 or 1. Raises ValueError for an unknown ranking."""
         if self.ranking not in RANKINGS:
             raise ValueError(f"rankings are {', '.join(RANKINGS)}; got {self.ranking}")
         merit = RANKINGS[self.ranking](X.to_numpy(np.float64), np.asarray(y) == 1)
-        # rounding must not decide between copies of one feature
+        # rounding errors must not decide between copies of one feature
         order = np.argsort(-np.round(merit, 12), kind="stable")
         self.columns_ = [str(X.columns[position]) for position in order]
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """Best first."""
+        """X with the best column first."""
         return X[self.columns_]
 
 
 class BestUncorrelated(TransformerMixin, BaseEstimator):
-    """From columns in order of merit, the first `features` of which no two correlate beyond a limit.
+    """Selects, from columns in order of merit, the first `features` of which no two correlate beyond a limit.
 
-    Greedy: the best is taken, all whose absolute Pearson correlation with it is above `correlation_limit` go, and so
-    on. Without a number all that are left are taken.
+    Greedy: take the best column, drop all whose absolute Pearson correlation with it is above `correlation_limit`,
+    repeat. `features=None` takes all that are left.
     """
 
     def __init__(self, features: int | None = None, correlation_limit: float = 1.0) -> None:
@@ -64,7 +64,7 @@ class BestUncorrelated(TransformerMixin, BaseEstimator):
         self.correlation_limit = correlation_limit
 
     def fit(self, X: pd.DataFrame, y: object = None) -> BestUncorrelated:
-        """X (cases, features) without gaps, the best feature first."""
+        """Fit on X (cases, features) without missing values, the best feature first."""
         values = X.to_numpy(np.float64)
         values = values - values.mean(axis=0)
         length = np.sqrt((values**2).sum(axis=0))
@@ -81,5 +81,5 @@ class BestUncorrelated(TransformerMixin, BaseEstimator):
         return self
 
     def transform(self, X: pd.DataFrame) -> pd.DataFrame:
-        """The chosen columns, best first."""
+        """X with the selected columns, the best first."""
         return X[self.columns_]

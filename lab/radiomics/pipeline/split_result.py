@@ -1,4 +1,4 @@
-"""What one split of a nested cross-validation gives, and its way to disk and back."""
+"""The result of one split of a nested cross-validation, with its JSON format."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from lab.stats.platt import Line
 
 TABLES = ("predictions", "trials", "chosen", "learning")
 GAP = 0.2
-"""Inner less test AUC, averaged over splits, that chance and search alone rarely give."""
+"""Inner AUC minus test AUC, averaged over splits; chance and search alone rarely exceed it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SplitResult:
-    """One split, finished."""
+    """Result of one finished split."""
 
     split: Split
     method: str
     predictions: pd.DataFrame
-    """A row a test case: method, repeat, fold, case_id, patient_id, label, score, threshold, train, test (patients)."""
+    """Per test case: method, repeat, fold, case_id, patient_id, label, score, threshold, train, test (patients)."""
     params: Params
     trials: pd.DataFrame
     inner_auc: float
-    """Of the best trial, over inner folds."""
+    """AUC of the best trial over inner folds."""
     threshold: float
     line: Line
     """Score -> probability."""
     chosen: pd.DataFrame
-    """feature and importance: mean drop of the test AUC when it is permuted."""
+    """feature and importance: mean drop of the test AUC when the feature is permuted."""
     learning: pd.DataFrame
-    """n (training patients) and score (test AUC); empty where it was not asked for."""
+    """n (training patients) and score (test AUC); empty if it was not requested."""
     seconds: float
 
     @property
     def test_auc(self) -> float:
-        """Over the split's test patients."""
+        """AUC over the split's test patients."""
         found = self.predictions
         return patient_auc(found["patient_id"].to_numpy(), found["label"].to_numpy(), found["score"].to_numpy())
 
     def to_json(self) -> str:
-        """All of it as text; numbers keep every digit."""
+        """The result as text, with numbers at full precision."""
         record = {item.name: getattr(self, item.name) for item in fields(self)}
         record |= {name: _to_record(record[name]) for name in TABLES}
         record |= {"split": asdict(self.split), "line": asdict(self.line)}
@@ -56,7 +56,7 @@ class SplitResult:
 
     @classmethod
     def from_json(cls, text: str) -> SplitResult:
-        """The result that `to_json` wrote. Raises ValueError where the text is something else."""
+        """The result written by `to_json`. Raises ValueError for any other text."""
         try:
             record = json.loads(text)
             record |= {name: _to_table(record[name]) for name in TABLES}
@@ -69,9 +69,9 @@ class SplitResult:
 
 
 def suspicion(results: list[SplitResult]) -> str:
-    """Why the inner AUCs of a cross-validation are not to be believed, or "".
+    """The reason to distrust the inner AUCs of a cross-validation, or "".
 
-    The gap to the test AUC must be wider than two standard errors of an AUC of so many patients, too.
+    The gap to the test AUC must exceed `GAP` and two standard errors of an AUC with so many patients.
     """
     if not results:
         return ""

@@ -1,7 +1,7 @@
-"""From a row of features to one score: all steps as a scikit-learn pipeline, fitted on training cases alone.
+"""The pipeline from features to one score, as scikit-learn steps that are fitted on training cases alone.
 
-The order: stable under changed masks, scanner effects out, not constant, gaps filled, scaled, ranked, uncorrelated,
-classified. Stability comes before ComBat since changed masks were measured on raw features.
+Order: stability filter, ComBat, informative features, imputation, scaling, ranking, selection, classifier. The
+stability filter comes before ComBat because perturbed masks were measured on raw features.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from lab.radiomics.pipeline.search_space import CLASSIFIERS, Params
 from lab.radiomics.pipeline.selection import BestUncorrelated, Ranked
 
 CLIP = 0.02
-"""Votes of a forest are kept this far from 0 and 1 before their logit is taken."""
+"""Forest votes are clipped this far from 0 and 1 before the logit."""
 CLEAN, ORDER = ("stability", "combat", "informative", "impute"), ("scale", "rank")
-"""Steps that no param changes; steps that `scaler` and `ranking` decide. The others follow."""
+"""Steps that no param changes, and steps that depend on `scaler` and `ranking` alone. The others follow."""
 
 
 def build(
@@ -34,11 +34,11 @@ def build(
     combat: str = "",
     seed: int = 0,
 ) -> Pipeline:
-    """An unfitted pipeline from `lab.radiomics.pipeline.search_space.draw`'s params.
+    """An unfitted pipeline from the params of `lab.radiomics.pipeline.search_space.draw`.
 
-    `stability` are features under changed masks of which `fit` uses those of its own cases; None or empty: no filter.
-    `threshold` is the least ICC. `combat` names the column of batches, "" for none. Raises ValueError for an unknown
-    classifier.
+    `stability` holds features under perturbed masks, of which `fit` uses those of its own cases; None or empty means no
+    filter. `threshold` is the least ICC. `combat` names the batch column, "" means no ComBat. Raises ValueError for an
+    unknown classifier.
     """
     name = str(params["classifier"])
     if name not in CLASSIFIERS:
@@ -61,9 +61,9 @@ def build(
 
 
 def frame(dataset: Dataset, combat: str = "") -> pd.DataFrame:
-    """Features of a data set as a pipeline takes them, with the column of batches where ComBat is asked for.
+    """The features of a data set as a pipeline's input, with the batch column if ComBat is used.
 
-    Raises ValueError where that column is unknown.
+    Raises ValueError if that column is unknown.
     """
     if not combat:
         return dataset.features
@@ -75,19 +75,19 @@ def frame(dataset: Dataset, combat: str = "") -> pd.DataFrame:
 
 
 def score(pipeline: Pipeline, cases: pd.DataFrame) -> np.ndarray:
-    """(cases,) unbounded scores, higher for label 1: the decision function, or the logit of a forest's votes."""
+    """(cases,) unbounded scores, higher for label 1: the decision function, or the logit of `predict_proba`."""
     if hasattr(pipeline, "decision_function"):
         return np.asarray(pipeline.decision_function(cases), np.float64)
     return logit(np.clip(pipeline.predict_proba(cases)[:, 1], CLIP, 1 - CLIP))
 
 
 def selected(pipeline: Pipeline) -> list[str]:
-    """Names of the features that a fitted pipeline's classifier sees."""
+    """Names of the features that a fitted pipeline's classifier reads."""
     return list(pipeline.named_steps["select"].columns_)
 
 
 def pruned(pipeline: Pipeline) -> Pipeline:
-    """A fitted pipeline that needs the selected features only and scores the same."""
+    """A fitted pipeline that needs only the selected features and gives the same scores."""
     names = selected(pipeline)
     kept = [(name, step) for name, step in pipeline.steps if hasattr(step, "PER_COLUMN")]
     return Pipeline([*((name, _restricted(step, names)) for name, step in kept), pipeline.steps[-1]])

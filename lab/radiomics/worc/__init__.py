@@ -1,1 +1,1 @@
-"""WORC on the same patients and splits."""
+"""WORC as a second classifier on the same patients and splits."""

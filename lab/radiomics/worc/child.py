@@ -1,11 +1,11 @@
-"""Inside WORC's process: `python -m lab.radiomics.worc.child JOB.json PIPE`; see `lab.radiomics.worc.process`.
+"""The program of WORC's process: `python -m lab.radiomics.worc.child JOB.json PIPE`; see `lab.radiomics.worc.process`.
 
-Importing WORC writes to the home directory and reads fastr's configuration from disk. So it is imported only here, in a
-process with an environment of its own.
+WORC is imported only here, in a process with its own environment, because the import writes to the home directory and
+reads fastr's configuration from disk.
 
-Three shortcuts give the same workflows, features and posteriors to the last digit in 32 s instead of 208 (40 patients):
-WORC looks up every feature's name for every patient, tests every value for NaN in Python, and starts three processes
-for every job.
+Three shortcuts give the same workflows, features and posteriors to the last digit in 32 s instead of 208 s (40
+patients). Without them WORC looks up every feature's name for every patient, tests every value for NaN in Python, and
+starts three processes per job.
 """
 
 from __future__ import annotations
@@ -40,28 +40,28 @@ SELECTING = (
     "best_statisticalsel",
     "best_rfesel",
 )
-"""Steps of a fitted workflow that drop features, in WORC's order; the imputer drops those without any value."""
+"""Steps of a fitted workflow that drop features, in WORC's order; the imputer drops features without any value."""
 
 
 def main() -> None:
-    """Do one job; its result is written last, to the file that the job names."""
+    """Run one job and write its result last, to the file that the job names."""
     job: Job = json.loads(Path(sys.argv[1]).read_text(encoding="utf-8"))
     threading.Thread(target=_follow, args=(int(sys.argv[2]),), daemon=True).start()
-    import WORC  # noqa: F401  before fastr, which reads its configuration once
+    import WORC  # noqa: F401  import before fastr, which reads its configuration once
 
-    np.random.seed(job["seed"])  # noqa: NPY002 WORC draws from the global state
+    np.random.seed(job["seed"])  # noqa: NPY002 WORC uses the global state
     result = TASKS[job["task"]](job)
     Path(job["result"]).write_text(json.dumps(result), encoding="utf-8")
 
 
 def _follow(pipe: int) -> None:
-    """End with the parent, with all that was started here: its end of the pipe closes, however it ends."""
+    """Kill this process group when the parent's end of the pipe closes, however the parent ends."""
     os.read(pipe, 1)
     os.killpg(0, signal.SIGKILL)
 
 
 def train_split(job: Job) -> Record:
-    """Train on the training cases of one split by WORC's search, test on its others; the record of the split."""
+    """Train by WORC's search on the training cases of one split, test on its others; returns the split's record."""
     import fastr
     from WORC.classification import SearchCV, fitandscore
     from WORC.classification import trainclassifier as training
@@ -91,10 +91,10 @@ def train_split(job: Job) -> Record:
 
 
 def run_network(job: Job) -> list[Record]:
-    """A whole WORC experiment on images and masks, by its facade and fastr's network; the record of every split.
+    """Run a whole WORC experiment on images and masks with fastr's network; returns the record of every split.
 
-    WORC's evaluation network is left out: it draws a box plot of every feature. Raises RuntimeError where an output is
-    missing or not valid, since WORC does not say so itself.
+    WORC's evaluation network is left out because it draws a box plot of every feature. Raises RuntimeError for a
+    missing or invalid output, which WORC does not report.
     """
     from WORC import BasicWORC
 
@@ -134,7 +134,7 @@ def check_sinks(tmp: Path) -> None:
 
 
 def job_errors(tmp: Path) -> str:
-    """What the job that failed first says, for the end of a message; all such words go to the log."""
+    """The error of the first failed job, as the end of a message; the output of all failed jobs goes to the log."""
     said = []
     for path in sorted(tmp.rglob("__fastr_stderr__.txt"), key=lambda path: path.stat().st_mtime):
         text = path.read_text(encoding="utf-8", errors="replace")
@@ -146,7 +146,7 @@ def job_errors(tmp: Path) -> str:
 
 
 def write_config(changes: dict[str, dict[str, str]]) -> str:
-    """WORC's default configuration with these changes, as a file."""
+    """Write WORC's default configuration with these changes; returns the path."""
     import WORC
 
     config = WORC.WORC(LABEL).defaultconfig()
@@ -158,7 +158,7 @@ def write_config(changes: dict[str, dict[str, str]]) -> str:
 
 
 def scores(prediction: Any, job: Job) -> list[dict[str, float]]:
-    """Posterior of label 1 by tested case, for every split of a trained WORC experiment."""
+    """Posterior of label 1 by test case, for every split of a trained WORC experiment."""
     from WORC.plotting.plot_estimator_performance import plot_estimator_performance
 
     _, posteriors, _, cases = plot_estimator_performance(
@@ -174,7 +174,7 @@ def scores(prediction: Any, job: Job) -> list[dict[str, float]]:
 
 
 def describe(prediction: Any, posteriors: list[dict[str, float]], names: list[str]) -> list[Record]:
-    """For every split what it predicts, and which workflows and features that came from."""
+    """Record of every split: posteriors, features used, workflows and number of failed workflows."""
     records = []
     for model, found in zip(prediction[LABEL]["classifiers"], posteriors):
         members = model.ensemble.estimators
@@ -198,7 +198,7 @@ def describe(prediction: Any, posteriors: list[dict[str, float]], names: list[st
 
 
 def _selected(workflow: Any, count: int) -> np.ndarray:
-    """Positions of the features that a fitted workflow lets through to its classifier (or principal components)."""
+    """Positions of the features that a fitted workflow passes to its classifier (or to principal components)."""
     kept = np.arange(count, dtype=float)[None]
     for step in SELECTING:
         selection = getattr(workflow, step, None)
@@ -212,15 +212,14 @@ def _plain(parameters: dict[str, Any]) -> dict[str, Any]:
 
 
 def without_nan(values: np.ndarray, **_: Any) -> np.ndarray:
-    """A copy with 0 where there is NaN."""
+    """A copy with NaN replaced by 0."""
     return np.where(np.isnan(values), 0.0, values)
 
 
 class InProcess:
-    """Stands where WORC builds a fastr network for its search, and runs that network's jobs here, one after another.
+    """Replacement of the fastr network of WORC's search that runs its jobs in this process, one after another.
 
-    The jobs are WORC's own tool, called with the same files; what is saved is a start of Python, fastr and WORC for
-    each of them, twice.
+    The jobs are WORC's own tool with the same files. This saves two starts of Python, fastr and WORC per job.
     """
 
     def __init__(self, name: str, *, seed: int) -> None:
@@ -228,30 +227,30 @@ class InProcess:
         self.seed = seed
 
     def create_source(self, *_: Any, **__: Any) -> Any:
-        """What WORC links to the inputs of its node; the links are always the same, so nothing is kept of them."""
+        """A stub that WORC links to its node's inputs; the links are always the same, so none is kept."""
         return SimpleNamespace(output=None)
 
     def create_sink(self, *_: Any, **__: Any) -> Any:
-        """What WORC links the output of its node to."""
+        """A stub that WORC links to its node's output."""
         return SimpleNamespace(input=None)
 
     def create_node(self, *_: Any, **__: Any) -> Any:
-        """The node of WORC's tool."""
+        """A stub for the node of WORC's tool."""
         return SimpleNamespace(inputs=defaultdict(SimpleNamespace), outputs=defaultdict(SimpleNamespace))
 
     def execute(self, source: dict[str, Any], sink: dict[str, str], **_: Any) -> None:
-        """Run the tool for every inner split and every part of the workflows; its outputs lie where WORC looks."""
+        """Run the tool for every inner split and part of the workflows; outputs go where WORC expects them."""
         import fastr
 
         tool = _fit_and_score_tool()
-        state, arguments = np.random.get_state(), sys.argv  # noqa: NPY002 WORC draws from it
+        state, arguments = np.random.get_state(), sys.argv  # noqa: NPY002 WORC uses it
         for split, train_test in source["traintest"].items():
             for part, parameters in source["parameters"].items():
                 out = sink["output"].format(sample_id=f"{split}+{part}", cardinality=0, ext=".hdf5")
                 files = {"ed": source["estimator_source"], "tt": train_test, "para": parameters, "out": out}
                 paths = [(f"--{name}", str(fastr.vfs.url_to_path(url))) for name, url in files.items()]
                 sys.argv = ["fitandscore", *(word for pair in paths for word in pair)]
-                np.random.seed(self.seed)  # noqa: NPY002 as every job that fastr starts finds it
+                np.random.seed(self.seed)  # noqa: NPY002 the same state as in every job that fastr starts
                 tool.main()
         sys.argv = arguments
         np.random.set_state(state)  # noqa: NPY002

@@ -1,4 +1,4 @@
-"""What a WORC experiment is asked for and what it reads: ids that it cannot mistake, features that it can group."""
+"""Settings and input files of a WORC experiment: unambiguous ids, and feature names that WORC can group."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from lab.radiomics.worc.process import Workplace
 from lab.radiomics.worc.settings import LABEL, WorcSettings, configuration
 
 VERSION = 1
-"""Raise it when the same settings and features give another result."""
+"""Increase it when the same settings and features give another result."""
 SOFTWARE = ("WORC", "scikit-learn", "xgboost", "imbalanced-learn", "numpy", "scipy")
 
 MIN_PATIENTS = 10
-"""WORC refuses fewer."""
+"""WORC refuses fewer patients."""
 MIN_TRAIN = 4
-"""Training cases of either class below which inner splits run out of one."""
+"""Training cases per class; with fewer, an inner split may lack a class."""
 KINDS = {"shape": "sf", "firstorder": "hf"}
-"""pyradiomics' feature class -> how WORC marks its group; all others are texture, `tf`."""
+"""pyradiomics' feature class -> WORC's prefix of its group; all others are texture, `tf`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorcPlan:
-    """What is asked for, and where its parts lie."""
+    """The request of a WORC experiment, and the paths of its files."""
 
     dataset: Dataset
     splits: tuple[Split, ...]
@@ -50,7 +50,7 @@ class WorcPlan:
 
     @cached_property
     def shared(self) -> list[Any]:
-        """What decides on the result of every split; neither the number of workers nor the time allowed does."""
+        """Everything that determines the result of all splits; neither workers nor time limit do."""
         settings = asdict(replace(self.settings, workers=1, timeout_s=1.0))
         images = [self.cohort.digest if self.cohort else "", self.sequences]
         values = pd.util.hash_pandas_object(self.dataset.features).to_numpy().tolist()
@@ -59,20 +59,20 @@ class WorcPlan:
         return [VERSION, settings, images, self.dataset.digest, self.columns, values, labels, software]
 
     def key(self, *splits: Split) -> str:
-        """Digest over all that decides on the result of these splits."""
+        """Digest of everything that determines the result of these splits."""
         shared = fingerprint(self.shared, length=32)
         return fingerprint([shared, [(split.repeat, split.fold, split.train, split.test) for split in splits]], 32)
 
     def record_path(self, split: Split) -> Path:
-        """Where the result of a split lies."""
+        """Path of a split's result."""
         return self.base / "splits" / f"{stem(split)}.json"
 
     def place(self, name: str) -> Workplace:
-        """A workplace for one process, and its log."""
+        """The workplace of one process, with its log."""
         return Workplace(folder=self.base / "work" / name, log=self.base / "logs" / f"{name}.log")
 
     def job(self, inputs: Inputs, **more: Any) -> dict[str, Any]:
-        """What every job of `lab.radiomics.worc.child` gets."""
+        """The part that all jobs of `lab.radiomics.worc.child` share, with `more` added."""
         return {
             "patients": str(inputs.patients),
             "cases": list(inputs.codes.values()),
@@ -92,25 +92,25 @@ def stem(split: Split) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Inputs:
-    """Files for one experiment, and the way back from WORC's ids to ours."""
+    """Files of one experiment, and the mapping between our ids and WORC's."""
 
     folder: Path
     codes: dict[str, str]
-    """Case id -> id inside WORC: of one length, so that none is a part of another, and of no path."""
+    """Case id -> id inside WORC: of one length, so that none is a substring of another, and in no path."""
     labels: list[int]
 
     @property
     def features(self) -> Path:
-        """Array `values` (cases, features) of an `.npz` file."""
+        """Path of an `.npz` file with the array `values` (cases, features)."""
         return self.folder / "features.npz"
 
     @property
     def patients(self) -> Path:
-        """Id and label, as WORC wants them."""
+        """Path of a CSV file with ids and labels in WORC's format."""
         return self.folder / "labels.csv"
 
     def splits(self, name: str, splits: Sequence[Split]) -> Path:
-        """Write splits as WORC's columns `0_train`, `0_test`, `1_train`, ..."""
+        """Write splits with WORC's columns `0_train`, `0_test`, `1_train`, ...; returns the path."""
         columns = {}
         for number, split in enumerate(splits):
             for part, cases in (("train", split.train), ("test", split.test)):
@@ -121,7 +121,7 @@ class Inputs:
 
 
 def check_cases(dataset: Dataset, splits: Sequence[Split]) -> None:
-    """Raises ValueError where WORC would refuse, or search on inner splits without a class."""
+    """Raises ValueError if WORC would refuse the cases, or if an inner split could lack a class."""
     patients = dataset.patients.nunique()
     if patients < MIN_PATIENTS:
         raise ValueError(f"{dataset.name} has {patients} patients with features and a label; WORC needs {MIN_PATIENTS}")
@@ -142,7 +142,7 @@ def check_cases(dataset: Dataset, splits: Sequence[Split]) -> None:
 
 
 def write_inputs(dataset: Dataset, folder: Path) -> Inputs:
-    """Write features and labels; splits follow when their names are known."""
+    """Write features and labels to `folder`; `Inputs.splits` writes the splits."""
     folder.mkdir(parents=True, exist_ok=True)
     cases = [str(case) for case in dataset.features.index]
     digits = max(4, len(str(len(cases))))
@@ -155,9 +155,9 @@ def write_inputs(dataset: Dataset, folder: Path) -> Inputs:
 
 
 def worc_names(columns: Sequence[str]) -> list[str]:
-    """Names by which WORC's group-wise selection knows our features: `tf_wavelet_GLCM_00017`.
+    """Names of our features for WORC's group-wise selection: `tf_wavelet_GLCM_00017`.
 
-    Short, because WORC copies all names for every patient in every fit; the number is the column's position.
+    They are short because WORC copies all names for every patient in every fit; the number is the column's position.
     """
     names = []
     for position, column in enumerate(columns):
@@ -168,15 +168,15 @@ def worc_names(columns: Sequence[str]) -> list[str]:
 
 
 def our_name(name: str, columns: Sequence[str]) -> str:
-    """The column that a name of `worc_names` stands for, to which WORC may have added the source: `..._00017_M0`."""
+    """The column of a name from `worc_names`, to which WORC may have added a suffix: `..._00017_M0`."""
     number = next((part for part in name.split("_")[3:] if part.isdigit() and len(part) == 5), "")
     return columns[int(number)] if number else name
 
 
 def write_images(cohort: Cohort, codes: dict[str, str], sequences: Sequence[str], folder: Path) -> None:
-    """A folder for each case with `<sequence>.nii.gz` and `mask.nii.gz`, on the grid of the prepared cohort.
+    """Write a folder per case with `<sequence>.nii.gz` and `mask.nii.gz`, on the grid of the prepared cohort.
 
-    Raises ValueError for a sequence that the cohort does not have.
+    Raises ValueError for a sequence that the cohort lacks.
     """
     affine = np.diag([cohort.spacing_mm] * 3 + [1.0])
     for case, code in codes.items():

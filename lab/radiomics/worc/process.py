@@ -1,7 +1,7 @@
-"""WORC in a process of its own: with its own home, no credentials, and an end that cannot be overlooked.
+"""WORC's process: isolated home directory and environment without credentials, with every failure raised as an error.
 
-fastr writes the environment that it finds into its temporary folder, WORC writes to the home directory, both leave
-files in the working directory, and a WORC experiment that has failed ends like one that has not.
+The isolation is needed because fastr writes its environment to its temporary folder, WORC writes to the home directory,
+and both leave files in the working directory. A failed WORC experiment ends like a successful one.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from pathlib import Path
 from typing import Any
 
 KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "SYSTEMROOT")
-"""All that a child gets to see of our environment."""
+"""Environment variables that a child inherits; it gets no others of ours."""
 PROGRAM = ("-m", "lab.radiomics.worc.child")
 POLL_S = 0.2
 LINES = 3
-"""Last lines of a log that an error shows."""
+"""Last lines of a log shown in an error."""
 WRAPPED = "An unexpected error has occured"
-"""How WORC hides an error, spelt as it does."""
+"""Text in which WORC wraps unexpected errors, with WORC's spelling."""
 CONFIGURATION = """
 mounts['output'] = {output!r}
 mounts['tmp'] = {tmp!r}
@@ -39,12 +39,12 @@ __import__('numpy').random.seed({seed})
 
 
 class WorcFailed(OSError):
-    """WORC ended without what it was started for; the message holds its own reason and the path of its log."""
+    """WORC ended without its result; the message has WORC's own reason and the path of its log."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workplace:
-    """A folder for one process: home, fastr's settings, temporary and output folders; and a log that outlives it."""
+    """The folder of one process (home, fastr's settings, temporary and output folders), and a log that is kept."""
 
     folder: Path
     log: Path
@@ -60,7 +60,7 @@ class Workplace:
         return self.folder / "output"
 
     def prepare(self, *, seed: int, workers: int) -> None:
-        """Empty folders, and fastr's configuration, which every process that it starts reads from here."""
+        """Create empty folders and fastr's configuration, which every process started by fastr reads."""
         shutil.rmtree(self.folder, ignore_errors=True)
         settings = self.folder / "fastr" / "config.d"
         for path in (self.folder / "home", settings, self.tmp, self.output, self.log.parent):
@@ -68,10 +68,10 @@ class Workplace:
         shutil.copy(_worc() / "fastrconfig" / "WORC_config.py", settings / "WORC_config.py")
         mounts = {"output": str(self.output), "tmp": str(self.tmp)}
         text = CONFIGURATION.format(**mounts, workers=workers, seed=seed)
-        (settings / "lab_config.py").write_text(text, encoding="utf-8")  # after WORC's: they are read in this order
+        (settings / "lab_config.py").write_text(text, encoding="utf-8")  # read after WORC's
 
     def environment(self) -> dict[str, str]:
-        """From a list of what is allowed, so that no address, password or token of ours is among it."""
+        """Environment of the child. Only listed variables pass, so no address, password or token of ours does."""
         own = {
             "HOME": str(self.folder / "home"),
             "FASTRHOME": str(self.folder / "fastr"),
@@ -94,10 +94,10 @@ class Workplace:
         timeout_s: float,
         watch: Callable[[], None] = lambda: None,
     ) -> Any:
-        """Do a job of `lab.radiomics.worc.child` and return its result; `watch` is called now and then while it runs.
+        """Run a job of `lab.radiomics.worc.child` and return its result; `watch` is called repeatedly while it runs.
 
-        All that the process has started ends with it, and it ends with us. Raises WorcFailed where it ends with an
-        error, without its result or not in time.
+        All processes that it has started end with it, and it ends with this process. Raises WorcFailed for an error, a
+        missing result or a timeout.
         """
         result, path = self.folder / "result.json", self.folder / "job.json"
         result.unlink(missing_ok=True)
@@ -133,16 +133,16 @@ class Workplace:
             raise self.failure("ended without a result") from None
 
     def failure(self, what: str) -> WorcFailed:
-        """The error for a log: what happened, WORC's last words, and where to read on."""
+        """The error for a log: `what` happened, WORC's reason, and the path of the log."""
         return WorcFailed(f"WORC {what}: {last_words(self.log)} (the whole log: {self.log})")
 
     def remove(self) -> None:
-        """Delete the folder, fastr's dumps with it; the log stays."""
+        """Delete the folder with fastr's dumps; the log stays."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 def last_words(log: Path) -> str:
-    """The reason at the end of a log: the last error and what follows, or its last lines."""
+    """The reason at the end of a log: its last error, or its last lines."""
     try:
         lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     except OSError:
@@ -152,18 +152,18 @@ def last_words(log: Path) -> str:
 
 
 def last_error(lines: list[str]) -> str:
-    """The last line that ends a traceback, but for WORC's words round an error that it did not expect; else empty."""
+    """The last line that ends a traceback, except WORC's wrapper of unexpected errors; "" if there is none."""
     return next((line.strip() for line in reversed(lines) if _is_error(line) and WRAPPED not in line), "")
 
 
 def _is_error(line: str) -> bool:
-    """Whether this is the line of a traceback that says what went wrong: `ValueError: ...`."""
+    """Whether this is the last line of a traceback: `ValueError: ...`."""
     name = line.partition(":")[0]
     return name.replace(".", "").replace("_", "").isalnum() and name.endswith(("Error", "Exception", "Interrupt"))
 
 
 def _wait(child: subprocess.Popen[bytes], timeout_s: float, watch: Callable[[], None]) -> bool:
-    """Whether it ended in time."""
+    """Whether the child ended in time."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         try:
@@ -175,14 +175,14 @@ def _wait(child: subprocess.Popen[bytes], timeout_s: float, watch: Callable[[], 
 
 
 def _end_group(child: subprocess.Popen[bytes]) -> None:
-    """End the process and all that it has started, which share its session's group."""
+    """Kill the process and all that it has started, which share its process group."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(child.pid, signal.SIGKILL)
     child.wait()
 
 
 def _worc() -> Path:
-    """The folder of the installed package, without importing it, which would write to the home directory."""
+    """The folder of the installed package, found without an import because that writes to the home directory."""
     spec = importlib.util.find_spec("WORC")
     if spec is None or spec.origin is None:
         raise WorcFailed("WORC is not installed; install the project with its requirements")

@@ -1,4 +1,4 @@
-"""WORC's results as tables: predictions, workflows and features."""
+"""Tables of WORC's results: predictions, workflows and features."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lab.radiomics.splits import Split
 from lab.stats.auc import auc
 
 THRESHOLD = 0.5
-"""WORC decides here; posteriors of its inner splits, from which Youden's threshold could come, it does not keep."""
+"""WORC's decision threshold. It keeps no posteriors of inner splits, which Youden's threshold would need."""
 STEPS = {
     "SelectGroups": "feature groups",
     "Featsel_Variance": "variance",
@@ -27,33 +27,33 @@ STEPS = {
     "RFE": "recursive elimination",
     "UsePCA": "principal components",
 }
-"""WORC's switches of feature selection, in words."""
+"""WORC's switches of feature selection -> their display names."""
 
 Record = dict[str, Any]
-"""`posteriors` (case -> posterior of label 1), `used` (feature -> share of the ensemble), `workflows`, `failed`
-(how many of those drawn have no score) and `seconds`."""
+"""`posteriors` (case -> posterior of label 1), `used` (feature -> share of the ensemble), `workflows`, `failed` (number
+of drawn workflows without a score) and `seconds`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorcResult:
-    """What a WORC experiment found."""
+    """Result of a WORC experiment."""
 
     predictions: pd.DataFrame
-    """The columns that every method gives; the threshold is 0.5, at which WORC decides."""
+    """The columns common to all methods; the threshold is WORC's, 0.5."""
     chosen: pd.DataFrame
-    """`feature`, `splits` (share in which a workflow of the ensemble used it), `members` (mean share of it)."""
+    """`feature`, `splits` (share of splits in which the ensemble used it), `members` (mean share of the ensemble)."""
     workflows: pd.DataFrame
     """The ensemble of every split: `repeat, fold, rank, inner_score` (mean weighted F1 on the inner splits),
-    `classifier, selection, scaling, resampling, imputation, parameters` (the rest, as JSON)."""
+    `classifier, selection, scaling, resampling, imputation, parameters` (all parameters, as JSON)."""
     seconds: pd.DataFrame
-    """`repeat, fold, seconds, failed` (workflows drawn that could not be scored, as where all feature groups were off).
-    The network does not tell the seconds of its splits apart, each gets an equal share."""
+    """`repeat, fold, seconds, failed` (drawn workflows without a score, for instance because all feature groups were
+    off). On the images route, each split gets an equal share of the network's time."""
     log: Path
-    """The logs of WORC's processes, in a folder."""
+    """Folder of the logs of WORC's processes."""
 
 
 def check_record(record: Record, cases: Sequence[str]) -> str:
-    """Why a split's record cannot be used; an empty text where it can."""
+    """The reason why a split's record is unusable, or ""."""
     posteriors = record.get("posteriors", {})
     missing = [case for case in cases if case not in posteriors]
     if missing:
@@ -93,7 +93,7 @@ def predictions_table(dataset: Dataset, splits: Sequence[Split], records: Sequen
 
 
 def chosen_table(records: Sequence[Record]) -> pd.DataFrame:
-    """Features by how often the winning workflows used them, most often first."""
+    """Features by how often the ensembles used them, the most frequent first."""
     shares = pd.DataFrame([record["used"] for record in records]).fillna(0.0)
     table = pd.DataFrame({"splits": (shares > 0).mean(), "members": shares.mean()})
     table = table.rename_axis("feature").reset_index()
@@ -101,7 +101,7 @@ def chosen_table(records: Sequence[Record]) -> pd.DataFrame:
 
 
 def workflows_table(splits: Sequence[Split], records: Sequence[Record]) -> pd.DataFrame:
-    """The ensembles' workflows, best first within a split."""
+    """Workflows of the ensembles, the best first within a split."""
     rows = []
     for split, record in zip(splits, records):
         for rank, workflow in enumerate(record["workflows"], start=1):
@@ -126,6 +126,6 @@ def workflows_table(splits: Sequence[Split], records: Sequence[Record]) -> pd.Da
 
 
 def split_auc(dataset: Dataset, split: Split, record: Record) -> float:
-    """AUC of one split's tested cases."""
+    """AUC of one split's test cases."""
     cases = list(split.test)
     return auc(dataset.labels.loc[cases], [record["posteriors"][case] for case in cases])

@@ -1,10 +1,9 @@
-"""A WORC experiment on our cases and our splits: resumable, shown as it goes, and never a silent success.
+"""WORC experiments on our cases and splits: resumable, with progress lines, and with an error for every failure.
 
-Two routes end in the same result. `features` trains split by split, a process each, on features that are extracted
-once: a finished split is kept, and not computed again. `images` gives images and masks to WORC's whole fastr network,
-which is kept as a whole.
+Two routes give the same kind of result. `features` trains each split in its own process on features extracted once;
+finished splits are kept. `images` gives images and masks to WORC's whole fastr network; its result is kept as a whole.
 
-WORC knows cases, not patients: its inner splits may part two scans of one patient; the tested ones never are.
+WORC knows cases, not patients: its inner splits may separate two scans of one patient; the outer splits never do.
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ Say = Callable[[str], None]
 
 
 class _Stopped(Exception):
-    """A split is given up because another one has failed, or the user has had enough."""
+    """A split is cancelled because another one has failed, or the user has interrupted."""
 
 
 def run_worc(
@@ -59,11 +58,11 @@ def run_worc(
     sequences: Sequence[str] = (),
     say: Say = lambda line: None,
 ) -> WorcResult:
-    """Train and test WORC on every split; all that it writes lies in `folder / settings.route`.
+    """Train and test WORC on every split; all its files are in `folder / settings.route`.
 
-    `say` gets a line for each finished split. The images route needs the prepared `cohort` and the `sequences` that
-    WORC shall extract features from. Raises ValueError where WORC cannot work with so few cases, WorcFailed (an
-    OSError) with WORC's own reason where it ends without what it was started for.
+    `say` gets a line per finished split. The images route needs the prepared `cohort` and the `sequences` to extract
+    features from. Raises ValueError if WORC cannot work with so few cases, and WorcFailed (an OSError) with WORC's own
+    reason if it ends without its result.
     """
     check_cases(dataset, splits)
     base = Path(folder).absolute() / settings.route
@@ -86,7 +85,7 @@ def run_worc(
 
 
 def _train_splits(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
-    """The records of all splits, those of an earlier call included."""
+    """The records of all splits, including those of an earlier call."""
     total, stop = len(plan.splits), threading.Event()
     records: dict[Split, Record] = {}
     for split in plan.splits:
@@ -104,7 +103,7 @@ def _train_splits(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
             try:
                 record = records[split] = future.result()
             except _Stopped:
-                continue  # another split has failed, and says why
+                continue  # the split that failed raises the error
             area = split_auc(plan.dataset, split, record)
             say(f"WORC: {len(records)} of {total} splits ({split.name}: {record['seconds']:.0f} s, AUC {area:.3f})")
     finally:
@@ -114,7 +113,7 @@ def _train_splits(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
 
 
 def _train(plan: WorcPlan, inputs: Inputs, split: Split, stop: threading.Event) -> Record:
-    """Train one split; its record is on disk before this returns. What goes wrong stops the other splits."""
+    """Train one split; its record is on disk before this returns. An error stops the other splits."""
 
     def watch() -> None:
         if stop.is_set():
@@ -138,7 +137,7 @@ def _train(plan: WorcPlan, inputs: Inputs, split: Split, stop: threading.Event) 
 
 
 def _run_network(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
-    """The records of all splits by WORC's whole network on images, or those of an earlier call."""
+    """The records of all splits by WORC's whole network on images, from an earlier call if possible."""
     settings, splits = plan.settings, plan.splits
     path, key = plan.base / "splits" / "network.json", plan.key(*splits)
     kept = read_case_record(path)
@@ -147,7 +146,7 @@ def _run_network(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
         return kept["records"]
     assert plan.cohort is not None
     began, place, images = time.monotonic(), plan.place("network"), plan.base / "inputs" / "cases"
-    shutil.rmtree(images, ignore_errors=True)  # WORC takes every case that it finds there
+    shutil.rmtree(images, ignore_errors=True)  # WORC uses every case in this folder
     write_images(plan.cohort, inputs.codes, plan.sequences, images)
     job = plan.job(
         inputs,
@@ -174,7 +173,7 @@ def _run_network(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
 
 
 def _run(place: Workplace, job: dict[str, Any], *, workers: int, **how: Any) -> Any:
-    """A job in a fresh workplace, which is removed whatever happens; a log of an earlier call goes too."""
+    """Run a job in a fresh workplace, which is always removed; an old log is deleted first."""
     place.log.unlink(missing_ok=True)
     try:
         place.prepare(seed=job["seed"], workers=workers)
@@ -189,7 +188,7 @@ def _keep(path: Path, record: Record) -> None:
 
 
 def _ours(record: Record, inputs: Inputs, columns: Sequence[str]) -> Record:
-    """A record by our names of cases and features."""
+    """A record with our names of cases and features."""
     cases = {code: case for case, code in inputs.codes.items()}
     posteriors = {cases.get(code, code): posterior for code, posterior in record["posteriors"].items()}
     used = {our_name(name, columns): share for name, share in record["used"].items()}
@@ -197,7 +196,7 @@ def _ours(record: Record, inputs: Inputs, columns: Sequence[str]) -> Record:
 
 
 def _life_signs(place: Workplace, splits: int, say: Say) -> Callable[[], None]:
-    """Says now and then how far fastr is: jobs ended, and splits trained, which its log and files tell."""
+    """A function that reports fastr's progress from time to time: finished jobs in its log, and trained splits."""
     last = time.monotonic()
 
     def watch() -> None:

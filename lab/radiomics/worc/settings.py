@@ -1,4 +1,4 @@
-"""How hard WORC searches, and what of its own configuration that sets.
+"""Settings of WORC's search, and the WORC configuration that they give.
 
 WORC draws workflows at random (imputation, feature groups, scaling, selection, resampling, classifier), scores each on
 inner splits of the training patients and averages the posteriors of the best ones (Starmans et al., Scientific Reports
@@ -13,43 +13,43 @@ from typing import Literal
 Route = Literal["features", "images"]
 
 CLASSIFIERS = ("SVM", "RF", "LR", "LDA", "QDA", "GaussianNB", "AdaBoostClassifier", "XGBClassifier")
-"""WORC's own choice, all of which its search draws from."""
+"""WORC's default classifiers, all of which its search draws from."""
 LABEL = "Label"
-"""What the label is called inside WORC, whatever it means."""
+"""Name of the label inside WORC, whatever its meaning."""
 ESTIMATOR = "estimator_all_0.hdf5"
-"""WORC's name of its output."""
+"""WORC's name of its output file."""
 GROUPS = (
     "orientation", "texture_Gabor", "texture_GLCMMS", "texture_GLDZM", "texture_NGLDM", "texture_LBP", "vessel",
     "phase", "fractal", "location", "rgrd",
 )  # fmt: skip
-"""Feature groups of WORC's that pyradiomics has nothing of: there is nothing to search in them."""
+"""WORC's feature groups without a counterpart in pyradiomics, so with nothing to search."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WorcSettings:
-    """What decides on a WORC experiment, and at what cost."""
+    """Settings that determine the result and the cost of a WORC experiment."""
 
     search: int = 1000
-    """Workflows drawn for each split."""
+    """Workflows drawn per split."""
     inner_splits: int = 5
-    """Random splits of the training patients on which every workflow is scored."""
+    """Random splits of the training patients that score every workflow."""
     inner_test: float = 0.2
     """Share of the training patients that an inner split scores on."""
     ensemble: int = 100
-    """Best workflows whose posteriors are averaged; no more than `search`."""
+    """Number of best workflows whose posteriors are averaged; at most `search`."""
     classifiers: tuple[str, ...] = CLASSIFIERS
     """Classifiers to draw from, by WORC's names."""
     route: Route = "features"
-    """`features`: WORC's search on our features, a process a split. `images`: WORC's whole fastr network on images and
-    masks, with features that it extracts itself."""
+    """`features`: WORC's search on our features, one process per split. `images`: WORC's whole fastr network on images
+    and masks, with features that it extracts itself."""
     coarse: bool = True
-    """The images route only: WORC's small set of features (PREDICT's), not all that it can extract (hours)."""
+    """Images route only: WORC's small set of features (PREDICT's) instead of all that it can extract (hours)."""
     seed: int = 0
     """The same seed gives the same predictions."""
     workers: int = 2
-    """Splits (or fastr's jobs) side by side; changes no result."""
+    """Splits (or fastr's jobs) in parallel; does not change the result."""
     timeout_s: float = 6 * 3600
-    """After this a split (`features`) or the whole network counts as failed."""
+    """Time limit of a split (`features`) or of the whole network (`images`), in seconds."""
 
     def __post_init__(self) -> None:
         if not 1 <= self.ensemble <= self.search:
@@ -62,27 +62,27 @@ class WorcSettings:
 
 
 FULL = WorcSettings()
-"""WORC's own defaults: with 100 patients and 3362 features 20 minutes a split."""
+"""WORC's own defaults: 20 minutes per split with 100 patients and 3362 features."""
 QUICK = WorcSettings(search=30, inner_splits=3, ensemble=10, timeout_s=1800)
-"""29 s a split. Three inner splits, because the best of 30 workflows on one small validation set would be chance. It
-shows that all works and roughly where WORC ends; a figure to be published wants FULL."""
+"""29 s per split. It has three inner splits because the best of 30 workflows on one small validation set would be
+chance. It shows that everything works and roughly how WORC performs; published figures need FULL."""
 
 
 def configuration(settings: WorcSettings, *, complete: bool = False) -> dict[str, dict[str, str]]:
-    """What differs from WORC's defaults, by section and name of its configuration.
+    """The differences from WORC's defaults, by section and name of its configuration.
 
-    `complete` features have no value missing: then nothing is imputed, which changes no result and saves half the time.
+    `complete` features have no missing values: without imputation the result is the same, in half the time.
     """
     images = settings.route == "images"
     changes: dict[str, dict[str, str]] = {
-        # fingerprinting would turn slow features on again
+        # fingerprinting would switch slow features on again
         "General": {"Fingerprint": "False", "tempsave": str(images), "Joblib_ncores": "1"},
         "CrossValidation": {"fixed_seed": "False"},
         "HyperOptimization": {
             "N_iterations": str(settings.search),
             "n_splits": str(settings.inner_splits),
             "test_size": str(settings.inner_test),
-            "maxlen": str(settings.search),  # keeps the scores of all, so that those without one can be counted
+            "maxlen": str(settings.search),  # keep all scores, to count the workflows without one
             "fix_random_seed": "True",
             "n_jobspercore": str(settings.search),
         },
