@@ -1,1 +1,1 @@
-"""A trained network on an image: prediction, tiles, test-time augmentation, calibration."""
+"""Inference of trained networks: prediction, tiles, test-time augmentation, calibration."""

@@ -1,12 +1,13 @@
-"""What a network's own patients say of how far it can be trusted; kept in its package as `calibration.json`.
+"""Calibration of a network on its own patients, kept in its package as `calibration.json`.
 
-    intervals     from validation patients: how wide a voxel's interval must be (lab.evaluation.conformal)
-    coverage      on test patients: the share of voxels that these intervals held
-    probability   from validation patients: that a tumour enhances, by how much enhancement is predicted (Platt's line)
+    intervals     from validation patients: scale of a voxel's interval (lab.evaluation.conformal)
+    coverage      on test patients: the share of voxels inside these intervals
+    probability   from validation patients: predicted enhancement -> probability that a tumour enhances (Platt's line)
     likeness      of training patients: the reference for out-of-distribution detection (lab.qc.ood)
-    strangers     on test patients: how often clean scans are called out of distribution, and injected faults are
+    strangers     on test patients: how often clean scans and injected faults are called out of distribution
 
-Nothing is fitted on a test patient. The networks of an ensemble are measured together, on patients whom none learned.
+Nothing is fitted on a test patient. The networks of an ensemble are calibrated together, on patients that none of them
+was trained on.
 """
 
 from __future__ import annotations
@@ -47,27 +48,28 @@ from lab.stats.platt import FLATTEST, platt
 from lab.synthesis.device import Arithmetic
 
 Ood: TypeAlias = tuple[dict[str, Any], pd.DataFrame]
-"""The reference for out-of-distribution detection, and how often it notices no fault and each injected one."""
+"""The OOD reference, and its detection rates without a fault and for each injected one."""
 MOST = 4
-"""Looks for which intervals are made, besides one and the usual number."""
+"""Number of augmentations for which intervals are made, besides one and the usual number."""
 FLOOR_CASES, LIKENESS_CASES, FAULT_CASES = 5, 300, 10
-"""So many training cases at most say what spreads are worth, and how scans look; faults are injected into so many."""
+"""Maximum numbers of training cases for the choice of the spread's floor and for the OOD reference, and of test cases
+for fault injection."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrated:
-    """What was measured."""
+    """Result of a calibration."""
 
     record: dict[str, Any]
-    """What `calibration.json` holds."""
+    """Contents of `calibration.json`."""
     coverage: pd.DataFrame
-    """Of each test case: case_id, patient_id, looks, level, region, share (inside), half_width (mean, normalised)."""
+    """For each test case: case_id, patient_id, looks, level, region, share (inside), half_width (mean, normalised)."""
     phantom: bool
-    """Whether a network learned from phantoms."""
+    """Whether a network was trained on phantoms."""
     looks: int
-    """The most augmentations that intervals were made for."""
+    """Largest number of augmentations with intervals."""
     strangers: pd.DataFrame
-    """Of no fault and of each injected one: `lab.evaluation.fault_injection.score_faults`."""
+    """Results without a fault and for each injected one: `lab.evaluation.fault_injection.score_faults`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +80,7 @@ class PredictedCase:
     patient_id: str
     image: np.ndarray
     spreads: dict[int, np.ndarray | None]
-    """Number of augmentations -> spread; None of a single prediction."""
+    """Number of augmentations -> spread; None for a single prediction."""
     truth: np.ndarray
     t1: np.ndarray
     flags: np.ndarray
@@ -94,11 +96,11 @@ def calibrate(
     seed: int = 0,
     ood: Callable[[], Ood] | None = None,
 ) -> Calibrated:
-    """Measure networks on the cases of a cohort, `parts` being case ids of `train`, `val` and `test` (may be empty).
+    """Calibrate networks on cases of a cohort; `parts` holds the case ids of `train`, `val` and `test` (may be empty).
 
-    Intervals are made for one, the default number and `looks` of augmentations. The reference for out-of-distribution
-    detection does not depend on the network: `ood` gives it where `fit_ood` is computed elsewhere.
-    Raises ValueError where the cohort is not prepared as the networks ask for, or without validation cases.
+    Intervals are made for one, the default number and `looks` augmentations. The out-of-distribution reference does not
+    depend on the network: `ood` returns it where `fit_ood` runs elsewhere. Raises ValueError without validation cases,
+    and where the cohort's preparation differs from the networks' contract.
     """
     check_fits(networks, cohort)
     least = float(networks.contract.preparation["enhancing_ml"])
@@ -145,7 +147,7 @@ def calibrate(
 
 
 def check_fits(networks: Networks, cohort: Cohort) -> None:
-    """Raises ValueError where a cohort is not prepared as the networks' own was."""
+    """Raises ValueError where a cohort's preparation differs from that of the networks' own cohort."""
     contract = networks.contract
     settings = cohort.manifest["settings"]
     own = (contract.spacing_mm, contract.shape, contract.preparation)
@@ -158,10 +160,9 @@ def check_fits(networks: Networks, cohort: Cohort) -> None:
 def floors_of(
     networks: Networks, cohort: Cohort, cases: Sequence[str], arithmetic: Arithmetic, counts: Sequence[int]
 ) -> dict[int, float]:
-    """Number of augmentations -> what is added to the spread, chosen on a few training cases: intervals are fitted on
-    others.
+    """Number of augmentations -> constant added to the spread, chosen on a few training cases.
 
-    1 where there is no spread: intervals are then equally wide everywhere.
+    Intervals are fitted on other cases. 1 without a spread: intervals are then equally wide everywhere.
     """
     found: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {count: [] for count in counts}
     for case in predicted_cases(networks, cohort, evenly(cases, FLOOR_CASES), arithmetic, counts):
@@ -176,8 +177,7 @@ def floors_of(
 def predicted_cases(
     networks: Networks, cohort: Cohort, cases: Sequence[str], arithmetic: Arithmetic, counts: Sequence[int]
 ) -> Iterator[PredictedCase]:
-    """Cases of the cohort, one after the other, as `python -m lab synthesize` predicts them with `counts` of
-    augmentations."""
+    """Cases of the cohort with predictions by `counts` of augmentations, as from `python -m lab synthesize`."""
     channels = [cohort.channel(name) for name in networks.contract.channels]
     for case_id in cases:
         image, mask = cohort.load(case_id)
@@ -201,10 +201,9 @@ def predicted_cases(
 
 
 def fit_probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, Any]:
-    """Platt's line from the predicted level to the probability that the tumour enhances, and how good it is on test
-    cases.
+    """Platt's line from predicted level to the probability that the tumour enhances, and its quality on test cases.
 
-    `levels` are pairs of case id and level of `val` and `test`; `missing` says why there is no line.
+    `levels` are pairs of case id and level for `val` and `test`; `missing` says why there is no line.
     """
     (own, scores), (truth, test_scores) = (
         (cohort.index.loc[[case for case, _ in cases], "enhancing"].to_numpy(int), np.array([x for _, x in cases]))
@@ -226,14 +225,14 @@ def fit_probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, flo
             "brier": float(np.mean((values - truth) ** 2)),
             "brier_prevalence": float(np.mean((prevalence - truth) ** 2)),
         }
-        if min(truth.sum(), truth.size - truth.sum()) >= 2:  # else there is no interval
+        if min(truth.sum(), truth.size - truth.sum()) >= 2:  # otherwise no interval exists
             area = delong_interval(truth, values)
             found["test"] |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
     return found
 
 
 def fit_ood(contract: Contract, cohort: Cohort, parts: Mapping[str, Sequence[str]], seed: int = 0) -> Ood:
-    """The reference of the training scans, and how well it detects faults injected into the test patients' scans."""
+    """The reference of the training scans, and its detection of faults injected into the test patients' scans."""
     channels, target = contract.channels, contract.target
     train = evenly(parts["train"], LIKENESS_CASES)
     scans = cases_of(cohort, train, channels, target)
@@ -245,7 +244,7 @@ def fit_ood(contract: Contract, cohort: Cohort, parts: Mapping[str, Sequence[str
 
 
 def evenly(cases: Sequence[str], count: int) -> list[str]:
-    """At most `count` of the cases, spread over their list."""
+    """At most `count` of the cases, evenly spread over their list."""
     if len(cases) <= count:
         return list(cases)
     return [cases[int(place)] for place in np.linspace(0, len(cases) - 1, count)]

@@ -1,4 +1,4 @@
-"""Networks of studies are calibrated on their own patients; the result is left with the model and on its run."""
+"""Calibration of the networks of studies on their own patients; the result goes into the model and onto its run."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from lab.tracking.run import Run
 def calibrate_models(
     uris: Sequence[str], arithmetic: Arithmetic, *, cohort: Path | None = None, looks: int = MOST
 ) -> Calibrated:
-    """Calibrate a network, or those of an ensemble together, on the patients of their runs' splits.
+    """Calibrate a network, or the networks of an ensemble together, on the patients of their runs' splits.
 
-    A patient whom one of them learned from is no validation or test patient. A single logged network and its run keep
-    the result. Raises ValueError where the cohort is not on this machine any more, is another one, or no validation
-    patient is left.
+    A patient that one of them was trained on counts as neither validation nor test patient. A single logged network and
+    its run keep the result. Raises ValueError where the cohort is missing on this machine or has changed, and where no
+    validation patient is left.
     """
     networks = open_networks(uris, arithmetic)
     runs = [_run_of(str(entry.get("run_id", "")), str(entry["model"])) for entry in networks.about]
@@ -62,7 +62,7 @@ def calibrate_study_run(
     looks: int = MOST,
     ood: Callable[[], Ood] | None = None,
 ) -> None:
-    """Calibrate the network of a run, its `package`, that has just been tested; nothing where that was done already.
+    """Calibrate a tested network of a run, its `package`, unless that was done already.
 
     Raises as `calibrate`.
     """
@@ -72,7 +72,7 @@ def calibrate_study_run(
 
 
 def log_calibration(run: Run, found: Calibrated) -> None:
-    """Leave a network's calibration in its package, and tables, picture and figures on its run."""
+    """Write a network's calibration to its package, and tables, picture and figures to its run."""
     model, coverage = run.tags[Tag.MODEL], found.record["coverage"]
     attach_calibration(model, found.record)
     attach_code(model)
@@ -99,7 +99,8 @@ def reliability(found: Calibrated) -> Figure:
 
 
 def write(found: Calibrated, file: Path) -> None:
-    """The calibration as a file for `python -m lab synthesize --calibration`, and the picture beside it."""
+    """Write the calibration to a file for `python -m lab synthesize --calibration`, with the reliability plot beside
+    it."""
     with output_folder(file.parent, output=f"calibration {file.name}", last=file.name, say=None) as folder:
         write_atomically(folder / file.name, (json.dumps(seal(found.record), indent=2) + "\n").encode())
         if found.record["coverage"]:
@@ -107,7 +108,7 @@ def write(found: Calibrated, file: Path) -> None:
 
 
 def common_parts(splits: Sequence[pd.DataFrame]) -> dict[str, list[str]]:
-    """Case ids of each part, for networks with these splits: who is in one of the trainings is in no other part.
+    """Case ids of each part for networks with these splits; a training case of any network is in no other part.
 
     Raises ValueError where no validation case is left.
     """
@@ -126,7 +127,7 @@ def common_parts(splits: Sequence[pd.DataFrame]) -> dict[str, list[str]]:
 
 
 def cohort_of(run: Run, path: Path | None = None) -> Cohort:
-    """The cohort that a run was trained on. Raises ValueError where it is not there any more."""
+    """Cohort that a run was trained on. Raises ValueError where it is gone."""
     places = run.cohorts if path is None else [path]
     for place in places:
         if is_cohort(place):
@@ -136,7 +137,7 @@ def cohort_of(run: Run, path: Path | None = None) -> Cohort:
 
 
 def summary_lines(found: Calibrated) -> list[str]:
-    """The calibration in words, for the screen."""
+    """Summary of the calibration for the screen."""
     record = found.record
     counts, chance = record["patients"], record["probability"]
     tested = plural(counts["test"], "test patient")

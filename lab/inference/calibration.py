@@ -1,4 +1,4 @@
-"""What was measured of networks on their own patients (lab.inference.calibrate), looked up for a new patient."""
+"""Calibration of networks (lab.inference.calibrate), looked up for a new patient."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ NEEDED = {"weights_sha256", "intervals", "probability", "likeness"}
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """What is known of networks, for one number of test-time augmentations."""
+    """Calibration of networks for one number of test-time augmentations."""
 
     intervals: Intervals | None = None
-    """None where none were made for so many augmentations."""
+    """None where there are none for this number of augmentations."""
     probability: Mapping[str, Any] = field(default_factory=dict)
-    """Platt's line and how good it is; `missing` says why there is none."""
+    """Platt's line and its quality; `missing` says why there is none."""
     likeness: OodReference | None = None
-    """Reference of the training patients."""
+    """OOD reference of the training patients."""
     coverage: tuple[Mapping[str, Any], ...] = ()
-    """On test patients at the nominal level: region, value, low, high, n."""
+    """Coverage on test patients at the nominal level: region, value, low, high, n."""
     warnings: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, record: Mapping[str, Any], looks: int) -> Calibration:
-        """From what `calibration.json` holds, {} where nothing was measured."""
+        """From the contents of `calibration.json`, {} without a calibration."""
         if not record:
             return cls()
         known = record["intervals"]
@@ -60,16 +60,16 @@ class Calibration:
         )
 
     def probability_of(self, level: float) -> float | None:
-        """That a tumour enhances for which this level is predicted; None where that is not known."""
+        """Probability that a tumour with this predicted level enhances; None without a calibration."""
         if "slope" not in self.probability:
             return None
         return float(expit(float(self.probability["intercept"]) + float(self.probability["slope"]) * level))
 
 
 def calibration_for(networks: Networks, looks: int, file: Path | None = None) -> Calibration:
-    """The calibration in a network's package or, for an ensemble, in a file of `python -m lab calibrate`.
+    """Calibration from a network's package or, for an ensemble, from a file of `python -m lab calibrate`.
 
-    Raises ValueError where it is none of ours or of other networks.
+    Raises ValueError for a file of another kind or of other networks.
     """
     own = networks.calibrations[0] if networks.calibrations else {}
     several = len(networks.about) > 1
@@ -92,7 +92,7 @@ def calibration_for(networks: Networks, looks: int, file: Path | None = None) ->
 
 
 def _reference(record: Mapping[str, Any]) -> tuple[OodReference | None, list[str]]:
-    """The reference of the training patients; or none, and a warning where it is of another version."""
+    """OOD reference of the training patients; None with a warning where it is of another version."""
     if not record.get("likeness"):
         return None, []
     try:
@@ -102,7 +102,7 @@ def _reference(record: Mapping[str, Any]) -> tuple[OodReference | None, list[str
 
 
 def _read(file: Path) -> Mapping[str, Any]:
-    """A file of `python -m lab calibrate`. Raises ValueError where it is none."""
+    """Contents of a file of `python -m lab calibrate`. Raises ValueError for another file."""
     try:
         return read_sealed(file)
     except OSError as error:
@@ -114,7 +114,7 @@ def _read(file: Path) -> Mapping[str, Any]:
 
 
 def _check(record: Mapping[str, Any], networks: Networks, name: str) -> None:
-    """Raises ValueError where a record is not of these networks."""
+    """Raises ValueError where a record belongs to other networks."""
     if not isinstance(record, Mapping) or not set(record) >= NEEDED:
         raise ValueError(f"{name}: is no calibration; make one with python -m lab calibrate")
     if sorted(record["weights_sha256"]) != sorted(str(entry["weights_sha256"]) for entry in networks.about):

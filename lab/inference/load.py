@@ -1,4 +1,4 @@
-"""The networks that new patients are synthesized with: loaded, known by name and weights, and of one contract."""
+"""Loading of the networks for new patients, with names and weight hashes; all share one contract."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Networks:
     about: tuple[dict[str, Any], ...]
     """For each network: model, name, version, run_id, hashes, cohort_digest, network (its settings)."""
     patches: tuple[int | None, ...]
-    """Edge in voxels of the patches that each was trained on; None for whole volumes."""
+    """Edge in voxels of each network's training patches; None for whole volumes."""
     calibrations: tuple[dict[str, Any], ...] = ()
-    """What was measured of each on its own patients, see `lab.inference.calibrate`; empty where nothing was."""
+    """Calibration of each network, see `lab.inference.calibrate`; empty without one."""
 
     @property
     def phantom(self) -> bool:
-        """Whether any of them learned from phantoms."""
+        """Whether any of them was trained on phantoms."""
         return any(entry["phantom"] for entry in self.about)
 
     @property
@@ -44,7 +44,7 @@ class Networks:
 def open_networks(uris: Sequence[str], arithmetic: Arithmetic) -> Networks:
     """Load models such as `models:/sct1@champion`.
 
-    Raises as `load_verified`, and ValueError where they were trained on images prepared differently.
+    Raises as `load_verified`, and ValueError where their training images were prepared differently.
     """
     if not uris:
         raise ValueError("no model is named")
@@ -52,9 +52,9 @@ def open_networks(uris: Sequence[str], arithmetic: Arithmetic) -> Networks:
 
 
 def from_packages(packages: Sequence[tuple[Package, dict[str, Any]]], arithmetic: Arithmetic) -> Networks:
-    """Packages and what is known of each, `about["model"]` at least, as networks ready to run.
+    """Networks from packages and their descriptions, which hold `model` at least.
 
-    Raises ValueError where images cannot be prepared for one, or they were trained on images prepared differently.
+    Raises ValueError where this version cannot prepare images for a network, or the networks' preparations differ.
     """
     uris = [about["model"] for _, about in packages]
     contracts = [Contract.read(fitting(package, uri).known) for (package, _), uri in zip(packages, uris)]

@@ -1,6 +1,6 @@
-"""One patient in memory: prepared as the contract says, predicted, and what the prediction says of enhancement.
+"""Synthesis for one patient in memory: preparation, prediction, assessment of enhancement.
 
-Nothing here asks the tracking store, so that a MONAI bundle takes it along (`lab.deploy.export.bundle_run`).
+This module must not use the tracking store, since a MONAI bundle contains it (`lab.deploy.export.bundle_run`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class Patient:
     contract: Contract
     case: PreparedCase
     likeness: OodResult | None
-    """How the scans compare with those of training; None where these are not known."""
+    """Comparison of the scans with those of training; None without a reference."""
     warnings: list[str]
 
     def channel(self, sequence: str) -> np.ndarray:
@@ -62,7 +62,7 @@ class Patient:
 
     @property
     def tumour(self) -> Mask:
-        """Voxels of the tumour; none where it is not known."""
+        """Voxels of the tumour; all False without a mask."""
         return (self.case.masks & TUMOUR) > 0
 
 
@@ -75,17 +75,17 @@ class Synthesis:
     image: np.ndarray
     """float32 in [-1, 1]; -1 outside the brain."""
     spread: np.ndarray | None
-    """Standard deviation of the image; None of a single prediction."""
+    """Standard deviation of the image; None for a single prediction."""
     half_width: np.ndarray | None
-    """Half of each voxel's 90 % interval, 0 outside the brain; None where the networks were not calibrated for it."""
+    """Half of each voxel's 90 % interval, 0 outside the brain; None without a calibration for it."""
     enhancement: Mask
-    """Where the image enhances by the paper's rule."""
+    """Voxels that enhance by the paper's rule."""
     region: str
-    """Where enhancement was searched for, in words."""
+    """Description of the region searched for enhancement."""
     probability: float | None
-    """That the tumour enhances; None without a mask or a calibration."""
+    """Probability that the tumour enhances; None without a mask or a calibration."""
     enhances: bool | None
-    """None where it was not shown that the networks can tell; `no_verdict` says why."""
+    """None where the networks were not shown to tell; `no_verdict` says why."""
     no_verdict: str
     warnings: list[str]
     ways: list[Way] = field(default_factory=list)
@@ -94,7 +94,8 @@ class Synthesis:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def volumes(self) -> dict[str, tuple[np.ndarray, str]]:
-        """File name -> volume on the T1's grid (RAS), in its intensities, and what it is, for the file's header."""
+        """File name -> volume on the T1's grid (RAS) in the T1's intensities, and its description for the file's
+        header."""
         case = self.patient.case
         volumes = {SYNTHESIS: (image_on_scan(case, self.image), f"SYNTHETIC {self.patient.contract.target}")}
         if self.spread is not None:
@@ -107,7 +108,7 @@ class Synthesis:
 def synthesize_patient(
     subject: Subject, networks: Networks, how: How, arithmetic: Arithmetic, hashes: Hashes
 ) -> Synthesis:
-    """Prepare a patient as the contract says and predict the image. Raises ValueError where the scans do not fit."""
+    """Prepare a patient by the contract and predict the image. Raises ValueError where the scans do not fit."""
     started = time.monotonic()
     calibration = calibration_for(networks, how.looks, None if how.calibration is None else Path(how.calibration))
     patient = prepare_patient(subject, networks.contract, calibration.likeness, how.brain_mask, how.strangers, hashes)
@@ -122,9 +123,9 @@ def synthesize_patient(
 
 
 def hash_scans(subject: Subject, contract: Contract) -> dict[str, dict[str, str]]:
-    """Path and SHA-256 of each file, or DICOM series, that decides the outcome. Raises ValueError if one is unreadable.
+    """Path and SHA-256 of each file, or DICOM series, that affects the result. Raises ValueError for an unreadable one.
 
-    A mask that cannot be read decides nothing (`open_case` tells of it) and is not among them.
+    An unreadable mask has no effect (`open_case` reports it) and is left out.
     """
     names = [canonical(name) for name in contract.channels]
     chosen = {name: subject.images[name] for name in names if name in subject.images}
@@ -144,9 +145,9 @@ def prepare_patient(
     strangers: str,
     hashes: Hashes,
 ) -> Patient:
-    """A patient on the model's grid, compared with the `reference` of the training patients where there is one.
+    """A patient on the model's grid, compared with the OOD `reference` where there is one.
 
-    `hashes` are those of `hash_scans`. Raises ValueError where the scans do not fit, or are refused as out of
+    `hashes` come from `hash_scans`. Raises ValueError where the scans do not fit, or are refused as out of
     distribution.
     """
     case, warnings = open_patient(subject, contract, brain_mask, strangers, hashes)
@@ -170,7 +171,7 @@ def predict_case(
     tile: int | None = None,
     at: Collection[int] = (),
 ) -> tuple[TtaPrediction, list[Way], float | None]:
-    """Image and spread on the prepared grid, how each network went through it, and the largest SD between tiles.
+    """Image and spread on the prepared grid, each network's way, and the largest SD between tiles.
 
     `image` (C, X, Y, Z) has the channels of `Contract.channels`, `masks` (X, Y, Z) are bit flags; `at` is as in
     `predict_with_tta`.
@@ -211,9 +212,9 @@ def assess(
     before: list[str],
     **about: Any,
 ) -> Synthesis:
-    """What a predicted image (X, Y, Z) and its spread say of a patient.
+    """Assessment of a predicted image (X, Y, Z) and its spread.
 
-    `before` are warnings that precede all others, `about` the fields of `Synthesis` that tell how it was predicted.
+    `before` are warnings that precede all others, `about` further fields of `Synthesis`, which describe the prediction.
     """
     contract, masks, t1 = patient.contract, patient.case.masks, patient.channel(REFERENCE)
     spacing_mm, preparation = contract.spacing_mm, contract.preparation
@@ -248,24 +249,24 @@ def assess(
 
 
 def position(contract: Contract, sequence: str) -> int:
-    """The place of a sequence among the channels of a prepared patient."""
+    """Index of a sequence among the channels of a prepared patient."""
     return [canonical(name) for name in contract.channels].index(canonical(sequence))
 
 
 def network_inputs(image: np.ndarray, contract: Contract) -> NDArray[np.float32]:
-    """(1, C, X, Y, Z) float32 for the network, of a prepared patient's image."""
+    """The network's inputs (1, C, X, Y, Z) float32 from a prepared image."""
     return np.stack([image[position(contract, name)] for name in contract.inputs]).astype(np.float32)[None]
 
 
 def near_tumour(masks: NDArray[np.uint8], spacing_mm: float) -> Mask:
-    """The tumour and what is near to it (X, Y, Z); empty where it is not known."""
+    """The tumour and its surroundings (X, Y, Z); empty without a mask."""
     return near((masks & TUMOUR) > 0, (masks & BRAIN) > 0, spacing_mm)
 
 
 def predicted_level(
     image: Image, t1: Image, masks: NDArray[np.uint8], *, spacing_mm: float, enhancing_ml: float
 ) -> float | None:
-    """The level that the least enhancing volume reaches near the tumour; None where that is not known."""
+    """Level reached by the least enhancing volume near the tumour; None without a mask."""
     region = near_tumour(masks, spacing_mm)
     if not region.any():
         return None

@@ -1,4 +1,4 @@
-"""What a user says of a synthesis, and what its files are called. Nothing slow is imported: flags are made of it."""
+"""User settings of a synthesis and the names of its files. Command-line flags are made from it: import nothing slow."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ PHANTOM_WARNING = (
 
 @dataclass(frozen=True, kw_only=True)
 class How:
-    """How patients are synthesized; none of it changes what the model expects of an image."""
+    """How patients are synthesized; none of it changes how images are prepared for the model."""
 
     looks: int = 2
     """Test-time augmentations of each patient, from which the uncertainty comes: none, mirrored, moved by a voxel (1 to
-    8); each takes the network's time. The image itself is that without any. Intervals are calibrated for 1, 2 and 4."""
+    8); each takes the network's time. The image itself comes from the plain scans. Intervals are calibrated for 1, 2
+    and 4."""
     tile: int | None = None
     """Edge of tiles in voxels; by default the whole volume, and tiles only where memory is short."""
     brain_mask: Literal["nonzero", "mni152"] | None = None
     """`nonzero` for skull-stripped scans, `mni152` for scans in MNI152 space; by default as the layout says, and for a
-    patient given by paths as it was in training."""
+    patient given by paths as in training."""
     calibration: str | None = None
-    """A file of `python -m lab calibrate --out`, for an ensemble; a single network's is in its package."""
+    """A file of `python -m lab calibrate --out`, for an ensemble; a single network has its own in its package."""
     classifier: str | None = None
     """A radiomics classifier, such as models:/will-it-enhance@challenger, whose probability is reported too."""
     strangers: Literal["refuse", "warn"] = "refuse"
-    """What to do with scans that are certainly not like those of training (swapped, not stripped, half missing)."""
+    """What to do with scans that are certainly out of distribution (swapped, not stripped, half missing)."""
     export: Literal["dicom"] | None = None
     """`dicom` also writes a derived series into the T1's study, folder `dicom`: secondary capture images that say
     SYNTHETIC. The T1 must be a DICOM series."""

@@ -1,11 +1,10 @@
-"""A volume through a network, whole or in tiles where memory does not hold it: exactly where that is possible.
+"""Inference on a volume, whole or in tiles where memory is short; tiles are exact where possible.
 
-A U-Net reads for each voxel a surrounding that grows with its depth; the network's spec tells it, or it is measured. A
-tile that carries this surrounding with it (its halo) and lies on the grid of the network's halvings gives the voxels of
-the whole volume; batch normalisation in evaluation is pointwise and does not disturb this. Where the halo spans the
-volume, or the network takes statistics over it (instance and group normalisation, as in SegResNet, DynUNet,
-AttentionUnet and SwinUNETR), there is no exact way: then overlapping tiles are blended, and what they disagree by is
-measured.
+Each voxel of a U-Net's output depends on a surrounding that grows with depth; the network's spec gives its size, or it
+is measured. A tile with this surrounding (its halo), aligned with the network's downsampling, gives the voxels of the
+whole volume; batch normalisation in evaluation is pointwise and does not disturb this. No exact way exists where the
+halo spans the volume, or the network takes statistics over it (instance and group normalisation, as in SegResNet,
+DynUNet, AttentionUnet and SwinUNETR). Then overlapping tiles are blended, and the SD between them is measured.
 """
 
 from __future__ import annotations
@@ -22,10 +21,11 @@ from lab.synthesis.networks import BACKGROUND, Span
 from lab.synthesis.networks.measure import bytes_needed, divisor, pad_to_multiple, reads_volume, receptive_field
 
 SHARE = 0.8
-"""Of the free memory; the rest is left to others."""
+"""Share of the free memory to use; the rest is for others."""
 
 MOST_WORK = 8.0
-"""Exact tiles compute their halos again and again; beyond this many times the whole volume they are blended."""
+"""Exact tiles compute overlapping halos; where this costs more than so many whole volumes, tiles are blended instead.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,17 +52,16 @@ def predict_image(
 ) -> Tensor:
     """Synthetic images (B, 1, X, Y, Z) float32 for inputs (B, C, X, Y, Z) in [-1, 1] and their `brain` mask.
 
-    Outside the brain the result is background, -1, as everywhere in a prepared cohort. The paper did the same: its
-    errors over the image are its errors over the brain times 0.39, the brain's share of the grid, for losses that never
-    saw the background too.
+    Outside the brain the result is the background, -1, as in a prepared cohort. The paper did the same: for losses over
+    the brain, its errors over the image are its errors over the brain times 0.39, the brain's share of the grid.
 
     Without `window` the whole volume goes through at once. With it, windows of that many voxels slide over the volume
-    and are blended with Gaussian weights, so that no seam shows; that is how a network trained on patches is used.
+    and are blended with Gaussian weights against seams, as for a network trained on patches.
     """
     network.eval()
     if window is None or all(edge >= size for edge, size in zip(window, inputs.shape[2:])):
         return torch.where(brain, arithmetic.run(network, inputs), BACKGROUND)
-    from monai.inferers import sliding_window_inference  # slow to import, and needed for tiles only
+    from monai.inferers import sliding_window_inference  # slow import, needed for tiles only
 
     blended = sliding_window_inference(
         inputs,
@@ -86,10 +85,10 @@ def choose_way(
     edge: int | None = None,
     trained_on: int | None = None,
 ) -> Way:
-    """How to go: whole where memory allows, else in tiles; `edge` asks for tiles of that many voxels.
+    """Choose whole-volume inference where memory allows, otherwise tiles; `edge` asks for tiles of that many voxels.
 
-    A network that was trained on patches of `trained_on` voxels is used as it was judged: in blended tiles of that
-    edge. Raises ValueError for an edge below one, and where not even the smallest tile fits.
+    A network trained on patches of `trained_on` voxels is used as it was tested: in blended tiles of that edge. Raises
+    ValueError for an edge below one, and where not even the smallest tile fits.
     """
     if edge is not None and edge < 1:
         raise ValueError(f"--tile {edge}: a tile has at least 1 voxel")
@@ -109,7 +108,7 @@ def choose_way(
 
 
 def _fitting(network: nn.Module, shape: tuple[int, int, int], arithmetic: Arithmetic, free: float) -> Way:
-    """The largest tiles that `free` bytes hold: exact ones where there are any, else blended."""
+    """Largest tiles that fit into `free` bytes: exact ones where possible, otherwise blended."""
     step, least_edge = _steps(network)
     edges = range(max(shape) // step * step, least_edge - 1, -step)
     for edge in edges:
@@ -129,13 +128,13 @@ def _fitting(network: nn.Module, shape: tuple[int, int, int], arithmetic: Arithm
 
 
 def _steps(network: nn.Module) -> tuple[int, int]:
-    """What a tile's edge is a multiple of, and its least: instance normalisation needs two voxels at the bottom."""
+    """Divisor and minimum of a tile's edge: instance normalisation needs two voxels at the bottom."""
     multiple = divisor(network)
     return multiple, multiple * (2 if "instance" in reads_volume(network) else 1)
 
 
 def why_not_exact(network: nn.Module, edge: int, shape: tuple[int, int, int]) -> str:
-    """Why tiles of this edge cannot sensibly give the whole volume's voxels; "" if they can."""
+    """Why tiles of this edge cannot reasonably reproduce the whole volume; "" if they can."""
     if reason := reads_volume(network):
         return reason
     if _with_halo(network, edge, shape) == shape:
@@ -149,7 +148,7 @@ def why_not_exact(network: nn.Module, edge: int, shape: tuple[int, int, int]) ->
 def run(
     network: nn.Module, inputs: Tensor, *, brain: Tensor, arithmetic: Arithmetic, way: Way
 ) -> tuple[Tensor, float | None]:
-    """Synthetic images as `predict_image` gives them, and of blended tiles the largest SD between them in the brain."""
+    """Synthetic images as from `predict_image`, and for blended tiles the largest SD between them in the brain."""
     if way.kind == "whole" or way.edge is None:
         return predict_image(network, inputs, brain=brain, arithmetic=arithmetic), None
     if way.kind == "exact":
@@ -162,7 +161,7 @@ def run(
 
 
 class _WithSquare(nn.Module):
-    """A network's image and its square, whose blended means tell how far tiles lie apart."""
+    """A network's image and its square, whose blended means give the SD between tiles."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
@@ -175,7 +174,7 @@ class _WithSquare(nn.Module):
 
 @torch.no_grad()
 def exact(network: nn.Module, inputs: Tensor, edge: int, arithmetic: Arithmetic) -> Tensor:
-    """The whole volume's image (B, 1, X, Y, Z), tile by tile, to the last digits of the arithmetic."""
+    """The whole volume's image (B, 1, X, Y, Z), tile by tile, equal up to rounding."""
     network.eval()
     size = inputs.shape[2:]
     padded = pad_to_multiple(inputs, divisor(network))
@@ -195,20 +194,20 @@ def _tiles(shape: tuple[int, ...], edge: int) -> list[Box]:
 
 
 def _with_halo(network: nn.Module, edge: int, shape: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Voxels of the largest tile with its halo."""
+    """Shape in voxels of the largest tile with its halo."""
     x, y, z = (min(size, max(last - first for first, last in _spans(network, edge, size))) for size in shape)
     return x, y, z
 
 
 def _spans(network: nn.Module, edge: int, size: int) -> list[Span]:
-    """What the tiles along an axis of `size` voxels are made of."""
+    """Spans of the tiles along an axis of `size` voxels."""
     step = divisor(network)
     whole = -(-size // step) * step
     return [_source(network, (at, min(at + edge, whole)), whole) for at in range(0, whole, edge)]
 
 
 def _source(network: nn.Module, tile: Span, size: int) -> Span:
-    """What a tile [first, last) depends on, widened to whole steps of the network, inside [0, size)."""
+    """Inputs that a tile [first, last) depends on, widened to whole steps of the network, inside [0, size)."""
     field = receptive_field(network, tile, limit=size)
     if field is None:
         return 0, size
@@ -217,6 +216,6 @@ def _source(network: nn.Module, tile: Span, size: int) -> Span:
 
 
 def needed_bytes(network: nn.Module, shape: tuple[int, ...], arithmetic: Arithmetic) -> float:
-    """Memory that a pass over a volume takes, by the network's spec or measured."""
+    """Memory for a pass over a volume, from the network's spec or measured."""
     half = arithmetic.bfloat16 and arithmetic.device.type == "cuda"
     return bytes_needed(network, shape) / (2 if half else 1)

@@ -1,9 +1,9 @@
-"""Test-time augmentation and ensembles: how much does the prediction change where nothing about the patient does?
+"""Test-time augmentation and ensembles, and the uncertainty that they give.
 
-The patient goes through each network as is, mirrored, moved by a voxel (Wang et al. 2019), and through each network of
-an ensemble (Lakshminarayanan et al. 2017). The image is the mean of the networks' plain predictions, which is what
-their studies tested; the standard deviation over all predictions is the uncertainty. It says where the image is
-unstable, not how wrong it is: an error that all predictions share is not seen.
+The patient goes through each network as is, mirrored and moved by a voxel (Wang et al. 2019), and through each network
+of an ensemble (Lakshminarayanan et al. 2017). The image is the mean of the networks' plain predictions, as tested in
+their studies; the uncertainty is the standard deviation over all predictions. It shows where the image is unstable, not
+how wrong it is: an error common to all predictions stays hidden.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ AUGMENTATIONS = (
     Augmentation(shift=(2, -2, -2)),
     Augmentation(mirrored=True, shift=(-2, 2, 2)),
 )
-"""In the order in which they are used (`--looks` is their number); the first is none."""
+"""In order of use (`--looks` is their number); the first is none."""
 DEFAULT_LOOKS = How.looks
 
 Network = Callable[[Tensor, Tensor], Tensor]
@@ -53,17 +53,17 @@ class TtaPrediction:
 
     image: Tensor
     spread: Tensor | None
-    """Standard deviation over augmentations and networks; None of a single prediction."""
+    """Standard deviation over augmentations and networks; None for a single prediction."""
     earlier: dict[int, Tensor | None] = field(default_factory=dict)
-    """The spread after fewer augmentations, where that was asked for."""
+    """Number of augmentations -> spread after these alone, where asked for."""
 
 
 def predict_with_tta(
     networks: Sequence[Network], inputs: Tensor, brain: Tensor, looks: int = DEFAULT_LOOKS, *, at: Collection[int] = ()
 ) -> TtaPrediction:
-    """The image and its spread over the first `looks` of `AUGMENTATIONS`, and the spread after fewer of them, `at`.
+    """Image and spread over the first `looks` of `AUGMENTATIONS`, and the spread after fewer of them, `at`.
 
-    Only sums are kept, so that memory does not grow with `looks`. Raises ValueError for a number that is not possible.
+    Keeps sums only, so memory does not grow with `looks`. Raises ValueError for an impossible number.
     """
     if not 1 <= looks <= len(AUGMENTATIONS):
         raise ValueError(f"--looks {looks}: from 1 to {len(AUGMENTATIONS)} are possible")
@@ -74,7 +74,7 @@ def predict_with_tta(
         plain = network(inputs, brain).to(image.device)
         image += plain / len(networks)
         if number == 0:
-            offset = plain  # sums of small differences: nothing is lost to rounding
+            offset = plain  # sums of small differences lose nothing to rounding
         for place, one in enumerate(AUGMENTATIONS[:looks]):
             predicted = plain if one == Augmentation() else _augmented(network, one, inputs, brain, plain)
             for count, (total, squares) in sums.items():
@@ -86,12 +86,12 @@ def predict_with_tta(
 
 
 def _deviation(total: Tensor, squares: Tensor, count: int) -> Tensor | None:
-    """Standard deviation of `count` values by their sum and squares; None of one."""
+    """Standard deviation of `count` values from their sum and squares; None for one value."""
     return None if count == 1 else ((squares - total**2 / count).clamp(min=0) / (count - 1)).sqrt()
 
 
 def _augmented(network: Network, one: Augmentation, inputs: Tensor, brain: Tensor, plain: Tensor) -> Tensor:
-    """The prediction of augmented inputs, put back; what was moved out of the volume is as in the plain prediction."""
+    """Prediction of augmented inputs, moved back; voxels moved out of the volume are as in the plain prediction."""
     there = [volume.flip(LEFT_RIGHT) if one.mirrored else volume for volume in (inputs, brain)]
     predicted = network(*(shifted(volume, one.shift, fill) for volume, fill in zip(there, (BACKGROUND, False))))
     back = shifted(predicted.to(plain.device), tuple(-step for step in one.shift), float("nan"))
@@ -100,7 +100,7 @@ def _augmented(network: Network, one: Augmentation, inputs: Tensor, brain: Tenso
 
 
 def shifted(volume: Tensor, shift: tuple[int, ...], fill: float) -> Tensor:
-    """The volume (B, C, X, Y, Z) moved by whole voxels, what comes in from outside being `fill`."""
+    """The volume (B, C, X, Y, Z) moved by whole voxels; voxels from outside are `fill`."""
     result = torch.full_like(volume, fill)
     target, source = [slice(None)] * 2, [slice(None)] * 2
     for step, size in zip(shift, volume.shape[2:]):

@@ -1,1 +1,1 @@
-"""From a run to a registered model: registration, the gate to champion, its history and card."""
+"""From a run to a registered model: registration, gate, history and model card."""

@@ -1,4 +1,4 @@
-"""What a run brings to its promotion: its model, its study's facts, its test patients. Each is read once."""
+"""A run that is to be promoted: its model, study and test patients, each read once."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ class Candidate:
     """A finished run with a model."""
 
     def __init__(self, run: Run, name: str = "the candidate") -> None:
-        """`name` is how messages call it."""
+        """`name` identifies it in messages."""
         self.run, self.name = run, name
 
     @property
     def is_classifier(self) -> bool:
-        """Whether its model is a classifier; else it is a network."""
+        """Whether its model is a classifier; otherwise a network."""
         return kind_of(self.run) == CLASSIFIER
 
     @cached_property
     def contract(self) -> dict[str, Any]:
-        """How images are prepared for the model. Raises ValueError where it was deleted or is none of ours."""
+        """Contract of the model. Raises ValueError where it was deleted or is not from this lab."""
         return model_contract(self.run)
 
     @cached_property
     def study(self) -> Run | None:
-        """The run of its study: of a final classifier the run above it, of another classifier itself."""
+        """Run of its study: for a final classifier the parent run, for another classifier the run itself."""
         if self.is_classifier and self.run.tags.get(Tag.ROLE) != "final":
             return self.run
         return self.run.parent
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What the study's run says of itself; empty where it is gone."""
+        """Facts recorded on the study's run; empty where that is gone."""
         return {} if self.study is None else study_facts(self.study)
 
     @cached_property
@@ -63,7 +63,7 @@ class Candidate:
         return self.study.read_table(file)
 
     def held_out(self, method: str | None = None) -> pd.DataFrame:
-        """patient_id, label and score of a method, by default of the one that the study judges.
+        """patient_id, label and score of a method, by default of the study's main one.
 
         Raises ValueError where there are none.
         """
@@ -77,7 +77,7 @@ class Candidate:
     def figures(self) -> pd.DataFrame:
         """Figures by group of patients: group, figure, truth, value, low, high, n.
 
-        Raises ValueError for a run that was never scored on test patients.
+        Raises ValueError for a run without scores on test patients.
         """
         if not self.is_classifier:
             return network_figures(self.tested.patients)
@@ -88,14 +88,14 @@ class Candidate:
 
     @cached_property
     def caution(self) -> str:
-        """Of a classifier that was not shown to tell patients apart, else ""."""
+        """Warning for a classifier that was not shown to discriminate, otherwise ""."""
         return classifier_caution(self.figures) if self.is_classifier else ""
 
 
 def run_with_model(name: str) -> Run:
-    """The run itself, or, of a study, that of its best network: with its first seed, on its first fold.
+    """The run itself or, for a study, the run of its best network (first seed, first fold).
 
-    Raises ValueError where there is no model, or the run was deleted or has not come to its end.
+    Raises ValueError where there is no model, or the run was deleted or has not finished.
     """
     found = Run.find(name) or find_study(name)
     if Tag.MODEL not in found.tags and found.has_file(artifacts.STUDY):

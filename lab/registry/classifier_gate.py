@@ -1,4 +1,4 @@
-"""The gate for classifiers: better than champion, tumour volume and chance on patients that were held out."""
+"""The gate for classifiers: better than champion, tumour volume and chance on held-out patients."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 
 SAME_VOLUME = 0.25
-"""The tumour of one patient, measured on two grids, differs by less than this share."""
+"""Largest relative difference of one patient's tumour volume between two grids."""
 
 
 def judge_classifier(candidate: Candidate, champion: Candidate | None, settings: GateSettings) -> Verdict:
-    """Hold the tests on the patients' held-out scores. What cannot be compared is the verdict's `trouble`."""
+    """Run the tests on the patients' held-out scores. The verdict's `trouble` names what cannot be compared."""
     against = champion.name if champion is not None else "no champion yet"
     try:
         own, other = candidate.held_out(), candidate.held_out(VOLUME)
@@ -40,9 +40,9 @@ def judge_classifier(candidate: Candidate, champion: Candidate | None, settings:
 
 
 def common(ours: pd.DataFrame, theirs: pd.DataFrame, *, least: int) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """Both tables on the patients that both have, in one order. Raises ValueError where they are too few.
+    """Both tables on their common patients, in one order. Raises ValueError where they are too few.
 
-    Every score is of a patient whom the classifier that gave it had not seen, so nobody is flattered.
+    Each score comes from a classifier that was not trained on the patient, so neither side has an advantage.
     """
     both = ours.merge(theirs, on="patient_id", suffixes=("", "_other"))
     events = int(both["label"].sum())
@@ -65,14 +65,14 @@ def common(ours: pd.DataFrame, theirs: pd.DataFrame, *, least: int) -> tuple[pd.
 
 
 def same_question(candidate: Candidate, champion: Candidate) -> None:
-    """Raises ValueError where the two do not predict the same event."""
+    """Raises ValueError where the two predict different events."""
     events = [one.run.tags.get(Tag.EVENT, "unknown") for one in (candidate, champion)]
     if events[0] != events[1]:
         raise ValueError(f"the candidate predicts {events[0]!r}, {champion.name} {events[1]!r}: give it another name")
 
 
 def same_patients(candidate: Candidate, champion: Candidate, patients: set[str]) -> None:
-    """Raises ValueError where two cohorts call different patients by one id: their tumours differ in size."""
+    """Raises ValueError where two cohorts use one id for different patients: their tumours differ in size."""
     digests = [one.run.tags.get(Tag.COHORT, "unknown") for one in (candidate, champion)]
     if digests[0] == digests[1]:
         return
@@ -106,21 +106,21 @@ def above_chance(ours: pd.DataFrame) -> Check:
 
 
 def better(ours: pd.DataFrame, theirs: pd.DataFrame, against: str) -> Check:
-    """DeLong's test: whether the AUC is better, its interval clear of zero."""
+    """Whether the AUC is better by DeLong's test, with an interval clear of zero."""
     found = delong_test(ours["label"], ours["score"], theirs["score"])
     note = "DeLong's variance is 0: no test" if np.isnan(found.p) else ""
     return check("AUC", against, found, limit=0.0, above=True, n=len(ours), note=note)
 
 
 def no_worse(ours: pd.DataFrame, theirs: pd.DataFrame, against: str, settings: GateSettings) -> Check:
-    """Whether the Brier score is not worse by more than its margin. Raises ValueError for scores outside [0, 1]."""
+    """Whether the Brier score is worse by no more than its margin. Raises ValueError for scores outside [0, 1]."""
     first, second = squares(ours, against), squares(theirs, against)
     found = compare_means(first, second, "square", resamples=settings.resamples, seed=settings.seed)
     return check("Brier score", against, found, limit=settings.brier_margin, above=False, n=found.n)
 
 
 def squares(table: pd.DataFrame, against: str) -> pd.DataFrame:
-    """Squared errors of probabilities, a row a patient. Raises ValueError for scores outside [0, 1]."""
+    """Squared errors of probabilities, a row per patient. Raises ValueError for scores outside [0, 1]."""
     if not table["score"].between(0, 1).all():
         raise ValueError(f"the scores of {against} or of the candidate are no probabilities: no Brier score")
     error = (table["score"] - table["label"]) ** 2

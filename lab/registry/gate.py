@@ -1,7 +1,7 @@
-"""From challenger to champion: a version passes tests on patients whom it has not seen, or is forced.
+"""The gate from challenger to champion: statistical tests on unseen patients, or a recorded force.
 
-What was asked and found stays with the version: as tags, as `gate.json` (every attempt, the last one last) and on its
-model card, all in the folder `registered/` of its run. How often the gate errs was simulated, see docs/decisions.md.
+The version keeps the result: as tags, in `gate.json` (all attempts, the latest last) and on its model card, in the
+folder `registered/` of its run. For simulated error rates of the gate see docs/decisions.md.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lab.tracking.models.registered import Version, find_version, version_of
 from lab.tracking.run import Run
 
 TAG_LENGTH = 4500
-"""Characters of a tag that every database takes."""
+"""Maximum length of a tag that every database accepts."""
 
 
 class GateRefused(ValueError):
@@ -43,23 +43,23 @@ class GateRefused(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a promotion did."""
+    """Result of a promotion."""
 
     promotion: Promotion
     verdict: Verdict | None
-    """What the gate found; None where none was held, for a challenger or whoever is champion already."""
+    """Verdict of the gate; None without one, for a challenger or the present champion."""
     forced: bool
     caution: str
-    """Of a classifier that was not shown to tell patients apart, else ""."""
+    """Warning for a classifier that was not shown to discriminate, otherwise ""."""
 
 
 def promote_through_gate(
     run: str, name: str, alias: str = "challenger", *, force: str | None = None, settings: GateSettings | None = None
 ) -> Outcome:
-    """Register the model of a run with figures and card, and give it the alias; champion only through the gate.
+    """Register the model of a run with figures and card, and set the alias; champion only through the gate.
 
-    `force` is the reason why a version becomes champion that the gate refuses; it is recorded. Raises GateRefused, and
-    ValueError as `promote` does, for a run that was never scored on test patients, and for a force without a reason.
+    `force` is the recorded reason for making a refused version champion. Raises GateRefused, and ValueError as
+    `promote` does, for a run without scores on test patients, and for an empty reason.
     """
     if force is not None and (alias != CHAMPION or not force.strip()):
         raise ValueError("--force needs --alias champion and a reason in words: what it overrides is the gate alone")
@@ -94,7 +94,7 @@ def promote_through_gate(
 
 
 def check(settings: GateSettings) -> None:
-    """Raises ValueError for settings with which nothing can be tested."""
+    """Raises ValueError for settings that allow no test."""
     scores = shown_in("gate")
     if settings.score not in scores:
         raise ValueError(f"--gate.score {settings.score}: known are {', '.join(scores)}")
@@ -105,7 +105,7 @@ def check(settings: GateSettings) -> None:
 
 
 def judge(candidate: Candidate, name: str, champion: str | None, settings: GateSettings) -> Verdict:
-    """The gate's tests of a model against the version that is champion, or against the baselines alone."""
+    """Test a model against the champion version, or against the baselines alone."""
     other = None
     if champion is not None:
         version = find_version(name, champion)
@@ -119,13 +119,13 @@ def judge(candidate: Candidate, name: str, champion: str | None, settings: GateS
 
 
 def read_attempts(run: Run, folder: str) -> list[dict[str, Any]]:
-    """Every time that the gate was held for a version, the last one last."""
+    """All attempts at the gate for a version, the latest last."""
     file = f"{folder}/{artifacts.GATE}"
     return list(run.read_json(file)) if run.has_file(file) else []
 
 
 def verdict_tags(verdict: Verdict, attempt: dict[str, Any]) -> dict[str, str]:
-    """Tags of a version that say what the gate found in its last attempt."""
+    """Tags of a version with the result of its latest attempt."""
     reason = attempt["forced"]
     checks = [
         f"{'passed' if check.passed else 'FAILED'}: {check.figure} against {check.against} {check.interval}, "

@@ -1,7 +1,7 @@
-"""Who has been champion of a name, since when and how: tags of the registered model that are added to, never changed.
+"""History of a model name's champions: when and how each was set, as tags that are appended and never changed.
 
-The alias is the truth, and an event is written once it has moved. A move that left none, by hand or because the process
-was killed just then, is recorded as "by hand" before the next event.
+The alias is authoritative; an event is written after it has moved. A move without an event (by hand, or because the
+process was killed in between) is recorded as "by hand" before the next event.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ class Event:
     who: str
     reason: str = ""
     state: str = "done"
-    """"void" or "meant" of an event that an earlier version of this program wrote and that never came into effect."""
+    """"void" or "meant" for an event of an earlier program version that never came into effect."""
 
     def describe(self) -> str:
-        """In a line."""
+        """The event in one line."""
         why = f": {self.reason}" if self.reason else ""
         return f"{self.when} version {self.version}, {self.how}, by {self.who}{why}"
 
 
 def history(name: str) -> list[Event]:
-    """All that happened, oldest first."""
+    """All events, oldest first."""
     tags = name_tags(name)
     events = [Event(**json.loads(tags[key])) for key in sorted(tags) if key.startswith(PREFIX)]
     return [event for event in events if event.state == "done"]
 
 
 def champions(events: list[Event]) -> list[str]:
-    """Versions from the first champion to the present one; a rollback takes the last away."""
+    """Versions from the first champion to the present one; a rollback removes the last."""
     stack: list[str] = []
     for event in events:
         if event.how == "rollback":
@@ -58,7 +58,7 @@ def champions(events: list[Event]) -> list[str]:
 
 
 def set_champion(name: str, version: str, how: str, reason: str = "") -> None:
-    """Move the alias, and write down what it was and why."""
+    """Move the alias, and record the event."""
     current, events = version_of(name, CHAMPION), history(name)
     number = sum(key.startswith(PREFIX) for key in name_tags(name))
     made = {"when": now(), "who": who()}
@@ -74,7 +74,7 @@ def set_champion(name: str, version: str, how: str, reason: str = "") -> None:
 
 
 def champion_before(name: str) -> str:
-    """The version that a rollback gives champion back to: the last before the present one that is still there.
+    """Version that a rollback restores: the last champion before the present one that still exists.
 
     Raises ValueError where there is none.
     """
@@ -83,7 +83,7 @@ def champion_before(name: str) -> str:
         raise ValueError(f"{name!r} has no champion: there is nothing to roll back")
     stack = champions(history(name))
     if stack[-1:] != [current]:
-        stack.append(current)  # by hand
+        stack.append(current)  # moved by hand
     earlier = [version for version in reversed(stack[:-1]) if version != current]
     there = next((version for version in earlier if find_version(name, version) is not None), None)
     if there is None:
@@ -93,12 +93,12 @@ def champion_before(name: str) -> str:
 
 
 def now() -> str:
-    """The time, in UTC, to the second."""
+    """Present time in UTC, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def who() -> str:
-    """Who is doing this, as the system knows it."""
+    """The user's name, from the system."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):

@@ -1,4 +1,4 @@
-"""The model card of a registered version, written from the tracking store and nothing else."""
+"""The model card of a registered version, written from the tracking store alone."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lab.tracking.models.registered import Version, kind_of, read_model_file
 from lab.tracking.run import Run
 
 DESCRIPTION = 4900
-"""Characters of a description that every database takes."""
+"""Maximum length of a description that every database accepts."""
 SHOWN = (
     "label",
     "model.id",
@@ -36,9 +36,9 @@ SHOWN = (
 
 
 def log_card(candidate: Candidate, version: Version, attempts: list[dict[str, Any]]) -> None:
-    """Write card and figures to the version's folder on its run, the card into its description too.
+    """Write card and figures to the version's folder on its run, and the card to its description.
 
-    `attempts` are the times that the gate was held. Raises ValueError where the model or its figures are gone.
+    `attempts` are those at the gate. Raises ValueError where the model or its figures are gone.
     """
     run, folder = candidate.run, artifacts.version_folder(version.name, version.number)
     run.log_table(candidate.figures, f"{folder}/{artifacts.MODEL_FIGURES}")
@@ -51,7 +51,7 @@ def log_card(candidate: Candidate, version: Version, attempts: list[dict[str, An
 
 
 def read_card(candidate: Candidate, version: Version, attempts: list[dict[str, Any]]) -> ModelCard:
-    """All that the card says. Raises ValueError where the model or its figures are gone."""
+    """Contents of the card. Raises ValueError where the model or its figures are gone."""
     run, contract, facts, figures = candidate.run, candidate.contract, candidate.facts, candidate.figures
     last = attempts[-1] if attempts else None
     known: dict[str, Any] = {}
@@ -88,7 +88,7 @@ def read_card(candidate: Candidate, version: Version, attempts: list[dict[str, A
 
 
 def about(run: Run, facts: dict[str, Any]) -> dict[str, str]:
-    """What the model is and where it comes from."""
+    """Description and origin of the model."""
     known = run.params | {key: run.tags[key] for key in ("label", "seed") if key in run.tags}
     dirty = " with uncommitted changes" if run.tags.get(Tag.GIT_DIRTY) == "True" else ""
     found = {name: str(known[name]) for name in SHOWN if name in known}
@@ -118,7 +118,7 @@ def patients_in(split: pd.DataFrame) -> dict[str, int]:
 
 
 def preparation(contract: dict[str, Any]) -> dict[str, Any]:
-    """The frozen contract for people."""
+    """The contract in readable form."""
     how = contract["preparation"]
     grid = " x ".join(str(size) for size in contract.get("shape", ()))
     return {
@@ -133,7 +133,7 @@ def preparation(contract: dict[str, Any]) -> dict[str, Any]:
 
 
 def tested_on(candidate: Candidate, folds: str) -> str:
-    """Who was tested; `folds` says by which networks, where there were several."""
+    """Description of the test patients; `folds` says by which networks, where there were several."""
     figures, facts = candidate.figures, candidate.facts
     everybody = figures.loc[figures["group"] == EVERYBODY, "n"].max()
     if candidate.is_classifier:

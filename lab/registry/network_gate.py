@@ -1,4 +1,5 @@
-"""The gate for networks: better at enhancement than champion and trivial rivals, and not worse where it must not be."""
+"""The gate for networks: better at enhancement than champion and baselines, and not worse at brain MAE and
+hallucination."""
 
 from __future__ import annotations
 
@@ -18,11 +19,11 @@ from lab.tracking import artifacts
 
 Table: TypeAlias = pd.DataFrame
 LEAST_SILENT = 5
-"""With fewer patients who do not enhance, volume that is made up is looked for in all patients."""
+"""With fewer non-enhancing patients than this, hallucinated volume is measured in all patients."""
 
 
 def judge_network(candidate: Candidate, champion: Candidate | None, settings: GateSettings) -> Verdict:
-    """Hold the tests. What cannot be compared is the verdict's `trouble`."""
+    """Run the tests. The verdict's `trouble` names what cannot be compared."""
     against = champion.name if champion is not None else "no champion yet"
     try:
         own = candidate.tested
@@ -58,13 +59,13 @@ def read_baselines(candidate: Candidate, least: int) -> dict[str, Table]:
 
 
 def better(ours: Table, theirs: Table, against: str, settings: GateSettings) -> Check:
-    """Whether the score is better, its interval clear of zero."""
+    """Whether the score is better, with an interval clear of zero."""
     found = compare_scores(ours, theirs, settings.score, resamples=settings.resamples, seed=settings.seed)
     return check(spec_of(settings.score).title, against, found, limit=0.0, above=True, n=found.n)
 
 
 def no_worse(ours: Table, theirs: Table, against: str, settings: GateSettings) -> list[Check]:
-    """Whether brain MAE and hallucinated volume are not worse by more than their margins."""
+    """Whether brain MAE and hallucinated volume are worse by no more than their margins."""
 
     def mean(column: str, first: Table = ours, second: Table = theirs) -> Paired:
         return compare_means(first, second, column, resamples=settings.resamples, seed=settings.seed)
@@ -75,9 +76,10 @@ def no_worse(ours: Table, theirs: Table, against: str, settings: GateSettings) -
 
 
 def made_up(ours: Table, theirs: Table, against: str, mean: Callable[..., Paired], margin: float) -> Check:
-    """Volume drawn in patients who do not enhance; with too few of them, outside the true enhancement of everybody.
+    """Hallucinated volume in non-enhancing patients; with too few of them, outside the true enhancement of all
+    patients.
 
-    Truth is the expert's label where all have it, else the paper's rule.
+    Truth is the expert's label where all have it, otherwise the paper's rule.
     """
     truth = "expert" if all(table["ml_expert"].notna().all() for table in (ours, theirs)) else "rule"
     column = f"hallucinated_ml_{truth}"

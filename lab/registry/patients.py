@@ -1,9 +1,9 @@
-"""The test patients of a network, those of all folds together, and the patients on whom two networks may be compared.
+"""A network's test patients, pooled over folds, and the patients on whom two networks may be compared.
 
-A run of a cross-validated study has tested the few patients of its own fold. The network is judged by all of them, each
-scored by a network of the same settings that had not learned from that patient, the mean over seeds where there are
-several. The version holds one of these networks, that of its own run. A choice between several networks of the study
-was made on validation patients, who are test patients of other folds: this flatters what is chosen among many a little.
+A run of a cross-validated study tests only its own fold. The network is judged on all folds: each patient is scored by
+a network of the same settings that was not trained on that patient, averaged over seeds. The version holds one of these
+networks, that of its own run. The study chooses between networks on validation patients, who are test patients of other
+folds; this slightly favours a network chosen among many.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
 
 LEARNED = ("train", "val")
-"""Parts of the split that a network has seen: it was trained on the one, stopped and chosen on the other."""
+"""Parts of the split that a network has seen: one for training, one for early stopping and selection."""
 TRUTH = ("near_voxels", "true_gain_sum", "true_gain_squares", "ml_rule")
-"""Columns that are the true scan's own: equal for one scan prepared in one way, whatever network is judged."""
+"""Columns of the true scan: equal for one scan prepared in one way, whatever network is judged."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tested:
-    """A network's test patients and whom it has learned from."""
+    """A network's test patients and the patients that it has seen."""
 
     name: str
-    """In messages: "the candidate", "version 3"."""
+    """For messages: "the candidate", "version 3"."""
     patients: pd.DataFrame
-    """Columns of `lab.evaluation.evaluate.evaluate`, a row a case."""
+    """Columns of `lab.evaluation.evaluate.evaluate`, a row per case."""
     split: pd.DataFrame
-    """Columns patient_id and split; of several folds together everybody with a row in `patients` is a test patient."""
+    """Columns patient_id and split; pooled over folds, everybody with a row in `patients` is a test patient."""
     digest: str
-    """Of the cohort."""
+    """Digest of the cohort."""
     notes: tuple[str, ...] = ()
-    """What a reader must know of the tables."""
+    """Notes for readers of the tables."""
 
     @property
     def learned(self) -> set[str]:
-        """Patients whom it was trained, stopped or chosen on."""
+        """Patients used for training, early stopping or selection."""
         return set(self.split.loc[self.split["split"].isin(LEARNED), "patient_id"].astype(str))
 
 
 def read_tested(run: Run, name: str) -> Tested:
-    """The test patients of a network and whom it has learned from. Raises ValueError where it was never tested."""
+    """A network's test patients and the patients that it has seen. Raises ValueError where it was never tested."""
     if not run.has_file(artifacts.TEST_PATIENTS):
         raise ValueError(
             f"{name} (run {run.id}) was never scored on test patients (no {artifacts.TEST_PATIENTS}); run its study to "
@@ -64,7 +64,7 @@ def read_tested(run: Run, name: str) -> Tested:
 
 
 def of_all_folds(run: Run) -> list[Run]:
-    """The tested runs of a network on all folds, with all seeds, this one first; without folds this one alone."""
+    """Tested runs of a network on all folds with all seeds, this run first; this run alone without folds."""
     label = run.tags.get(Tag.LABEL)
     if Tag.FOLD not in run.tags or run.parent is None or label is None:
         return [run]
@@ -86,9 +86,9 @@ def fold_and_seed(run: Run) -> tuple[int, int]:
 
 
 def pooled(together: list[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A row a case, scored by networks that had not learned from the patient, and the split that amounts to.
+    """A row per case, scored by networks that were not trained on the patient, and the equivalent split.
 
-    In that everybody with a row is a test patient; who was not tested by any of these runs keeps another part.
+    In this split everybody with a row is a test patient; patients not tested by any of these runs keep another part.
     """
     tables, splits = [], []
     for run in together:
@@ -105,7 +105,7 @@ def pooled(together: list[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def describe_folds(run: Run, together: list[Run], patients: pd.DataFrame, name: str) -> str:
-    """Over how many folds and seeds a network is judged, for a reader of the verdict."""
+    """Number of folds and seeds that a network is judged over, for the verdict."""
     folds, seeds = (len({fold_and_seed(one)[place] for one in together}) for place in (0, 1))
     all_folds = max(folds_of_study(run.parent), folds)
     share = f"{all_folds}" if folds == all_folds else f"{folds} of {all_folds}"
@@ -119,7 +119,7 @@ def describe_folds(run: Run, together: list[Run], patients: pd.DataFrame, name: 
 
 
 def folds_of_study(parent: Run | None) -> int:
-    """Number of folds of a study; 0 where it does not say."""
+    """Number of folds of a study; 0 where it is not recorded."""
     if parent is None or not parent.has_file(artifacts.SPLIT):
         return 0
     split = parent.read_table(artifacts.SPLIT)
@@ -127,9 +127,9 @@ def folds_of_study(parent: Run | None) -> int:
 
 
 def common_patients(candidate: Tested, other: Tested, *, least: int) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:
-    """The two tables on the cases that may be compared, in one order, and what must be said of who was left out.
+    """Both tables on the comparable cases, in one order, and notes on the cases left out.
 
-    Raises ValueError where fewer than `least` patients are left, and where the tables do not judge the same scans.
+    Raises ValueError where fewer than `least` patients are left, and where the tables judge different scans.
     """
     notes = [*candidate.notes, *other.notes]
     for one, beside in ((candidate, other), (other, candidate)):

@@ -1,8 +1,8 @@
-"""From a run to a model that has a name: registered with all that it came from, and given an alias.
+"""Promotion of a run's model: registration under a name with its origin, and an alias.
 
-Networks and classifiers are promoted alike. A model that learned from phantoms says so, and does not become `champion`
-of a name under which patients are served. Whether a model deserves to be champion is for the gate to say (gate.py),
-which `python -m lab promote` goes through.
+Networks and classifiers are promoted alike. A model trained on phantoms is marked as such, and never becomes `champion`
+of a name that serves patients. The gate (gate.py), which `python -m lab promote` goes through, decides whether a model
+deserves to be champion.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ if TYPE_CHECKING:
 ALIASES = ("challenger", CHAMPION)
 PHANTOM = "phantom"
 KEPT = (Tag.PHANTOM, Tag.COHORT, Tag.LABEL, Tag.EVENT, Tag.KIND, Tag.SEED, Tag.GIT_DIRTY, Tag.FOLD)
-"""Tags of the run that go along with a version."""
+"""Tags of the run that are copied to a version."""
 FIGURES = ("test/", "val/", "radiomics/")
-"""Metrics of the run that go along with a version, by the beginnings of their names."""
+"""Metrics of the run that are copied to a version, by prefix."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 BeforeAlias = Callable[[Version], str]
 
@@ -57,20 +57,20 @@ class Promotion:
     alias: str
     run_id: str
     before: str | None
-    """The version that had the alias until now."""
+    """Version that had the alias before."""
 
     @property
     def uri(self) -> str:
-        """How the model is asked for."""
+        """URI of the model by its alias."""
         return f"models:/{self.name}@{self.alias}"
 
 
 def promote(run: str, name: str, alias: str = "challenger") -> Promotion:
-    """Register the model of a run (once) under `name` and give it the alias, without a gate, which the history says.
+    """Register the model of a run (once) under `name` and set the alias, without a gate, which the history records.
 
-    `run` is the id of a trial's or a study's run, or a study's name: of a study the best is taken. Raises ValueError
-    for a run without a model of ours, an unknown alias, and a champion that learned from phantoms where the name does
-    not say so.
+    `run` is the id of a trial's or a study's run, or a study's name; a study stands for its best network. Raises
+    ValueError for a run without a model of this lab, an unknown alias, and a champion trained on phantoms where the
+    name does not say so.
     """
     return promote_candidate(Candidate(run_with_model(run)), name, alias)
 
@@ -86,9 +86,8 @@ def promote_candidate(
 ) -> Promotion:
     """As `promote`, with a gate.
 
-    `before_alias` is called with the version before the alias moves; it raises where it must not, and otherwise says
-    how the version got there ("gate", "forced"), for the history; `reason` goes with "forced". `tags` go on a version
-    that is new.
+    `before_alias` is called with the version before the alias moves. It raises to refuse, and otherwise returns "gate"
+    or "forced" for the history; `reason` goes with "forced". `tags` are set on a new version.
     """
     if alias not in ALIASES:
         raise ValueError(f"--alias {alias}: known are {', '.join(ALIASES)}")
@@ -98,7 +97,7 @@ def promote_candidate(
     phantom = candidate.contract["phantom"] or run.tags.get(Tag.PHANTOM) == "True"
     if alias == CHAMPION:
         refuse_phantom(name, phantom, run.id)
-    with FileLock(RUNS / "registry.lock"):  # two calls at once see one champion
+    with FileLock(RUNS / "registry.lock"):  # two calls at once must see one champion
         version = register(candidate, name, tags or {})
         before = version_of(name, alias)
         how = before_alias(version) if before_alias is not None else "without gate"
@@ -112,10 +111,10 @@ def promote_candidate(
 
 
 def roll_back(name: str, reason: str = "") -> Promotion:
-    """Give champion back to the version before; what happened stays in the history.
+    """Make the previous version champion again; the history keeps all events.
 
-    Raises ValueError where there is no such name, no champion or none before it, and where the one before learned from
-    phantoms and the name does not say so.
+    Raises ValueError for an unknown name, without a champion or a previous one, and where the previous one was trained
+    on phantoms and the name does not say so.
     """
     connect()
     if not is_name(name):
@@ -129,7 +128,7 @@ def roll_back(name: str, reason: str = "") -> Promotion:
 
 
 def refuse_phantom(name: str, phantom: bool, run: str) -> None:
-    """Raises ValueError for a champion that learned from phantoms under a name that does not say so."""
+    """Raises ValueError for a champion trained on phantoms under a name that does not say so."""
     if phantom and PHANTOM not in name.lower():
         raise ValueError(
             f"run {run} learned from phantoms and cannot become champion of {name!r}, under which patients may be "
@@ -138,14 +137,14 @@ def refuse_phantom(name: str, phantom: bool, run: str) -> None:
 
 
 def register(candidate: Candidate, name: str, more: Mapping[str, str]) -> Version:
-    """The version of a run's model under a name, created on first use with what it came from as tags.
+    """Version of a run's model under a name, created on first use with its origin as tags.
 
-    Those are the run's cohort, commit, preparation and figures, the hash of a network's package, and `more`. Raises
-    ValueError where the name serves the other kind of model, where the network's package is damaged or images cannot be
-    prepared for it, and where it was changed after it was registered.
+    These are the run's cohort, commit, preparation and figures, the hash of a network's package, and `more`. Raises
+    ValueError where the name serves the other kind of model, where the network's package is damaged, needs an unknown
+    preparation, or was changed after registration.
     """
     run, kind, place = candidate.run, kind_of(candidate.run), location(candidate.run)
-    package = None if candidate.is_classifier else read_package(place)  # before there is a name
+    package = None if candidate.is_classifier else read_package(place)  # checked before the name is created
     there = versions(name)
     kinds = {one.tags.get(Tag.KIND, NETWORK) for one in there}
     if kinds - {kind}:
@@ -169,8 +168,8 @@ def register(candidate: Candidate, name: str, more: Mapping[str, str]) -> Versio
 
 
 def read_package(place: str) -> Package:
-    """A network's package. Raises ValueError where it is damaged, gone, or images cannot be prepared for it."""
-    from lab.tracking.models.verify import load_package  # torch is for networks alone
+    """A network's package. Raises ValueError where it is damaged, gone, or needs an unknown preparation."""
+    from lab.tracking.models.verify import load_package  # torch is needed for networks only
 
     package = unless_absent(lambda: load_package(place))
     if package is None:
@@ -179,7 +178,7 @@ def read_package(place: str) -> Package:
 
 
 def verified(version: Version, package: Package) -> Version:
-    """A network's version, with the hash of its package where it had none. Raises ValueError where that differs."""
+    """A network's version, given a hash of its package where it had none. Raises ValueError where the hash differs."""
     from lab.tracking.models.verify import check_seal
 
     check_seal(package, version.name, version.number)
@@ -189,9 +188,9 @@ def verified(version: Version, package: Package) -> Version:
 
 
 def calibrate_before_promotion(run: Run, say: Callable[[str], None] = print) -> None:
-    """Calibrate a network that is about to be registered where its study has not: it calibrates only its best one.
+    """Calibrate a network before registration; a study calibrates only its best one.
 
-    Where its cohort is gone, a line says so and nothing is done.
+    Without its cohort, prints a line and does nothing.
     """
     if kind_of(run) != NETWORK or Tag.CALIBRATED in run.tags:
         return

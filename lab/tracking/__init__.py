@@ -1,1 +1,1 @@
-"""MLflow and the databases: where runs, tables, files and models are kept."""
+"""MLflow runs, the databases, and models as MLflow packages."""

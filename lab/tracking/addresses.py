@@ -1,4 +1,4 @@
-"""Where runs and trials are kept by the user's word, `MLFLOW_TRACKING_URI` and `OPTUNA_STORAGE`: checked before use."""
+"""Checks of the addresses in `MLFLOW_TRACKING_URI` and `OPTUNA_STORAGE` before they are used."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "oracle")
 
 
 def without_password(address: str) -> str:
-    """An address without its password."""
+    """Address without its password."""
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", address)
 
 
 def check_address(address: str, kind: Kind) -> None:
-    """Raises ValueError for an address that nothing can be kept at: no scheme, no driver, no such host, no database.
+    """Raises ValueError for an unusable address: no scheme, no driver, unknown host, no database.
 
-    A server is asked for nothing but its name; `check_server` asks it more.
+    Looks up the server's name and does not connect; `check_server` connects.
     """
     named = f"{kind.setting}={without_password(address)}"
     scheme = re.match(r"([A-Za-z][\w+.-]*)://", address)
@@ -51,7 +51,7 @@ def check_address(address: str, kind: Kind) -> None:
 
 
 def check_host(address: str, named: str) -> None:
-    """Raises ValueError where a server's name leads nowhere; behind a proxy only that knows."""
+    """Raises ValueError where a server's name does not resolve, unless a proxy may resolve it."""
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port or 80
@@ -85,9 +85,10 @@ def check_driver(address: str, named: str) -> URL:
 
 
 def check_server(address: str, kind: Kind) -> None:
-    """Ask a database server whether it lets us in and whose tables it holds; nothing for a file or another address.
+    """Check that a database server accepts the login and holds the right tables; does nothing for other addresses.
 
-    Raises ValueError where it says no for good or the database is another program's, OSError where it does not answer.
+    Raises ValueError where the server refuses for good or the database belongs to another program, OSError where it
+    does not answer.
     """
     scheme = address.partition(":")[0].partition("+")[0]
     if scheme not in DATABASES or scheme == "sqlite":

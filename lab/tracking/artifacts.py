@@ -1,6 +1,6 @@
-"""The name of every artifact and tag of a run, of every artifact of a registered version, and of the tags of a version.
+"""Names of the artifacts and tags of runs and of registered versions.
 
-Old runs have these names, so none of them changes.
+Old runs have these names: do not change any.
 """
 
 from __future__ import annotations
@@ -11,41 +11,41 @@ SPLIT = "split.csv"
 """Of a trial and of a study: who is trained, validated and tested on."""
 REPORT = "report.html"
 
-# a trial of a synthesis study
+# artifacts of a trial and of a study: its split
 CONFIG, FAILURE, SLICES = "config.json", "failure.txt", "slices.png"
 VAL_PATIENTS, TEST_PATIENTS = "val_patients.csv", "test_patients.csv"
 TEST_OWN_PATCH, TEST_SAME_VOXELS = "test_own_patch.csv", "test_same_voxels.csv"
-"""Test patients inside patches: of the size that the network was trained on, and of the study's smallest."""
+"""Scores of the test patients inside patches: of the size used in training, and of the study's smallest."""
 COVERAGE, COVERAGE_SUMMARY = "calibration/coverage.csv", "calibration/coverage_summary.csv"
 OOD_PATIENTS, RELIABILITY = "calibration/strangers.csv", "calibration/reliability.png"
 
-# a synthesis study
+# artifacts of a synthesis study
 STUDY = "study.json"
 BASELINES = {"val": "rivals/val_patients.csv", "test": "rivals/test_patients.csv"}
-"""Part of the split and the baselines' figures of its patients."""
+"""Part of the split -> table of the baselines' figures of its patients."""
 
-# a classifier experiment
+# artifacts of a classifier experiment
 CLASSIFIER, PATIENTS, LEFT_OUT = "classifier.json", "patients.csv", "left_out.csv"
 PREDICTIONS, TRIALS, CHOSEN = "predictions.csv", "trials.csv", "chosen.csv"
-"""Of one split: its test patients, the trials of its search, and the features it chose."""
+"""Artifacts of one split: test patients, trials of its search, chosen features."""
 FEATURES, ROC_SMALL, ROC_NOTE = "figures/features.png", "figures/roc_small.png", "figures/roc_note.png"
 
-# a registered version
+# artifacts of a registered version
 GATE, MODEL_CARD, MODEL_FIGURES = "gate.json", "model_card.md", "figures.csv"
 
 
 def table(name: str) -> str:
-    """A study's table of this name, from which its report is made."""
+    """Artifact name of a study's table."""
     return f"tables/{name}.csv"
 
 
 def figure(name: str) -> str:
-    """A study's figure of this name."""
+    """Artifact name of a study's figure."""
     return f"figures/{name}.png"
 
 
 def version_folder(name: str, version: str) -> str:
-    """Where the run of a registered version keeps the version's card, figures and gate."""
+    """Folder on a version's run that holds its card, figures and gate record."""
     return f"registered/{name}-version-{version}"
 
 
@@ -69,7 +69,7 @@ class Tag(StrEnum):
     DATASET = "dataset_digest"
     SEED = "seed"
     LABEL = "label"
-    """Of a trial the network's name in the report."""
+    """Name of a trial's network in the report."""
     BEST = "best"
 
     PHASE = "phase"
@@ -92,7 +92,7 @@ class Tag(StrEnum):
 
 
 class VersionTag(StrEnum):
-    """Tags of a registered version, besides those of its run and its run's metrics."""
+    """Tags of a registered version, besides those copied from its run."""
 
     PACKAGE = "package_sha256"
     PREPARATION = "preparation"

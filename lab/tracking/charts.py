@@ -1,7 +1,7 @@
-"""The charts of a saved view: what MLflow's chart mode draws of a study's trials.
+"""Charts of a saved view, for MLflow's chart mode over a study's trials.
 
-Cards and sections are plain dicts in the shape that MLflow 3's run page keeps them in. MLflow adds a chart of every
-other metric, in sections named after the metric's group; those are left folded.
+Cards and sections are plain dicts in the format of MLflow 3's run page. MLflow adds a chart of every other metric, in
+sections named after the metric's group; these stay folded.
 """
 
 from __future__ import annotations
@@ -16,22 +16,21 @@ BY_EPOCH = {"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": "linear
 BY_EPOCH |= {"useGlobalXaxisKey": True, "useGlobalLineSmoothing": True}
 HEIGHT_PX = 260
 MOST = 100
-"""Trials in a chart."""
+"""Maximum number of trials in a chart."""
 
 
 def chart_state(
     objective: str, varied: Sequence[str], metrics: Collection[str], *, part: str = "test"
 ) -> dict[str, object]:
-    """Sections and charts: how good the trials are, what is traded for what, which setting matters, how they trained.
+    """Sections and charts: scores, trade-offs, importance of settings, training curves.
 
-    Bars stand in sections that say which way is better. `varied` are the params in which the trials differ, `metrics`
-    the names that any trial has; of others nothing is drawn. `part` is whose figures are compared: "test" or "val".
-    What MLflow adds of the rest stays folded.
+    `varied` are the params in which the trials differ. Only `metrics`, those that any trial has, are drawn. `part`
+    selects the figures to compare: "test" or "val".
     """
     found: dict[str, list[Card]] = {}
     compared = dict.fromkeys([objective, *(f"{part}/{figure}" for figure in shown_in("bars"))])
     bars = [name for name in compared if name in metrics]
-    for name in sorted(bars, key=direction):  # Dice is above the errors, and both on the first screen
+    for name in sorted(bars, key=direction):  # Dice comes above the errors, both on the first screen
         found.setdefault(direction(name), []).append(card("BAR", name, metricKey=name, runsCountToCompare=MOST))
     error, cost = f"{part}/mae_brain", "cost/train_seconds"
     pairs = [*((error, f"{part}/{figure}") for figure in shown_in("trade")), (cost, error)]
@@ -55,22 +54,22 @@ def chart_state(
 
 
 def direction(metric: str) -> str:
-    """The heading of a bar chart: "Lower is better"."""
+    """Heading of a bar chart, such as "Lower is better"."""
     return spec_of(metric.rpartition("/")[2]).hint.capitalize() or "Figures"
 
 
 def section(name: str, *, shown: bool = True, columns: int = 3) -> Card:
-    """A heading with charts under it, that many in a row."""
+    """A heading with its charts, `columns` per row."""
     known = {"uuid": name, "name": name, "display": shown, "isReordered": False, "deleted": False}
     return known | {"isGenerated": not shown, "columns": columns, "cardHeight": HEIGHT_PX}
 
 
 def card(kind: str, name: str, **settings: object) -> Card:
-    """A chart that a person would have added, so that MLflow leaves it as it is."""
+    """A chart marked as added by the user, which MLflow leaves unchanged."""
     return {"type": kind, "uuid": f"{kind} {name}", "deleted": False, "isGenerated": False, **settings}
 
 
 def scatter(x: str, y: str) -> Card:
-    """One dot a trial."""
+    """Scatter plot with one dot per trial."""
     axes = {"xaxis": {"key": x, "type": "METRIC"}, "yaxis": {"key": y, "type": "METRIC"}}
     return card("SCATTER", f"{x} {y}", runsCountToCompare=MOST, **axes)

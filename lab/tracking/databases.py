@@ -1,8 +1,9 @@
-"""The SQLite databases of runs (MLflow) and of trials (Optuna): whole or not there, and never taken for each other.
+"""The SQLite databases of runs (MLflow) and of trials (Optuna): creation, repair, and checks of their contents.
 
-MLflow makes its tables in some fifty steps: a start that is killed in between leaves a database that MLflow can neither
-use nor mend. So a new database is made under another name and renamed when it is whole. A half-made one without runs or
-trials is set aside, never deleted; one that holds some is not touched, and the error says what to do.
+MLflow creates its tables in some fifty steps. A start that is killed in between leaves a database that MLflow can
+neither use nor repair, so a new database is created under another name and renamed when it is complete. A half-made
+database without runs or trials is set aside, never deleted. One that holds some is left alone, and the error says what
+to do.
 """
 
 from __future__ import annotations
@@ -22,43 +23,43 @@ from urllib.parse import quote
 
 from filelock import FileLock, Timeout
 
-WAIT_S = 60  # for another process's write to SQLite
+WAIT_S = 60  # to wait for another process's write to SQLite
 QUIET_S = 10.0
-"""A half-made database that nothing was written to for so long is nobody's work in progress."""
+"""Seconds without a write after which a half-made database counts as abandoned."""
 BESIDE = ("-journal", "-wal", "-shm")
-"""Endings of the files that SQLite keeps beside a database; one that stays behind would be applied to the next."""
+"""Suffixes of the files that SQLite keeps beside a database; a leftover one would be applied to the next database."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a database is for."""
+    """Purpose of a database."""
 
     program: str
     holds: str
-    """What a user would lose with it."""
+    """Contents that a user would lose with it."""
     setting: str
     """Environment variable that names another database."""
     first_tables: frozenset[str]
-    """One of these is there as soon as anything is."""
+    """Tables of which at least one exists in a database of this kind."""
     rows_of_a_new_one: Mapping[str, str]
-    """Table -> condition in SQL for the rows that are in every new database, and so are nobody's."""
+    """Table -> SQL condition for the rows that every new database has."""
     make: Callable[[str], None]
-    """Makes all tables in the database of a URL, and closes it."""
+    """Creates all tables in the database of a URL, and closes it."""
     revisions: Callable[[], tuple[str, set[str]]]
-    """The version of the tables that the installed program uses, and all that it knows."""
+    """Table version that the installed program uses, and all versions that it knows."""
     upgrade: str
-    """Command that brings older tables up to date, `{url}` for the database."""
+    """Command that upgrades older tables; `{url}` stands for the database."""
 
 
 def make_runs(url: str) -> None:
-    """MLflow's tables and its experiment `Default`."""
+    """Create MLflow's tables and its experiment `Default`."""
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     SqlAlchemyStore(url, "./mlruns").engine.dispose()
 
 
 def make_trials(url: str) -> None:
-    """Optuna's tables."""
+    """Create Optuna's tables."""
     import optuna
 
     optuna.storages.RDBStorage(url).engine.dispose()
@@ -66,7 +67,7 @@ def make_trials(url: str) -> None:
 
 @functools.cache
 def runs_revisions() -> tuple[str, set[str]]:
-    """The version of MLflow's tables that the installed program uses, and all that it knows."""
+    """MLflow: table version of the installed program, and all versions that it knows."""
     from alembic.script import ScriptDirectory
     from mlflow.store.db.utils import _get_alembic_config, _get_latest_schema_revision
 
@@ -76,7 +77,7 @@ def runs_revisions() -> tuple[str, set[str]]:
 
 @functools.cache
 def trials_revisions() -> tuple[str, set[str]]:
-    """The same of Optuna's tables."""
+    """Optuna: table version of the installed program, and all versions that it knows."""
     import optuna
 
     storage = optuna.storages.RDBStorage("sqlite://")
@@ -112,7 +113,7 @@ KINDS = (RUNS_KIND, TRIALS_KIND)
 
 
 def file_of(url: str) -> Path | None:
-    """The file of an SQLite URL, links followed; None for a server's or one in memory."""
+    """File of an SQLite URL, links followed; None for a server or a database in memory."""
     scheme, _, rest = url.partition(":///")
     path = rest.partition("?")[0]
     if scheme.partition("+")[0] != "sqlite" or not path or path == ":memory:" or path.startswith("file:"):
@@ -121,9 +122,9 @@ def file_of(url: str) -> Path | None:
 
 
 def ensure(url: str, kind: Kind) -> None:
-    """Make the database of a URL where it is an SQLite file that is not there yet; mend one that is half made.
+    """Create the SQLite database of a URL where it is missing; repair a half-made one.
 
-    Raises ValueError for a file that is something else or of another version, OSError where it cannot be read or made.
+    Raises ValueError for a file of another kind or version, OSError where it cannot be read or created.
     """
     place = file_of(url)
     if place is None or state(place, kind) == "whole":
@@ -145,9 +146,9 @@ def ensure(url: str, kind: Kind) -> None:
 
 
 def state(place: Path, kind: Kind) -> Literal["absent", "half made", "whole"]:
-    """What there is of a database. Raises ValueError and OSError as `ensure`."""
+    """State of a database file. Raises ValueError and OSError as `ensure`."""
     if not place.exists() or (place.is_file() and place.stat().st_size == 0):
-        return "absent"  # an empty file is what SQLite makes for whoever only asks
+        return "absent"  # SQLite creates an empty file on a mere query
     if place.is_dir():
         raise ValueError(f"{place} is a folder; {kind.program}'s database was expected there: move it away")
     try:
@@ -181,7 +182,7 @@ def state(place: Path, kind: Kind) -> Literal["absent", "half made", "whole"]:
 
 
 def refuse_another(tables: set[str], revision: str | None, kind: Kind, name: str) -> None:
-    """Raises ValueError where a database with these tables, of this version, is another program's."""
+    """Raises ValueError where these tables or this version belong to another program."""
     own = sorted(tables - {"alembic_version"})
     by_revision = (one for one in KINDS if revision in one.revisions()[1])
     by_tables = (one for one in KINDS if not one.first_tables.isdisjoint(own))
@@ -192,18 +193,18 @@ def refuse_another(tables: set[str], revision: str | None, kind: Kind, name: str
 
 
 def has_rows(database: sqlite3.Connection, table: str, kind: Kind) -> bool:
-    """Whether a table holds more than that of a new database."""
+    """Whether a table holds more rows than in a new database."""
     nobodys = kind.rows_of_a_new_one.get(table, "0")
     return database.execute(f'SELECT 1 FROM "{table}" WHERE NOT ({nobodys}) LIMIT 1').fetchone() is not None
 
 
 def make(place: Path, kind: Kind) -> None:
-    """Make a whole database under another name and then give it its own; to be called `alone`."""
+    """Create a complete database under a draft name, then rename it. The caller holds `alone`."""
     draft = place.with_name(f"{place.name}.making")
     parts = [draft, *beside(draft)]
     try:
         for part in parts:
-            part.unlink(missing_ok=True)  # of a start that was killed
+            part.unlink(missing_ok=True)  # left by a start that was killed
         kind.make(f"sqlite:///{draft}")
         with closing(sqlite3.connect(draft)) as database:
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -212,11 +213,11 @@ def make(place: Path, kind: Kind) -> None:
         if any(part.exists() for part in beside(place)):
             set_aside(place)
         try:
-            os.link(draft, place)  # unlike a rename it replaces nothing that came meanwhile
+            os.link(draft, place)  # unlike a rename, never replaces a file that appeared meanwhile
         except FileExistsError:
             if place.stat().st_size == 0:
                 draft.rename(place)
-        except OSError:  # a file system without links
+        except OSError:  # file system without links
             draft.rename(place)
     finally:
         for part in parts:
@@ -225,27 +226,27 @@ def make(place: Path, kind: Kind) -> None:
 
 
 def set_aside(place: Path) -> Path:
-    """Give a database and what lies beside it names that nothing looks for; returns the database's."""
+    """Rename a database and its side files so that nothing finds them; returns the database's new path."""
     stamp, number = datetime.now().strftime("%Y%m%d-%H%M%S"), 0
     aside = place.with_name(f"{place.name}.half-made-{stamp}")
     while any(part.exists() for part in (aside, *beside(aside))):
         number += 1
         aside = place.with_name(f"{place.name}.half-made-{stamp}-{number}")
-    for part, new in zip((*beside(place), place), (*beside(aside), aside)):  # the database last: it must not lose them
+    for part, new in zip((*beside(place), place), (*beside(aside), aside)):  # last: it must not lose its files
         if part.exists():
             part.rename(new)
     return aside
 
 
 def beside(place: Path) -> list[Path]:
-    """Where SQLite keeps what it has not yet written into a database."""
+    """Files in which SQLite keeps changes not yet written into a database."""
     return [place.with_name(place.name + ending) for ending in BESIDE]
 
 
 def is_archive(place: Path) -> bool:
-    """Whether a database lies where nothing can be written: a read-only mount, or files without the permission.
+    """Whether a database is read-only: a read-only mount, or files without write permission.
 
-    Without it for anybody, that is: to root everything is permitted.
+    The mode is checked as well, since root passes every access check.
     """
     if not place.is_file():
         return False
@@ -254,14 +255,14 @@ def is_archive(place: Path) -> bool:
 
 
 def written_just_now(place: Path) -> bool:
-    """Whether somebody may be at work on a database."""
+    """Whether a process may still be writing a database."""
     times = [part.stat().st_mtime for part in (place, *beside(place)) if part.exists()]
     return 0 <= time.time() - max(times, default=0.0) < QUIET_S
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Hold the lock under which a store is made or changed; a wait for another process is told."""
+    """Hold the lock under which a store is created or changed; prints a line while waiting for another process."""
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / "create.lock")
     try:
@@ -276,5 +277,5 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def tell(line: str) -> None:
-    """A line for the user that is no result."""
+    """Print a message for the user to stderr."""
     print(line, file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""A server that restarts is waited for, with a line on the screen; one that does not come back is one clear error."""
+"""Retries while a database server is away, with a message to the user and a time limit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 START_S, RESTART_S = 20.0, 180.0
-"""How long a database server is waited for: before anything was done with it, and later."""
+"""Seconds to wait for a database server: at the start, and later."""
 TELL_S = 5.0
 ATTEMPTS = 5
 FOR_GOOD = re.compile(
@@ -29,20 +29,20 @@ FOR_GOOD = re.compile(
     r"resolve host|translate host|name or service not known|no such table|read-?only",
     re.IGNORECASE,
 )
-"""What a server says that waiting does not change."""
+"""Server messages for which a retry is useless."""
 HTTP = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "5", "MLFLOW_HTTP_REQUEST_TIMEOUT": "60"}
-"""MLflow's own patience: about a minute in place of four and a half; the user's settings come first."""
+"""MLflow's own retries, limited to about a minute instead of four and a half; the user's settings come first."""
 
 
 def for_good(error: BaseException) -> bool:
-    """Whether the same question will get the same answer in a minute."""
+    """Whether a retry would give the same error."""
     return FOR_GOOD.search(str(error)) is not None
 
 
 def retry_while_away(work: Callable[[], T], what: str, patience_s: float) -> T:
-    """`work`, again and again while a database's server is away.
+    """Call `work` again and again while a database server is away.
 
-    Raises OSError where it has been away for `patience_s`, and what `work` raises where waiting cannot help.
+    Raises OSError after `patience_s`, and the error of `work` where waiting cannot help.
     """
     started, told = time.monotonic(), -TELL_S
     while True:
@@ -62,9 +62,9 @@ def retry_while_away(work: Callable[[], T], what: str, patience_s: float) -> T:
 
 
 def patient_trials(url: str, what: str) -> optuna.storages.RDBStorage:
-    """Optuna's storage on a server: a connection is tested before it is used, and what a restart cut off is done again.
+    """Optuna's storage on a server, which tests connections before use and retries calls that a restart interrupted.
 
-    Each method of the storage is one transaction, so that doing it again is safe.
+    Each method of the storage is one transaction, so a retry is safe.
     """
     storage = retry_while_away(
         lambda: optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True}), what, RESTART_S
@@ -74,14 +74,14 @@ def patient_trials(url: str, what: str) -> optuna.storages.RDBStorage:
     def connect(dialect: Any, _: Any, arguments: list[Any], settings: dict[str, Any]) -> Any:
         return retry_while_away(lambda: dialect.connect(*arguments, **settings), what, RESTART_S)
 
-    inner = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")  # Optuna's cache calls these
+    inner = ("_create_new_trial", "_set_trial_param", "_get_best_trial_id", "_get_trials")  # called by Optuna's cache
     for name in {*optuna.storages.BaseStorage.__abstractmethods__, *inner}:
         setattr(storage, name, retried(getattr(storage, name), what))
     return storage
 
 
 def retried(method: Callable[P, T], what: str) -> Callable[P, T]:
-    """A method of a storage that is called again where its connection broke in the middle."""
+    """A method of a storage that is retried where its connection breaks."""
 
     @functools.wraps(method)
     def again(*args: P.args, **kwargs: P.kwargs) -> T:
@@ -91,7 +91,7 @@ def retried(method: Callable[P, T], what: str) -> Callable[P, T]:
             except UpdateFinishedTrialError:
                 if attempt == 0:
                     raise
-                return True  # type: ignore[return-value]  # what was told before the connection broke did arrive
+                return True  # the first attempt arrived before the connection broke
             except (StorageInternalError, SQLAlchemyError) as error:
                 if attempt == ATTEMPTS - 1 or not broken(error):
                     raise
@@ -102,13 +102,13 @@ def retried(method: Callable[P, T], what: str) -> Callable[P, T]:
 
 
 def broken(error: Exception) -> bool:
-    """Whether an error is that of a connection which its server has closed."""
+    """Whether an error means that the server has closed the connection."""
     inner = error.__cause__ if isinstance(error, StorageInternalError) else error
     return isinstance(inner, DBAPIError) and inner.connection_invalidated
 
 
 def tell_of_servers(what: str) -> None:
-    """Bound how long MLflow waits for its server, and tell on the screen that it waits."""
+    """Limit how long MLflow waits for its server, and print that it waits."""
     for name, value in HTTP.items():
         os.environ.setdefault(name, value)
     logger = logging.getLogger("urllib3.connectionpool")
@@ -119,13 +119,13 @@ def tell_of_servers(what: str) -> None:
 
 
 class Waiting(logging.Handler):
-    """Turns what urllib3 says of each further attempt into a line for the user."""
+    """Prints a line for each of urllib3's retries."""
 
     def __init__(self, what: str) -> None:
         super().__init__(logging.WARNING)
         self.what = what
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Say that the server is waited for, and why."""
+        """Print that the server is awaited, and why."""
         found = re.search(r"([\w ]*(?:refused|timed out|reset|closed|unreachable|aborted)[\w ]*)", record.getMessage())
         tell(f"waiting for {self.what}, about a minute at most ({found[1].strip() if found else 'no answer'})")

@@ -1,11 +1,11 @@
-"""A local store that was moved or copied: its database holds absolute addresses, which must follow it.
+"""Address updates for a local store that was moved or copied, since its database holds absolute addresses.
 
-MLflow writes where artifacts are as `file:///folder/...`. The store remembers, as a tag of MLflow's own first
-experiment, by which names its folder was known. Found under another one, it is asked whether the known ones still lead
-here (a link, a second mount); addresses that begin with one that does not are rewritten, in one transaction. A copy
-thereby uses its own files and never those of the original, which is not touched. Optuna's database holds no path.
+MLflow stores artifact locations as `file:///folder/...`. A tag of MLflow's first experiment records the names under
+which the store's folder was known. Under a new name, `settle` checks whether the known names still lead here (a link, a
+second mount) and rewrites, in one transaction, the addresses that begin with a name that does not. A copy thereby uses
+its own files and leaves the original alone. Optuna's database holds no path.
 
-A store that two machines see under different names at the same time must be given one name (`LAB_RUNS`) by both.
+Two machines that share a store under different names must give it one name (`LAB_RUNS`).
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ ADDRESSES = {
 
 
 def settle(folder: Path, wait_s: float, database: Path | None = None) -> str | None:
-    """Make the addresses in a store's database those of its folder; one line for the user where any was changed.
+    """Make the addresses in a store's database point to its folder; returns a message where any was changed.
 
-    `database` is that of the folder, or a copy of it. To be called under the lock with which stores are created.
-    Raises OSError where the database cannot be written.
+    `database` is that of the folder, or a copy of it. The caller holds the lock under which stores are created. Raises
+    OSError where the database cannot be written.
     """
     database = database or folder / DATABASE
     try:
@@ -53,7 +53,7 @@ def settle(folder: Path, wait_s: float, database: Path | None = None) -> str | N
                 store.execute("DELETE FROM experiment_tags WHERE experiment_id = 0 AND key = ?", (KNOWN,))
                 values = (KNOWN, json.dumps(names))
                 store.execute("INSERT INTO experiment_tags (experiment_id, key, value) VALUES (0, ?, ?)", values)
-            store.execute("COMMIT")  # without which closing takes everything back
+            store.execute("COMMIT")  # without a commit, closing rolls back
     except sqlite3.Error as error:
         raise OSError(f"{database}: cannot be adapted to the folder where it is now ({error})") from error
     if not count:
@@ -64,14 +64,14 @@ def settle(folder: Path, wait_s: float, database: Path | None = None) -> str | N
 
 
 def remembered(store: sqlite3.Connection) -> set[str] | None:
-    """Names by which the folder is known; None in a store that was made before they were kept."""
+    """Recorded names of the folder; None in a store older than the record."""
     query = "SELECT value FROM experiment_tags WHERE experiment_id = 0 AND key = ?"
     found = store.execute(query, (KNOWN,)).fetchone()
     return None if found is None else set(json.loads(found[0]))
 
 
 def named_by_experiments(store: sqlite3.Connection, folder: Path) -> set[str]:
-    """The folder that all experiments with files here name as theirs, in a store that remembers none."""
+    """Folder named by all experiments with files here, for a store without a record."""
     parents = set()
     for name, location in store.execute("SELECT name, artifact_location FROM experiments"):
         ending = "/" + quote(name)
@@ -85,7 +85,7 @@ def named_by_experiments(store: sqlite3.Connection, folder: Path) -> set[str]:
 
 
 def leads_to(name: str, folder: Path) -> bool:
-    """Whether a path is this very folder, perhaps by a link."""
+    """Whether a path leads to this folder, perhaps by a link."""
     try:
         return os.path.samefile(name, folder)
     except OSError:
@@ -93,14 +93,14 @@ def leads_to(name: str, folder: Path) -> bool:
 
 
 def rewrite(store: sqlite3.Connection, names: Collection[str], folder: Path) -> int:
-    """Turn every address in one of these folders into one in `folder`; returns how many were changed."""
+    """Rewrite every address in one of these folders to `folder`; returns the number of changes."""
     turned = {form(Path(name)): form(folder) for form in (Path.as_uri, str) for name in names}
 
     def moved(address: str | None) -> str | None:
         fitting = [old for old in turned if address is not None and (address == old or address.startswith(f"{old}/"))]
         if address is None or not fitting:
             return address
-        old = max(fitting, key=len)  # of folders in one another the inner
+        old = max(fitting, key=len)  # the innermost of nested folders
         return turned[old] + address[len(old) :]
 
     store.create_function("moved", 1, moved, deterministic=True)

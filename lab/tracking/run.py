@@ -1,4 +1,4 @@
-"""A run of the tracking store: what it is, what is logged to it and read from it, how it ends."""
+"""A run of the tracking store: creation, logging, reading, end."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ TEXTS = ("case_id", "patient_id", "trial", "label", "model", "model_id", "size")
 class Run:
     """A run in the tracking store.
 
-    Its params, metrics and tags are read when they are first asked for, and again after a change through this object.
+    Params, metrics and tags are read on first use, and again after a change through this object.
     """
 
     id: str
@@ -48,7 +48,7 @@ class Run:
 
     @classmethod
     def find(cls, run_id: str) -> Run | None:
-        """The run with this id; None where there is none."""
+        """Run with this id; None where there is none."""
         entity = unless_absent(lambda: connect().get_run(run_id))
         return None if entity is None else cls(run_id, entity)
 
@@ -62,9 +62,10 @@ class Run:
         parent: Run | None = None,
         source: str | None = None,
     ) -> Run:
-        """The run with the tags `identity` (within `parent`), created under `name` where there is none.
+        """Run with the tags `identity` (within `parent`), created under `name` where missing.
 
-        So a study that is called again goes on in the same runs. `source` is the script, by default that of the study.
+        A study that is called again thereby continues in the same runs. `source` is the script, by default that of the
+        study.
         """
         client, experiment_number = connect(), experiment_id(experiment)
         tags = {str(key): value for key, value in identity.items()} | ({str(Tag.PARENT): parent.id} if parent else {})
@@ -80,20 +81,20 @@ class Run:
 
     @classmethod
     def search(cls, experiment: str, tags: Mapping[str, str]) -> list[Run]:
-        """The runs of an experiment that have these tags, the newest first; empty where there is no such experiment."""
+        """Runs of an experiment with these tags, newest first; empty for an unknown experiment."""
         number = find_experiment(experiment)
         return [] if number is None else _search(number, tags)
 
     @property
     def entity(self) -> mlflow.entities.Run:
-        """MLflow's own record of the run."""
+        """MLflow's record of the run."""
         if self._entity is None:
             self._entity = connect().get_run(self.id)
         return self._entity
 
     @property
     def name(self) -> str:
-        """What the run is called."""
+        """Name of the run."""
         return str(self.entity.info.run_name)
 
     @property
@@ -103,33 +104,33 @@ class Run:
 
     @property
     def started(self) -> datetime:
-        """When it began, in local time."""
+        """Start, in local time."""
         return datetime.fromtimestamp(self.entity.info.start_time / 1000)
 
     @property
     def params(self) -> dict[str, str]:
-        """Its parameters."""
+        """Parameters."""
         return dict(self.entity.data.params)
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Its metrics, the last value of each."""
+        """Metrics, the last value of each."""
         return dict(self.entity.data.metrics)
 
     @property
     def tags(self) -> dict[str, str]:
-        """Its tags."""
+        """Tags."""
         return dict(self.entity.data.tags)
 
     @property
     def cohorts(self) -> list[Path]:
-        """Where the cohorts were that it has logged."""
+        """Paths of the cohorts that it has logged."""
         inputs = self.entity.inputs
         return [Path(entry.dataset.source) for entry in inputs.dataset_inputs] if inputs is not None else []
 
     @property
     def parent(self) -> Run | None:
-        """The run above it, whether that is still there or not."""
+        """Parent run, even where that was deleted."""
         found = self.tags.get(Tag.PARENT)
         return None if found is None else Run(found)
 
@@ -140,19 +141,19 @@ class Run:
 
     @property
     def artifact_uri(self) -> str:
-        """Where its artifacts are."""
+        """Location of its artifacts."""
         return str(self.entity.info.artifact_uri)
 
     def children(self) -> list[Run]:
-        """The runs below it, the newest first."""
+        """Child runs, newest first."""
         return _search(self.experiment, {Tag.PARENT: self.id})
 
     def siblings(self) -> list[Run]:
-        """The runs of the same parent, itself included; itself alone where it has none."""
+        """Runs of the same parent, itself included; only itself without a parent."""
         return _search(self.experiment, {Tag.PARENT: self.parent.id}) if self.parent else [self]
 
     def describe(self, params: Mapping[str, Any], tags: Mapping[Any, Any]) -> None:
-        """Log parameters and tags; on a run that goes on, parameters that are there already stay."""
+        """Log parameters and tags; on a continued run, existing parameters stay."""
         known = connect().get_run(self.id).data.params
         connect().log_batch(self.id, params=[Param(k, str(v)) for k, v in params.items() if k not in known])
         self.set_tags(tags)
@@ -163,29 +164,30 @@ class Run:
         self._entity = None
 
     def delete_tag(self, tag: str) -> None:
-        """Remove a tag that is there."""
+        """Remove an existing tag."""
         connect().delete_tag(self.id, tag)
         self._entity = None
 
     def log_cohort(self, cohort: Cohort) -> None:
-        """The cohort as the run's data set, so that the run table shows which data it saw."""
+        """Log the cohort as the run's data set, shown in MLflow's run table."""
         name = "phantom cohort" if cohort.phantom else cohort.name
         entry = Dataset(name=name, digest=cohort.digest, source_type="local", source=str(cohort.path))
         connect().log_inputs(self.id, datasets=[DatasetInput(entry)])
 
     def log_metrics(self, figures: Mapping[str, float], step: int = 0) -> None:
-        """All figures of one step in one write."""
+        """Log all figures of one step in one write."""
         now = get_current_time_millis()
         connect().log_batch(self.id, metrics=[Metric(key, float(value), now, step) for key, value in figures.items()])
         self._entity = None
 
     def log_metrics_once(self, figures: Mapping[str, float], step: int = 0, *, known_by: str) -> None:
-        """As `log_metrics`, but nothing where the metric `known_by` is there: a kill came just after it was logged."""
+        """As `log_metrics`, but nothing where the metric `known_by` exists: an earlier process was killed after logging
+        it."""
         if not self.logged_steps(known_by):
             self.log_metrics(figures, step)
 
     def logged_steps(self, metric: str) -> set[int]:
-        """Steps that a metric already has: steps logged twice would be stored twice."""
+        """Steps logged for a metric; a step logged twice would be stored twice."""
         return {entry.step for entry in connect().get_metric_history(self.id, metric)}
 
     def history(self, metrics: Iterable[str]) -> pd.DataFrame:
@@ -203,7 +205,7 @@ class Run:
         began_ms: int,
         ended_ms: int,
     ) -> None:
-        """A run below this one that is over already, written in three calls with the times that it had."""
+        """Add a child run that has ended already, with its own times, in three calls."""
         client, own = connect(), {Tag.PARENT: self.id, **tags}
         made = client.create_run(self.experiment, start_time=began_ms, tags=own, run_name=name)
         client.log_batch(
@@ -215,53 +217,53 @@ class Run:
         client.set_terminated(made.info.run_id, end_time=ended_ms)
 
     def log_table(self, table: pd.DataFrame, name: str) -> None:
-        """A table as a CSV artifact."""
+        """Log a table as a CSV artifact."""
         self.log_file(name, lambda path: table.to_csv(path, index=False))
 
     def log_text(self, text: str, name: str) -> None:
-        """A text artifact."""
+        """Log a text artifact."""
         self.log_file(name, lambda path: path.write_text(text, encoding="utf-8"))
 
     def log_json(self, value: Any, name: str) -> None:
-        """Plain values as a JSON artifact."""
+        """Log plain values as a JSON artifact."""
         self.log_text(json.dumps(value, indent=2, default=str), name)
 
     def log_figure(self, figure: Figure, name: str) -> None:
-        """A figure as a PNG artifact."""
+        """Log a figure as a PNG artifact."""
         from lab.report.figures.style import save
 
         self.log_file(name, lambda path: save(figure, path))
 
     def log_file(self, name: str, write: Callable[[Path], Any]) -> None:
-        """An artifact that `write` puts at the path it is given."""
+        """Log an artifact that `write` puts at the path it is given."""
         folder, _, file = name.rpartition("/")
         with tempfile.TemporaryDirectory() as scratch:
             write(Path(scratch) / file)
             connect().log_artifact(self.id, f"{scratch}/{file}", folder or None)
 
     def log_folder(self, folder: Path, name: str | None = None) -> None:
-        """All files of a folder as artifacts, below `name`."""
+        """Log all files of a folder, below `name`."""
         connect().log_artifacts(self.id, str(folder), name)
 
     def read_bytes(self, name: str) -> bytes:
-        """An artifact's content."""
+        """Content of an artifact."""
         with tempfile.TemporaryDirectory() as scratch:
             return self.download(name, Path(scratch)).read_bytes()
 
     def read_text(self, name: str) -> str:
-        """A text artifact."""
+        """Content of a text artifact."""
         return self.read_bytes(name).decode()
 
     def read_json(self, name: str) -> Any:
-        """A JSON artifact."""
+        """Content of a JSON artifact."""
         return json.loads(self.read_bytes(name))
 
     def read_table(self, name: str) -> pd.DataFrame:
-        """A CSV artifact as a table; ids and names stay text."""
+        """CSV artifact as a table; ids and names stay text."""
         return pd.read_csv(BytesIO(self.read_bytes(name)), dtype=dict.fromkeys(TEXTS, str))
 
     def download(self, name: str, folder: Path) -> Path:
-        """A copy of an artifact, a file or a folder, in `folder`."""
+        """Copy an artifact, file or folder, to `folder`; returns its path."""
         return Path(connect().download_artifacts(self.id, name, str(folder)))
 
     def files(self, folder: str | None = None) -> list[str]:
@@ -269,11 +271,11 @@ class Run:
         return [entry.path for entry in connect().list_artifacts(self.id, folder)]
 
     def has_file(self, name: str) -> bool:
-        """Whether the run is there and has an artifact of this name."""
+        """Whether the run exists and has an artifact of this name."""
         return name in (unless_absent(lambda: self.files(name.rpartition("/")[0] or None)) or ())
 
     def end(self, state: str, **tags: str) -> None:
-        """Close the run as "finished", "failed", "pruned" or "interrupted"."""
+        """End the run as "finished", "failed", "pruned" or "interrupted"."""
         self.set_tags({Tag.STATE: state} | tags)
         status = {"finished": "FINISHED", "failed": "FAILED"}.get(state, "KILLED")
         connect().set_terminated(self.id, status=status)
@@ -281,7 +283,7 @@ class Run:
 
     @contextlib.contextmanager
     def ending(self) -> Iterator[None]:
-        """Close the run of a study however that ends; it must not say RUNNING for ever."""
+        """End a study's run on every exit from the block, so that it never stays RUNNING."""
         try:
             yield
         except (KeyboardInterrupt, Exception) as error:

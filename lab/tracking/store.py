@@ -1,7 +1,8 @@
-"""Where runs and trials are kept, such that a plain `mlflow ui` at the repository's root shows them.
+"""The MLflow and Optuna stores: locations, connections, errors.
 
-MLflow: `mlruns/mlflow.db`, reached by the committed link `mlflow.db`, artifacts in `mlruns/<experiment>/`; a user's own
-`MLFLOW_TRACKING_URI` is honoured. Optuna: `mlruns/optuna.db`, or `OPTUNA_STORAGE`; the two cannot share a database.
+MLflow: `mlruns/mlflow.db`, with artifacts in `mlruns/<experiment>/`. The committed link `mlflow.db` lets a plain
+`mlflow ui` at the repository's root show the runs. `MLFLOW_TRACKING_URI` overrides it. Optuna: `mlruns/optuna.db`, or
+`OPTUNA_STORAGE`; the two cannot share a database.
 """
 
 from __future__ import annotations
@@ -56,11 +57,11 @@ GOES_ON = "the study has stopped; the same command goes on from the last finishe
 
 
 class StoreLost(OSError):
-    """What is tracked cannot be read or written any more; all that was written stays."""
+    """The store can no longer be read or written; everything written so far stays."""
 
     @classmethod
     def because(cls, error: Exception) -> StoreLost:
-        """With the first line of the reason, of an error of Optuna's that of the database below it."""
+        """With the first line of an error; for an Optuna error, of the database error below it."""
         inner = error.__cause__ if isinstance(error, StorageInternalError) and error.__cause__ else error
         lines = str(inner).strip().splitlines() or [type(inner).__name__]
         if isinstance(inner, OSError):
@@ -78,14 +79,14 @@ def store_trouble(error: Exception) -> bool:
 
 
 def server_trouble(error: Exception) -> bool:
-    """Whether an error is MLflow's own: what else is asked of its server would be waited for once more."""
+    """Whether an error is MLflow's own; another request to its server would wait all over again."""
     return isinstance(error, MlflowException)
 
 
 def unless_absent(read: Callable[[], T], *missing: type[Exception]) -> T | None:
-    """What `read` gives; None where the store does not have it, which `missing` errors say too.
+    """Result of `read`; None where the store lacks the object, which the errors `missing` mean too.
 
-    Raises what `read` raises where the store itself is in trouble.
+    Raises the error of `read` where the store itself is in trouble.
     """
     try:
         return read()
@@ -99,15 +100,15 @@ def unless_absent(read: Callable[[], T], *missing: type[Exception]) -> T | None:
 
 @contextlib.contextmanager
 def clear_errors(*, goes_on: str | None = None) -> Iterator[None]:
-    """Turn the many ways in which storage fails into StoreLost.
+    """Turn the errors of storage into StoreLost.
 
-    `goes_on` is for a study that has begun and can be continued: what at most one of is lost, which is then said.
+    `goes_on` is for a study that has begun and can be continued: it names what is lost at most, for the message.
     """
     try:
         yield
     except Exception as error:
         if isinstance(error, MlflowException) and error.error_code == ABSENT:
-            raise ValueError(str(error).splitlines()[0]) from error  # a model or run that was named and is not there
+            raise ValueError(str(error).splitlines()[0]) from error  # names a model or run that does not exist
         if not store_trouble(error):
             raise
         lost = error if isinstance(error, StoreLost) else StoreLost.because(error)
@@ -116,10 +117,10 @@ def clear_errors(*, goes_on: str | None = None) -> Iterator[None]:
 
 @functools.cache
 def connect() -> MlflowClient:
-    """A client of the tracking store, which is created on first use, and follows its folder where that was moved."""
+    """Client of the tracking store, which is created on first use and follows its folder where that was moved."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("mlflow").setLevel(logging.WARNING)
-    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # prints a traceback and raises as well
+    logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)  # it prints a traceback and raises as well
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{RUNS / DATABASE}?timeout={WAIT_S}"
     check_address(uri, RUNS_KIND)
@@ -147,9 +148,9 @@ def connect() -> MlflowClient:
 
 
 def read_only_copy(place: Path, *, adapt: bool) -> str:
-    """Address of a copy of a database that cannot be written where it lies: reading it asks for locks and a journal.
+    """Address of a temporary copy of a read-only database, since even reading it takes locks and a journal.
 
-    The copy follows its folder where that was moved (`adapt`), refuses every later change, and goes with the process.
+    With `adapt` the copy follows its folder where that was moved. It refuses changes and is deleted at exit.
     """
     folder = Path(tempfile.mkdtemp(prefix="lab-store-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -175,18 +176,18 @@ def read_only_copy(place: Path, *, adapt: bool) -> str:
 
 
 def read_only() -> bool:
-    """Whether the tracking store in use can only be read."""
+    """Whether the tracking store in use is read-only."""
     return mlflow.get_tracking_uri() in _COPIES
 
 
 def is_own(uri: str) -> bool:
-    """Whether a tracking URI is that of the database in `RUNS`, whoever has set it."""
+    """Whether a tracking URI is that of the database in `RUNS`."""
     own, place = RUNS / DATABASE, Path(uri.removeprefix("sqlite:///").partition("?")[0])
     return uri.startswith("sqlite:///") and own.exists() and place.exists() and place.samefile(own)
 
 
 def find_experiment(name: str) -> str | None:
-    """The experiment of a study, None where it has none yet."""
+    """Id of a study's experiment, None where there is none."""
     found = connect().get_experiment_by_name(name)
     return None if found is None or found.lifecycle_stage != "active" else str(found.experiment_id)
 
@@ -197,7 +198,7 @@ def experiments() -> list[str]:
 
 
 def experiment_id(name: str) -> str:
-    """The experiment of a study, created on first use with its artifacts under `mlruns/`."""
+    """Id of a study's experiment, created on first use with its artifacts under `mlruns/`."""
     client = connect()
     found = client.get_experiment_by_name(name)
     if found is None:

@@ -1,8 +1,8 @@
-"""Where a finished study can be looked at: saved views of its trials, and the lines that lead there.
+"""Saved views of a finished study in MLflow's UI, and the links to them.
 
-MLflow's run table shows no metrics by default, hides trials behind their parent and draws ten of them. A view that the
-UI can share is a tag of the experiment: the page's state as JSON, deflated, in base64. This is MLflow 3's own format
-and undocumented, so it is a courtesy: where it cannot be left, the study says nothing and links to the plain page.
+By default MLflow's run table shows no metrics, folds trials under their parent and draws ten of them. A shared view is
+a tag of the experiment: the page's state as JSON, deflated, in base64. The format is MLflow 3's own and undocumented,
+so a view that cannot be saved is no error: the study links to the plain page.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TAG = "mlflow.sharedViewState."
 LOCAL = "http://localhost:5000"
 COMPARED = 12
 NAMED = {"table": "all trials"}
-"""What the link to a view is called, where that is not the view's own name."""
+"""Link text of a view, where it differs from the view's name."""
 SHOWN = (
     "val/mae_brain",
     *(f"test/{figure}" for figure in shown_in("view")),
@@ -45,7 +45,7 @@ CHOSEN = ("classifier", "features", "scaler", "ranking", "selection", "scaling")
 
 
 def view_state(parent: str, objective: str) -> dict[str, object]:
-    """What both views share: the trials of one study and no others, flat, best first."""
+    """State common to both views: the trials of this study alone, as a flat list, best first."""
     return {
         "searchFilter": f"tags.`{Tag.PARENT}` = '{parent}'",
         "orderByKey": f"metrics.`{objective}`",
@@ -63,10 +63,10 @@ def view_state(parent: str, objective: str) -> dict[str, object]:
 def table_state(
     objective: str, varied: Sequence[str], metrics: Collection[str], phases: Sequence[str], labels: Mapping[str, int]
 ) -> dict[str, object]:
-    """The columns of the run table that answer a study's question, sized so that a laptop's screen holds the figures.
+    """Columns of the run table, sized so that a laptop's screen shows the figures.
 
-    `metrics` are the names that any trial has, `labels` those of the trials and how many trials each stands for: where
-    one stands for several, they are folded behind their mean. The settings come last, since most labels name theirs.
+    `metrics` are the names that any trial has, `labels` the label of each network and its number of trials; trials of
+    one label are folded behind their mean. Settings come last, since most labels name theirs.
     """
     figures = [name for name in dict.fromkeys([objective, *SHOWN]) if name in metrics]
     tags = ["best", "phase"] if len(phases) > 1 else ["best"]
@@ -106,7 +106,7 @@ def save_views(
         metrics = {name for run in trials for name, value in run.metrics.items() if math.isfinite(value)}
         labels = Counter(run.tags.get(Tag.LABEL, "") for run in trials)
         table = view_state(study.id, objective) | table_state(objective, varied, metrics, phases, labels)
-        part = "val" if len(phases) > 1 else "test"  # trials of a search have not seen the test patients
+        part = "val" if len(phases) > 1 else "test"  # trials of a search have no test scores
         charts = table | chart_state(objective, varied, metrics, part=part) | {"groupsExpanded": {}}
         return {"table": save_view(study, table), "charts": save_view(study, charts, "-charts")}
     except MlflowException:
@@ -114,9 +114,9 @@ def save_views(
 
 
 def save_split_view(experiment: Run) -> dict[str, str] | None:
-    """Save a view "splits" of a classifier's splits, best first, with what was chosen in each.
+    """Save a view "splits" of a classifier's splits, best first, with the settings chosen in each.
 
-    None where there are none, or the store refuses it.
+    None without splits, or where the store refuses.
     """
     try:
         splits = [run for run in experiment.children() if run.tags.get(Tag.ROLE) == "split"]
@@ -130,27 +130,27 @@ def save_split_view(experiment: Run) -> dict[str, str] | None:
 
 
 def describe_experiment(study: Run, question: str) -> None:
-    """Let the experiment's page in MLflow's UI say what is asked; nothing where the store refuses it."""
+    """Set the study's question as the experiment's description in MLflow's UI; ignores a store that refuses."""
     with contextlib.suppress(MlflowException):
         connect().set_experiment_tag(study.experiment, Tag.NOTE, question)
 
 
 def save_view(study: Run, state: Mapping[str, object], ending: str = "") -> str:
-    """Save a page's state as MLflow's UI reads it; returns its key."""
+    """Save a page's state in the UI's format; returns its key."""
     packed = base64.b64encode(zlib.compress(json.dumps(state).encode())).decode()
     connect().set_experiment_tag(study.experiment, f"{TAG}{study.id}{ending}", f"deflate;{packed}")
     return f"{study.id}{ending}"
 
 
 def links(study: Run, views: Mapping[str, str] | None) -> dict[str, str]:
-    """What to open in the browser: all trials as a table and as charts (where left), and the study's own page."""
+    """Links for the browser: the saved views, and the study's own page."""
     uri = mlflow.get_tracking_uri()
     server = uri.rstrip("/") if uri.startswith("http") else LOCAL
     return {name: f"{server}/{place}" for name, place in places(study, views).items()}
 
 
 def places(study: Run, views: Mapping[str, str] | None) -> dict[str, str]:
-    """Name -> place in MLflow's UI, "#/experiments/...", which is a link in a note on whatever server."""
+    """Name -> path in MLflow's UI, "#/experiments/...", a link in a note on any server."""
     experiment = f"#/experiments/{study.experiment}"
     machine_learning = {"workflowType": "machine_learning"}
     found = {}
@@ -162,14 +162,14 @@ def places(study: Run, views: Mapping[str, str] | None) -> dict[str, str]:
 
 
 def comparison(study: Run, run_ids: Sequence[str]) -> str:
-    """Place in MLflow's UI that sets runs side by side, "#/compare-runs?...": the first twelve, to be readable."""
+    """Path in MLflow's UI that compares runs, "#/compare-runs?..."; at most twelve, to stay readable."""
     lists = {"runs": list(run_ids[:COMPARED]), "experiments": [study.experiment]}
     query = {name: json.dumps(ids, separators=(",", ":")) for name, ids in lists.items()}
     return f"#/compare-runs?{urlencode(query, quote_via=quote)}"
 
 
 def note_links(study: Run, views: Mapping[str, str] | None, run_ids: Sequence[str]) -> str:
-    """The same pages and the best trials side by side as a line of Markdown for the study's note.
+    """The same pages and a comparison of the best trials, as a line of Markdown for the study's note.
 
     `run_ids` are the trials, best first.
     """
@@ -180,7 +180,7 @@ def note_links(study: Run, views: Mapping[str, str] | None, run_ids: Sequence[st
 
 
 def closing(study: Run, views: Mapping[str, str] | None, seconds: float | None) -> str:
-    """The last lines of a study, which took `seconds` or was only reported anew: where all is, and the next step."""
+    """Last lines of a study: its results and the next step. `seconds` is None where it was only reported anew."""
     artifacts = study.artifact_uri
     lines = ["Report written anew." if seconds is None else f"Study finished in {duration(seconds)}."]
     if artifacts.startswith(("file:", "/")):
@@ -196,7 +196,7 @@ def closing(study: Run, views: Mapping[str, str] | None, seconds: float | None) 
 
 
 def duration(seconds: float) -> str:
-    """A time for people: "48 s", "3 min 54 s", "2 h 5 min"."""
+    """Duration for people: "48 s", "3 min 54 s", "2 h 5 min"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,1 +1,1 @@
-"""Models as MLflow packages: written, fetched, verified."""
+"""Models as MLflow packages: writing, loading, verification."""

@@ -1,4 +1,4 @@
-"""The final classifier as an MLflow model: code, skops and JSON, nothing that is unpickled to load it."""
+"""The final classifier as an MLflow model: code, skops and JSON, loaded without pickle."""
 
 from __future__ import annotations
 
@@ -38,10 +38,9 @@ OUTPUTS = {
 
 
 def log_classifier(run: Run, folder: Path, contract: Contract, example: pd.DataFrame) -> str:
-    """Log the classifier that `folder` holds to a run; returns the model's URI.
+    """Log the classifier files in `folder` to a run, with feature settings and contract; returns the model's URI.
 
-    With it go the settings of its features and how images are prepared for it. The packaged model takes a table of
-    features, a row a patient; `example` is such a table, of one row.
+    The packaged model takes a table of features, a row per patient; `example` is such a table with one row.
     """
     final = Final.load(folder)
     columns = list(final.facts.features)
@@ -49,7 +48,7 @@ def log_classifier(run: Run, folder: Path, contract: Contract, example: pd.DataF
         inputs=Schema([ColSpec("string" if name == final.facts.combat else "double", name) for name in columns]),
         outputs=Schema([ColSpec(kind, name) for name, kind in OUTPUTS.items()]),
     )
-    delete_models(run)  # of one that was killed just then
+    delete_models(run)  # left by a kill at this point
     with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run.id):
         packed = Path(shutil.copytree(folder, Path(scratch) / "classifier"))
         (packed / CONTRACT).write_text(json.dumps(seal(contract.as_dict()), indent=2))
@@ -67,16 +66,16 @@ def log_classifier(run: Run, folder: Path, contract: Contract, example: pd.DataF
 
 
 def load_classifier(model_uri: str) -> tuple[Final, Contract, Path]:
-    """The classifier of a logged or registered model, how images are prepared for it, and its features' settings.
+    """Classifier, contract and feature settings of a logged or registered model.
 
-    Raises ValueError where the model is none of ours, or its files were changed.
+    Raises ValueError for a model that is not from this lab, or whose files were changed.
     """
     connect()
     return classifier_in(Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts" / "classifier", model_uri)
 
 
 def classifier_in(folder: Path, uri: str) -> tuple[Final, Contract, Path]:
-    """The classifier whose files lie in a folder. Raises ValueError as `load_classifier`."""
+    """The classifier from the files of a folder. Raises ValueError as `load_classifier`."""
     if not (folder / CONTRACT).is_file():
         raise ValueError(f"{uri} is not a classifier of this lab (no {CONTRACT} in it)")
     final, settings = Final.load(folder), folder / FEATURES

@@ -1,4 +1,4 @@
-"""What MLflow runs to load a logged classifier ("models from code"): skops and JSON, no pickle."""
+"""MLflow's loader of a logged classifier ("models from code"): skops and JSON, no pickle."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lab.radiomics.pipeline.fitted import Final
 
 
 class Classifier(PythonModel):
-    """A table of features, a row a patient -> probability with its interval, decision and distance from training."""
+    """Table of features, a row per patient -> probability, interval, decision, distance from the training data."""
 
     def load_context(self, context: Any) -> None:
         """Read the fitted pipelines."""
         self.final = Final.load(Path(context.artifacts["classifier"]))
 
     def predict(self, context: Any, model_input: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """What is to be said of each patient."""
+        """Predictions, a row per patient."""
         return self.final.predict(model_input)
 
 

@@ -1,4 +1,4 @@
-"""The trained network as an MLflow model: code and safetensors, nothing that is unpickled to load it."""
+"""The trained network as an MLflow model: code and safetensors, loaded without pickle."""
 
 from __future__ import annotations
 
@@ -26,54 +26,54 @@ from lab.tracking.run import Run
 from lab.tracking.store import connect
 
 NAME = "gadfree"
-"""Of the distribution that `lab` comes in."""
+"""Name of the distribution that contains `lab`."""
 LOADER = Path(lab.__file__).parent / "deploy" / "serve" / "network_loader.py"
 REQUIREMENTS = (
     "torch", "monai", "einops", "numpy", "scipy", "pandas", "nibabel", "nilearn", "pydicom", "safetensors", "mlflow",
     "optuna",
     "scikit-learn", "matplotlib", "SQLAlchemy", "alembic", "PyYAML", "filelock", "psutil", "tyro",
 )  # fmt: skip
-"""What the code in a logged model imports, at once or late."""
+"""Requirements of the code in a logged model, including late imports."""
 WEIGHTS, SETTINGS, CALIBRATION = "weights.safetensors", "network.json", "calibration.json"
-"""Files in a logged model's folder `artifacts`; the last one comes with `attach_calibration`."""
+"""Files in a logged model's folder `artifacts`; `attach_calibration` adds the last one."""
 CODE = "code/lab"
-"""Folder in a logged model that MLflow looks for modules in, and ours in it."""
+"""Folder in a logged model from which MLflow imports modules, and the lab's folder in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Package:
-    """What a logged model holds."""
+    """Contents of a logged model."""
 
     network: nn.Module
     """On the CPU, ready to run."""
     known: dict[str, Any]
-    """`model`, the network's name (`id`) and settings, and the contract that it was logged with."""
+    """`model`, the network's name (`id`) and settings, and the contract logged with it."""
     weights_sha256: str
-    """Of the weight file."""
+    """Hash of the weight file."""
     package_sha256: str
-    """Of settings, which name the weights' hash, and calibration."""
+    """Hash of the calibration and the settings, which name the weights' hash."""
     calibration: dict[str, Any]
-    """What was measured on its own patients, see `lab.inference.calibrate`; empty where nothing was."""
+    """Calibration on the network's own patients, see `lab.inference.calibrate`; empty without one."""
 
 
 def log_network(run: Run, network: nn.Module, contract: dict[str, Any]) -> str:
-    """Log a network that `build_network` made to a run; returns the model's URI.
+    """Log a network from `build_network` to a run; returns the model's URI.
 
-    `contract` is what a caller must know to prepare an image for it: inputs, target, voxel size, clip and so on. The
-    logged model takes a list of patients and gives one of answers, see `lab.deploy.serve.service`. The code that it
-    needs where this package is not installed comes with `attach_code`.
+    `contract` says how to prepare an image: inputs, target, voxel size, clip and so on. The logged model takes a list
+    of patients and returns a list of answers, see `lab.deploy.serve.service`. `attach_code` adds the code for machines
+    without this package.
     """
-    # MLflow tries the example, and a patient takes minutes: as few voxels as leave the deepest level more than one
+    # MLflow runs the example and a whole patient takes minutes: the smallest volume that all levels accept
     origin: Origin = network.origin  # type: ignore[assignment]
     example = np.zeros((len(contract["inputs"]), 2, 2, origin.spec.divisor(origin.settings) + 1))
-    delete_models(run)  # of a trial that was killed just then
+    delete_models(run)  # left by a trial that was killed here
     with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run.id):
         weights, settings = Path(scratch) / WEIGHTS, Path(scratch) / SETTINGS
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}, weights)
         record = {"model": origin.record(), **contract, "weights_sha256": file_sha256(weights)}
         settings.write_text(json.dumps(seal(record), indent=2))
         version_alone = write_distribution(Path(scratch))
-        with warnings.catch_warnings(record=True):  # of types that it does not check, as the loader says
+        with warnings.catch_warnings(record=True):  # MLflow warns of types that it does not check, see the loader
             info = mlflow.pyfunc.log_model(
                 name="network",
                 python_model=str(LOADER),
@@ -86,9 +86,9 @@ def log_network(run: Run, network: nn.Module, contract: dict[str, Any]) -> str:
 
 
 def attach_code(model_uri: str) -> None:
-    """Add the code to a logged network (`models:/m-...`) that leaves its study; what has it already keeps its own.
+    """Add the code to a logged network (`models:/m-...`) that leaves its study, unless it has code already.
 
-    It is a hundred times a small network's weights, so that the many trials of a study go without.
+    The code is a hundred times larger than a small network's weights, so the many trials of a study do without.
     """
     client, model_id = connect(), model_uri.removeprefix("models:/")
     if any(entry.path == CODE for entry in client.list_logged_model_artifacts(model_id, str(Path(CODE).parent))):
@@ -100,12 +100,12 @@ def attach_code(model_uri: str) -> None:
 
 
 def pinned(names: tuple[str, ...]) -> list[str]:
-    """Requirements in the versions that are installed."""
+    """Requirements pinned to the installed versions."""
     return [f"{name}=={version(name).partition('+')[0]}" for name in names]
 
 
 def write_distribution(folder: Path) -> Path:
-    """What tells our version where only the code travels: `importlib.metadata` looks beside it."""
+    """Write package metadata, so that `importlib.metadata` finds the version where only the code travels."""
     place = folder / f"{NAME}-{version(NAME)}.dist-info"
     place.mkdir()
     (place / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {NAME}\nVersion: {version(NAME)}\n")
@@ -113,7 +113,7 @@ def write_distribution(folder: Path) -> Path:
 
 
 def attach_calibration(model_uri: str, calibration: dict[str, Any]) -> None:
-    """Add what was measured on a model's own patients to a logged model (`models:/m-...`), in place of what was there.
+    """Add or replace the calibration of a logged model (`models:/m-...`).
 
     Raises ValueError for a model that is not a logged one.
     """
@@ -127,13 +127,13 @@ def attach_calibration(model_uri: str, calibration: dict[str, Any]) -> None:
 
 
 def download_package(model_uri: str) -> Package:
-    """The package of a logged or registered model. Raises ValueError where its weights are not those of its study."""
+    """Package of a logged or registered model. Raises ValueError where its weights are not those of its study."""
     with downloaded(model_uri) as folder:
         return read_package(folder / "artifacts")
 
 
 def read_package(folder: Path) -> Package:
-    """From a logged model's folder `artifacts`; raises as `download_package`."""
+    """Package from a logged model's folder `artifacts`; raises as `download_package`."""
     weights, settings, calibration = (folder / name for name in (WEIGHTS, SETTINGS, CALIBRATION))
     known = read_sealed(settings)
     if "weights_sha256" not in known:

@@ -1,4 +1,4 @@
-"""Models that a run has logged and models with a name: what kind they are, where they are, which version is meant."""
+"""Models logged by runs and registered versions: kind, location, names and aliases."""
 
 from __future__ import annotations
 
@@ -19,16 +19,15 @@ from lab.tracking.store import connect, unless_absent
 
 NETWORK, CLASSIFIER = "network", "classifier"
 SETTINGS = {NETWORK: "artifacts/network.json", CLASSIFIER: "artifacts/classifier/contract.json"}
-"""Kind of model -> the file in its package that says how images are prepared for it."""
+"""Kind of model -> file in its package that holds the contract."""
 MOST = 10_000
 
 
 @contextmanager
 def downloaded(uri: str) -> Iterator[Path]:
-    """A copy of an artifact's file or folder, such as that of `models:/sct1@champion`, gone again after the block.
+    """Temporary copy of an artifact such as `models:/sct1@champion`, deleted after the block.
 
-    What a download that was killed leaves behind is in a folder of its own and never used. Raises as MLflow does where
-    there is nothing.
+    An aborted download stays in a folder of its own and is never used. Raises MLflow's error for a missing artifact.
     """
     connect()
     with TemporaryDirectory(prefix="lab-model-") as scratch:
@@ -36,14 +35,14 @@ def downloaded(uri: str) -> Iterator[Path]:
 
 
 def kind_of(run: Run) -> str:
-    """What a run's model is: `network` or `classifier`."""
+    """Kind of a run's model: `network` or `classifier`."""
     return CLASSIFIER if run.tags.get(Tag.KIND) == CLASSIFIER else NETWORK
 
 
 def model_contract(run: Run) -> dict[str, Any]:
-    """How images are prepared for the model of a run, read from its package.
+    """Contract of a run's model, read from its package.
 
-    Raises ValueError where the model was deleted, or is none of ours.
+    Raises ValueError for a model that was deleted or is not from this lab.
     """
     model, file, place = f"the model {run.tags[Tag.MODEL]} of run {run.id}", SETTINGS[kind_of(run)], location(run)
 
@@ -64,7 +63,7 @@ def model_contract(run: Run) -> dict[str, Any]:
 
 
 def read_model_file(run: Run, name: str) -> str:
-    """A text file in the package of a run's model; "" where there is none."""
+    """Text file in the package of a run's model; "" where there is none."""
 
     def read() -> str:
         with downloaded(f"{location(run)}/{name}") as path:
@@ -74,7 +73,7 @@ def read_model_file(run: Run, name: str) -> str:
 
 
 def location(run: Run) -> str:
-    """Where the files of a run's model are. Raises ValueError where it was deleted."""
+    """Location of the model files of a run. Raises ValueError where the model was deleted."""
     uri = run.tags[Tag.MODEL]
     if not uri.startswith("models:/m-"):
         return uri
@@ -99,11 +98,11 @@ class Version:
     number: str
     run_id: str
     source: str
-    """Where its files are."""
+    """Location of its files."""
     tags: dict[str, str]
 
     def set_tags(self, tags: Mapping[str, Any]) -> Version:
-        """Set tags; returns the version with them."""
+        """Set tags; returns the updated version."""
         new = {str(key): str(value) for key, value in tags.items()}
         for key, value in new.items():
             connect().set_model_version_tag(self.name, self.number, key, value)
@@ -115,7 +114,7 @@ class Version:
 
 
 def read_version(found: ModelVersion) -> Version:
-    """MLflow's record of a version as ours."""
+    """Convert MLflow's record of a version."""
     return Version(
         name=str(found.name),
         number=str(found.version),
@@ -126,13 +125,13 @@ def read_version(found: ModelVersion) -> Version:
 
 
 def find_version(name: str, number: str) -> Version | None:
-    """A version of a name; None where there is none."""
+    """Version of a registered model; None where there is none."""
     found = unless_absent(lambda: connect().get_model_version(name, number))
     return None if found is None else read_version(found)
 
 
 def versions(name: str) -> list[Version]:
-    """All versions of a name; none where it is not there."""
+    """All versions of a registered model; empty for an unknown name."""
     return [read_version(found) for found in connect().search_model_versions(f"name = '{name}'", max_results=MOST)]
 
 
@@ -169,20 +168,20 @@ def set_name_tag(name: str, key: str, value: str) -> None:
 
 
 def version_of(name: str, alias: str) -> str | None:
-    """The version that has an alias; None where none has. (A search of versions gives no aliases.)"""
+    """Version with an alias, None without one. (A search of versions returns no aliases.)"""
     found = connect().get_registered_model(name).aliases.get(alias)
     return None if found is None else str(found)
 
 
 def set_alias(name: str, alias: str, number: str) -> None:
-    """Give a version an alias."""
+    """Set an alias on a version."""
     connect().set_registered_model_alias(name, alias, number)
 
 
 def described(model_uri: str) -> dict[str, str]:
-    """Name, version and run of a registered model; of another one nothing.
+    """Name, version and run of a registered model; empty for another model.
 
-    It is asked for as `models:/name@alias`, `models:/name/version` or `models:/name/latest`.
+    `model_uri` is `models:/name@alias`, `models:/name/version` or `models:/name/latest`.
     """
     place = model_uri.removeprefix("models:/")
     name, _, alias = place.partition("@")
@@ -199,5 +198,5 @@ def described(model_uri: str) -> dict[str, str]:
 
 
 def newest(name: str) -> str:
-    """The highest version of a name, "0" where there is none."""
+    """Highest version of a registered model, "0" without one."""
     return str(max((int(one.number) for one in versions(name)), default=0))

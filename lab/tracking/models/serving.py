@@ -1,4 +1,4 @@
-"""MLflow's protocol for models behind HTTP: what a request asks of a model, and what a client is told of an error."""
+"""MLflow's protocol for models behind HTTP: parsing of requests, answers and errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CODES = {413: "REQUEST_LIMIT_EXCEEDED", 415: "BAD_REQUEST", 500: "INTERNAL_ERROR
 
 
 class Refused(MlflowException):
-    """A request that is not answered: status, and what its client is told, without the request that MLflow repeats."""
+    """A refused request: status and message for the client, without the request that MLflow would repeat."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -25,7 +25,7 @@ class Refused(MlflowException):
         self.error_code = CODES.get(status, "INVALID_PARAMETER_VALUE")
 
     def get_http_status_code(self) -> int:
-        """Of the answer."""
+        """HTTP status of the answer."""
         return self.status
 
     def serialize_as_json(self) -> str:
@@ -34,38 +34,38 @@ class Refused(MlflowException):
 
 
 class Served:
-    """A logged model that answers requests: `implementation` is called with its patients or its table of features."""
+    """A logged model that answers requests: `implementation` is called with patients or a table of features."""
 
     def __init__(self, metadata: Model, implementation: Any, method: str = "predict") -> None:
         self.model = PyFuncModel(metadata, implementation, predict_fn=method)
         self.schema = metadata.get_input_schema()
         named = self.schema is not None and self.schema.has_input_names()
         self.columns: frozenset[str] = frozenset(self.schema.input_names()) if named else frozenset()
-        """Names of a classifier's features; none of a network's, which takes patients."""
+        """Feature names of a classifier; empty for a network, which takes patients."""
 
     @classmethod
     def of(cls, folder: Path, implementation: Any, method: str = "predict") -> Served:
-        """The model whose files lie in a folder."""
+        """The model from the files of a folder."""
         return cls(Model.load(str(folder)), implementation, method)
 
     def answer(self, body: bytes) -> str:
-        """The answer to a request in JSON. Raises `Refused` for a client's fault, else what the model raised."""
+        """Answer to a JSON request. Raises `Refused` for a client's fault, otherwise the model's own error."""
         try:
             return str(scoring_server.invocations(body, "application/json", self.model, self.schema).response)
         except Refused:
             raise
         except MlflowException as error:
             if "stack_trace" in error.json_kwargs and error.__context__ is not None:
-                raise error.__context__ from None  # what the model raised, which MLflow takes for the client's fault
+                raise error.__context__ from None  # the model's own error, which MLflow reports as the client's fault
             if error.get_http_status_code() >= 500:
                 raise
             raise Refused(error.get_http_status_code(), error.message.rpartition("Error: ")[2]) from error
 
 
 def identity(folder: Path) -> dict[str, Any]:
-    """What a logged model's folder says of itself: model, run_id, and name and version where it came by its name."""
+    """Identity of a logged model: model and run_id, with name and version where it was fetched by name."""
     if not (folder / "MLmodel").is_file():
-        return {"model": "not logged yet"}  # MLflow tries the example before it logs
+        return {"model": "not logged yet"}  # MLflow runs the example before it logs the model
     logged, named = Model.load(str(folder)), folder / "registered_model_meta"
     about: dict[str, Any] = {"model": f"models:/{logged.model_id}", "run_id": logged.run_id}
     found = yaml.safe_load(named.read_text()) if named.is_file() else {}

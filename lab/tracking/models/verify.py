@@ -1,7 +1,7 @@
-"""Which package a registered version stands for: a hash in its tags, put there when it is registered, asked for later.
+"""Verification of registered networks: a hash of the package, set as a tag at registration and checked at loading.
 
-The package names the hash of its weights, so the seal covers weights, settings, contract and calibration. Who changes
-any of them changes the hash; who may (`lab.tracking.models.network.attach_calibration`) seals the version anew.
+The package contains the hash of its weights, so the seal covers weights, settings, contract and calibration. A
+legitimate change (`lab.tracking.models.network.attach_calibration`) must renew the seal with `seal_versions`.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from lab.tracking.store import connect, store_trouble, unless_absent
 CLASSIFIER = Path("artifacts", "classifier")
 """Folder in a classifier's package."""
 FOREIGN = (FileNotFoundError, NotADirectoryError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError)
-"""What reading a package that was not made by this lab ends in."""
+"""Errors raised when a package that this lab did not write is read."""
 
 
 def load_package(uri: str) -> Package:
-    """The package of a logged or registered network, wherever it is.
+    """Package of a logged or registered network.
 
-    Raises ValueError for what is no network of this lab or none that this version can prepare images for, and where
-    the weights are not those that were logged; as MLflow does where there is nothing.
+    Raises ValueError for a model that is not a network of this lab, that needs a preparation unknown to this version,
+    or whose weights were changed; MLflow's error for a missing model.
     """
     with downloaded(uri) as folder:
         return package_in(folder, uri)
 
 
 def load_verified(uri: str) -> tuple[Package, dict[str, Any]]:
-    """The package of a network, of a registered one as it was sealed, and its model (`uri`), name, version and run_id.
+    """Package of a network, checked against its seal where registered, and its model (`uri`), name, version and run_id.
 
-    Raises ValueError where there is no such model, and as `load_package` and `check_seal`; OSError where the store of
-    models cannot be reached.
+    Raises ValueError for a missing model, and as `load_package` and `check_seal`; OSError where the model store cannot
+    be reached.
     """
     try:
-        known = described(uri)  # first: an alias may move while its model is read
+        known = described(uri)  # first, since an alias may move while the model is read
         package = load_package(f"models:/{known['name']}/{known['version']}" if known else uri)
         if known:
             check_seal(package, known["name"], known["version"])
@@ -56,7 +56,7 @@ def load_verified(uri: str) -> tuple[Package, dict[str, Any]]:
 
 
 def _run_of(uri: str) -> str | None:
-    """The run that logged a model which has no name yet."""
+    """Run that logged a model without a registered name."""
     if uri.startswith("models:/m-"):
         logged = unless_absent(lambda: connect().get_logged_model(uri.removeprefix("models:/")))
         return None if logged is None else logged.source_run_id
@@ -64,7 +64,7 @@ def _run_of(uri: str) -> str | None:
 
 
 def package_in(folder: Path, uri: str) -> Package:
-    """The package of a network whose files lie in a folder. Raises ValueError as `load_package`, naming `uri`."""
+    """Package of a network from the files of a folder. Raises ValueError as `load_package`, naming `uri`."""
     if (folder / CLASSIFIER).exists():
         raise ValueError(f"{uri} is a classifier, which draws no image; `python -m lab classify` takes it")
     try:
@@ -79,7 +79,7 @@ def package_in(folder: Path, uri: str) -> Package:
 
 
 def fitting(package: Package, uri: str) -> Package:
-    """The package itself. Raises ValueError, naming the model, where its contract cannot be kept."""
+    """The package itself. Raises ValueError, naming the model, for a contract that this version cannot fulfil."""
     try:
         read_contract(package.known)
     except ValueError as error:
@@ -88,9 +88,9 @@ def fitting(package: Package, uri: str) -> Package:
 
 
 def check_seal(package: Package, name: str, number: str) -> None:
-    """Raises ValueError where a package is not the one that its version was registered with.
+    """Raises ValueError where a package differs from the one that its version was registered with.
 
-    A version that was registered without this lab has no seal; its weights are checked all the same.
+    A version registered without this lab has no seal; its weights are checked all the same.
     """
     version = find_version(name, number)
     expected = version.tags.get(VersionTag.PACKAGE) if version else None
@@ -103,9 +103,9 @@ def check_seal(package: Package, name: str, number: str) -> None:
 
 
 def seal_versions(model_uri: str) -> None:
-    """Let every version of a logged model, `models:/m-...`, stand for its package as it is now.
+    """Renew the seal of every version of a logged model, `models:/m-...`.
 
-    For after a calibration was attached; raises as `load_package`.
+    Call it after a calibration was attached. Raises as `load_package`.
     """
     found = versions_of(model_uri)
     if found:
