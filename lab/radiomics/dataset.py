@@ -24,7 +24,7 @@ class Dataset:
     table: pd.DataFrame
     """`patient_id`, `label` (0 or 1) and the columns of `CLINICAL`; unknown values are NaN."""
     event: str
-    """Label 1 in words that fit "48 enhancing"."""
+    """Name of label 1, as in "48 enhancing"."""
     name: str
     """Display name of the data set."""
     phantom: bool

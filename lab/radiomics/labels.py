@@ -27,7 +27,7 @@ class Labels(NamedTuple):
     values: pd.Series
     """0 or 1 by case id; cases without a label are absent."""
     event: str
-    """Label 1 in words that fit "48 enhancing"."""
+    """Name of label 1, as in "48 enhancing"."""
     missing: dict[str, str]
     """Case id -> reason why it has no label."""
 

@@ -9,7 +9,7 @@ from lab.data.cohort import fold_patients, split_patients
 from lab.radiomics.dataset import Dataset
 
 LEAST_TRAIN, LEAST_TEST = 3, 1
-"""Least patients of each class: inner folds and search need 3 in training, an AUC per split needs 1 in the test set."""
+"""Least patients per class: 3 in training for inner folds and search, 1 in the test set for an AUC per split."""
 SEED_STEP = 1000
 """Distance between the seeds of two repeats, because the folds of a repeat also use the seeds that follow its own."""
 

@@ -95,9 +95,7 @@ class Experiment:
 
 
 def with_demo(settings: RadiomicsConfig) -> RadiomicsConfig:
-    """The settings, with the demo's voxel size for the phantom. Raises ValueError for `--phantom` together with
-    `--data`.
-    """
+    """The settings, with the demo's voxel size for the phantom. Raises ValueError for `--phantom` with `--data`."""
     data = settings.data
     if data.path is None:
         spacing = DEMO.data.spacing_mm if data.spacing_mm is None else data.spacing_mm

@@ -45,7 +45,7 @@ class OuterEstimate:
 
     @classmethod
     def read(cls, known: Mapping[str, Any] | None) -> OuterEstimate | None:
-        """The estimate of a dict from `as_dict`; None for None. Raises ValueError or TypeError for wrong figures."""
+        """The estimate of a dict from `as_dict`; None for None. Raises ValueError or TypeError for invalid figures."""
         if known is None:
             return None
         found = cls(**known)

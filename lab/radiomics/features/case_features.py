@@ -63,7 +63,7 @@ class Job:
         return self._gather({part: _read(self._path(part)) for part in (SHAPE, *self.sequences)})
 
     def run(self) -> CaseRecord:
-        """Measure the case: its features, or the reason for their absence. Both are cached before this returns."""
+        """Measure the case: its features or the reason for their absence, cached unless a retry may succeed."""
         if multiprocessing.parent_process() is not None:
             sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # the processes share the cores
         try:
@@ -119,8 +119,7 @@ def measure_part(
     spacing_mm: float,
     extractor: RadiomicsFeatureExtractor,
 ) -> dict[str, float]:
-    """Features of one sequence `values` (X, Y, Z) inside a tumour (X, Y, Z) bool; without `values`, of the tumour's
-    shape.
+    """Features of one sequence (X, Y, Z) inside a tumour (X, Y, Z) bool; without `values`, of the tumour's shape.
 
     Names are `<part>_<pyradiomics name>`. Raises ValueError with the reason for every failure of pyradiomics or ITK;
     its cause is a MemoryError if memory was short.

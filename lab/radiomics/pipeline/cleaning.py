@@ -105,7 +105,7 @@ class MedianImputer(TransformerMixin, BaseEstimator):
 
 
 class Scaler(TransformerMixin, BaseEstimator):
-    """Scales to mean 0 and SD 1 ("standard"), or to median 0 and a normal's quartiles ("robust"); clips at +-`clip`.
+    """Scales to mean 0 and SD 1 ("standard") or to median 0 and a normal's IQR ("robust"), and clips at +-`clip`.
 
     Clipping keeps one patient's extreme value, which textures of few voxels produce, from deciding alone.
     """
@@ -126,7 +126,7 @@ class Scaler(TransformerMixin, BaseEstimator):
         if self.kind == "robust":
             low, self.centre_, high = np.quantile(values, [0.25, 0.5, 0.75], axis=0)
             width = (high - low) / NORMAL_IQR
-            # the interquartile range may be 0 because half of the cases share a value: the SD replaces it
+            # the IQR is 0 if half of the cases share a value: the SD replaces it
             self.scale_ = np.where(width > 1e-3 * self.scale_, width, self.scale_)
         self.scale_ = np.where(self.scale_ > 0, self.scale_, 1.0)
         return self

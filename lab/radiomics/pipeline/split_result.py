@@ -71,7 +71,7 @@ class SplitResult:
 def suspicion(results: list[SplitResult]) -> str:
     """The reason to distrust the inner AUCs of a cross-validation, or "".
 
-    The gap to the test AUC must exceed `GAP` and two standard errors of an AUC with so many patients.
+    The gap to the test AUC must exceed both `GAP` and two standard errors of an AUC with so many patients.
     """
     if not results:
         return ""

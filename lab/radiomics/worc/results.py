@@ -17,7 +17,7 @@ from lab.radiomics.splits import Split
 from lab.stats.auc import auc
 
 THRESHOLD = 0.5
-"""WORC's decision threshold. It keeps no posteriors of inner splits, which Youden's threshold would need."""
+"""WORC's decision threshold. Youden's is unavailable, as WORC keeps no posteriors of inner splits."""
 STEPS = {
     "SelectGroups": "feature groups",
     "Featsel_Variance": "variance",

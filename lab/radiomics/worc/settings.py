@@ -34,7 +34,7 @@ class WorcSettings:
     inner_splits: int = 5
     """Random splits of the training patients that score every workflow."""
     inner_test: float = 0.2
-    """Share of the training patients that an inner split scores on."""
+    """Share of the training patients that an inner split holds out."""
     ensemble: int = 100
     """Number of best workflows whose posteriors are averaged; at most `search`."""
     classifiers: tuple[str, ...] = CLASSIFIERS
