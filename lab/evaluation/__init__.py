@@ -1,1 +1,1 @@
-"""How good a synthetic image is: every figure, for one patient and for a group."""
+"""Figures of a synthetic image, for one patient and for a group."""

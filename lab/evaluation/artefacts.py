@@ -1,4 +1,4 @@
-"""What the published study saw by eye, measured: checkerboards of transposed convolutions, and blur."""
+"""Artefact figures: checkerboards of transposed convolutions, and blur."""
 
 from __future__ import annotations
 
@@ -19,21 +19,20 @@ LOW = (1 / 16, 4 / 16, 6 / 16, 4 / 16, 1 / 16)
 HIGH = (1 / 16, -4 / 16, 6 / 16, -4 / 16, 1 / 16)
 """Filters that pass the mean and the pattern + - + - unchanged and stop the other; HIGH also stops cubics."""
 LAG = 3
-"""Cells of two voxels after which two amplitudes share no voxel, so that noise does not add to their product."""
+"""Cells of two voxels. At this distance two amplitudes share no voxel, so noise does not add to their product."""
 CENTRAL_NOISE = 1.5
 """Gradient energy of white noise of variance 1: three central differences of variance 1/2."""
 
 
 def checkerboard(image: Image, brain: Mask) -> float:
-    """RMS amplitude of patterns of period 2 voxels that keep their place on the grid, in the image's units.
+    """RMS amplitude of patterns with a period of 2 voxels that are fixed to the grid, in the image's units.
 
-    A stride-2 transposed convolution leaves each of the eight voxels of a cell its own weights (Odena et al., Distill
-    2016), a pattern with the same phase for centimetres. There are seven: alternating along x, y, z, or several. Each
-    one's local amplitude is measured through 5 x 5 x 5 voxels that all lie in the brain; the mean product of two
-    amplitudes 6 voxels apart, along an axis in which the pattern alternates (the mean over these axes), is summed over
-    the seven. Noise and anatomy have no lasting phase and average out (even the falx, a plane of the grid, has no
-    neighbour along x), while a pattern whose strength varies smoothly stays. Arrays (X, Y, Z). NaN where the brain is
-    too small.
+    A stride-2 transposed convolution gives each of the eight voxels of a cell its own weights (Odena et al., Distill
+    2016). The result is a pattern with the same phase over centimetres. There are seven such patterns, alternating
+    along x, y, z or several axes. The local amplitude of each is measured in 5 x 5 x 5 voxels that all lie in the
+    brain. The mean product of two amplitudes 6 voxels apart along an axis in which the pattern alternates (averaged
+    over these axes) is summed over the seven patterns. Noise and anatomy have no lasting phase and average out; a
+    pattern whose strength varies smoothly remains. Arrays (X, Y, Z). NaN where the brain is too small.
     """
     if not brain.any():
         return float("nan")
@@ -55,11 +54,11 @@ def checkerboard(image: Image, brain: Mask) -> float:
 
 
 def sharpness(synthesis: Image, truth: Image, brain: Mask, noise_sd: float) -> float:
-    """Root of the gradient energy of a synthesis over that of the noise-free truth; 1 is as sharp as the scan.
+    """Root of the gradient energy of the synthetic image over that of the noise-free truth; 1 is as sharp as the scan.
 
-    Central differences over brain voxels whose six neighbours are brain; they do not see patterns of period 2, so a
-    checkerboard earns nothing. The truth's noise (`noise_sd`) is taken off its energy, the synthesis' is not: it is
-    part of what it shows. Arrays (X, Y, Z) in equal units. NaN where the truth has no gradient beyond its noise.
+    Central differences over brain voxels whose six neighbours are brain. They do not see patterns of period 2, so a
+    checkerboard does not raise the figure. The truth's noise (`noise_sd`) is subtracted from its energy; noise in the
+    synthetic image counts. Arrays (X, Y, Z) in equal units. NaN where the truth has no gradient beyond its noise.
     """
     if not brain.any():
         return float("nan")
@@ -73,7 +72,7 @@ def sharpness(synthesis: Image, truth: Image, brain: Mask, noise_sd: float) -> f
 
 
 def gradient_energy(image: Image, inner: Mask) -> float:
-    """Mean squared gradient (central differences, per voxel) over a mask that keeps off the volume's faces."""
+    """Mean squared gradient (central differences, per voxel) over a mask that does not touch the volume's faces."""
     core = (slice(1, -1),) * 3
     energy = np.zeros(tuple(size - 2 for size in image.shape), np.float32)
     for axis in range(3):
@@ -105,7 +104,7 @@ def _filtered(values: Image, axis: int, kernel: tuple[float, ...]) -> Image:
 
 
 def _taps(values: NDArray[Any], axis: int) -> list[NDArray[Any]]:
-    """Five views: what a 5-tap filter sees along an axis at every second position."""
+    """Five views: the samples that a 5-tap filter reads along an axis at every second position."""
     length = max(0, (values.shape[axis] - 5) // 2 + 1) if values.shape[axis] >= 5 else 0
     views = []
     for offset in range(5):

@@ -1,8 +1,6 @@
-"""What was measured of a network on its own test patients, in the words that stand beside what it says of a new one.
+"""Text about a network's calibration on its own test patients, shown beside its results for a new patient.
 
-A promise ("90 %") and a verdict ("enhances") are worth what they turned out to hold on patients whom nothing was fitted
-on: no interval is named without its measured coverage, and no verdict given where the AUC was not shown to be above
-0.5.
+No interval is named without its measured coverage, and no verdict is given where the AUC was not shown to be above 0.5.
 """
 
 from __future__ import annotations
@@ -18,24 +16,24 @@ REGIONS = {
     "tumour": "tumour and 3 mm round it",
     "enhancing": "inside true enhancement",
 }
-"""Region in which coverage is measured -> how it is called."""
+"""Region in which coverage is measured -> its name in text."""
 NAMED = ("everywhere", "tumour", "enhancing")
-"""Those that are told in a line."""
+"""Regions named in the one-line text."""
 MASKED = "; all with the tumour's mask, which is missing here"
 CHANCE = 0.5
 NO_CALIBRATION = "the network was not calibrated, so that nothing is known of how well it tells tumours that enhance"
 
 
 def coverage_at(record: Mapping[str, Any], looks: int, level: float = NOMINAL) -> list[Mapping[str, Any]]:
-    """Of a calibration, what intervals of one level held on test patients with so many looks: a row a region."""
+    """Rows of a calibration, one per region: measured coverage of intervals of one level with this number of passes."""
     return [row for row in record.get("coverage", ()) if row["looks"] == looks and abs(row["level"] - level) < 1e-9]
 
 
 def describe_coverage(rows: Sequence[Mapping[str, Any]], *, tumour_known: bool = True) -> str:
-    """ "held on test patients: whole brain 92% (91% to 94%, n = 28), tumour ...", by region, of rows of one level.
+    """ "held on test patients: whole brain 92% (91% to 94%, n = 28), tumour ...", by region, from rows of one level.
 
-    It says so where nothing was measured, and where the intervals in question go without the tumour's mask, which those
-    on test patients had.
+    The text says so where nothing was measured. It also says so where the tumour mask is unknown (the test patients had
+    one).
     """
     known = {row["region"]: row for row in rows if row["value"] is not None}
     if not known:
@@ -45,9 +43,9 @@ def describe_coverage(rows: Sequence[Mapping[str, Any]], *, tumour_known: bool =
 
 
 def describe_doubt(probability: Mapping[str, Any]) -> str:
-    """Why the probability that a tumour enhances, and any verdict on it, is worth nothing; "" where it is worth some.
+    """Why the probability of enhancement, and any verdict based on it, cannot be trusted; "" where it can.
 
-    `probability` is that part of a calibration. The AUC is that of the level drawn, on test scans.
+    `probability` is the part of that name of a calibration. Its AUC is that of the enhancement level on test scans.
     """
     test = probability.get("test", {})
     what = "the probability that the tumour enhances"
@@ -71,10 +69,11 @@ def describe_doubt(probability: Mapping[str, Any]) -> str:
 def enhancement_verdict(
     probability: Mapping[str, Any], chance: float | None, *, drawn: bool
 ) -> tuple[bool | None, str]:
-    """Whether a tumour enhances, or None and why that is not said.
+    """Whether a tumour enhances, or None and the reason why no verdict is given.
 
-    `probability` is that part of a calibration, `chance` the patient's own probability, None without a tumour's mask;
-    `drawn` is whether the volume drawn counts as enhancing. Where the two disagree there is no verdict either.
+    `probability` is the part of that name of a calibration, `chance` the patient's own probability (None without a
+    tumour mask), `drawn` whether the predicted volume counts as enhancing. Where `chance` and `drawn` disagree there is
+    no verdict.
     """
     if reason := describe_doubt(probability):
         return None, reason

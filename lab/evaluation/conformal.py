@@ -1,21 +1,19 @@
-"""How far may the true image be from the synthetic one? Voxel intervals that hold for patients, by conformal risk
-control.
+"""Voxel intervals around the synthetic image, calibrated per patient by conformal risk control.
 
-A voxel's interval is image +- factor * sqrt(spread^2 + floor^2): wider where looks and networks disagree, and nowhere
-of width 0. The factor is the smallest that controls the risk (Angelopoulos et al., Conformal Risk Control, ICLR 2024):
-the share of voxels left outside, averaged over the validation patients and one more of whom the worst is assumed, is at
-most 10 %. For a new patient like them the expected share inside is then at least 90 %, whatever the network and the
-spread are worth. Patients are what is exchangeable, not voxels. Where there are fewer than 29, a patient counts at most
-a third of them times the 10 %, and at least three times: were the worst all of a patient's voxels, nine patients would
-need intervals that hold every voxel. Then it is the share with this limit that is promised. With fewer than three
-nothing can be, and the factor is that of their plain average.
+A voxel's interval is image +- factor * sqrt(spread^2 + floor^2): wider where test-time augmentation passes and networks
+disagree, and never of width 0. The factor is the smallest that controls the risk (Angelopoulos et al., Conformal Risk
+Control, ICLR 2024): the share of voxels outside, averaged over the validation patients and one more patient with the
+worst assumed share, is at most 10 %. For a new patient like them the expected share inside is then at least 90 %,
+whatever the quality of the network and the spread. Patients are exchangeable, voxels are not.
 
-Simulated with heads of which some are harder than others (log-normal, SD 0.25 and 0.6), 90 % intervals fitted on 3, 6,
-9, 20, 45 and 100 patients held 96, 93, 92, 93, 92 and 91 % of a new patient's voxels on average, and 92, 91, 91, 93, 92
-and 90 %; a tenth of the patients had less than 82 to 88 % and less than 68 to 74 %.
+With fewer than 29 patients, the share outside of each patient is capped at (patients + 1) / 3 times the allowed 10 %,
+and no lower than three times; without the cap, nine patients would need intervals that hold every voxel. The guarantee
+is then for the capped share. With fewer than three patients there is no guarantee, and the factor is that of their
+plain average.
 
-It is a promise over a region's voxels on average over patients. Inside of what enhances, a small part of any region,
-coverage may be far lower, and with networks that do not draw enhancement it is: so it is measured there and reported.
+The guarantee is for the voxels of a region on average over patients. Inside true enhancement, a small part of any
+region, coverage may be far lower, and it is for networks that do not predict enhancement. It is therefore measured
+there and reported.
 """
 
 from __future__ import annotations
@@ -36,85 +34,85 @@ NOMINAL = 0.9
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 """Levels at which coverage is measured, for the reliability plot."""
 REGIONS = ("brain", "tumour")
-"""What intervals are made for: the brain away from the tumour, and the tumour with 3 mm round it."""
+"""Regions with intervals of their own: the brain away from the tumour, and the tumour with 3 mm around it."""
 WORST, OF_PATIENTS, LEAST = 3.0, 3.0, 3
-"""A patient counts at most so many times the share that may be outside, or one of so many patients, if that is more;
-and the fewest patients for a promise."""
+"""Lowest cap on a patient's share outside, in multiples of the allowed share; divisor of (patients + 1) for the cap where
+that is larger; fewest patients for a guarantee."""
 FLOORS = (0.5, 1, 2, 4, 8, 16, 32)
-"""Floors that are tried, in median spreads."""
+"""Candidate floors, in median spreads."""
 LEAST_FLOOR = 1e-3
-"""Of a network that never changes its mind, in normalised units."""
+"""Floor of a network whose spread is 0 everywhere, in normalised units."""
 GRID = np.geomspace(1e-2, 1e4, 1201)
-"""Factors that are tried: steps of 1.2 %."""
+"""Candidate factors: steps of 1.2 %."""
 
 Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Intervals:
-    """What voxel intervals are made with, for one number of looks and networks."""
+    """Parameters of the voxel intervals for one number of passes and networks."""
 
     floor: float
     """Added to the spread in squares; in normalised units."""
     factors: dict[str, dict[str, float]]
     """Region -> level -> factor."""
     patients: int
-    """By how many validation patients."""
+    """Number of validation patients that the factors were fitted on."""
 
     def factor(self, region: str, level: float) -> float:
-        """That of a region: the brain's away from the tumour, else the tumour's, where one is known."""
+        """The factor of `region`: the tumour's, or the brain's for "brain" and where the tumour has none."""
         own = self.factors.get("brain" if region == "brain" else "tumour", self.factors["brain"])
         return own[f"{level:g}"]
 
     @property
     def guaranteed(self) -> bool:
-        """Whether there were patients enough for a promise."""
+        """Whether there were enough patients for a guarantee."""
         return self.patients >= LEAST
 
     def half_width(
         self, spread: NDArray[np.float32] | None, tumour: NDArray[np.bool_], *, level: float = NOMINAL
     ) -> NDArray[np.float32]:
-        """Half the width of each voxel's interval, in the units of the spread, (X, Y, Z) as the mask `tumour`.
+        """Half the width of each voxel's interval, in the units of the spread, (X, Y, Z) like the mask `tumour`.
 
-        `tumour` is the tumour with what is near to it, empty where it is not known.
+        `tumour` is the tumour with its surroundings, empty where it is not known.
         """
         scale = scale_of(spread, self.floor, tumour.shape)
         inside, elsewhere = (np.float32(self.factor(region, level)) for region in ("tumour", "brain"))
         return scale * np.where(tumour, inside, elsewhere)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
+        """Plain values for JSON."""
         return asdict(self)
 
     @classmethod
     def read(cls, known: Mapping[str, Any]) -> Intervals:
-        """From what `as_dict` gave."""
+        """Inverse of `as_dict`."""
         return cls(floor=float(known["floor"]), factors=known["factors"], patients=int(known["patients"]))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """Of one patient: the share of a region's voxels inside the interval, for every factor of `GRID`."""
+    """One patient's share of a region's voxels inside the interval, for every factor of `GRID`."""
 
     patient_id: str
     shares: dict[str, Values]
-    """Region -> (len(GRID),), rising; without the regions that the patient lacks."""
+    """Region -> (len(GRID),), rising; regions that the patient lacks are left out."""
     voxels: dict[str, int]
-    """Region -> how many there are."""
+    """Region -> number of voxels."""
 
 
 def scale_of(spread: NDArray[np.float32] | None, floor: float, shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """sqrt(spread^2 + floor^2), the spread being 0 where there is none; float32 of `shape`."""
+    """sqrt(spread^2 + floor^2), with a spread of 0 where it is None; float32 of `shape`."""
     if spread is None:
         return np.full(shape, floor, np.float32)
     return np.sqrt(np.square(spread, dtype=np.float32) + np.float32(floor) ** 2)
 
 
 def choose_floor(cases: Sequence[tuple[Values, Values]], *, level: float = NOMINAL) -> float:
-    """The floor that makes intervals narrowest, from (errors, spreads) of voxels (N,) of patients who are not fitted.
+    """The floor with the narrowest intervals, from (errors, spreads) of voxels (N,) of patients outside the fit.
 
-    A spread that says little about errors is drowned by a high floor, intervals then being about equally wide. Floors
-    are tried in multiples of the median spread.
+    A high floor drowns a spread that says little about errors; intervals are then about equally wide. Candidate floors
+    are multiples of the median spread.
     """
     median = max(float(np.median([np.median(spread) for _, spread in cases])), LEAST_FLOOR)
 
@@ -127,10 +125,10 @@ def choose_floor(cases: Sequence[tuple[Values, Values]], *, level: float = NOMIN
 
 
 def regions_of(flags: NDArray[np.uint8], spacing_mm: float) -> dict[str, NDArray[np.bool_]]:
-    """The parts (X, Y, Z) of a prepared case in which coverage is looked at.
+    """The parts (X, Y, Z) of a prepared case in which coverage is measured.
 
-    `brain` is the brain away from the tumour, `tumour` the tumour and what is near, `enhancing` what enhances by the
-    expert's label, else by the paper's rule, near the tumour.
+    `brain` is the brain away from the tumour, `tumour` the tumour and its surroundings, `enhancing` the voxels near the
+    tumour that enhance by the expert label, else by the paper's rule.
     """
     brain = (flags & BRAIN) != 0
     tumour = near((flags & TUMOUR) != 0, brain, spacing_mm)
@@ -150,7 +148,7 @@ def ratios(
 
 
 def curve_of(patient_id: str, needed: NDArray[np.float32], regions: Mapping[str, NDArray[np.bool_]]) -> Curve:
-    """The shares inside, from what `ratios` gave; empty regions are left out."""
+    """The shares inside, from the result of `ratios`; empty regions are left out."""
     shares, voxels = {}, {}
     for name, region in regions.items():
         values = needed[region]
@@ -162,7 +160,7 @@ def curve_of(patient_id: str, needed: NDArray[np.float32], regions: Mapping[str,
 
 
 def fit_intervals(curves: Sequence[Curve], floor: float) -> Intervals:
-    """From the validation patients, whose scans are averaged patient by patient. Raises ValueError without any."""
+    """Intervals fitted on validation patients, with the scans of a patient averaged. Raises ValueError without any."""
     if not curves:
         raise ValueError("intervals need validation patients, and there are none")
     factors: dict[str, dict[str, float]] = {}
@@ -176,7 +174,7 @@ def fit_intervals(curves: Sequence[Curve], floor: float) -> Intervals:
 
 
 def by_patient(curves: Sequence[Curve], region: str) -> Values:
-    """(patients, len(GRID)) shares inside: the mean over a patient's scans, without patients who lack the region."""
+    """(patients, len(GRID)) shares inside: the mean over a patient's scans, for patients who have the region."""
     found: dict[str, list[Values]] = {}
     for curve in curves:
         if region in curve.shares:
@@ -185,7 +183,7 @@ def by_patient(curves: Sequence[Curve], region: str) -> Values:
 
 
 def shares_inside(curve: Curve, intervals: Intervals, level: float) -> dict[str, float]:
-    """Share of a patient's voxels inside the intervals of a level: of each region, and `everywhere` in the brain."""
+    """Share of a patient's voxels inside the intervals of a level, by region and `everywhere` in the brain."""
     found = {}
     for region, shares in curve.shares.items():
         place = np.searchsorted(GRID, intervals.factor(region, level) * (1 - 1e-9))
@@ -196,7 +194,7 @@ def shares_inside(curve: Curve, intervals: Intervals, level: float) -> dict[str,
 
 
 def _factor(shares: Values, level: float) -> float:
-    """The smallest factor of `GRID` that controls the risk, of shares inside (patients, len(GRID))."""
+    """The smallest factor of `GRID` that controls the risk, from shares inside (patients, len(GRID))."""
     count, least = len(shares), 1 - level
     worst = min(1 / least, max(WORST, (count + 1) / OF_PATIENTS))
     outside = np.minimum((1 - shares) / least, worst).sum(axis=0)
@@ -212,7 +210,7 @@ RESAMPLES = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """A test case, before it is known how wide intervals are."""
+    """A test case whose interval factors are not fitted yet."""
 
     case_id: str
     curve: Curve
@@ -221,7 +219,7 @@ class Held:
 
 
 def coverage_table(test: Mapping[int, Sequence[Held]], intervals: Mapping[int, Intervals]) -> pd.DataFrame:
-    """A row for each case, number of looks, level and region: the share of voxels inside, and the mean half width.
+    """A row per case, number of passes, level and region: the share of voxels inside, and the mean half width.
 
     Regions are those of `regions_of` and `everywhere`, the whole brain. Widths are in normalised units.
     """
@@ -243,7 +241,7 @@ def coverage_table(test: Mapping[int, Sequence[Held]], intervals: Mapping[int, I
 def coverage_summary(coverage: pd.DataFrame) -> list[dict[str, Any]]:
     """Means over patients: looks, level, region, value with its bootstrap interval low and high, half_width, n.
 
-    A case that is there several times, by other seeds, counts by its mean. What does not exist is None.
+    A case with several rows (one per seed) counts by its mean. Missing values are None.
     """
     from lab.evaluation.pooled import compare_means  # not needed where a calibration is only read
 

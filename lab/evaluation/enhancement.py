@@ -1,12 +1,12 @@
-"""Does the synthetic image enhance where the patient does? Figures of one patient, all from T1 differences.
+"""Enhancement figures of one patient: where and how much the synthetic image enhances, from differences to T1.
 
-Enhancement is `image - T1 > threshold` (normalised units), looked for *near* the tumour: in it and `TOLERANCE_MM` round
-it, since elsewhere vessels and dura exceed the threshold in everybody. The synthesis is held against two definitions of
-truth, always named: `rule`, the same threshold on the true scan, and `expert`, the label that a data set ships. What
-happens in the fissure between the hemispheres is counted apart (midline.py).
+Enhancement is `image - T1 > threshold` (normalised units). It is counted only *near* the tumour: in it and
+`TOLERANCE_MM` around it, since elsewhere vessels and dura exceed the threshold in everybody. The synthetic image is
+compared with two definitions of truth, always named: `rule`, the same threshold on the true scan, and `expert`, the
+label of the data set. Enhancement in the fissure between the hemispheres is counted separately (midline.py).
 
-A figure is its formula and nothing else; 0/0 is NaN. Volumes are in millilitres, levels and contrasts in normalised
-units, arrays (X, Y, Z).
+A figure is its plain formula; 0/0 is NaN. Volumes are in millilitres, levels and contrasts in normalised units, arrays
+(X, Y, Z).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ Mask = NDArray[np.bool_]
 Image = NDArray[np.floating[Any]]
 
 TOLERANCE_MM = 3.0
-"""Enhancement is looked for in the tumour and this far round it; a lesion may be this far off and still be found."""
+"""Enhancement is counted in the tumour and this far around it; a predicted lesion this far off still matches."""
 MIN_LESION_ML = 0.05
-"""Smaller pieces are no lesions (the 50 mm^3 of BraTS 2023)."""
+"""Smaller pieces are not lesions (the 50 mm^3 of BraTS 2023)."""
 DEFINITIONS = ("rule", "expert")
 LOWEST_LEVEL = -2.0
-"""The least that two images in [-1, 1] can differ by."""
+"""The lowest possible difference of two images in [-1, 1]."""
 SUMS = ("near_voxels", "gain_sum", "gain_squares", "true_gain_sum", "true_gain_squares", "gain_products")
 """Columns from which the concordance of the contrast is pooled."""
 TOUCHING = np.ones((3, 3, 3), bool)
@@ -50,18 +50,19 @@ def scorecard(
 ) -> dict[str, float]:
     """Figures that need no definition of truth, then those of `against` for each definition.
 
-    The former are `ml_near` (looked at), `ml_predicted`, `enhancement_level`, `contrast_concordance` and its sums:
-    Lin's, of the rise over T1 in synthesis and truth, voxel by voxel near the tumour. Are place and amount right?
+    The former are `ml_near` (the volume near the tumour), `ml_predicted`, `enhancement_level`, and
+    `contrast_concordance` with its sums: Lin's concordance of the rise over T1 in the synthetic and the true image,
+    voxel by voxel near the tumour. It measures both place and amount.
 
     Args:
-        synthesis: the image to be judged, (X, Y, Z) in [-1, 1] as `t1` (before contrast) and `truth` (after it).
-        t1: as the scan shows it.
-        truth: as the scan shows it.
+        synthesis: the image to be judged, (X, Y, Z) in [-1, 1] like `t1` and `truth`.
+        t1: the true scan before contrast.
+        truth: the true scan after contrast.
         flags: bit flags (X, Y, Z) of a prepared case.
         spacing_mm: edge of a voxel.
-        threshold: what image - T1 must exceed.
+        threshold: enhancement is image - T1 above this.
         enhancing_ml: a patient with less than this does not enhance.
-        noise_sd: noise of the true scan (floor.py), to which both contrasts are compared.
+        noise_sd: noise of the true scan (noise_floor.py), the unit of both CNRs.
         labelled: whether the data set ships an enhancing label; else every `_expert` figure is NaN.
     """
     brain = (flags & BRAIN) != 0
@@ -110,12 +111,13 @@ def against(
     enhancing_ml: float,
     noise_sd: float,
 ) -> dict[str, float]:
-    """A prediction held against one truth, both masks (X, Y, Z); see `scorecard`.
+    """Figures of a prediction compared with one truth, both masks (X, Y, Z); see `scorecard`.
 
     `ml`, `enhances` (0 or 1), `overlap_ml`, `bias_ml` (predicted - true), `dice`, `sensitivity`, `precision`, the
-    counts of `lesion_counts`, `hallucinated_ml` (what is predicted in a patient who does not enhance, else NaN), and,
-    for those who do, `contrast` (share of the true contrast that the synthesis shows), `cnr` and `cnr_true`: contrast
-    of the region to the rest of the brain, over the noise of the *true* scan in both, so that smoothing earns nothing.
+    counts of `lesion_counts`, `hallucinated_ml` (the predicted volume in a patient who does not enhance, else NaN).
+    Patients who enhance also have `contrast` (share of the true contrast in the synthetic image), `cnr` and `cnr_true`:
+    contrast of the region to the rest of the brain, over the noise of the *true* scan in both, so smoothing does not
+    raise the figure.
 
     `gains` are synthesis - T1 and truth - T1, `background` their means in the brain away from the tumour.
     """
@@ -141,12 +143,12 @@ def against(
 
 
 def near(tumour: Mask, brain: Mask, spacing_mm: float) -> Mask:
-    """The brain in the tumour and up to `TOLERANCE_MM` (at least one voxel) round it."""
+    """The brain in the tumour and up to `TOLERANCE_MM` (at least one voxel) around it."""
     return widened(tumour, spacing_mm) & brain
 
 
 def widened(mask: Mask, spacing_mm: float) -> Mask:
-    """The mask and all voxels whose centre lies within `TOLERANCE_MM` (at least one voxel) of one of its own."""
+    """The mask and all voxels whose centre lies within `TOLERANCE_MM` (at least one voxel) of one of its voxels."""
     if not mask.any():
         return mask.copy()
     reach = max(TOLERANCE_MM / spacing_mm, 1.0)
@@ -160,16 +162,15 @@ def widened(mask: Mask, spacing_mm: float) -> Mask:
 
 
 def padded(box: Box, margin: int, shape: tuple[int, ...]) -> Box:
-    """A box that is `margin` voxels larger on every side, as far as the volume goes."""
+    """A box enlarged by `margin` voxels on every side, within the volume."""
     x, y, z = (slice(max(0, s.start - margin), min(s.stop + margin, size)) for s, size in zip(box, shape))
     return x, y, z
 
 
 def lesions(mask: Mask, spacing_mm: float) -> tuple[NDArray[np.int32], int]:
-    """Pieces of a mask of `MIN_LESION_ML` or more, as labels from 1, and how many there are.
+    """Labels from 1 for the pieces of a mask of `MIN_LESION_ML` or more, and their number.
 
-    Voxels that touch in a face, an edge or a corner belong together (26-connected, as in BraTS 2023; unlike there,
-    pieces close to each other are not merged).
+    Pieces are 26-connected, as in BraTS 2023; unlike there, pieces close to each other are not merged.
     """
     labels, count = ndimage.label(mask, TOUCHING)
     large = np.bincount(labels.ravel(), minlength=count + 1) * _voxel_ml(spacing_mm) >= MIN_LESION_ML * (1 - 1e-6)
@@ -179,10 +180,10 @@ def lesions(mask: Mask, spacing_mm: float) -> tuple[NDArray[np.int32], int]:
 
 
 def lesion_counts(true: Mask, predicted: Mask, spacing_mm: float) -> dict[str, float]:
-    """`lesions` there are, how many are `found` and `missed`, and how many predicted ones are `false`.
+    """Number of true `lesions`, of those `found` and `missed`, and of `false` predicted ones.
 
-    As in BraTS 2023 (Saluja et al.) a predicted lesion meets a true one where it reaches into the latter's surroundings
-    of `TOLERANCE_MM`. A predicted lesion at a true piece too small to be a lesion is not false.
+    As in BraTS 2023 (Saluja et al.) a predicted lesion matches a true one if it lies within `TOLERANCE_MM` of it. A
+    predicted lesion at a true piece too small to be a lesion is not false.
     """
     real, count = lesions(true, spacing_mm)
     drawn, drawn_count = lesions(predicted, spacing_mm)
@@ -220,7 +221,7 @@ def enhancement_level(gains: Image, spacing_mm: float, enhancing_ml: float) -> f
 
 
 def is_enhancing(ml: float, enhancing_ml: float) -> bool:
-    """Whether a volume counts as enhancement; exactly the limit does, whatever its last digit."""
+    """Whether a volume counts as enhancement; a volume equal to the limit does, with tolerance for rounding."""
     return ml * (1 + 1e-6) >= enhancing_ml
 
 

@@ -1,4 +1,4 @@
-"""One row of figures for each patient: the paper's metrics, the enhancement scorecard, the noise floor, artefacts."""
+"""Evaluation of cases: one row per case with image errors, enhancement scorecard, noise floor and artefacts."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from lab.io.case_file import clear_without_target
 from lab.io.grid import Box
 
 REGIONS = {"brain": ("_brain",), "tumour": ("_tumour", "_balanced")}
-"""Region -> endings of the metrics that mean nothing without it."""
+"""Region -> suffixes of the metrics that need it."""
 KNOWN = ["case_id", "patient_id", "enhancing"]
 
 
 def evaluate(predict: Callable[[Batch], Tensor], cases: CaseStore) -> pd.DataFrame:
-    """Everything that is measured of each case, one row a case.
+    """All figures of all cases, one row per case.
 
     Columns: `case_id`, `patient_id`, `enhancing`; the metrics of `METRICS`; the enhancement scorecard against `rule`
     and `expert`; the midline; `noise_sd`, `floor_mae`, `floor_mse` of the true scan; `checkerboard`,
-    `checkerboard_true`, `sharpness`. What a case cannot have (a metric of a region without voxels, expert figures
-    without a label) is an empty cell, so that means and tests count only patients who have it. T1 is read from the
-    cohort where it is no input.
+    `checkerboard_true`, `sharpness`. A figure that a case cannot have (a metric of an empty region, expert figures
+    without a label) is an empty cell, so means and tests count only patients who have it. T1 is read from the cohort
+    where it is not an input.
     """
     return evaluate_inside(predict, cases, [None])[0]
 
@@ -47,10 +47,10 @@ def evaluate(predict: Callable[[Batch], Tensor], cases: CaseStore) -> pd.DataFra
 def evaluate_inside(
     predict: Callable[[Batch], Tensor], cases: CaseStore, edges: Sequence[int | None]
 ) -> list[pd.DataFrame]:
-    """The table of `evaluate` for each edge: one prediction a case, scored inside cubes round the tumour.
+    """The table of `evaluate` for each edge: one prediction per case, scored inside cubes around the tumour.
 
-    An edge is in voxels, None is the whole volume; cubes lie as in `patch_window`. What belongs to the scan (its noise,
-    the midline) is taken from the whole of it. Inside a cube smaller than its window SSIM is an empty cell.
+    An edge is in voxels, None is the whole volume; cubes lie as in `patch_window`. Figures of the scan (its noise, the
+    midline) are those of the whole scan. Inside a cube smaller than its window SSIM is an empty cell.
     """
     tables: list[list[dict[str, Any]]] = [[] for _ in edges]
     for index, case_id in enumerate(cases.case_ids):
@@ -69,11 +69,11 @@ def evaluate_inside(
 
 
 def means(table: pd.DataFrame, prefix: str) -> dict[str, float]:
-    """Mean of every numeric column as `{prefix}/mae_brain` and so on; empty cells do not count, empty columns go.
+    """Mean of every numeric column as `{prefix}/mae_brain` and so on, without empty cells and empty columns.
 
-    And what is pooled over all cases: `dice_pooled_rule`, `kappa_expert` and so on, in which what is made up in a
-    patient who does not enhance counts by its volume (in the mean of the patients' own Dice one made-up voxel is a 0,
-    as many are, and none at all is an empty cell), and `contrast_pooled`, the concordance of the contrast.
+    Figures pooled over all cases are added: `dice_pooled_rule`, `kappa_expert` and so on, and `contrast_pooled`, the
+    concordance of the contrast. A pooled Dice counts hallucinated enhancement by its volume; in the mean of the
+    patients' own Dice a single hallucinated voxel is already a 0, and none is an empty cell.
     """
     figures = dict(table.drop(columns=[*KNOWN, *SUMS], errors="ignore").select_dtypes("number").mean())
     for name in shown_in("objective"):
@@ -85,7 +85,7 @@ def means(table: pd.DataFrame, prefix: str) -> dict[str, float]:
 
 @dataclass(frozen=True)
 class Case:
-    """One patient's true images and how they are judged; arrays (X, Y, Z) over the whole volume."""
+    """One patient's true images and the settings of the scorecard; arrays (X, Y, Z) over the whole volume."""
 
     t1: NDArray[np.float32]
     truth: NDArray[np.float32]
@@ -143,7 +143,7 @@ def _figures(synthesis: Tensor, case: Case, window: Box) -> dict[str, float]:
 
 
 def _metrics(synthesis: Tensor, truth: NDArray[np.float32], flags: NDArray[np.uint8]) -> dict[str, float]:
-    """`METRICS` of one volume; NaN where there is no region, or no room for SSIM's window."""
+    """`METRICS` of one volume; NaN where the region is empty or too small for SSIM's window."""
     target, bits = (torch.from_numpy(np.ascontiguousarray(part)).to(synthesis.device) for part in (truth, flags))
     masks = unpack_masks(bits[None, None])
     judge = score if min(synthesis.shape) >= WINDOW else errors

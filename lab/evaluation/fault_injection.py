@@ -1,4 +1,4 @@
-"""Would a faulty scan be noticed? Faults injected into patients whose scans are sound, and the share that is."""
+"""Fault injection: the share of injected faults that the OOD checks detect, in patients with sound scans."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lab.qc.image_quality import measure
 from lab.qc.ood import OodReference, OodResult
 
 NONE = "none"
-"""The row of patients as they are: what is seen there is a false alarm."""
+"""The row of unchanged patients; a detection there is a false alarm."""
 
 
 def cases_of(cohort: Cohort, case_ids: Sequence[str], inputs: Sequence[str], target: str) -> Iterator[Case]:
-    """Prepared patients one by one, with the channels that a new patient of a model would have."""
+    """Prepared patients one by one, with the channels that a model gets for a new patient."""
     names = {canonical(name): name for name in (*inputs, REFERENCE)}
     channels = tuple(names.values())
     places = [cohort.channel(name) for name in channels]
@@ -43,17 +43,18 @@ def score_faults(
     faults: Mapping[str, Fault] = FAULTS,
     injected_into: int | None = None,
 ) -> pd.DataFrame:
-    """A row for patients as they are ("none") and one for each fault, with the share of cases that is noticed.
+    """A row for unchanged patients ("none") and one for each fault, with the share of cases that is detected.
 
-    Columns: `fault`, `what`; `n` cases; `seen`, the share that is unlike or refused, and of it `warned` (unlike) and
+    Columns: `fault`, `what`; `n` cases; `seen`, the share that is OOD or refused, and of it `warned` (OOD) and
     `refused`; `named`, the share of all whose reasons name the fault. Rates are NaN where n is 0.
 
     Args:
-        cases: patients none of whom the reference was fitted on.
-        reference: of the training patients.
-        rng: where lobes lie, how thick a skull is, and noise.
+        cases: patients outside the fit of the reference.
+        reference: that of the training patients.
+        rng: draws the lobes, the thickness of skulls, and noise.
         faults: those to inject.
-        injected_into: how many cases get faults, the first ones; all by default. False alarms are counted on all cases.
+        injected_into: the number of cases, from the first, that get faults; all by default. False alarms are counted on
+            all cases.
     """
     found: dict[str, list[OodResult]] = {NONE: [], **{name: [] for name in faults}}
     for number, case in enumerate(cases):
@@ -83,5 +84,5 @@ def score_faults(
 
 
 def assess(case: Case, reference: OodReference) -> OodResult:
-    """How a case compares with the training patients."""
+    """OOD result of a case against the training patients."""
     return reference.assess(measure(case.image, case.masks, case.channels, case.spacing_mm))

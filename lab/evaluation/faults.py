@@ -1,8 +1,8 @@
-"""Faults injected into prepared patients: what the preparation would have given, had the scan been faulty.
+"""Scan faults, injected into prepared patients as if the scan had been faulty before preparation.
 
-Prepared values are taken as intensities above a floor that stands for air (-1, the lower cut); after a fault each
-sequence is normalised anew within the new brain mask, as `lab.data.case` does it. The window is not moved to the new
-brain: no metric depends on it.
+Prepared values are treated as intensities above a floor that stands for air (-1, the lower cut). After a fault each
+sequence is normalised again within the new brain mask, as in `lab.data.case`. The window is not moved to the new brain:
+no metric depends on it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lab.io.files import canonical
 from lab.io.grid import bounding_box
 
 SCALP = {"T1": 1.7, "T2": 1.2, "FLAIR": 1.4}
-"""Signal of the scalp's fat over the brain's median; of other sequences 1.3."""
+"""Signal of the scalp's fat over the brain's median; 1.3 for other sequences."""
 LOBES = {
     "frontal": ((0.0, 0.5), (0.62, 1.0), (0.25, 1.0)),
     "occipital": ((0.0, 0.5), (0.0, 0.3), (0.2, 0.9)),
@@ -35,7 +35,7 @@ LOBES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """A prepared patient as a model for new patients gets it."""
+    """A prepared patient, as a model gets it for a new patient."""
 
     image: np.ndarray
     """(C, X, Y, Z) in [-1, 1], RAS."""
@@ -58,15 +58,16 @@ class Case:
         return np.where(self.brain, self.image.astype(np.float32) + 1, 0).astype(np.float32)
 
     def place(self, sequence: str) -> int | None:
-        """Position of a sequence along the first axis; None where it is not there."""
+        """Index of a sequence along the first axis; None where it is missing."""
         names = list(map(canonical, self.channels))
         return names.index(sequence) if sequence in names else None
 
 
 def renormalise(case: Case, signal: np.ndarray, brain: np.ndarray) -> Case:
-    """A case of other intensities (C, X, Y, Z) and another brain (X, Y, Z), normalised within that brain.
+    """A case with new intensities (C, X, Y, Z) and a new brain (X, Y, Z), normalised within that brain.
 
-    To the mean and spread that the case had in its own: these need not be 0 and 1 / clip_sigma (see `brain_core`).
+    Mean and spread are those of the original case in its own brain; these need not be 0 and 1 / clip_sigma (see
+    `brain_core`).
     """
     image = np.full(signal.shape, -1, np.float16)
     for channel, known, values in zip(image, case.image, signal):
@@ -79,7 +80,7 @@ def renormalise(case: Case, signal: np.ndarray, brain: np.ndarray) -> Case:
 
 
 def swapped(first: str, second: str, case: Case, rng: np.random.Generator) -> Case | None:
-    """Two sequences given for each other."""
+    """Two sequences swapped."""
     one, other = case.place(first), case.place(second)
     if one is None or other is None:
         return None
@@ -89,7 +90,7 @@ def swapped(first: str, second: str, case: Case, rng: np.random.Generator) -> Ca
 
 
 def contrast_agent(case: Case, rng: np.random.Generator) -> Case | None:
-    """The true target given as T1."""
+    """The true target in place of T1."""
     place = case.place(REFERENCE)
     if case.contrast is None or place is None:
         return None
@@ -99,14 +100,14 @@ def contrast_agent(case: Case, rng: np.random.Generator) -> Case | None:
 
 
 def empty(case: Case, rng: np.random.Generator) -> Case:
-    """A sequence that holds nothing but the scanner's noise."""
+    """A sequence with nothing but the scanner's noise."""
     signal = case.signal
     signal[int(rng.integers(len(signal)))] = rng.rayleigh(1.0, signal[0].shape)
     return renormalise(case, signal, case.brain)
 
 
 def skull(case: Case, rng: np.random.Generator) -> Case:
-    """Fluid, skull and scalp round the brain."""
+    """Fluid, skull and scalp around the brain, inside the brain mask."""
     brain, signal = case.brain, case.signal
     distance = ndimage.distance_transform_edt(~brain, sampling=case.spacing_mm)
     fluid, bone, scalp = 1.5, rng.uniform(4, 7), rng.uniform(4, 7)
@@ -121,7 +122,7 @@ def skull(case: Case, rng: np.random.Generator) -> Case:
 
 
 def without(shares: tuple[tuple[float, float], ...], case: Case, rng: np.random.Generator) -> Case:
-    """The brain between shares of its box (left to right, back to front, bottom to top), or mirrored, not scanned."""
+    """A part of the brain not scanned: shares of its box (left-right or mirrored, back to front, bottom to top)."""
     first, *others = shares
     sides = ((1 - first[1], 1 - first[0]) if rng.random() < 0.5 else first, *others)
     box = bounding_box(case.brain)
@@ -134,12 +135,12 @@ def without(shares: tuple[tuple[float, float], ...], case: Case, rng: np.random.
 
 
 def missing_lobe(case: Case, rng: np.random.Generator) -> Case:
-    """A lobe outside the brain mask."""
+    """A lobe missing from the brain mask."""
     return without(LOBES[str(rng.choice(list(LOBES)))], case, rng)
 
 
 def upside_down(case: Case, rng: np.random.Generator) -> Case:
-    """A header that says which way is up, and errs."""
+    """A header with bottom and top exchanged."""
     contrast = None if case.contrast is None else case.contrast[..., ::-1]
     return dataclasses.replace(case, image=case.image[..., ::-1], masks=case.masks[..., ::-1], contrast=contrast)
 
@@ -155,7 +156,7 @@ def scaled(factor: float, case: Case, rng: np.random.Generator) -> Case:
 
 
 def noisy(ratio: float, case: Case, rng: np.random.Generator) -> Case:
-    """Rician noise (Gudbjartsson & Patz 1995) of a signal-to-noise ratio, told by each sequence's median."""
+    """Rician noise (Gudbjartsson & Patz 1995) with a signal-to-noise ratio relative to each sequence's median."""
     signal = case.signal
     for values in signal:
         sigma = np.float32(np.median(values[case.brain]) / ratio)
@@ -165,12 +166,12 @@ def noisy(ratio: float, case: Case, rng: np.random.Generator) -> Case:
 
 
 def blurred(case: Case, rng: np.random.Generator) -> Case:
-    """Smoothed by 1.2 voxels (a full width at half maximum of nearly three)."""
+    """Smoothing by 1.2 voxels (a full width at half maximum of nearly three)."""
     return renormalise(case, ndimage.gaussian_filter(_filled(case), (0, 1.2, 1.2, 1.2)), case.brain)
 
 
 def thick(case: Case, rng: np.random.Generator) -> Case:
-    """Axial slices of three voxels and 6 mm at least, interpolated in between."""
+    """Axial slices of at least three voxels and 6 mm, interpolated in between."""
     count = max(3, round(6 / case.spacing_mm))
     slices = ndimage.uniform_filter1d(_filled(case), count, axis=-1)[..., count // 2 :: count]
     grid = {"matrix": [1, 1, 1, 1 / count], "offset": [0, 0, 0, -(count // 2) / count], "order": 1, "mode": "nearest"}
@@ -178,7 +179,7 @@ def thick(case: Case, rng: np.random.Generator) -> Case:
 
 
 def shaded(case: Case, rng: np.random.Generator) -> Case:
-    """A bias field that doubles every sequence's signal, and more, from one side of the brain to the other."""
+    """A bias field that at least doubles every sequence's signal from one side of the brain to the other."""
     direction = rng.standard_normal(3)
     steps = [
         side * np.interp(np.arange(size), (box.start, box.stop - 1), (-1, 1))
@@ -189,19 +190,19 @@ def shaded(case: Case, rng: np.random.Generator) -> Case:
 
 
 def _filled(case: Case) -> np.ndarray:
-    """(C, X, Y, Z) intensities, outside the brain those of the nearest voxel in it: an edge would ring and leak."""
+    """(C, X, Y, Z) intensities, outside the brain those of the nearest brain voxel: an edge would ring and leak."""
     nearest = ndimage.distance_transform_edt(~case.brain, return_distances=False, return_indices=True)
     return case.signal[:, *nearest]
 
 
 class Fault(NamedTuple):
-    """Something wrong with a scan."""
+    """A fault of a scan."""
 
     text: str
     inject: Callable[[Case, np.random.Generator], Case | None]
-    """The case with the fault; None where a case does not have what it needs."""
+    """The case with the fault; None where the case lacks what the fault needs."""
     suspects: tuple[str, ...]
-    """What a user ought to be told of: any of these keys of `lab.qc.findings.SUSPECTS`."""
+    """Findings that name this fault, any of these keys of `lab.qc.findings.SUSPECTS`."""
 
 
 FAULTS: dict[str, Fault] = {
@@ -224,4 +225,4 @@ FAULTS: dict[str, Fault] = {
     "thick slices": Fault("axial slices of 6 mm and three voxels at least", thick, ("thick slices", "blurred")),
     "bias field": Fault("a shading that doubles the signal across the brain", shaded, ("shading", "other contrast")),
 }
-"""Name -> fault. The reference of the training patients knows none of them."""
+"""Name -> fault. The reference of the training patients is fitted without them."""

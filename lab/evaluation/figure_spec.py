@@ -1,7 +1,7 @@
-"""What is known of one figure of the scorecard: how it is pooled over patients, written and ranked.
+"""Specification of a scorecard figure: how it is computed, pooled over patients, written and ranked.
 
-Pooling is by functions of weights, how often each patient counts. With weights of one they give the figure itself; with
-the counts of draws with replacement, a row of weights a draw, the bootstrap, all draws at once.
+A pooling function takes weights, the number of times that each scan counts. Weights of one give the figure itself; a
+row of weights per bootstrap draw gives all draws at once.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ AGREEMENT = 1.96
 
 @dataclass(frozen=True)
 class Pooling:
-    """The columns of the per-patient table that a pooled figure is made of, and how."""
+    """The columns of the per-patient table that a pooled figure needs, and its function."""
 
     columns: tuple[str, ...]
     """Without `_rule` or `_expert`."""
     function: PoolingFunction
     words: str
-    """For people: "mean over patients"."""
+    """Description for tables: "mean over patients"."""
     interval: bool = True
-    """Whether the bootstrap's interval of it means anything."""
+    """Whether a bootstrap interval of it is meaningful."""
 
 
 def mean(name: str) -> Pooling:
@@ -75,7 +75,7 @@ def share(part: dict[str, float], whole: dict[str, float]) -> Pooling:
 
 
 def auc_of(score: str, label: str) -> Pooling:
-    """Area under the ROC curve of a column against one of labels; ties count half."""
+    """Area under the ROC curve of a score column for a label column; ties count half."""
     return Pooling(
         (score, label),
         lambda weights, data: weighted_auc(data[label] > 0.5, data[score], weights),
@@ -117,7 +117,7 @@ CONTRAST = Pooling(
 
 @dataclass(frozen=True, kw_only=True)
 class JudgedCase:
-    """One prediction beside the true images, as a figure's `measure` gets it; arrays (X, Y, Z) in [-1, 1]."""
+    """One prediction beside the true images, the argument of a figure's `measure`; arrays (X, Y, Z) in [-1, 1]."""
 
     prediction: NDArray[np.float32]
     t1: NDArray[np.float32]
@@ -129,12 +129,12 @@ class JudgedCase:
     """Of the true scan."""
     spacing_mm: float
     threshold: float
-    """What image - T1 exceeds where it enhances."""
+    """Enhancement is image - T1 above this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FigureSpec:
-    """A figure: how it is computed, pooled, called and shown."""
+    """A figure: how it is computed, pooled, named and shown."""
 
     title: str
     decimals: int
@@ -148,16 +148,16 @@ class FigureSpec:
     meaning: str = ""
     """A few words for the line under a table."""
     truths: bool = False
-    """Held against each definition of the true enhancement."""
+    """Whether it is compared with each definition of the true enhancement."""
     of_case: bool = True
-    """A column of the per-patient table; else only a group of patients has it."""
+    """Whether it is a column of the per-patient table; else only a group of patients has it."""
     measure: Callable[[JudgedCase], float] | None = None
-    """How it is computed for a case; None for those that `evaluate` computes together."""
+    """Its function of a case; None for figures that `evaluate` computes together."""
     pooling: Pooling | None = None
-    """How it is pooled over patients; None is the mean of the column."""
+    """Pooling over patients; None is the mean of the column."""
     shown: tuple[Place, ...] = ()
     shown_rule: tuple[Place, ...] = ()
-    """Where it is shown against the paper's rule alone."""
+    """Places that show it for the paper's rule alone."""
 
     @property
     def head(self) -> str:
@@ -166,15 +166,15 @@ class FigureSpec:
 
     @property
     def hint(self) -> str:
-        """Which way is better: "lower is better"; "" where neither is."""
+        """Which direction is better: "lower is better"; "" where neither is."""
         return "" if self.direction == "none" else f"{self.direction} is better"
 
     def text(self, value: float) -> str:
-        """A value as it is shown: "0.71", "-1.2", "25"; "-" where there is none."""
+        """A formatted value: "0.71", "-1.2", "25"; "-" for a missing one."""
         return number_text(value, self.decimals, percent=self.percent)
 
     def loss(self, value: float) -> float:
-        """How far a value is from ideal: the lower, the better; NaN where no way is better."""
+        """Distance of a value from ideal, lower is better; NaN where no direction is better."""
         return distance_to_ideal(value, self.direction)
 
 
@@ -186,7 +186,7 @@ def title_with_unit(title: str, unit: str) -> str:
 
 
 def number_text(value: float, decimals: int, *, percent: bool = False, signed: bool = False) -> str:
-    """A number as it is shown; "-" where there is none, and never "-0.00"."""
+    """A formatted number; "-" for a missing one, and never "-0.00"."""
     if not np.isfinite(value):
         return "-"
     text = f"{float(value) * (100 if percent else 1):{'+' if signed else ''}.{decimals}f}"
@@ -194,13 +194,13 @@ def number_text(value: float, decimals: int, *, percent: bool = False, signed: b
 
 
 def distance_to_ideal(value: float, direction: Direction) -> float:
-    """How far a value is from ideal: the lower, the better; NaN where no way is better."""
+    """Distance of a value from ideal, lower is better; NaN where no direction is better."""
     distance = {"lower": value, "higher": -value, "nearer to 0": abs(value), "nearer to 1": abs(value - 1)}
     return distance.get(direction, float("nan"))
 
 
 def best_of(values: Sequence[float], direction: Direction, digits: int) -> list[bool]:
-    """Which values are the best to so many digits; none where all are the same or no way is better."""
+    """Which values are the best after rounding to `digits`; none where all are equal or no direction is better."""
     losses = [distance_to_ideal(round(float(value), digits), direction) for value in values]
     known = {loss for loss in losses if np.isfinite(loss)}
     return [len(known) > 1 and loss == min(known) for loss in losses]

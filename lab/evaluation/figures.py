@@ -1,9 +1,9 @@
-"""Every figure of the scorecard, one entry each: how it is computed and pooled, what it is called, where it is shown.
+"""Registry of the scorecard's figures: how each is computed and pooled, its name, and where it is shown.
 
 All lists of figures (tables, charts, saved views, objectives, the gate, notes and cards) are read from `FIGURES`. To
-add one, add an entry: with `measure`, a function of one case, it is a new column of the per-patient table; with
-`pooling` it is also a figure of a group of patients. An entry with `truths` is there once for each definition of the
-true enhancement, as "dice_rule" and "dice_expert".
+add a figure, add an entry: with `measure`, a function of one case, it is a new column of the per-patient table; with
+`pooling` it is also a figure of a group of patients. An entry with `truths` exists once for each definition of the true
+enhancement, as "dice_rule" and "dice_expert".
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ TRUTHS = {
     "rule": "the paper's rule, T1GD - T1 > {threshold:g} within {tolerance_mm:g} mm of the tumour",
     "expert": "the data set's expert label, within {tolerance_mm:g} mm of the tumour",
 }
-"""Definition of the true enhancement -> in words."""
+"""Definition of the true enhancement -> description."""
 
 
 def _error(name: str) -> FigureSpec:
-    """One of the paper's nine: "MAE, brain" for mae_brain."""
+    """One of the paper's nine image errors: "MAE, brain" for mae_brain."""
     kind, _, region = name.partition("_")
     decimals = 4 if kind == "mse" else 3
     return FigureSpec(
@@ -200,14 +200,14 @@ FIGURES: dict[str, FigureSpec] = {
 }  # fmt: skip
 
 _HIGHER = ("ssim", "dice", "sensitivity", "precision", "auc", "found", "cnr", "concordance")
-"""First words of unregistered figures of which a high one is good."""
+"""First words of unregistered figures for which higher is better."""
 
 
 def spec_of(name: str) -> FigureSpec:
-    """The spec of a figure or a column: "auc", "dice_rule" (its title then names the truth), "mae_brain".
+    """The spec of a figure or a column: "auc", "dice_rule" (the title then names the truth), "mae_brain".
 
-    One that is not registered is named by its parts and counts as an error (lower is better) unless its first word
-    says otherwise ("ssim", "dice").
+    An unregistered figure is named by its parts and counts as an error (lower is better) unless its first word is in
+    `_HIGHER`.
     """
     base, truth = split_truth(name)
     if truth:
@@ -220,7 +220,7 @@ def spec_of(name: str) -> FigureSpec:
 
 
 def shown_in(place: Place) -> tuple[str, ...]:
-    """The columns and metrics that are shown in a place, in the order of `FIGURES`: "dice_rule" and "dice_expert"."""
+    """The columns and metrics shown in a place, in the order of `FIGURES`: "dice_rule" and "dice_expert"."""
     names = []
     for name, spec in FIGURES.items():
         if place in spec.shown:
@@ -231,21 +231,21 @@ def shown_in(place: Place) -> tuple[str, ...]:
 
 
 def group_figures(place: Place, *, truths: bool) -> tuple[str, ...]:
-    """The figures of a group of patients that are shown in a place: those that are held against a truth, or the rest.
+    """The figures of a group of patients shown in a place: those compared with a truth, or the rest.
 
-    Those with a pooling of their own come first among the latter.
+    Among the rest, figures with their own pooling come first.
     """
     found = [name for name, spec in FIGURES.items() if place in spec.shown and spec.truths == truths]
     return tuple(found if truths else sorted(found, key=lambda name: FIGURES[name].pooling is None))
 
 
 def pooling_of(name: str) -> Pooling:
-    """How a figure is pooled over patients."""
+    """Pooling of a figure over patients."""
     return FIGURES[name].pooling or mean(name)
 
 
 def split_truth(name: str) -> tuple[str, str]:
-    """A figure and the truth that it is held against: ("dice", "rule") of "dice_rule", ("mae_brain", "") of another."""
+    """A figure and its definition of truth: ("dice", "rule") for "dice_rule", ("mae_brain", "") for an image error."""
     base, _, truth = name.rpartition("_")
     return (base, truth) if truth in TRUTHS and base in FIGURES and FIGURES[base].truths else (name, "")
 

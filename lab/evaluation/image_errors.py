@@ -1,15 +1,14 @@
-"""How good is a synthetic image? MAE, MSE and SSIM over the image, the brain and the tumour, as the paper has them.
+"""Image errors of a synthetic image: MAE, MSE and SSIM over the image, the brain and the tumour, as in the paper.
 
 Each metric takes prediction and target (B, 1, X, Y, Z) in [-1, 1] and `masks`, bool tensors of the same shape under
 `brain`, `tumour` and `enhancement`, and gives one value per patient, (B,), in float32 whatever the inputs' precision.
 
-`mae_balanced` is ours: the mean of the errors over the enhancing and the other voxels of the tumour, so that neither a
-network that never enhances nor one that always does gets a good figure. Where only one kind is there, it is that one.
+`mae_balanced` is new here: the mean of the errors over the enhancing and over the other voxels of the tumour, so that
+neither a network that never enhances nor one that always does scores well. Where only one part exists, it is that one.
 
-`ssim_image` averages over the voxels whose whole window lies in the volume (MONAI's and scikit-image's figure on images
+`ssim_image` averages over the voxels whose whole window lies in the volume (as MONAI and scikit-image do on images
 moved to [0, 2]); `ssim_brain` and `ssim_tumour` average the map, symmetric at the border, over the mask. Over an empty
-mask there is nothing to get wrong: the errors are 0 and SSIM is 1. Leave such patients out of a mean; `masks` tells
-which they are.
+mask the errors are 0 and SSIM is 1: leave such patients out of a mean (`masks` shows which).
 """
 
 from __future__ import annotations
@@ -46,7 +45,7 @@ def squared_error(prediction: Tensor, target: Tensor) -> Tensor:
 
 
 def similarity(prediction: Tensor, target: Tensor) -> Tensor:
-    """SSIM round every voxel, counted from black."""
+    """SSIM at every voxel, with black as no luminance."""
     return ssim_map(prediction, target, floor=BLACK)
 
 
@@ -81,9 +80,9 @@ METRICS: dict[str, Metric] = {
 
 @torch.no_grad()
 def score(prediction: Tensor, target: Tensor, masks: Masks) -> dict[str, Tensor]:
-    """Every metric of `METRICS` at once, each (B,); the maps are computed once. No gradient.
+    """Every metric of `METRICS`, each (B,); the maps are computed once. No gradient.
 
-    Raises ValueError for an edge below 11 voxels, as SSIM has no value there.
+    Raises ValueError for an edge below 11 voxels, the SSIM window.
     """
     alike = similarity(prediction, target)
     scores = errors(prediction, target, masks) | {"ssim_image": interior_mean(alike)}
@@ -94,7 +93,7 @@ def score(prediction: Tensor, target: Tensor, masks: Masks) -> dict[str, Tensor]
 
 @torch.no_grad()
 def errors(prediction: Tensor, target: Tensor, masks: Masks) -> dict[str, Tensor]:
-    """The metrics of `METRICS` that need no window, all but SSIM, each (B,). No gradient."""
+    """The metrics of `METRICS` without SSIM, each (B,); they need no window. No gradient."""
     absolute = absolute_error(prediction, target)
     squared = absolute.square()
     scores = {"mae_image": over(absolute, None, empty=0), "mse_image": over(squared, None, empty=0)}

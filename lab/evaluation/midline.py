@@ -1,7 +1,7 @@
-"""Enhancement in the fissure between the hemispheres, which networks learn from its vessels and dura and then make up.
+"""Enhancement in the fissure between the hemispheres, which networks learn from its vessels and dura and hallucinate.
 
-The published study saw it enhance in most patients, and saw it in syntheses of patients where it did not. It is scored
-apart from the tumour, in a slab round the brain's own plane of symmetry.
+The published study saw it enhance in most patients, and also in synthetic images of patients where it did not. It is
+scored separately from the tumour, in a slab around the brain's plane of symmetry.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ ROUNDS = 5
 def midline_plane(brain: Mask) -> NDArray[np.float64]:
     """The plane x = a + b y + c z between the hemispheres, in voxels: (a, b, c).
 
-    A plane through the middles of the brain along every left-right line, longer lines counting for more; lines whose
-    middle is off by more than 2.5 robust standard deviations are left out and the fit is repeated. NaN without a brain.
+    The plane is fitted to the midpoints of the brain along every left-right line, weighted by the line's length. Lines
+    whose midpoint is off by more than 2.5 robust standard deviations are left out and the fit is repeated. NaN without
+    a brain.
     """
     seen = brain.any(axis=0)
     if not seen.any():
@@ -61,9 +62,9 @@ def midline_figures(
     spacing_mm: float,
     threshold: float,
 ) -> dict[str, float]:
-    """Enhancement by the rule in the slab outside the tumour's surroundings: `midline_ml_true`, `_predicted`, `_false`.
+    """Enhancement by the rule in the slab away from the tumour: `midline_ml_true`, `_predicted`, `_false`.
 
-    False is what is predicted more than `TOLERANCE_MM` away from any true enhancement of the brain. Arrays (X, Y, Z),
+    False is predicted enhancement more than `TOLERANCE_MM` from any true enhancement of the brain. Arrays (X, Y, Z),
     `slab` from `midline_slab`; volumes in millilitres.
     """
     names = ("midline_ml_true", "midline_ml_predicted", "midline_ml_false")

@@ -1,16 +1,16 @@
-"""How noisy is the true scan, and so what error is the least that any model can reach?
+"""Noise floor: the noise of the true scan, and the least error that any model can reach because of it.
 
 A perfect model predicts the noise-free scan; against the noisy one it still errs by the noise, Gaussian where the
 signal is far above it: E|n| = sqrt(2/pi) sd, E n^2 = sd^2.
 
-How far off the estimate is, measured on phantoms, whose noise is known (estimate / truth, T1GD, median and range):
+Bias of the estimate on phantoms with known noise (estimate / truth, T1GD, median and range):
 
     voxels of 1 mm 1.00 (0.96-1.02, 3 subjects), 2 mm 1.06 (1.03-1.12, 6), 4 mm 1.32 (1.22-1.71, 8)
 
-Coarse voxels hold several tissues, which looks like noise: too high. A scan that was resampled, as every registered one
-is, has noise that neighbours share, and the diagonal coefficients see only the finest: too low. A shift of half a voxel
-along all axes with linear interpolation leaves 0.35 of what is there (1 mm; cubic 0.64), a quarter of a voxel 0.59
-(cubic 0.83). On real scans the floor is therefore a lower bound of the floor.
+Coarse voxels hold several tissues, which looks like noise: too high. A resampled scan, as every registered one is, has
+noise correlated between neighbours, and the diagonal coefficients see only the finest scale: too low. A shift of half a
+voxel along all axes with linear interpolation leaves 0.35 of the estimate (1 mm; cubic 0.64), a quarter of a voxel 0.59
+(cubic 0.83). On real scans the estimated floor is therefore a lower bound of the true floor.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def noise_sd(image: NDArray[Any], brain: NDArray[np.bool_]) -> float:
 
     The median absolute deviation of the diagonal (HHH) coefficients of a Haar wavelet over 0.6745 (Donoho & Johnstone,
     Biometrika 1994), over the part of the object where the gradient of the low-pass (LLL) image is below its median
-    (Coupe et al., Med Image Anal 2010; their object is found by clustering, ours is the brain, and at a brain's signal
-    their Rician correction is 1). A coefficient is taken at every voxel, not every second one, where all eight voxels
-    are brain. NaN where there is no such block.
+    (Coupe et al., Med Image Anal 2010). Their object is found by clustering, here it is the brain; their Rician
+    correction is 1 at a brain's signal. A coefficient is taken at every voxel, not every second one, where all eight
+    voxels are brain. NaN where there is no such block.
     """
     if not brain.any():
         return float("nan")
@@ -57,7 +57,7 @@ def noise_sd(image: NDArray[Any], brain: NDArray[np.bool_]) -> float:
 
 
 def floor(sd: float) -> dict[str, float]:
-    """`floor_mae` and `floor_mse`: what Gaussian noise of this standard deviation leaves to a perfect model."""
+    """`floor_mae` and `floor_mse`: the errors of a perfect model under Gaussian noise of this standard deviation."""
     return {"floor_mae": sqrt(2 / pi) * sd, "floor_mse": sd**2}
 
 
@@ -68,7 +68,7 @@ def _pairs(values: NDArray[Any], axis: int, combine: np.ufunc) -> NDArray[Any]:
 
 
 def _slope(low: NDArray[Any], inside: NDArray[np.bool_], axis: int) -> NDArray[Any]:
-    """The largest difference to the blocks that adjoin a block along an axis, 0 where these leave the brain."""
+    """The largest difference of a block to its neighbours along an axis, 0 where these leave the brain."""
     slope = np.zeros(low.shape, np.float32)
     if low.shape[axis] <= 2:
         return slope

@@ -1,12 +1,11 @@
-"""The enhancement scorecard of a whole group of patients, with confidence intervals.
+"""The enhancement scorecard of a group of patients, with bootstrap confidence intervals.
 
-A patient is drawn with all the scans there are, since scans of one head are not independent. Equal seeds draw equal
+The bootstrap draws patients with all their scans, since scans of one head are not independent. Equal seeds draw equal
 patients, whatever the trial.
 
-Two syntheses are compared on the same patients: every draw takes the same patients of both, and the difference is taken
-within the draw, so that what makes a patient easy or hard for both falls out. The interval is then the expanded
-percentile interval (Hesterberg, The American Statistician 2015), since plain percentiles are too narrow where patients
-are few.
+Two models are compared on the same patients: every draw takes the same patients of both, and the difference is taken
+within the draw, which removes what makes a patient easy or hard for both. The interval is the expanded percentile
+interval (Hesterberg, The American Statistician 2015), since plain percentiles are too narrow for few patients.
 """
 
 from __future__ import annotations
@@ -23,15 +22,15 @@ from lab.stats.bootstrap import RESAMPLES, expanded_interval, patient_draws, per
 
 PAIRED_RESAMPLES = 4000
 SHARED = ("enhancement_level", "ml_predicted", "ml_near")
-"""Columns that both definitions of truth are held against."""
+"""Columns without a suffix, which both definitions of truth use."""
 
 
 def pooled(patients: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0) -> pd.DataFrame:
     """Figures of one trial over its patients: columns `definition`, `figure`, `value`, `low`, `high`, `n`.
 
-    `patients` has the columns of `lab.evaluation.evaluate.evaluate`, a row a scan. `low` and `high` are the 95 %
+    `patients` has the columns of `lab.evaluation.evaluate.evaluate`, a row per scan. `low` and `high` are the 95 %
     percentile interval of `resamples` bootstrap draws (NaN for the limits of agreement), `n` the number of patients
-    that count. Definitions without any truth (no expert label) are left out.
+    with the figure. Definitions without any truth (no expert label) are left out.
     """
     names, owner = np.unique(patients["patient_id"].astype(str).to_numpy(), return_inverse=True)
     weights = patient_draws(len(names), resamples, np.random.default_rng(seed))[:, owner]  # (1 + resamples, scans)
@@ -51,7 +50,7 @@ def pooled(patients: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0)
 
 
 def point(patients: pd.DataFrame, definition: str, figure: str) -> float:
-    """One pooled figure without its interval, against a definition of truth or "" for none; NaN where there is none."""
+    """One pooled figure without its interval, for a definition of truth or "" for none; NaN where it is missing."""
     pooling = pooling_of(figure)
     known, data = _columns(patients, columns_of(pooling, definition))
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -59,7 +58,7 @@ def point(patients: pd.DataFrame, definition: str, figure: str) -> float:
 
 
 def columns_of(pooling: Pooling, definition: str) -> dict[str, str]:
-    """The columns of the per-patient table that are pooled, and what the pooling function calls them."""
+    """The columns of the per-patient table that are pooled, and their names in the pooling function."""
     ending = f"_{definition}" if definition else ""
     return {name if name in SHARED else name + ending: name for name in pooling.columns}
 
@@ -72,7 +71,7 @@ def _columns(patients: pd.DataFrame, columns: dict[str, str]) -> tuple[NDArray[n
 
 
 class Paired(NamedTuple):
-    """A figure of two syntheses on the same patients, compared."""
+    """A figure of two models on the same patients, compared."""
 
     first: float
     second: float
@@ -81,7 +80,7 @@ class Paired(NamedTuple):
     low: float
     high: float
     n: int
-    """Patients that count: both have what the figure is made of."""
+    """Number of patients for whom both have the figure."""
 
 
 def compare_scores(
@@ -89,7 +88,7 @@ def compare_scores(
 ) -> Paired:
     """A score of the gate for two tables of `lab.evaluation.evaluate` on their common cases, with its interval.
 
-    `score` is of `shown_in("gate")`. Raises ValueError for another, and where it is defined for no common case.
+    `score` is one of `shown_in("gate")`. Raises ValueError for another, and where no common case has it.
     """
     known = shown_in("gate")
     if score not in known:
@@ -118,9 +117,9 @@ def compare(
     resamples: int = PAIRED_RESAMPLES,
     seed: int = 0,
 ) -> Paired:
-    """A figure of two tables of patients (a row a `case_id`) on their common cases, with the difference's interval.
+    """A figure of two tables of patients (a row per `case_id`) on their common cases, with the difference's interval.
 
-    `columns` are those of the tables and what `function` calls them. Equal seeds draw equal patients. Raises ValueError
+    `columns` maps the tables' columns to their names in `function`. Equal seeds draw equal patients. Raises ValueError
     where no common case has all columns.
     """
     one, other = (table.set_index("case_id") for table in (first, second))

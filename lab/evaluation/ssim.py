@@ -1,19 +1,19 @@
-"""How alike are two volumes in structure? SSIM over an 11 x 11 x 11 Gaussian window (Wang et al. 2004).
+"""SSIM of two volumes over an 11 x 11 x 11 Gaussian window (Wang et al. 2004).
 
 The definition is that of MONAI's `SSIMLoss` and of scikit-image's `structural_similarity(gaussian_weights=True,
-sigma=1.5, use_sample_covariance=False)`, K1 = 0.01, K2 = 0.03. Two things make it fast and exact:
+sigma=1.5, use_sample_covariance=False)`, K1 = 0.01, K2 = 0.03. Two changes make it fast and exact:
 
-* The Gaussian window is separable, and filtering one axis is a product with a banded n x n matrix. A matrix product
-  spends its time in BLAS; a convolution with an (11, 1, 1) kernel does not. The symmetric border is folded in.
+* The Gaussian window is separable, and each axis is filtered by a product with a banded n x n matrix, which runs in
+  BLAS, unlike a convolution with an (11, 1, 1) kernel. The symmetric border is folded into the matrix.
 * With s = x + y and d = x - y the usual formula reads
 
       SSIM = (1 - 2 mean(d)^2 / (mean(s)^2 + mean(d)^2 + 2 C1)) * (1 - 2 var(d) / (var(s) + var(d) + 2 C2)),
 
   four filtered maps instead of five, exactly 1 for equal volumes and without cancellation where they nearly agree.
 
-SSIM compares luminances, which are not negative. Our images lie in [-1, 1] with the brain's mean at 0, where the
-luminance term would call +0.05 and -0.05 opposites; so losses and metrics count from black, `floor=BLACK`, which is the
-same as the libraries' definition on images moved to [0, 2].
+SSIM compares luminances, which are not negative. Prepared images lie in [-1, 1] with the brain's mean at 0, where the
+luminance term would treat +0.05 and -0.05 as opposites. Losses and metrics therefore count from black, `floor=BLACK`,
+which equals the libraries' definition on images moved to [0, 2].
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ def ssim_map(
     data_range: float = DATA_RANGE,
     floor: float = 0.0,
 ) -> Tensor:
-    """SSIM round every voxel of (B, C, X, Y, Z) volumes, symmetric at the border; same shape, float32 at least.
+    """SSIM at every voxel of (B, C, X, Y, Z) volumes, symmetric at the border; same shape, float32 at least.
 
-    `floor` is the value that counts as no luminance. Equals scikit-image's `full=True` map.
-    Raises ValueError for unequal shapes and for an edge below `window`.
+    `floor` is the value of no luminance. Equals scikit-image's `full=True` map. Raises ValueError for unequal shapes
+    and for an edge below `window`.
     """
     return _similarity(x, y, window=window, sigma=sigma, data_range=data_range, floor=floor, border=True)
 
@@ -61,9 +61,8 @@ def ssim(
 ) -> Tensor:
     """Mean SSIM per volume, (B, C, X, Y, Z) -> (B,), over the voxels whose whole window lies inside the volume.
 
-    `floor` is the value that counts as no luminance. Equals MONAI's `SSIMMetric` and scikit-image's scalar.
-    Raises ValueError for unequal shapes and for an edge below
-    `window`.
+    `floor` is the value of no luminance. Equals MONAI's `SSIMMetric` and scikit-image's scalar. Raises ValueError for
+    unequal shapes and for an edge below `window`.
     """
     inside = _similarity(x, y, window=window, sigma=sigma, data_range=data_range, floor=floor, border=False)
     return inside.flatten(1).mean(dim=1)
@@ -95,7 +94,7 @@ def _similarity(
 
 
 def _smooth(volume: Tensor, bands: list[Tensor]) -> Tensor:
-    """Filter (B, C, X, Y, Z) along X, Y and Z; one product an axis, none of which moves data."""
+    """Filter (B, C, X, Y, Z) along X, Y and Z, one matrix product per axis, without moving data."""
     band_x, band_y, band_z = bands
     batch, channels, x, y, _ = volume.shape
     along_z = volume.reshape(batch * channels * x, y, -1) @ band_z.T  # (BCX, Y, Z')
@@ -119,7 +118,7 @@ def _band(n: int, window: int, sigma: float, border: bool, dtype: torch.dtype, d
     np.add.at(matrix, (np.broadcast_to(row, source.shape), source), weights)
     if not border:
         matrix = matrix[radius : n - radius]
-    with torch.inference_mode(False):  # a matrix cached by an evaluation must serve the next training step
+    with torch.inference_mode(False):  # a matrix cached during an evaluation is reused by the next training step
         return torch.tensor(matrix, dtype=dtype, device=device)
 
 

@@ -1,7 +1,7 @@
-"""Training a network that turns T1, T2 and FLAIR into a post-contrast T1 (torch).
+"""Networks, losses and training methods for synthesizing a post-contrast T1 from T1, T2 and FLAIR (torch).
 
-Networks and methods go by names. The module behind a name is imported when it is
-asked for, since torch and MONAI take seconds.
+Networks and methods are registered by name. The module behind a name is imported on first use, since torch and MONAI
+take seconds to import.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Spec = TypeVar("Spec")
 
 
 class Registry(Mapping[str, Spec], Generic[Spec]):
-    """Name -> spec, each given as "module:NAME"; the name is flag, MLflow parameter and what packages store."""
+    """Name -> spec, each given as "module:NAME". The name is a flag, an MLflow parameter and part of a package."""
 
     def __init__(self, kind: str, places: Mapping[str, str]) -> None:
         self.kind, self.places = kind, dict(places)
@@ -33,19 +33,19 @@ class Registry(Mapping[str, Spec], Generic[Spec]):
         return len(self.places)
 
     def find(self, name: str) -> Spec:
-        """The spec. Raises ValueError, with the known names, where there is none."""
+        """The spec of a name. Raises ValueError, with the known names, for an unknown one."""
         if name not in self.places:
             raise ValueError(f"there is no {self.kind} {name!r}; choose from {', '.join(self)}")
         return self[name]
 
 
 def group(name: str) -> str:
-    """The name as it stands in dotted settings: `swin_unetr` for `swin-unetr`."""
+    """The name as it is written in dotted settings: `swin_unetr` for `swin-unetr`."""
     return name.replace("-", "_")
 
 
 def settings_of(config: Config, name: str, kind: type | None) -> Any:
-    """The settings of a network or a method: a part of the config of that type, else its options, else its defaults."""
+    """The settings of a network or method: the part of the config of that type, else its options, else its defaults."""
     if kind is None:
         return None
     own = [part for part in (config.model, config.train) if type(part) is kind]

@@ -1,4 +1,4 @@
-"""What a network must beat: copying the T1, and a linear regression voxel by voxel."""
+"""Baselines for every network: a copy of T1, and a linear regression voxel by voxel."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Predictor = Callable[[Batch], Tensor]  # -> (B, 1, X, Y, Z)
 
 
 def copy_channel(position: int) -> Predictor:
-    """Hands back one of the inputs, the pre-contrast T1."""
+    """Predictor that returns one of the inputs, the pre-contrast T1."""
     return lambda batch: batch.inputs[:, position : position + 1]
 
 
@@ -40,7 +40,7 @@ def fit_linear(cohort: Cohort, case_ids: Sequence[str], *, inputs: Sequence[str]
 
 
 def linear(weights: np.ndarray) -> Predictor:
-    """Applies `fit_linear`'s weights inside the brain; background stays -1."""
+    """Predictor with the weights of `fit_linear` inside the brain; background stays -1."""
     factors = torch.from_numpy(weights[:-1].astype(np.float32)).view(1, -1, 1, 1, 1)
 
     def predict(batch: Batch) -> Tensor:
@@ -52,12 +52,12 @@ def linear(weights: np.ndarray) -> Predictor:
 
 @dataclass(frozen=True, kw_only=True)
 class BaselineSpec:
-    """A predictor that every network has to beat."""
+    """A baseline predictor and its inputs."""
 
     fit: Callable[[Cohort, Sequence[str], Sequence[str], str], Predictor]
     """Cohort, training cases, inputs and target -> predictor."""
     inputs: tuple[str, ...] | None = None
-    """The sequences that it takes; None: those of the networks."""
+    """Input sequences; None: those of the networks."""
 
 
 BASELINES: dict[str, BaselineSpec] = {
@@ -66,4 +66,4 @@ BASELINES: dict[str, BaselineSpec] = {
         fit=lambda cohort, cases, inputs, target: linear(fit_linear(cohort, cases, inputs=inputs, target=target))
     ),
 }
-"""By the name that tables and figures give it."""
+"""Name in tables and figures -> baseline."""

@@ -25,14 +25,14 @@ DAMAGE = (
     zipfile.BadZipFile,
     zlib.error,
 )
-"""What torch and zipfile raise for a file that is cut short, empty, changed or no checkpoint."""
+"""Errors that torch and zipfile raise for a file that is cut short, empty, changed or not a checkpoint."""
 
 
 def save_checkpoint(path: Path, settings: Mapping[str, Any], state: Mapping[str, Any]) -> None:
-    """Write `state` (tensors, numbers, strings, lists and dicts of them) so that `path` is always a whole file.
+    """Write `state` (tensors, numbers, strings, lists and dicts of them); `path` is a whole file at every moment.
 
-    One process at a time writes a path: what a killed one left half-written is written over. Raises OSError, naming
-    the file, when the disk refuses; the checkpoint that was there stays.
+    One process at a time may write a path; a half-written file of a killed one is overwritten. Raises OSError, naming
+    the file, when the disk refuses; the previous checkpoint stays.
     """
     part = path.with_name(f"{path.name}.part")
     try:
@@ -52,11 +52,11 @@ def save_checkpoint(path: Path, settings: Mapping[str, Any], state: Mapping[str,
 def load_checkpoint(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """Read a checkpoint onto the CPU.
 
-    Raises ValueError when the file is damaged or was changed, or was written with other settings, which would make a
-    mixture of two experiments.
+    Raises ValueError when the file is damaged or was changed, or was written with other settings (resuming would mix
+    two experiments).
     """
     try:
-        with zipfile.ZipFile(path) as whole:  # torch does not ask for its own check sums
+        with zipfile.ZipFile(path) as whole:  # torch does not verify its own check sums
             if (wrong := whole.testzip()) is not None:
                 raise ValueError(f"{wrong} was changed")
         state = torch.load(path, map_location="cpu", weights_only=True)

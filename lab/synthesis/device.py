@@ -1,4 +1,4 @@
-"""Where and how the numbers are computed: device, precision, memory format."""
+"""Device, precision and memory format of the computation, and its memory."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-"""Environment variables by which a user says how many threads of arithmetic a process may have."""
-NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")  # allocators, in their words
+"""Environment variables with which a user limits the threads of a process."""
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory", "ALLOC_FAILED")  # wording of the allocators
 CLEAR_REFS, STATUS = Path("/proc/self/clear_refs"), Path("/proc/self/status")
 
 
@@ -34,7 +34,7 @@ class Arithmetic:
 
     @property
     def memory_format(self) -> torch.memory_format:
-        """What `channels_last` means to torch."""
+        """The memory format of torch for `channels_last`."""
         return torch.channels_last_3d if self.channels_last else torch.contiguous_format
 
     def place(self, network: nn.Module) -> nn.Module:
@@ -49,12 +49,11 @@ class Arithmetic:
 
 
 def choose(device: str = "auto", precision: str = "auto", channels_last: bool = True) -> Arithmetic:
-    """The arithmetic asked for, with `auto` settled by what was measured (`bench/training_step.py`).
+    """The requested arithmetic; `auto` is a GPU with bfloat16 or a CPU with float32.
 
-    A GPU gets bfloat16, a CPU float32, both channels-last. On the CPU measured, bfloat16 was 20-40 % slower at width 8,
-    and at width 16 clearly faster for model 4 alone; networks that are compared are computed alike. The choice depends
-    on the kind of device and not on a timing, so a study that is killed and run again computes the same numbers. Raises
-    ValueError for a device that is not there.
+    On a CPU bfloat16 is slower for narrow networks and pays only for some wide ones (`bench/training_step.py`), and
+    networks that are compared must be computed alike. The choice depends on the kind of device, never on a timing, so a
+    study that is killed and run again computes the same numbers. Raises ValueError for a missing device.
     """
     name = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     try:
@@ -69,7 +68,7 @@ def choose(device: str = "auto", precision: str = "auto", channels_last: bool = 
 
 
 def use_threads(workers: int) -> None:
-    """Share the cores between `workers` processes, unless the user has said how many threads a process may have."""
+    """Share the cores between `workers` processes, unless the user has set the number of threads."""
     if not any(os.environ.get(name) for name in THREADS):
         from lab.io.pool import count_cores
 
@@ -82,7 +81,7 @@ def reset_peak_memory(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     elif CLEAR_REFS.exists():
-        CLEAR_REFS.write_text("5")  # Linux: the peak resident set starts again from here
+        CLEAR_REFS.write_text("5")  # Linux: resets the peak resident set
 
 
 def peak_memory_mb(device: torch.device) -> float:
@@ -96,13 +95,13 @@ def peak_memory_mb(device: torch.device) -> float:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether memory was short: torch's own error is for GPUs, on a CPU only the text of a RuntimeError tells."""
+    """Whether memory was short: torch's own error class covers GPUs, on a CPU only the text of a RuntimeError does."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(said in (str(error) or "no memory") for said in NO_MEMORY)
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had on the device."""
+    """Bytes still available on the device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)  # with what the file cache would give back
+    return int(psutil.virtual_memory().available)  # includes the reclaimable file cache

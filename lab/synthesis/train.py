@@ -1,7 +1,7 @@
-"""Training by any method: early stopping, a checkpoint every epoch, exact resume.
+"""Training with any method: early stopping, a checkpoint every epoch, exact resume.
 
-Every random draw of an epoch (order, flips, dropout) is a function of the seed and the epoch's number, so a run that
-was killed and goes on from its checkpoint is the run that was never killed, bit for bit on the CPU.
+Every random draw of an epoch (order, flips, dropout) is a function of the seed and the epoch's number, so a killed run
+that resumes from its checkpoint equals an uninterrupted one, bit for bit on the CPU.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ WATCHED = {"mae_brain": "brain", "mae_tumour": "tumour", "mae_balanced": "tumour
 
 
 class TrainingFailed(RuntimeError):
-    """A trial that cannot go on, with the reason in words for its user."""
+    """A trial that cannot continue, with the reason for the user."""
 
 
 @dataclass
 class Progress:
-    """What a training run has come to; the checkpoint is this and the tensors."""
+    """State of a training run; the checkpoint is this and the tensors."""
 
     epoch: int = 0  # epochs done
     best_epoch: int = 0
@@ -47,7 +47,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A trained network, at its best epoch, and how it got there."""
+    """A trained network at its best epoch, and its training history."""
 
     network: nn.Module
     progress: Progress
@@ -67,11 +67,11 @@ def fit(
 ) -> Fitted:
     """Train until the validation loss has not improved for `patience` epochs.
 
-    `checkpoint` is written atomically after each epoch, and where it exists training goes on from it. `on_epoch` gets
-    each epoch's figures (`epoch`, `train/loss` and the method's others, those of `validate`, `seconds`) and may raise
-    to end the trial; a run that goes on repeats the last finished epoch's, since the kill may have come before
-    anybody heard of it. Raises TrainingFailed when the loss is not finite or memory runs out, ValueError when the
-    settings make no sense or the checkpoint is damaged or belongs to other settings.
+    `checkpoint` is written atomically after each epoch; if it exists, training resumes from it. `on_epoch` gets each
+    epoch's figures (`epoch`, `train/loss` and the method's others, those of `validate`, `seconds`) and may raise to end
+    the trial. A resumed run reports the last finished epoch again, since the kill may have come before `on_epoch`.
+    Raises TrainingFailed when the loss is not finite or memory runs out, ValueError when the settings are invalid or
+    the checkpoint is damaged or belongs to other settings.
     """
     if settings.epochs < 1 or settings.patience < 1 or settings.batch_size < 1:
         raise ValueError("--epochs, --train.patience and --train.batch-size must be at least 1")
@@ -109,9 +109,9 @@ def fit(
 def identify(
     method: Method, train: CaseStore, val: CaseStore, settings: TrainConfig, arithmetic: Arithmetic
 ) -> dict[str, Any]:
-    """What a checkpoint and the run that goes on from it must agree on.
+    """Settings that must be equal in a checkpoint and the run that resumes from it.
 
-    How long to train may change, and which of several GPUs does it.
+    The length of training and the choice between several GPUs may change.
     """
     kept = {name: value for name, value in asdict(settings).items() if name not in ("epochs", "patience", "device")}
     shapes = [(name, list(tensor.shape)) for name, tensor in method.network.state_dict().items()]
@@ -140,7 +140,7 @@ def run_epoch(
     plan = plan_epoch(len(train), batch_size=settings.batch_size, flip=settings.flip, seed=settings.seed, epoch=epoch)
     totals: dict[str, Tensor] = {}
     with torch.random.fork_rng(devices=[arithmetic.device] if arithmetic.device.type == "cuda" else []):
-        torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout draws from the global generator alone
+        torch.manual_seed(settings.seed * 1_000_003 + epoch)  # only dropout draws from the global generator
         for batch in train.batches(plan):
             for name, value in method.train_step(batch).items():
                 totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value * len(batch.case_ids)
@@ -164,9 +164,9 @@ def validate(
 ) -> dict[str, float]:
     """Mean loss and watched metrics over the validation cases; no metric counts cases without its region.
 
-    Each case has one vote in the loss, also the last ones of a batch that is not full. What `predict` (of a method)
-    knows besides the image is averaged. Where T1 is an input, there is also `val/contrast_tumour`: Lin's concordance of
-    synthetic and true contrast, their rise over T1, over the voxels of all tumours.
+    Each case has equal weight in the loss, also in a last batch that is not full. Further figures of `predict` (of a
+    method) are averaged. Where T1 is an input, there is also `val/contrast_tumour`: Lin's concordance of synthetic and
+    true contrast, their rise over T1, over the voxels of all tumours.
     """
     losses: list[float] = []
     scores: dict[str, list[float]] = {name: [] for name in WATCHED}
@@ -205,10 +205,10 @@ def snapshot(network: nn.Module) -> dict[str, Tensor]:
 
 @contextmanager
 def advice_on_memory(settings: TrainConfig) -> Iterator[None]:
-    """Turn an out-of-memory error, on GPU or CPU, into one that says what to lower."""
+    """Turn an out-of-memory error, on GPU or CPU, into one that names the settings to lower."""
     try:
         yield
-    except (MemoryError, RuntimeError) as error:  # torch's own kind is a RuntimeError; on a CPU only the text tells
+    except (MemoryError, RuntimeError) as error:  # torch raises a RuntimeError; on a CPU only its text identifies it
         text = str(error) or "no memory"
         if not is_out_of_memory(error):
             raise

@@ -1,4 +1,4 @@
-"""Losses by name."""
+"""Registry of losses by name."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from lab.synthesis.losses.image_losses import Loss
 
 @dataclass(frozen=True, kw_only=True)
 class LossSpec:
-    """A loss, made from the fields of `LossConfig` that it takes."""
+    """A loss and the fields of `LossConfig` that it takes."""
 
     make: Callable[..., Loss]
     settings: tuple[str, ...] = ()
     """Fields of `LossConfig`, which are `make`'s arguments."""
     least_edge: int = 1
-    """Voxels that every edge of a patch has at least."""
+    """Minimum edge of a patch, in voxels."""
 
 
 def plain(loss: Loss, *, least_edge: int = 1) -> LossSpec:
@@ -42,7 +42,7 @@ LOSSES: dict[str, LossSpec] = {
 
 
 def make_loss(config: LossConfig) -> Loss:
-    """The loss of a config. Raises ValueError where there is none of its name, or not with its settings."""
+    """The loss of a config. Raises ValueError for an unknown name or settings that the loss refuses."""
     if config.name not in LOSSES:
         raise ValueError(f"There is no loss '{config.name}'; choose from {', '.join(LOSSES)}.")
     spec = LOSSES[config.name]

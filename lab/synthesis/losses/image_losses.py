@@ -1,11 +1,11 @@
-"""What a network is trained to make small: every loss of the paper.
+"""Training losses of the paper.
 
 Each loss takes prediction and target (B, 1, X, Y, Z) in [-1, 1] and `masks`, bool tensors of the same shape under
 `brain`, `tumour` and `enhancement`, and gives one number, in float32 whatever the inputs' precision.
 
-A masked loss is the mean over the mask of each patient, then the mean over the patients whose mask is not empty: a
-patient with a large tumour counts no more than one with a small tumour, and a patient without enhancement does not
-dilute those with. Where every mask of the batch is empty the loss is 0 and so is its gradient.
+A masked loss is the mean over the mask of each patient, then the mean over the patients with a mask: large and small
+tumours count equally, and a patient without enhancement does not dilute the others. Where every mask of the batch is
+empty, the loss and its gradient are 0.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def l2_enhancement(prediction: Tensor, target: Tensor, masks: Masks) -> Tensor:
 
 
 def ssim_loss(prediction: Tensor, target: Tensor, masks: Masks) -> Tensor:
-    """1 - mean SSIM, 11 x 11 x 11 window, counted from black (Wang et al. 2004).
+    """1 - mean SSIM, 11 x 11 x 11 window, with black as no luminance (Wang et al. 2004).
 
     Raises ValueError for an edge below 11 voxels.
     """

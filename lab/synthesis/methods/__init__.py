@@ -1,4 +1,4 @@
-"""Methods by name: how a model is trained and used. The loop, checkpoints and logging are shared, see `train`."""
+"""Registry of training methods by name. The loop, checkpoints and logging are shared, see `train`."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ if TYPE_CHECKING:
 
 
 class Method(Protocol):
-    """Networks and optimisers, and what a step of training does with them."""
+    """Networks and optimisers, and one training step on them."""
 
     network: nn.Module
-    """What is packaged and used on new patients: inputs -> image."""
+    """The network that is packaged and used on new patients: inputs -> image."""
     loss: Loss
-    """What validation measures and early stopping goes by."""
+    """The loss of validation and early stopping."""
 
     def train_step(self, batch: Batch) -> Mapping[str, Tensor]:
-        """One step of every optimiser; its figures, each a mean over patients, of which `loss` is one."""
+        """One step of every optimiser; returns its figures, each a mean over patients, among them `loss`."""
         ...
 
     def predict(self, inputs: Tensor) -> Mapping[str, Tensor]:
-        """`image` (B, 1, X, Y, Z) float32 of inputs (B, C, X, Y, Z), and what else it knows, (B,) each.
+        """`image` (B, 1, X, Y, Z) float32 for inputs (B, C, X, Y, Z), and any further figures, (B,) each.
 
-        Validation logs the mean of what else it knows as `val/NAME`.
+        Validation logs the mean of each further figure as `val/NAME`.
         """
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that training goes on from: weights as `network` and others, states of optimisers."""
+        """Everything needed to resume training: weights as `network` and others, states of optimisers."""
         ...
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of `state_dict`; other keys are left alone."""
+        """The inverse of `state_dict`; other keys are ignored."""
         ...
 
 

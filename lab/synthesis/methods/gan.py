@@ -1,8 +1,8 @@
 """A conditional GAN after pix2pix (Isola et al. 2017): any network as generator, a 3D PatchGAN as discriminator.
 
-The discriminator sees the inputs beside a true or a synthetic image, both without background, and says of each patch
-which it is. Both have an Adam of their own. The image loss (`--loss.name`) keeps its place beside the adversarial one,
-and early stopping goes by it alone, since adversarial losses do not tell how good an image is.
+The discriminator sees the inputs beside a true or a synthetic image, both without background, and classifies each patch
+as true or synthetic. Each of the two networks has its own Adam. The image loss (`--loss.name`) is added to the
+adversarial one, and early stopping uses it alone, since adversarial losses do not measure image quality.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def patch_discriminator(channels: int, filters: int, layers: int) -> nn.Sequenti
     parts: list[nn.Module] = [nn.Conv3d(channels, filters, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
     widths = [filters * min(2**layer, 8) for layer in range(layers + 1)]
     for layer, (inside, outside) in enumerate(pairwise(widths), start=1):
-        stride, kernel, padding = (2, 4, 1) if layer < layers else (1, 3, 1)  # pix2pix has 4 here: it loses a voxel
+        stride, kernel, padding = (2, 4, 1) if layer < layers else (1, 3, 1)  # pix2pix: kernel 4, which loses a voxel
         conv = nn.Conv3d(inside, outside, kernel, stride=stride, padding=padding, bias=False)
         parts += [conv, group_norm(outside), nn.LeakyReLU(0.2)]
     network = nn.Sequential(*parts, nn.Conv3d(widths[-1], 1, 3, padding=1))
@@ -67,7 +67,7 @@ class ConditionalGan:
         settings: GanConfig,
         channels: int,
     ) -> None:
-        """Raises ValueError for settings that make no sense."""
+        """Raises ValueError for invalid settings."""
         if settings.filters < 1 or settings.layers < 1 or settings.l1_weight < 0:
             raise ValueError("--gan.filters and --gan.layers must be at least 1, --gan.l1-weight at least 0")
         with torch.random.fork_rng(devices=[]):
@@ -83,7 +83,7 @@ class ConditionalGan:
         }
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of the discriminator and one of the generator; the image loss and both adversarial ones."""
+        """One step of the discriminator and one of the generator; returns the image loss and both adversarial ones."""
         self.network.train()
         self.discriminator.train()
         brain = batch.masks["brain"]
@@ -99,9 +99,9 @@ class ConditionalGan:
         return {"loss": error.detach(), "adversarial": fooling.detach(), "discriminator": against.detach()}
 
     def logits(self, inputs: Tensor, image: Tensor) -> Tensor:
-        """What the discriminator says of each patch; above 0 it takes it for true.
+        """The discriminator's logit for each patch; above 0 is true.
 
-        Raises ValueError for a volume that it halves to nothing.
+        Raises ValueError for a volume too small for its halvings.
         """
         if min(image.shape[2:]) < 2**self.settings.layers:
             size = " x ".join(map(str, image.shape[2:]))
@@ -110,7 +110,7 @@ class ConditionalGan:
 
     @torch.no_grad()
     def predict(self, inputs: Tensor) -> dict[str, Tensor]:
-        """The image, and as `realism` the share of its patches that the discriminator takes for true."""
+        """The image, and as `realism` the share of its patches that the discriminator classifies as true."""
         self.network.eval()
         self.discriminator.eval()
         image = self.arithmetic.run(self.forward, inputs)
@@ -123,7 +123,7 @@ class ConditionalGan:
         return networks | {name: optimiser.state_dict() for name, optimiser in self.optimisers.items()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse."""
+        """Inverse of `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.discriminator.load_state_dict(state["discriminator"])
         for name, optimiser in self.optimisers.items():
@@ -131,7 +131,7 @@ class ConditionalGan:
 
 
 def adversarial(logits: Tensor, *, real: bool) -> Tensor:
-    """Binary cross-entropy of every patch against being real, or not."""
+    """Binary cross-entropy of every patch, with the label true if `real`, else synthetic."""
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 

@@ -1,4 +1,4 @@
-"""One network, one loss, one Adam."""
+"""Supervised training: one network, one loss, one Adam."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.synthesis.methods import MethodSpec
 
 
 class Supervised:
-    """A network that learns to make a loss small."""
+    """A network that minimises a loss."""
 
     def __init__(self, network: nn.Module, loss: Loss, train: TrainConfig, arithmetic: Arithmetic) -> None:
         self.network, self.loss = arithmetic.place(network), loss
@@ -25,7 +25,7 @@ class Supervised:
         self.optimiser = adam(network.parameters(), train)
 
     def train_step(self, batch: Batch) -> dict[str, Tensor]:
-        """One step of Adam; the loss."""
+        """One step of Adam; returns the loss."""
         self.network.train()
         value = self.loss(self.arithmetic.run(self.forward, batch.inputs), batch.target, batch.masks)
         descend(self.optimiser, value, self.train.clip_norm)
@@ -42,7 +42,7 @@ class Supervised:
         return {"network": self.network.state_dict(), "optimiser": self.optimiser.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse."""
+        """Inverse of `state_dict`."""
         self.network.load_state_dict(state["network"])
         self.optimiser.load_state_dict(state["optimiser"])
 
@@ -53,7 +53,7 @@ def adam(parameters: Iterable[nn.Parameter], train: TrainConfig) -> torch.optim.
 
 
 def descend(optimiser: torch.optim.Optimizer, value: Tensor, clip_norm: float) -> None:
-    """One step down the gradient of `value`, whose norm is cut at `clip_norm`; 0 cuts nothing."""
+    """One step down the gradient of `value`, with its norm clipped at `clip_norm`; 0 does not clip."""
     optimiser.zero_grad(set_to_none=True)
     value.backward()
     if clip_norm > 0:

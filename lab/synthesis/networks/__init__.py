@@ -1,4 +1,4 @@
-"""Networks by name: what the rest of the lab needs to know of each, and building one.
+"""Registry of networks by name, with what the rest of the lab needs to know of each, and their construction.
 
 A network is an `nn.Module` that takes (B, C, X, Y, Z) in [-1, 1] of any size and gives (B, 1, X, Y, Z) in (-1, 1).
 """
@@ -28,19 +28,19 @@ def _none(_: Any) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec:
-    """What a network is made of and what using it takes. What is None is measured on the network itself."""
+    """Settings, construction and requirements of a network. Fields that are None are measured on the network itself."""
 
     settings: type
     """Frozen dataclass; each field is a flag, `--segresnet.init-filters`."""
     build: Callable[[Any, int], nn.Module]
     """Settings and number of input channels -> network; weights are drawn from torch's global generator."""
     width: str
-    """The setting that makes it wider."""
+    """The setting that scales the number of filters."""
     divisor: Callable[[Any], int]
-    """Settings -> what the network pads every edge to a multiple of."""
+    """Settings -> the multiple to which the network pads every edge."""
     reads_volume: Callable[[Any], str] = _none
-    """Settings -> why a voxel depends on the whole volume, as with instance normalisation; "" where it does not. Such a
-    network is used in overlapping, blended tiles where memory does not hold the volume: that is not exact."""
+    """Settings -> why a voxel depends on the whole volume (such as instance normalisation), "" where it does not. Such
+    a network runs in overlapping, blended tiles where the volume does not fit into memory; the result is not exact."""
     receptive_field: Callable[[Any, Span], Span] | None = None
     """Network and voxels of the image along an axis -> voxels of the input that they depend on."""
     bytes_needed: Callable[[Any, tuple[int, ...]], float] | None = None
@@ -49,7 +49,7 @@ class NetworkSpec:
 
 @dataclass(frozen=True)
 class Origin:
-    """Which network a module is; `build_network` leaves it on the module as `origin`."""
+    """Name and settings of a built network; `build_network` stores it on the module as `origin`."""
 
     name: str
     settings: Any
@@ -57,11 +57,11 @@ class Origin:
 
     @property
     def spec(self) -> NetworkSpec:
-        """From the registry."""
+        """The spec from the registry."""
         return NETWORKS[self.name]
 
     def record(self) -> dict[str, Any]:
-        """What a package stores."""
+        """The record that a package stores."""
         return {**dataclasses.asdict(self.settings), "id": self.name}
 
 
@@ -85,7 +85,7 @@ NETWORKS: Registry[NetworkSpec] = Registry(
 def build_network(name: str, settings: Any, channels: int, *, seed: int = 0) -> Any:
     """The network called `name` with fresh weights, which depend on `seed` alone.
 
-    Raises ValueError for a name or settings that there are not.
+    Raises ValueError for an unknown name or invalid settings.
     """
     import torch
 
@@ -100,7 +100,7 @@ def build_network(name: str, settings: Any, channels: int, *, seed: int = 0) -> 
 
 
 def build_from_record(record: dict[str, Any], channels: int) -> Any:
-    """The network of `Origin.record`, also of one that version 0.4.0 or an earlier one wrote.
+    """The network of `Origin.record`, including records of version 0.4.0 and earlier.
 
     Raises ValueError for a network or a setting that this version does not have.
     """
@@ -118,7 +118,7 @@ def count_parameters(network: nn.Module) -> int:
 
 
 def parameters_of(name: str, settings: Any, channels: int) -> int:
-    """`count_parameters` of a network that is not built in memory; raises as `build_network`."""
+    """`count_parameters` without allocating the network's memory; raises as `build_network`."""
     import torch
 
     with torch.device("meta"):
@@ -126,7 +126,7 @@ def parameters_of(name: str, settings: Any, channels: int) -> int:
 
 
 def match_parameters(name: str, settings: Any, channels: int, target: int) -> tuple[Any, int]:
-    """The settings with the width that comes nearest to `target` parameters, and how many it has."""
+    """The settings with the width that comes nearest to `target` parameters, and the number of parameters."""
     width = NETWORKS.find(name).width
     best: tuple[Any, int] | None = None
     for candidate in range(1, 1024):

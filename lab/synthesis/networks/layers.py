@@ -1,4 +1,4 @@
-"""The blocks that the paper's networks are put together from."""
+"""Building blocks of the paper's networks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ CPU_KERNEL_BYTES = 2**31
 class BatchNorm(nn.BatchNorm3d):
     """Batch normalisation that reads channels-last volumes on a CPU as a table of voxels.
 
-    The numbers are those of `nn.BatchNorm3d`; its own backward pass took two to three times as long at 8-16 channels.
+    Results equal those of `nn.BatchNorm3d`, whose backward pass is two to three times slower at 8-16 channels.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,7 +31,7 @@ def batch_norm(channels: int) -> nn.Module:
 
 
 def instance_norm(channels: int) -> nn.Module:
-    """Normalise each volume by itself; same at training and inference."""
+    """Normalise each volume by itself; the same in training and inference."""
     return nn.InstanceNorm3d(channels, affine=True)
 
 
@@ -60,8 +60,8 @@ def halve(inside: int, outside: int, kernel: int, norm: str | None) -> nn.Sequen
 class Double(nn.ConvTranspose3d):
     """Transposed convolution to exactly twice the grid.
 
-    On a CPU a volume of more than 2 GiB (the paper's size) is handled some input channels at a time: the results are
-    summed, which is the same convolution. As a whole, torch's kernels fall back to reference loops of several minutes.
+    On a CPU a volume of more than 2 GiB (the paper's size) is processed a few input channels at a time and the results
+    are summed, which is the same convolution. As a whole, torch's kernels fall back to reference loops of minutes.
     """
 
     def __init__(self, inside: int, outside: int, kernel: int, *, bias: bool = False) -> None:

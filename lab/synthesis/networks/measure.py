@@ -1,4 +1,4 @@
-"""What tiles must know of a network: asked of its spec, and measured where that does not say."""
+"""Properties of a network that tiling needs, from its spec, else measured."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from torch.utils._pytree import tree_leaves
 from lab.synthesis.networks import BACKGROUND, Origin, Span
 
 WORK_SPACE = 1.5
-"""Memory of a pass, over that of its tensors: the kernels' own is not seen."""
+"""Peak memory of a pass over that of its tensors, to include the kernels' work space."""
 TRIALS = 3
-"""Volumes to measure a footprint on: where one closes a ReLU another opens it."""
+"""Volumes on which a footprint is measured: a ReLU that is closed on one volume is open on another."""
 _MARGINS: weakref.WeakKeyDictionary[nn.Module, tuple[int, tuple[int, int] | None]] = weakref.WeakKeyDictionary()
 _PER_VOXEL: weakref.WeakKeyDictionary[nn.Module, float] = weakref.WeakKeyDictionary()
 
 
 def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Background behind the last voxel of each axis, so that every edge divides by `multiple`."""
+    """Pad with background behind the last voxel of each axis to a multiple of `multiple`."""
     missing = [-edge % multiple for edge in x.shape[2:]]
     if not any(missing):
         return x
@@ -32,19 +32,19 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
 
 
 def divisor(network: nn.Module) -> int:
-    """What the network pads every edge to a multiple of."""
+    """The multiple to which the network pads every edge."""
     origin = _origin(network)
     return 1 if origin is None else origin.spec.divisor(origin.settings)
 
 
 def reads_volume(network: nn.Module) -> str:
-    """Why a voxel depends on the whole volume, by the network's spec; "" where it does not say that."""
+    """Why a voxel depends on the whole volume, by the network's spec; "" where it does not."""
     origin = _origin(network)
     return "" if origin is None else origin.spec.reads_volume(origin.settings)
 
 
 def receptive_field(network: nn.Module, voxels: Span, *, limit: int) -> Span | None:
-    """Voxels of the input that those of the image depend on, by the network's spec or measured; None beyond `limit`."""
+    """Input voxels on which those of the image depend, by the network's spec or measured; None beyond `limit`."""
     origin, step = _origin(network), divisor(network)
     if origin is not None and origin.spec.receptive_field is not None:
         return origin.spec.receptive_field(network, voxels)
@@ -74,9 +74,9 @@ def _origin(network: nn.Module) -> Origin | None:
 
 
 def margins(network: nn.Module, *, channels: int, step: int, limit: int) -> tuple[int, int] | None:
-    """How far the input voxels with a gradient lie before and behind a block of `step` voxels of the image.
+    """Distance of the input voxels with a gradient before and behind a block of `step` voxels of the image.
 
-    Multiples of `step`, the largest over the three axes; None where they reach further than `limit`.
+    Multiples of `step`, the largest over the three axes; None where they exceed `limit`.
     """
     trial = copy.deepcopy(network).cpu().double().eval().requires_grad_(False)
     blocks, found = 5, [0, 0]
@@ -95,7 +95,7 @@ def margins(network: nn.Module, *, channels: int, step: int, limit: int) -> tupl
 
 
 def _touched(network: nn.Module, axis: int, blocks: int, channels: int, step: int) -> tuple[int, int]:
-    """First and last block along an axis whose voxels have a say in the middle block."""
+    """First and last block along an axis whose voxels influence the middle block."""
     shape = [max(step, 2)] * 3
     shape[axis] = blocks * step
     seen = torch.zeros(blocks * step, dtype=torch.bool)
@@ -112,7 +112,7 @@ def _touched(network: nn.Module, axis: int, blocks: int, channels: int, step: in
 
 
 def bytes_per_voxel(network: nn.Module, *, channels: int, step: int) -> float:
-    """Peak memory of the tensors of a pass over a small volume, and of the kernels' work space, for each voxel."""
+    """Peak memory per voxel of a pass over a small volume: tensors and the kernels' work space."""
     edge = -(-48 // step) * step
     where = next((p.device for p in network.parameters()), torch.device("cpu"))
     with torch.no_grad(), _LiveTensors() as live:
@@ -121,7 +121,7 @@ def bytes_per_voxel(network: nn.Module, *, channels: int, step: int) -> float:
 
 
 class _LiveTensors(TorchDispatchMode):
-    """Adds up the memory of the tensors that are alive."""
+    """Tracks the memory of live tensors."""
 
     def __init__(self) -> None:
         super().__init__()

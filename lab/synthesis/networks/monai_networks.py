@@ -1,7 +1,7 @@
-"""Networks of MONAI, each padded to what it divides by and with the tanh of the paper's networks at its end.
+"""Networks of MONAI, padded to the multiple that each requires and followed by the tanh of the paper's networks.
 
 SegResNet (Myronenko 2018), DynUNet with residual blocks (nnU-Net, Isensee et al. 2021), AttentionUnet (Oktay et al.
-2018) and SwinUNETR (Hatamizadeh et al. 2022). What a voxel depends on and how much memory a pass takes are measured.
+2018) and SwinUNETR (Hatamizadeh et al. 2022). Receptive field and memory are measured.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lab.synthesis.networks.measure import pad_to_multiple
 
 
 class Padded(nn.Module):
-    """A network that takes only edges of a certain multiple, made to take any."""
+    """Wrapper of a network that takes only edges of a certain multiple; it takes any."""
 
     def __init__(self, network: nn.Module, multiple: int) -> None:
         super().__init__()
@@ -28,7 +28,7 @@ class Padded(nn.Module):
         """(B, C, X, Y, Z) in [-1, 1] -> (B, 1, X, Y, Z) in (-1, 1)."""
         size = x.shape[2:]
         x = pad_to_multiple(x, self.multiple)
-        if max(x.shape[2:]) == self.multiple:  # a deepest level of one voxel could not be normalised
+        if max(x.shape[2:]) == self.multiple:  # one voxel at the deepest level cannot be normalised
             x = F.pad(x, (0, self.multiple), value=BACKGROUND)
         return torch.tanh(self.network(x))[:, :, : size[0], : size[1], : size[2]]
 
@@ -115,7 +115,7 @@ class AttentionUnetConfig:
 
 
 def attention_unet(settings: AttentionUnetConfig, channels: int) -> nn.Module:
-    """AttentionUnet, with batch normalisation but in its merged skips.
+    """AttentionUnet, with batch normalisation except in its merged skips.
 
     Raises ValueError for too few channels or levels.
     """

@@ -53,16 +53,16 @@ MODELS: dict[int, dict[str, Any]] = {
     4: FINE_TUNED | {"modality_stems": True, "residual": True},
 }
 TENSORS = {"plain": 1.5, "joined": 5.0, "attention": 5.5, "residual": 5.5}
-"""Peak memory of a pass on a CPU, over that of one tensor of `width` channels on the whole grid, rounded up.
+"""Peak memory of a pass on a CPU over that of one tensor of `width` channels on the whole grid, rounded up.
 
 Measured at 160 x 192 x 160: 1.1, 4.5, 4.5 and 4.8 with batch normalisation."""
 
 
 class UNet(nn.Module):
-    """The family; `build` gives one of the paper's models.
+    """The paper's family of U-Nets; `build` makes one of its models.
 
-    Any grid is taken: it is padded with background to a multiple of `2 ** depth` and the output cropped back. With
-    every halving the filters double, up to eight times `width`: 64, 128, 256, 512, 512.
+    Any grid is accepted: it is padded with background to a multiple of `2 ** depth` and the output is cropped back.
+    With every halving the filters double, up to eight times `width`: 64, 128, 256, 512, 512.
     """
 
     def __init__(
@@ -123,7 +123,7 @@ class UNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, X, Y, Z) in [-1, 1] -> (B, 1, X, Y, Z) in (-1, 1).
 
-        Raises ValueError where a single voxel is left to normalise.
+        Raises ValueError where a single voxel would be normalised.
         """
         size = x.shape[2:]
         x = pad_to_multiple(x, self.multiple)
@@ -153,8 +153,8 @@ def attend(skip: Tensor, x: Tensor, gate: nn.Module) -> Tensor:
 def convolve_joined(convolution: nn.Conv3d, x: Tensor, skip: Tensor) -> Tensor:
     """The convolution of `x` and `skip` joined along the channels, without joining them.
 
-    At 160 x 192 x 160 and width 64 the joined tensor has more than 2 GiB, for which torch's CPU kernels fall back to
-    reference loops that take minutes; and it would be the largest tensor of all.
+    At 160 x 192 x 160 and width 64 the joined tensor, the largest of all, has more than 2 GiB, for which torch's CPU
+    kernels fall back to reference loops of minutes.
     """
     of_x, of_skip = convolution.weight.split([x.shape[1], skip.shape[1]], dim=1)
     padding = [edge // 2 for edge in convolution.kernel_size]
@@ -162,7 +162,7 @@ def convolve_joined(convolution: nn.Conv3d, x: Tensor, skip: Tensor) -> Tensor:
 
 
 def check_bottleneck(size: Sequence[int], x: Tensor, multiple: int) -> None:
-    """Raises ValueError where the padded grid of `x` ends as one voxel, whose mean and variance say nothing."""
+    """Raises ValueError where the padded grid of `x` ends as one voxel, which has no variance."""
     if max(x.shape[2:]) == multiple:
         depth = multiple.bit_length() - 1
         raise ValueError(
@@ -172,7 +172,7 @@ def check_bottleneck(size: Sequence[int], x: Tensor, multiple: int) -> None:
 
 
 def initialise(network: nn.Module, init: str) -> None:
-    """Fill the kernels: `normal` (sd 0.02, pix2pix) or `xavier` (Glorot and Bengio 2010); biases are zero."""
+    """Initialise the kernels: `normal` (sd 0.02, pix2pix) or `xavier` (Glorot and Bengio 2010); biases are zero."""
     for module in network.modules():
         if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
             if init == "xavier":
@@ -213,14 +213,14 @@ def reads_volume(settings: ModelConfig) -> str:
 
 
 def receptive_field(network: UNet, voxels: Span) -> Span:
-    """Voxels [first, last) of the input that those of the image depend on, unlimited by the volume's edges.
+    """Input voxels [first, last) on which those of the image depend, not clipped to the volume.
 
-    From the image backwards: each convolution, strided or transposed, widens what is needed.
+    Computed from the image backwards: each convolution, strided or transposed, widens the range.
     """
     needed = voxels
     if isinstance(network.image, nn.Conv3d):
         needed = _before(network.image, needed)
-    full = needed  # of what the full-scale skip brings, too
+    full = needed  # range of the full-scale skip
     needed = _through(network.last, needed)
     skips: list[Span] = []  # from the finest level to the deepest
     for block in reversed(network.up):
@@ -239,7 +239,7 @@ def _union(a: Span, b: Span) -> Span:
 
 
 def _through(block: nn.Module, needed: Span) -> Span:
-    """What a block reads so that it can give what is needed; side branches of a gate are pointwise."""
+    """Input range of a block for an output range; side branches of a gate are pointwise."""
     if isinstance(block, nn.Conv3d | nn.ConvTranspose3d):
         return _before(block, needed)
     if isinstance(block, Residual):
@@ -251,7 +251,7 @@ def _through(block: nn.Module, needed: Span) -> Span:
 
 
 def _before(layer: nn.Conv3d | nn.ConvTranspose3d, needed: Span) -> Span:
-    """The input of a convolution that some of its output depends on."""
+    """Input range of a convolution for an output range."""
     first, last = needed
     kernel, stride = layer.kernel_size[0], layer.stride[0]
     pad = (kernel - 1) // 2 if isinstance(layer.padding, str) else int(layer.padding[0])
