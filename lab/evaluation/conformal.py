@@ -36,8 +36,8 @@ COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
 REGIONS = ("brain", "tumour")
 """Regions with intervals of their own: the brain away from the tumour, and the tumour with 3 mm around it."""
 WORST, OF_PATIENTS, LEAST = 3.0, 3.0, 3
-"""Lowest cap on a patient's share outside, in multiples of the allowed share; divisor of (patients + 1) for the cap where
-that is larger; fewest patients for a guarantee."""
+"""Lowest cap on a patient's share outside, in multiples of the allowed share; divisor of (patients + 1) for a larger
+cap; fewest patients for a guarantee."""
 FLOORS = (0.5, 1, 2, 4, 8, 16, 32)
 """Candidate floors, in median spreads."""
 LEAST_FLOOR = 1e-3

@@ -1,1 +1,1 @@
-"""From numbers to tables, text, figures and pages."""
+"""Tables, text, figures and pages made from the lab's results."""

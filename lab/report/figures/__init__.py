@@ -1,1 +1,1 @@
-"""Figures; with `classifier` the only home of matplotlib."""
+"""Figures; matplotlib is imported only here and in `classifier`."""

@@ -1,4 +1,4 @@
-"""How do the scores spread over patients? Box plots with every patient as a point."""
+"""Box plots of scores over patients, with every patient as a point."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def box_plots(
     split: str = "test",
     floor: float | None = None,
 ) -> Figure:
-    """A panel a metric, a row a trial (from the long per-patient table), rivals on a grey band at the bottom.
+    """A panel per metric, a row per trial (from the long per-patient table), baselines on a grey band at the bottom.
 
     The box spans the quartiles, the line is the median, whiskers reach the farthest patient within 1.5 box lengths;
-    every patient is drawn as a point, filled where the tumour enhances. The dotted line is the better rival's median,
-    the thin line the `floor` of the MAE, below which noise keeps every model (see `lab.report.figures.noise_floor`).
+    every patient is a point, filled where the tumour enhances. The dotted line is the better baseline's median, the
+    thin line the `floor` of the MAE, the noise floor of every model (see `lab.report.figures.noise_floor`).
     """
     metrics = shown_in("boxes") if metrics is None else metrics
     order, patients = summarise(patients), per_patient(patients)

@@ -1,4 +1,4 @@
-"""How far is every network from the reference? Paired differences with their intervals, one panel a metric."""
+"""Forest plot of every network's paired differences to a reference, with intervals, one panel per metric."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def forest(
     against: Hashable | None = None,
     alpha: float = 0.05,
 ) -> Figure:
-    """Mean paired difference (row - reference) with its 95 % interval, one panel a metric, one row a trial.
+    """Mean paired difference (row - reference) with its 95 % interval, one panel per metric, one row per trial.
 
-    `effects` is what `lab.stats.effects.effects` gives, `tests` what `paired_tests` gives with the same reference. A
+    `effects` is the result of `lab.stats.effects.effects`, `tests` that of `paired_tests` with the same reference. A
     difference has a colour only where the Wilcoxon test, corrected after Holm, is below `alpha`; an interval that
-    misses zero is not enough. `best` is the trial that was chosen on validation; of several references in `effects`,
-    `against` is drawn, by default `best`, else the first. Raises ValueError where there is nothing to draw.
+    excludes zero is not enough. `best` is the trial chosen on validation; of several references in `effects`, `against`
+    is drawn, by default `best`, else the first. Raises ValueError where there is nothing to draw.
     """
     references = list(dict.fromkeys(effects["against"]))
     wanted = [str(key) for key in (against, best) if key is not None and str(key) in references]
@@ -75,7 +75,7 @@ def forest(
 
 
 def _panel(axes: Axes, drawn: pd.DataFrame, metric: str, places: Mapping[str, int], clear: Mapping[str, bool]) -> None:
-    """One metric: a dot and its interval for each trial; what is far off the scale is an arrow with its value."""
+    """One metric: a dot and its interval for each trial; a value far off the scale is an arrow with its value."""
     rivals = [place for key, place in places.items() if is_rival(key)]
     if rivals:
         axes.axhspan(min(rivals) - 0.5, max(rivals) + 0.5, color=SHADE, zorder=0)
@@ -102,7 +102,7 @@ def _panel(axes: Axes, drawn: pd.DataFrame, metric: str, places: Mapping[str, in
 
 
 def _clear(tests: pd.DataFrame, metric: str, reference: str, alpha: float) -> dict[str, bool]:
-    """Trials that the tests tell apart from the reference, whether for the better; pairs count either way round."""
+    """Trials with a significant difference to the reference -> whether it is better; pairs count in either order."""
     found = asked(tests, metric)
     found = found[found["p_holm"] < alpha]
     direct, turned = found[found["against"] == reference], found[found["row"] == reference]
@@ -112,7 +112,7 @@ def _clear(tests: pd.DataFrame, metric: str, reference: str, alpha: float) -> di
 
 
 def _limits(drawn: pd.DataFrame) -> tuple[float, float]:
-    """Ends of a panel: those of the networks' intervals, widened for a rival that is not far beyond them."""
+    """Limits of a panel: those of the networks' intervals, widened for a baseline not far beyond them."""
     networks = drawn[~drawn["row"].map(is_rival)]
     core = networks if len(networks) else drawn
     ends = np.append(core[["low", "high", "mean_difference"]].to_numpy(float).ravel(), 0.0)

@@ -1,4 +1,4 @@
-"""Do the intervals hold what they promise? Promised against measured coverage on test patients, region by region."""
+"""Reliability of the voxel intervals: nominal against measured coverage on test patients, by region."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lab.io.files import plural
 from lab.report.figures.style import COLOURS, FAINT, INK, MARKERS, SMALL, TEXT, headline, new_figure, plain_axes
 
 ASIDE = 0.004
-"""Regions of one level are drawn this far apart, so that their intervals can be told from each other."""
+"""Horizontal offset between the regions of one level, which keeps their intervals apart."""
 
 
 def reliability_figure(summary: pd.DataFrame, *, looks: int, phantom: bool, level: float = 0.9) -> Figure:
-    """Coverage at every promised level with its interval over patients, beside the width that it costs.
+    """Coverage at every nominal level with its interval over patients, beside the width of the intervals.
 
     `summary` has the columns looks, level, region, value, low, high, half_width, n, as in a calibration's `coverage`.
-    Raises ValueError where nothing was measured for so many looks.
+    Raises ValueError where nothing was measured for this number of test-time augmentation passes.
     """
     table = summary[summary["looks"] == looks]
     if table.empty:

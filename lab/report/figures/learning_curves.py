@@ -1,4 +1,4 @@
-"""How did training go? Learning curves of all trials, small multiples by loss."""
+"""Learning curves of all trials, one column per loss."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def learning_curves(
     reference: Mapping[str, float] | None = None,
     floor: float | None = None,
 ) -> Figure:
-    """Train and validation loss of every trial and, below, its validation MAE in the brain, one column a loss.
+    """Train and validation loss of every trial and, below, its validation MAE in the brain, one column per loss.
 
     `histories` maps a trial to a table with the columns epoch, train/loss, val/loss, val/mae_brain; `trials` has the
     columns trial, model, loss, state (see `STATES`) and, where known, best_epoch. Losses have different scales, hence a
-    column each; the lower panels share one axis. `reference` draws dotted lines into these, such as copy T1's MAE on
-    the same validation patients (three at most), and `floor` a thin one: what noise leaves of the MAE.
+    column each; the lower panels share one axis. `reference` adds dotted lines to these, such as the MAE of copy T1 on
+    the same validation patients (three at most), and `floor` a thin one: the noise floor of the MAE.
     """
     known = trials[trials["trial"].isin(list(histories))]
     known = known.assign(model=known["model"].map(model_name))
@@ -97,13 +97,13 @@ def learning_curves(
 
 
 def ending_of(state: object) -> str:
-    """How a trial ended: "finished", "stopped", "pruned" or "failed", from Optuna's, MLflow's or our own word."""
+    """How a trial ended: "finished", "stopped", "pruned" or "failed", from the state in Optuna, MLflow or the lab."""
     word = str(state).rpartition(".")[2].replace("_", " ").lower()
     return STATES.get(word, "finished")
 
 
 def _mark(axes: Axes, history: pd.DataFrame, column: str, colour: str, ending: str, best_epoch: object) -> None:
-    """A dot at the best epoch, and at the last one a sign of how the trial ended."""
+    """A dot at the best epoch, and a marker of the trial's ending at the last one."""
     measured = history.dropna(subset=[column])
     if measured.empty:
         return
@@ -150,5 +150,5 @@ def _legend(figure: Figure, palette: dict[str, str], endings: set[str], referenc
         Line2D([], [], color=RIVAL_COLOUR, linewidth=1.2, linestyle=dashes, label=name)
         for dashes, name in zip(REFERENCE_DASHES, reference)
     ]
-    columns = min(len(handles), max(2, int(figure.get_size_inches()[0] / 1.6)))  # as many as fit beside each other
+    columns = min(len(handles), max(2, int(figure.get_size_inches()[0] / 1.6)))  # as many as fit side by side
     figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=SMALL, frameon=False)

@@ -1,6 +1,6 @@
-"""A new patient's synthesis to look at: inputs, synthesis, what enhances and how sure it is, in three planes.
+"""Picture of a new patient in three planes: inputs, synthetic image, its enhancement and its uncertainty.
 
-Every picture says SYNTHETIC, in its head and on the panels that no scanner made.
+Every picture says SYNTHETIC, in its head and on the panels of the synthetic image.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ WARNING_COLOUR = "#D55E00"
 PHANTOM = "PHANTOM-trained model: this image means nothing for a patient"
 PLANES = ("axial", "coronal", "sagittal")
 EDGE, GAP, LEFT, TOP, BOTTOM, LINE = 1.75, 0.06, 0.3, 0.95, 0.36, 0.25
-"""Inches: a panel, between panels, the margins, and a line of words."""
+"""Inches: a panel, between panels, the margins, and a line of text."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drawn:
-    """What is shown of one patient; all volumes (X, Y, Z) RAS on the model's grid."""
+    """The content of one patient's picture; all volumes (X, Y, Z) RAS on the model's grid."""
 
     case_id: str
     inputs: Mapping[str, Volume]
-    """Name of a sequence -> image in [-1, 1]; T1 among them."""
+    """Name of a sequence -> image in [-1, 1]; T1 is required."""
     synthesis: Volume
     spread: Volume | None
-    """How sure it is, in the synthesis' own units; None where that is not known."""
+    """Uncertainty in the units of the synthetic image; None where it is not known."""
     spread_name: str = "SD of looks"
     spread_note: str = ""
-    """What such intervals held on patients whom they were not fitted on; a line at the bottom."""
+    """Measured coverage of such intervals on patients outside the fit; a line at the bottom."""
     enhancement: Volume
     brain: Volume
     tumour: Volume
@@ -48,8 +48,8 @@ class Drawn:
 
 
 def crossing(patient: Drawn) -> tuple[int, int, int]:
-    """Where the three planes cross: in the middle of what enhances inside the tumour, else of the tumour, else of the
-    brain."""
+    """Crossing point of the three planes: the middle of the enhancement inside the tumour, else of the tumour, else of
+    the brain."""
     for mask in (patient.enhancement & patient.tumour, patient.tumour, patient.brain):
         if mask.any():
             x, y, z = (int(np.median(axis)) for axis in np.nonzero(mask))
@@ -59,9 +59,9 @@ def crossing(patient: Drawn) -> tuple[int, int, int]:
 
 
 def synthesis_picture(patient: Drawn, *, model: str, said: str, phantom: bool, warning: str = "") -> Figure:
-    """A row for each plane, a column for each input, the synthesis, its enhancement and its uncertainty.
+    """A row per plane, a column for each input, the synthetic image, its enhancement and its uncertainty.
 
-    `said` is a line below the head, `warning` one above that. Axial and coronal planes have the patient's right on the
+    `said` is a line below the head, `warning` one above it. Axial and coronal planes have the patient's right on the
     left, sagittal ones the front on the left.
     """
     columns = [*patient.inputs, f"SYNTHETIC {patient.target}", "drawn enhancement"]
@@ -107,7 +107,7 @@ def _head(figure: Figure, patient: Drawn, model: str, said: str, warning: str) -
 
 
 class _View:
-    """The windows and the place of all panels of a patient."""
+    """The windows and positions of all panels of a patient."""
 
     def __init__(self, patient: Drawn) -> None:
         self.patient, self.point = patient, crossing(patient)
@@ -167,7 +167,7 @@ class _View:
 
 
 def cut(volume: Volume, plane: str, point: tuple[int, int, int], box: tuple[slice, ...]) -> Volume:
-    """Rows and columns of a picture: the head up (axial: the front up), right on the left (sagittal: front left)."""
+    """Rows and columns of a picture, head up (axial: front up), right on the left (sagittal: front left)."""
     x, y, z = point
     sections = {
         "axial": lambda: volume[box[0], box[1], z].T[::-1, ::-1],

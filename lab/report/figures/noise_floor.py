@@ -1,6 +1,6 @@
-"""What no model can beat: the noise of the true scan, as a line in figures of the error.
+"""The noise floor as a line in figures of the error.
 
-A perfect model gives the noise-free image and is still judged against a noisy one. Noise of standard deviation sd
+A perfect model predicts the noise-free image and is still compared with a noisy one. Noise of standard deviation sd
 leaves a mean absolute error of sqrt(2 / pi) sd and a mean squared error of sd^2.
 """
 
@@ -31,7 +31,7 @@ def floor_of(patients: pd.DataFrame) -> float | None:
 def floor_level(metric: str, floor: float | None) -> float | None:
     """The floor of a metric, from that of the MAE; None where there is none.
 
-    It holds inside the brain: the image as a whole has a background without noise, and SSIM has no such bound.
+    It holds inside the brain only: the background of the whole image has no noise, and SSIM has no such bound.
     """
     kind, _, region = metric.partition("_")
     if floor is None or region not in _INSIDE or kind not in ("mae", "mse"):
@@ -40,10 +40,10 @@ def floor_level(metric: str, floor: float | None) -> float | None:
 
 
 def draw_floor(panels: Sequence[Axes], level: float | None, *, across: bool) -> None:
-    """A thin labelled line at the floor, `across` the panels or up them; they share that axis.
+    """A thin labelled line at the floor, `across` the panels or up them; the panels share that axis.
 
-    The axis is widened so that it is seen; where that would leave the data less than half of the axis, the line stands
-    dotted at the axis' end and its label says where the floor really is.
+    The axis is widened to include the floor. Where that would leave the data less than half of the axis, the line is
+    dotted at the axis' end and its label gives the floor's value.
     """
     if level is None:
         return

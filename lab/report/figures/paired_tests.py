@@ -1,4 +1,4 @@
-"""Which networks differ from the references? The paired tests, coloured only where the correction lets them."""
+"""Grid of the paired tests of networks against references, coloured where the corrected test is significant."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ def pairs_table(
     best: str | None = None,
     alpha: float = 0.05,
 ) -> Figure:
-    """A row a network, a column a reference: median difference over patients and Holm-corrected p.
+    """A row per network, a column per reference: median difference over patients and Holm-corrected p.
 
-    `tests` is what `paired_tests` gives with references. A cell is blue where the row is better and orange where it is
-    worse, with p_holm below `alpha`; else it is grey. `order` puts rows and columns in order, `names` maps values of a
-    and b to labels, `best` is the reference that was chosen on validation.
+    `tests` is the result of `paired_tests` with references. A cell is blue where the row is better and orange where it
+    is worse, with p_holm below `alpha`; else it is grey. `order` sorts rows and columns, `names` maps values of a and b
+    to labels, `best` is the reference that was chosen on validation.
     """
     chosen = asked(tests, metric)
     if chosen.empty:

@@ -1,4 +1,4 @@
-"""What does enhancement cost in fidelity? Every network as a point between the two, with the Pareto front."""
+"""Scatter plot of every network's image fidelity against enhancement, with the Pareto front."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ KINDS = {
     "rival": (RIVAL_COLOUR, "D", 48, "trivial rival"),
 }
 MAX_LABELS, ALL_LABELS = 9, 12
-"""Networks of the front that are named at most; as many as this in all are all named, where there is room."""
+"""Most networks of the front that are named; up to so many networks in all, every one is named where there is room."""
 OFFSETS = [(dx, dy) for dy in (0, 9, -9, 18, -18, 30, -30, 44, -44) for dx in (-8, 8)]
-"""Places of a label relative to its point, in points of type, in order of preference."""
+"""Candidate positions of a label relative to its point, in points of type, in order of preference."""
 
 
 def pareto(cost: ArrayLike, score: ArrayLike, *, low: bool = True) -> np.ndarray:
-    """Which points (bool array) no other beats in both: none is as cheap and better, or cheaper and as good.
+    """Pareto-optimal points (bool array): no other is as cheap and better, or cheaper and as good.
 
     `low` says that a low score is good. Points that are not finite are never on the front.
     """
@@ -53,12 +53,12 @@ def front_figure(
     intervals: bool | None = None,
     floor: float | None = None,
 ) -> Figure:
-    """Each network's `y` over its `x`; those that no other beats in both are ringed, joined and named.
+    """Each network's `y` over its `x`; Pareto-optimal networks are ringed, joined and named.
 
     `points` has the columns label, kind (of `KINDS`), x and y, and may have `<x>_low`, `<x>_high`, `<y>_low`,
-    `<y>_high`: ends of an interval, drawn unless `intervals` is False. The front is of the networks; rivals are grey
-    and are not on it, and one that is far off stands at the edge with its figures in its label. `floor` is that of the
-    MAE. Raises ValueError where no point has both values.
+    `<y>_high`: ends of an interval, drawn unless `intervals` is False. Baselines are grey and never on the front; one
+    that is far off stands at the edge with its figures in its label. `floor` is that of the MAE. Raises ValueError
+    where no point has both values.
     """
     drawn = points.dropna(subset=[x, y]).reset_index(drop=True)
     if drawn.empty:
@@ -127,7 +127,7 @@ def _bars(axes: Axes, drawn: pd.DataFrame, x: str, y: str) -> None:
 
 
 def _limits(drawn: pd.DataFrame, metric: str) -> tuple[float, float]:
-    """Ends of an axis: those of the networks and their intervals, widened for rivals that are not far off."""
+    """Limits of an axis: those of the networks and their intervals, widened for baselines that are not far off."""
     rival = drawn["kind"] == "rival"
     core = drawn[~rival] if (~rival).any() else drawn
     ends = core[[metric, *(f"{metric}_{end}" for end in ("low", "high") if _ends(drawn, metric))]].to_numpy(float)
@@ -139,8 +139,8 @@ def _limits(drawn: pd.DataFrame, metric: str) -> tuple[float, float]:
 
 
 def _label(figure: Figure, axes: Axes, texts: Mapping[int, str], points: np.ndarray, rival: np.ndarray) -> None:
-    """Write names beside their points where they hide neither a point nor each other; leave out what has no room."""
-    figure.draw_without_rendering()  # the layout, which the places depend on
+    """Write names beside their points without hiding a point or another name; names without room are left out."""
+    figure.draw_without_rendering()  # fixes the layout, on which the positions depend
     pixels = figure.dpi / 72
     dots = axes.transData.transform(points)
     taken = [Bbox([dot - 4 * pixels, dot + 4 * pixels]) for dot in dots]

@@ -1,4 +1,4 @@
-"""How did the guided search go? The objective over trials, and how much each setting mattered."""
+"""Progress of the guided search: the objective over trials, and the importance of every setting."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def search_figure(
 
     `trials` has the columns number, label, state ("finished", "pruned" or "failed") and value (of a pruned trial that
     of its last epoch). `objective` is a metric's name such as "val/mae_brain", `start` its value for the network that
-    the search started from, `floor` what noise leaves of the MAE (drawn where the objective is one). Raises ValueError
+    the search started from, `floor` the noise floor of the MAE (drawn where the objective is an MAE). Raises ValueError
     where no trial has a value.
     """
     drawn = trials.dropna(subset=["value"])

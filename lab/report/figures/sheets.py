@@ -1,4 +1,4 @@
-"""What do the syntheses look like, and where are they wrong? Sheets of axial slices through the tumour."""
+"""Sheets of axial slices through the tumour: synthetic images and their errors."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def slice_figure(
     scores: Mapping[str, str] | None = None,
     groups: Mapping[str, str] | None = None,
 ) -> Figure:
-    """Inputs, truth, and of every network its synthesis and error side by side, on one axial slice.
+    """Inputs, truth, and every network's synthetic image and error side by side, on one axial slice.
 
-    `syntheses` maps a label to a volume (X, Y, Z); the rivals among them stand in the first row. `groups` maps a label
-    to what its row has in common (its loss), so that models 0-4 of a loss line up. T1, truth and syntheses share one
-    grey window and carry no outlines; all errors share one scale. `scores` adds to a label, such as "MAE 0.091".
+    `syntheses` maps a label to a volume (X, Y, Z); baselines among them stand in the first row. `groups` maps a label
+    to what its row has in common (its loss), which aligns models 0-4 of a loss. T1, truth and synthetic images share
+    one grey window and carry no outlines; all errors share one scale. `scores` adds to a label, such as "MAE 0.091".
     """
     view = View(patient, list(syntheses.values()))
     rivals = [name for name in syntheses if is_rival(name)]
@@ -108,10 +108,10 @@ def _caption(name: str, score: str | None) -> str:
 
 
 def trial_slices(patients: Sequence[Patient], syntheses: Sequence[Volume], *, label: str, phantom: bool) -> Figure:
-    """One network on a few patients, a row each: inputs, truth, synthesis, error, enhancement.
+    """One network on a few patients, a row each: inputs, truth, synthetic image, error, enhancement.
 
-    The last panel is the truth with the true and the synthetic enhancement outlined. Each row has a grey window of its
-    own, shared by T1, truth and synthesis; the errors of all rows share one scale.
+    The last panel is the truth with the true and the synthetic enhancement outlined. Each row has its own grey window,
+    shared by T1, truth and synthetic image; the errors of all rows share one scale.
     """
     if len(patients) != len(syntheses) or not patients:
         raise ValueError(f"{len(patients)} patients but {len(syntheses)} syntheses: give as many, and at least one")

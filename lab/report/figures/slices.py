@@ -1,7 +1,7 @@
-"""Which slice of a patient is shown, and how: window, orientation, outlines.
+"""The slice shown of a patient: its choice, window, orientation and outlines.
 
-Volumes are arrays (X, Y, Z) in RAS orientation with values in [-1, 1]. They are shown the way radiologists look at
-them: from below, the patient's right on the left of the page, the front at the top.
+Volumes are arrays (X, Y, Z) in RAS orientation with values in [-1, 1]. They are shown in radiological convention: seen
+from below, the patient's right on the left of the page, the front at the top.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ ERROR_MAP = LinearSegmentedColormap.from_list(
     [(0.0, "#d0efff"), (0.2, "#56B4E9"), (0.35, "#0060a8"), (0.46, "#000000"),
      (0.54, "#000000"), (0.65, "#b03a00"), (0.8, "#E69F00"), (1.0, "#fff1b8")],
 )  # fmt: skip
-"""Blue where a synthesis is too dark (contrast missed), orange where it is too bright (contrast made up)."""
+"""Blue where a synthetic image is too dark (missed contrast), orange where it is too bright (hallucinated contrast)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Patient:
-    """What is drawn of one patient, all of shape (X, Y, Z), RAS."""
+    """The images and masks of one patient for figures, all of shape (X, Y, Z), RAS."""
 
     case_id: str
     inputs: Mapping[str, Volume]
     """Name of a sequence -> image in [-1, 1], in the order in which they are shown."""
     truth: Volume
     t1: Volume
-    """The T1 before contrast, against which enhancement is defined (also where it is no input)."""
+    """The T1 before contrast, from which enhancement is defined (also where it is not an input)."""
     brain: Volume
     tumour: Volume
     spacing_mm: float
@@ -48,7 +48,7 @@ class Patient:
     target: str = "T1GD"
     threshold: float = 0.3
     enhancing_ml: float = 0.5
-    """Without an expert's label, less than this by the rule counts as no enhancement when a slice is chosen."""
+    """Without an expert label, less than this by the rule counts as no enhancement in the choice of a slice."""
 
 
 def patient_from(
@@ -60,7 +60,7 @@ def patient_from(
     threshold: float = 0.3,
     enhancing_ml: float = 0.5,
 ) -> Patient:
-    """A case of a prepared cohort as something to draw. Raises what `Cohort.load` and `Cohort.channel` raise."""
+    """The images of a prepared case for figures. Raises what `Cohort.load` and `Cohort.channel` raise."""
     image, mask = cohort.load(case_id)
     mask = clear_without_target(mask)
 
@@ -84,10 +84,10 @@ def patient_from(
 
 
 def choose_slice(patient: Patient) -> tuple[int, str]:
-    """Index of the axial slice to show, and why it was chosen.
+    """Index of the axial slice to show, and the reason for its choice.
 
-    The one with the largest enhancing area by the expert's label or, where the data set has none, by the paper's rule
-    in or near the tumour; in a tumour that does not enhance the one with its largest area; else the most brain.
+    The slice with the largest enhancing area by the expert label or, without one, by the paper's rule in or near the
+    tumour; for a tumour that does not enhance, the slice with its largest area; else the one with the most brain.
     """
     rule = None
     if patient.expert is None:
@@ -112,16 +112,16 @@ def radiological(plane: Volume) -> Volume:
 
 
 def near_tumour(patient: Patient) -> Volume:
-    """The tumour and the few millimetres round it where enhancement is looked for; bool (X, Y, Z)."""
+    """The tumour and the few millimetres around it in which enhancement is measured; bool (X, Y, Z)."""
     return near(np.asarray(patient.tumour, bool), np.asarray(patient.brain, bool), patient.spacing_mm)
 
 
 class View:
-    """One slice of one patient: where it is, what window it is seen through, what is outlined on it.
+    """One slice of one patient: its position, window and outlines.
 
-    T1, truth and syntheses share the grey `window`, taken from T1 and truth; other sequences have a scale of their own.
-    Errors (synthesis - truth) share the scale -`error_limit` to `error_limit`, twice the threshold of enhancement, so
-    that colours mean the same in every figure.
+    T1, truth and synthetic images share the grey `window`, taken from T1 and truth; other sequences have their own
+    scale. Errors (synthesis - truth) share the scale -`error_limit` to `error_limit`, twice the threshold of
+    enhancement, so colours mean the same in every figure.
     """
 
     def __init__(self, patient: Patient, syntheses: Sequence[Volume]) -> None:
@@ -181,7 +181,7 @@ class View:
             axes.contour(picture, levels=[0.5], colors=[colour], linewidths=0.6, linestyles=lines)
 
     def sides(self, axes: Axes) -> None:
-        """Marks the patient's right and left."""
+        """Marks of the patient's right and left."""
         for x, letter, align in ((0.04, "R", "left"), (0.96, "L", "right")):
             style = {"fontsize": TEXT, "color": "white", "fontweight": "bold"}
             axes.text(x, 0.97, letter, transform=axes.transAxes, ha=align, va="top", **style)

@@ -1,7 +1,7 @@
-"""How every figure looks: colours, type sizes, the word phantom, and saving.
+"""Common style of all figures: colours, type sizes, the word phantom, and saving.
 
-The figures themselves are in files of their own (`sheets.py`, `boxes.py`, `forest.py` ...). All are made through the
-object API (`matplotlib.figure.Figure`), so that nothing global is touched and workers may draw side by side.
+Every figure is made through matplotlib's object API (`matplotlib.figure.Figure`): no global state is touched, and
+workers may draw in parallel.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 DPI = 150
 INK, FAINT, GRID, SHADE = "#222222", "#666666", "#dddddd", "#f0f0f0"
 TITLE, HEAD, TEXT, SMALL = 13, 10, 9, 8  # type sizes in points
-# Okabe & Ito's palette: told apart with any of the common forms of colour blindness.
+# Okabe & Ito's palette, distinguishable with the common forms of colour blindness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D1F", "#000000", "#882255", "#999933")
 MARKERS = ("o", "s", "^", "D", "P", "X", "v", "<", ">", "*")
 RIVAL_COLOUR = "#777777"
 
 
 def new_figure(width: float, height: float, *, by_hand: bool = False) -> Figure:
-    """An empty white figure (inches) that lays itself out without overlaps, or is laid out `by_hand` with `panel`."""
+    """An empty white figure (inches) with an automatic layout without overlaps, or laid out `by_hand` with `panel`."""
     figure = Figure(figsize=(width, height), dpi=DPI, facecolor="white", layout=None if by_hand else "constrained")
     engine = figure.get_layout_engine()
     if isinstance(engine, ConstrainedLayoutEngine):
@@ -68,7 +68,7 @@ def plain_axes(axes: Axes, *, grid: str = "y") -> None:
 
 
 def colours(names: Iterable[object]) -> dict[str, str]:
-    """A colour for each name, in order of first appearance; rivals should be drawn in `RIVAL_COLOUR` instead."""
+    """A colour for each name, in order of first appearance; baselines use `RIVAL_COLOUR` instead."""
     return {name: COLOURS[position % len(COLOURS)] for position, name in enumerate(dict.fromkeys(map(str, names)))}
 
 
@@ -81,7 +81,7 @@ _DRAWN: WeakKeyDictionary[Figure, dict[int, bytes]] = WeakKeyDictionary()
 
 
 def png(figure: Figure, dpi: int = DPI) -> bytes:
-    """The finished figure as PNG, by default at 150 dots an inch; for its page and its file it is drawn once."""
+    """The finished figure as PNG, by default at 150 dots per inch; rendered once for its page and its file."""
     drawn = _DRAWN.setdefault(figure, {})
     if dpi not in drawn:
         buffer = BytesIO()
@@ -91,7 +91,7 @@ def png(figure: Figure, dpi: int = DPI) -> bytes:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write the figure as PNG; a kill in the middle leaves no half file. Returns the path."""
+    """Write the figure as PNG and return the path; a kill in the middle leaves no partial file."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{path.name}.{os.getpid()}")

@@ -1,4 +1,4 @@
-"""The classifier arm on one self-contained HTML page: what was asked, what was found, and all that it rests on."""
+"""Page of the classifier arm: question, findings, tables, figures and settings in one self-contained HTML file."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from lab.report.tables.performance import (
 from lab.report.text.checklists import checklist_items
 
 FOLDED = 12
-"""Rows from which a table folds away."""
+"""Number of rows from which a table is folded."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierRecord:
-    """What the page of a classifier experiment shows."""
+    """The content of a classifier experiment's page."""
 
     title: str
     question: str
@@ -40,11 +40,11 @@ class ClassifierRecord:
     settings: Mapping[str, object] = field(default_factory=dict)
     software: Mapping[str, object] = field(default_factory=dict)
     chosen: pd.DataFrame | None = None
-    """Settings that the search chose, a row a split."""
+    """Settings that the search chose, a row per split."""
     left_out: Mapping[str, str] | None = None
     """Case -> reason."""
     checklists: Mapping[str, pd.DataFrame] = field(default_factory=dict)
-    """Filled, by their names."""
+    """Filled checklists by name."""
 
 
 def classifier_page(record: ClassifierRecord) -> str:
@@ -86,5 +86,5 @@ def _left_out(left_out: Mapping[str, str]) -> Item:
 
 
 def _folding(table: pd.DataFrame, what: str) -> Item:
-    """A table, behind a line to click on where it is long."""
+    """A table, folded where it is long."""
     return plain_table(table, folded=f"{len(table)} {what}" if len(table) >= FOLDED else "")

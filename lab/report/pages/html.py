@@ -1,4 +1,4 @@
-"""Pages as HTML: what a section may hold, and the jinja2 templates that write it. Every text is escaped."""
+"""HTML pages: the items of a section, and the jinja2 templates that write them. Every text is escaped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.report.figures.style import DPI, png
 from lab.report.tables.table import Table
 
 WIDE = 7.2
-"""Inches from which a figure of a gallery has a line of its own."""
+"""Width in inches from which a figure of a gallery has a line of its own."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Points:
-    """A list of sentences, or of terms and what they mean."""
+    """A list of sentences, or of terms and their meanings."""
 
     points: Sequence[str | tuple[str, str]]
     style: str = ""
@@ -55,10 +55,10 @@ class Pictures:
     heading: str = ""
     gallery: bool = False
     dpi: int | None = None
-    """Dots an inch of PNG bytes; None shows them in their own pixels."""
+    """Dots per inch of PNG bytes; None shows them at one pixel per pixel."""
 
     def shown(self) -> list[dict[str, object]]:
-        """Caption, PNG in base 64, width on the page (0: as it is), and whether it needs a line of its own."""
+        """Caption, PNG in base 64, width on the page (0: its own), and whether it needs a line of its own."""
         found = []
         for caption, picture in self.figures.items():
             data = picture if isinstance(picture, bytes) else png(picture)
@@ -74,7 +74,7 @@ Item: TypeAlias = Text | Points | Pairs | Pictures | Table
 
 @dataclass(frozen=True, kw_only=True)
 class Page:
-    """A self-contained page: headings and what stands below them; a section without content is left out."""
+    """A self-contained page: headings and their items; a section without content is left out."""
 
     title: str
     phantom: bool
@@ -82,7 +82,7 @@ class Page:
 
 
 def page_html(page: Page) -> str:
-    """The page as HTML text, images and style within it, with links to its sections and the word phantom where due."""
+    """The page as HTML text with embedded images and style, links to its sections, and the word phantom where due."""
     sections = {name: items for name, items in page.sections.items() if items}
     return _environment().get_template("page.html").render(page=page, sections=sections)
 
@@ -119,9 +119,9 @@ def _environment() -> Environment:
 
 
 def _inches(picture: Figure | bytes, dpi: int) -> float:
-    """Width of a figure, or of PNG bytes at so many dots an inch."""
+    """Width of a figure, or of PNG bytes at `dpi` dots per inch."""
     if isinstance(picture, bytes):
-        return int.from_bytes(picture[16:20], "big") / dpi  # a PNG begins with its size
+        return int.from_bytes(picture[16:20], "big") / dpi  # width in the header of a PNG
     return float(picture.get_size_inches()[0])
 
 

@@ -1,4 +1,4 @@
-"""A study on one self-contained HTML page: question, findings, tables, figures, tests, cost, settings."""
+"""Page of a study in one self-contained HTML file: question, findings, tables, figures, tests, cost, settings."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ COST_COLUMNS = {
 
 @dataclass(frozen=True, kw_only=True)
 class StudyReport:
-    """All that the page of a study shows; what is empty or None is left out or said to be missing."""
+    """The content of a study's page; a part that is empty or None is left out or reported as missing."""
 
     study: str
     question: str
@@ -55,9 +55,9 @@ class StudyReport:
     figures: Mapping[str, Figure | bytes] = field(default_factory=dict)
     """Caption -> figure, in reading order."""
     floor: float | None = None
-    """The MAE that noise alone makes."""
+    """The noise floor of the MAE."""
     threshold: float = 0.3
-    """Of enhancement, in normalised units."""
+    """Threshold of enhancement, in normalised units."""
 
 
 def study_page(report: StudyReport) -> str:
@@ -94,7 +94,7 @@ def _enhancement(report: StudyReport) -> list[Item]:
 
 
 def _figures(report: StudyReport) -> list[Item]:
-    """Slices of patients first, then what is drawn from numbers, each group with its heading where there are both."""
+    """Slices of patients first, then figures of numbers, each group with a heading where there are both."""
     both = bool(report.slices and report.figures)
     groups = {"Slices": report.slices, "Numbers": report.figures}
     return [Pictures(pictures, name if both else "") for name, pictures in groups.items() if pictures]

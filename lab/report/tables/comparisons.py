@@ -1,4 +1,4 @@
-"""Paired tests and effect sizes as tables: one a metric."""
+"""Tables of paired tests and effect sizes, one per metric."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ SIZES = (
 def comparison_tables(
     tests: pd.DataFrame | None, effects: pd.DataFrame | None, names: Mapping[str, str], *, alpha: float = 0.05
 ) -> list[Table]:
-    """What was tested and how large the differences are, folded, one table a metric, those with effect sizes first.
+    """Tests and effect sizes, folded, one table per metric, those with effect sizes first.
 
-    `tests` is what `paired_tests` gives with references, `effects` what `lab.stats.effects.effects` gives, `names`
-    maps the tests' trials to labels. Empty where no test was made.
+    `tests` is the result of `paired_tests` with references, `effects` that of `lab.stats.effects.effects`, `names` maps
+    the tests' trials to labels. Empty where no test was made.
     """
     metrics = [] if tests is None or tests.empty else list(dict.fromkeys(tests["metric"]))
     families = {metric: asked(tests, metric) for metric in metrics}
@@ -42,7 +42,7 @@ def comparison_tables(
 
 
 def methods(effects: pd.DataFrame | None, *, alpha: float = 0.05) -> list[str]:
-    """How it was tested, and what the effect sizes are."""
+    """Sentences on the tests and the effect sizes."""
     return [METHOD.format(alpha=alpha), *([] if effects is None or effects.empty else [SIZES])]
 
 

@@ -1,4 +1,4 @@
-"""What the gate asked of a model and what it found: plain records, a table for the screen and one for a page."""
+"""Checks and verdict of the gate: plain records, a table for the terminal and one for a page."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lab.report.tables.table import Column, Row, Table
 from lab.stats.auc import Difference
 
 Compared: TypeAlias = Paired | Difference
-"""A figure of two models on the same patients, whatever test compared it."""
+"""A figure of two models on the same patients, compared by either test."""
 HEADS = ("test", "against", "model", "other", "difference (95 % interval)", "asked for", "n", "")
 NUMBERS = {"model": 3, "other": 3, "n": 0}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One test: a figure of the model beside another's on the same patients, and what its interval must keep to."""
+    """One check: a figure of the model against another's on the same patients, and the limit of its interval."""
 
     figure: str
     against: str
@@ -31,19 +31,19 @@ class Check:
     low: float
     high: float
     limit: float
-    """What the interval must lie above, or below."""
+    """Limit that the interval must lie above, or below."""
     above: bool
     n: int
     note: str = ""
 
     @property
     def passed(self) -> bool:
-        """Whether the whole interval keeps to the limit; one that cannot be said does not."""
+        """Whether the whole interval keeps to the limit; an unknown interval does not."""
         return self.low > self.limit if self.above else self.high < self.limit
 
     @property
     def asked(self) -> str:
-        """What is asked of the interval: "above 0", "below +0.005"."""
+        """The requirement: "above 0", "below +0.005"."""
         if self.above:
             return f"above {self.limit:g}"
         return f"below {self.limit:+g}" if self.limit else "below 0"
@@ -57,7 +57,7 @@ class Check:
 
     @property
     def told(self) -> str:
-        """The test in a sentence for a refusal."""
+        """The check in a sentence for a refusal."""
         why = f", {self.note}" if self.note else ""
         return (
             f"{self.figure} against {self.against}: {self.model:.3f} and {self.other:.3f}, difference {self.interval} "
@@ -66,7 +66,7 @@ class Check:
 
 
 def check(figure: str, against: str, found: Compared, *, limit: float, above: bool, n: int, note: str = "") -> Check:
-    """A comparison on `n` patients as a test."""
+    """The check of a comparison on `n` patients."""
     return Check(
         figure=figure,
         against=against,
@@ -84,28 +84,28 @@ def check(figure: str, against: str, found: Compared, *, limit: float, above: bo
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """What came of the gate."""
+    """Result of the gate."""
 
     against: str
-    """Who is champion now: "version 3", or "no champion yet"."""
+    """The champion at the time: "version 3", or "no champion yet"."""
     checks: tuple[Check, ...] = ()
     notes: tuple[str, ...] = ()
-    """What a reader must know of the comparison: who was left out of it."""
+    """Limits of the comparison for the reader, such as patients left out of it."""
     trouble: str = ""
     """Why nothing could be compared, or ""."""
 
     @property
     def passed(self) -> bool:
-        """Whether every test was held and passed."""
+        """Whether there were checks and all passed."""
         return not self.trouble and bool(self.checks) and all(check.passed for check in self.checks)
 
     @property
     def reasons(self) -> list[str]:
-        """Each test that failed, with its figures."""
+        """Each failed check, with its figures."""
         return [self.trouble] if self.trouble else [check.told for check in self.checks if not check.passed]
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold; what is not known is None."""
+        """Plain values for JSON; unknown values are None."""
         rows = [asdict(check) | {"passed": check.passed, "asked": check.asked} for check in self.checks]
         known = [
             {
@@ -124,7 +124,7 @@ class Verdict:
 
     @classmethod
     def read(cls, known: dict[str, Any]) -> Verdict:
-        """From what `as_dict` gave."""
+        """Inverse of `as_dict`."""
         names = Check.__dataclass_fields__
         rows: list[dict[str, Any]] = [
             {key: math.nan if value is None else value for key, value in row.items() if key in names}
@@ -137,7 +137,7 @@ class Verdict:
 
 
 def gate_table(verdict: Verdict) -> Table:
-    """The table of the tests, a row each, with what must be known of it as its notes."""
+    """The table of the checks, a row each, with the verdict's notes."""
     rows = [
         Row(
             cells=[

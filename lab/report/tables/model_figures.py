@@ -1,4 +1,4 @@
-"""A network's figures on its test patients with intervals, of all of them and of groups: for its card and its tags."""
+"""A model's figures on its test patients with intervals, overall and by group, for its card and its tags."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from lab.evaluation.pooled import compare_means, pooled
 from lab.report.tables.table import Column, Row, Table
 
 GROUPS = {"vendor": "{}", "field_strength_t": "{:g} T", "grade": "grade {:g}", "sex": "sex {}", "age": "age {}"}
-"""Columns that make groups, and how their values are written; ages in `AGES`."""
+"""Columns that make groups, and the format of their values; ages in `AGES`."""
 AGES = {"under 45": 45, "45 to 64": 65, "65 and over": float("inf")}
-"""Name of each range of years and where the next begins."""
+"""Name of each age range in years and the start of the next."""
 CLASSIFIER = {"auc": "auc", "ap": "average_precision", "brier": "brier", "slope": "calibration_slope"}
 """Column of `lab.radiomics.assess.assess.Assessment.performance` -> figure."""
 TITLES = {"average_precision": "average precision", "brier": "Brier score", "calibration_slope": "calibration slope"}
 EVERYBODY = "all patients"
 LEAST = 5
-"""A group of fewer patients is too few for figures."""
+"""Fewest patients of a group with figures."""
 COLUMNS = ["group", "figure", "truth", "value", "low", "high", "n"]
 
 
 def network_figures(patients: pd.DataFrame, *, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Figures by group: columns group, figure, truth ("expert", "rule" or ""), value, low, high, n (patients).
 
-    `patients` has the columns of `lab.evaluation.evaluate.evaluate`, and any of `GROUPS`. Truth is the expert's label
-    where all have it. A group with fewer than `LEAST` patients has n alone.
+    `patients` has the columns of `lab.evaluation.evaluate.evaluate`, and any of `GROUPS`. Truth is the expert label
+    where all have it. A group with fewer than `LEAST` patients has only n.
     """
     truth = "expert" if patients["ml_expert"].notna().all() else "rule"
     order = list(dict.fromkeys(split_truth(name)[0] for name in shown_in("model card")))
@@ -45,7 +45,7 @@ def network_figures(patients: pd.DataFrame, *, resamples: int = 2000, seed: int 
 
 
 def classifier_figures(performance: pd.DataFrame, subgroups: pd.DataFrame) -> pd.DataFrame:
-    """The same columns of a classifier, from the tables of `assess.Assessment` with the rows of one method."""
+    """The same columns for a classifier, from the tables of `assess.Assessment` with the rows of one method."""
     row = performance.iloc[0]
     rows = [
         {
@@ -86,7 +86,7 @@ def evaluation_table(figures: pd.DataFrame) -> Table:
 
 
 def groups(patients: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Name of each group and its rows: all, by enhancement, and by what is known of the scanner and the tumour."""
+    """Name of each group and its rows: all, by enhancement, and by known properties of scanner and tumour."""
     enhancing = patients["enhancing"].astype(float) > 0.5
     found = {EVERYBODY: patients, "enhancing": patients[enhancing], "not enhancing": patients[~enhancing]}
     for column, text in GROUPS.items():
@@ -99,7 +99,7 @@ def groups(patients: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def interval_tags(figures: pd.DataFrame) -> dict[str, str]:
-    """Those of all patients as tags of a version: "interval/kappa_expert" and "0.51 (0.40 to 0.63), n = 28"."""
+    """Figures of all patients as tags of a version: "interval/kappa_expert" and "0.51 (0.40 to 0.63), n = 28"."""
     tags = {}
     for row in figures[figures["group"] == EVERYBODY].dropna(subset=["value"]).itertuples():
         name = f"{row.figure}_{row.truth}" if row.truth else str(row.figure)
@@ -119,6 +119,6 @@ def _age_ranges(years: pd.Series) -> pd.Series:
 
 
 def _mean(part: pd.DataFrame, column: str, resamples: int, seed: int) -> dict[str, object]:
-    """The mean of a column with its interval: compared with a column of zeros."""
+    """The mean of a column with its interval, from a comparison with a column of zeros."""
     found = compare_means(part, part.assign(**{column: part[column] * 0}), column, resamples=resamples, seed=seed)
     return {"figure": column, "truth": "", "value": found.first, "low": found.low, "high": found.high, "n": found.n}

@@ -1,14 +1,14 @@
-"""Do two trials differ beyond chance on the same patients? Paired Wilcoxon signed-rank tests, corrected after Holm.
+"""Paired Wilcoxon signed-rank tests between trials on the same patients, corrected after Holm.
 
-The two trials of a pair are compared patient by patient, over the patients for whom both have a value. Scans of one
-patient are averaged first, since they are not independent. P-values are two-sided: exact up to 50 patients, the normal
-approximation beyond, or where ties call for it (SciPy's `wilcoxon`). Holm (1979) holds the chance of any false positive
-in a family at the level that p_holm is read against; the metrics are separate families.
+The two trials of a pair are compared over the patients for whom both have a value. Scans of one patient are averaged
+first, since they are not independent. P-values are two-sided: exact up to 50 patients, the normal approximation beyond,
+or where ties require it (SciPy's `wilcoxon`). Holm (1979) controls the family-wise error at the level that p_holm is
+compared with; the metrics are separate families.
 
-Which pairs make a family: with 15 networks and 2 rivals there are 136 pairs, and correcting for them all hides
-everything, since 12 patients give no p below 0.0005. A study does not ask 136 questions. It asks how the networks
-compare with a few references: the network that was chosen on validation patients, and each trivial rival. Every
-reference has a family of its own, as in many-to-one comparisons (Dunnett 1955).
+Families: 15 networks and 2 baselines make 136 pairs, and a correction for all of them hides every difference, since 12
+patients give no p below 0.0005. A study compares the networks only with a few references: the network chosen on
+validation patients, and each baseline. Every reference has its own family, as in many-to-one comparisons (Dunnett
+1955).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lab.stats.effects import rank_biserial
 from lab.stats.multiple_tests import holm
 
 MIN_PAIRS = 6
-"""Patients below which no two-sided signed-rank test can reach p < 0.05 (five give 0.0625 at best)."""
+"""Fewest patients with which a two-sided signed-rank test can reach p < 0.05 (five give 0.0625 at best)."""
 
 COLUMNS = ["metric", "a", "b", "n", "median_difference", "rank_biserial", "p", "against", "p_holm", "note"]
 
@@ -43,16 +43,15 @@ def paired_tests(
 ) -> pd.DataFrame:
     """Every pair of trials on every metric: the columns `COLUMNS`; differences and rank_biserial are of a - b.
 
-    `against` names the references (values of `by`), for instance the best network and the rivals. A pair belongs to the
-    family of the reference in it, which its row names in the column `against`; of two references the later one counts.
-    Other pairs keep their p, but are corrected nowhere: their `against` and `p_holm` are empty. Without references all
-    pairs of a metric are one family. `metrics` are by default all errors and SSIMs, and those with data of
-    `shown_in("effects")`.
+    `against` names the references (values of `by`), for instance the best network and the baselines. A pair belongs to
+    the family of its reference, named in the column `against`; of two references the later one counts. Other pairs keep
+    their p without correction: their `against` and `p_holm` are empty. Without references all pairs of a metric are one
+    family. `metrics` are by default all errors and SSIMs, and those with data of `shown_in("effects")`.
 
     `table` has one row per trial and case: the column `by`, `case_id` (and `patient_id` where patients have several
-    scans), and the metrics; an empty cell means that the case has no such value. With fewer than six patients the pair
-    is reported with `note` "too few", p is empty, and it does not count in the correction. Raises ValueError for
-    missing columns, a case that occurs twice in a trial, and a reference that is not in the table.
+    scans), and the metrics; an empty cell is a missing value. With fewer than six patients the pair has the `note` "too
+    few", p is empty, and it does not count in the correction. Raises ValueError for missing columns, a case that occurs
+    twice in a trial, and a reference that is not in the table.
     """
     if metrics is None:
         errors = [name for name in table.columns if str(name).startswith(("mae_", "mse_", "ssim_"))]
@@ -100,9 +99,9 @@ def paired_tests(
 def asked(tests: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The tests of the study's families on one metric: columns row, against, n, difference, p, p_holm, better.
 
-    `row` is compared with `against`; difference is the median of row - against; `better` says whether the ranks, which
-    are what is tested, speak for `row` (a median can be 0 where most patients have a volume of 0). Values of a and b
-    become text.
+    `row` is compared with `against`; difference is the median of row - against. `better` says whether the ranks favour
+    `row`: the test is of ranks, and a median can be 0 where most patients have a volume of 0. Values of a and b become
+    text.
     """
     chosen = tests[(tests["metric"] == metric) & (tests["against"].astype(str) != "")]
     turned = chosen["a"].astype(str) == chosen["against"].astype(str)
@@ -122,7 +121,7 @@ def asked(tests: pd.DataFrame, metric: str) -> pd.DataFrame:
 
 
 def _family(a: Hashable, b: Hashable, against: Sequence[Hashable] | None) -> int:
-    """Number of the family that a pair belongs to, -1 for none: the last of the references that is in it."""
+    """Number of a pair's family, -1 for none: that of the last reference in it."""
     if against is None:
         return 0
     return max((position for position, name in enumerate(against) if name in (a, b)), default=-1)
@@ -148,7 +147,7 @@ def _test_columns(differences: Floats, families: npt.NDArray[np.int64]) -> dict[
 def _signed_rank(differences: Floats) -> Floats:
     """Two-sided p per column of (patients, pairs); zeros are dropped, as Wilcoxon did; p = 1 if none is left.
 
-    Columns with the same patients and no ties go to SciPy in one call; the few others one at a time, since SciPy picks
+    Columns with the same patients and no ties go to SciPy in one call, the others one at a time, since SciPy picks
     exact or approximate for all columns of a call together.
     """
     p = np.ones(differences.shape[1])

@@ -1,8 +1,8 @@
-"""The table of means and SDs in the paper's shape, with the published figures where they may stand beside it.
+"""The table of means and SDs in the paper's shape, with the published figures where they are comparable.
 
-Rows are the trials (network x loss), grouped by loss as in the paper, and the trivial baselines; columns are MAE, MSE
-and SSIM over image, brain and tumour. The patch study has it twice: each size inside its own patch, as the paper scored
-it, and every size on the same voxels.
+Rows are the trials (network x loss), grouped by loss as in the paper, and the baselines; columns are MAE, MSE and SSIM
+over image, brain and tumour. The patch study has it twice: each size scored inside its own patch, as in the paper, and
+every size on the same voxels.
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def paper_table(
 ) -> Table:
     """The table in the paper's shape, with the published rows where `comparison` (see `comparable`) shows them.
 
-    `beside` names the trials that may have one (leave out those of a guided search, whose settings `comparison` does
-    not describe); by default all. `sizes` maps trials to the paper's input size where that is not "full". The title
-    carries the word phantom whenever `phantom` is true, and published figures are then never shown. With the table of
-    seeds and folds, `spread`, a note says so. `ending` closes the title, `remarks` are first among the notes, and where
-    rows must not be compared the best is not marked. `Table.numbers` is unrounded.
+    `beside` names the trials that may have a published row, by default all (leave out those of a guided search, whose
+    settings `comparison` does not describe). `sizes` maps trials to the paper's input size where that is not "full".
+    The title carries the word phantom whenever `phantom` is true, and published figures are then never shown. `spread`,
+    the table of seeds and folds, adds a note. `ending` closes the title, `remarks` are first among the notes, and
+    without `mark_best` (rows that must not be compared) no best is marked. `Table.numbers` is unrounded.
     """
     if phantom and comparison.shown:
         raise ValueError("published figures must not stand beside a phantom's: pass comparable(phantom=True, ...)")
@@ -119,8 +119,8 @@ def patch_tables(
     """Two tables in the paper's shape: scores inside each size's own patch, and inside the smallest patch.
 
     `own` and `same` are long per-patient tables of the same trials, scored in either way; an empty one is left out.
-    `sizes` maps each trial to the paper's input size ("full", "128"), by which the first table finds its published
-    rows; a trial that is not in it has none.
+    `sizes` maps trials to the paper's input size ("full", "128") for the published rows of the first table; a trial
+    that is not in it has none.
     """
     shared: dict[str, Any] = {"study": study, "phantom": phantom, "dataset": dataset, "split": split}
     tables = []
@@ -149,7 +149,7 @@ def _published_cells(found: pd.DataFrame) -> list[Cell]:
 
 
 def _first_of_group(rows: pd.DataFrame) -> list[bool]:
-    """Which rows begin a group: a loss, or the baselines; losses with one row each are no groups."""
+    """Which rows begin a group: a loss, or the baselines; losses with one row each are not groups."""
     losses = rows.loc[~rows["rival"], "loss"]
     group = rows["loss"].astype(str).where(losses.duplicated().any() & ~rows["rival"], rows["rival"].astype(str))
     return [bool(new) for new in group != group.shift()]

@@ -1,4 +1,4 @@
-"""The long table of one row per trial and patient: who is in it, and its means and SDs by trial."""
+"""The long table of one row per trial and patient: reading it, and its means and SDs by trial."""
 
 from __future__ import annotations
 
@@ -13,29 +13,29 @@ RIVALS = ("copy T1", "linear regression")
 
 
 def lower_is_better(column: str) -> bool:
-    """Is a low value the good one? Of errors and false volumes it is, of SSIM and Dice not."""
+    """Whether a low value is good: true of errors and false volumes, not of SSIM and Dice."""
     return spec_of(column).direction != "higher"
 
 
 def is_rival(trial: object) -> bool:
-    """Is this value of the column `trial` one of the trivial rivals?"""
+    """Whether a value of the column `trial` is a baseline."""
     return trial in RIVALS
 
 
 def metric_name(column: str) -> str:
-    """A column for people: "MAE, brain" for mae_brain, "Dice (rule)" for dice_rule."""
+    """A column's title: "MAE, brain" for mae_brain, "Dice (rule)" for dice_rule."""
     return spec_of(column).head
 
 
 def model_name(value: object) -> str:
-    """A model's id as text: "2" for 2 and for the 2.0 that pandas makes of it; "" where there is none."""
+    """A model's id as text: "2" for 2 and for 2.0 (pandas' float of it); "" where it is missing."""
     if value is None or value is pd.NA or value != value:
         return ""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 def model_title(name: str) -> str:
-    """A network in a legend: "model 2" for "2"; the name of a search trial stays as it is."""
+    """A network in a legend: "model 2" for "2"; the name of a search trial is unchanged."""
     return f"model {name}" if name.isdigit() else name
 
 
@@ -50,11 +50,11 @@ def per_patient(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def summarise(patients: pd.DataFrame) -> pd.DataFrame:
-    """One row per trial or rival: trial, label, model, loss, rival, patients and `<column>_mean`, `_sd`, `_n`.
+    """One row per trial or baseline: trial, label, model, loss, rival, patients and `<column>_mean`, `_sd`, `_n`.
 
     `patients` is the long table of one row per trial and scan; scans of one patient are averaged first. SDs are sample
-    SDs (n - 1); an empty cell means that the region is empty in that patient and does not count. Trials come first,
-    grouped by loss, rivals last.
+    SDs (n - 1); an empty cell (a region that is empty in that patient) does not count. Trials come first, grouped by
+    loss, baselines last.
     """
     missing = [column for column in ("trial", "label", "case_id", *ERRORS) if column not in patients]
     if missing:

@@ -54,7 +54,7 @@ def performance_table(performance: pd.DataFrame, *, judged: int = 1) -> Table:
     """All figures with their intervals; methods after the first `judged` are shaded as baselines."""
     rows = []
     for place, row in enumerate(performance.to_dict("records")):
-        # where all draws agree there is no interval of the bootstrap to show
+        # a bootstrap whose draws all agree has no interval
         drawn = f"{row['boot_low']:.2f} to {row['boot_high']:.2f}" if row["boot_low"] < row["boot_high"] else ""
         cells = [_interval(row, name, drawn if name == "auc" else "") for name in PERFORMANCE]
         rows.append(_row(row["method"], [_patients(row), *cells, p_value(row["p"])], shaded=place >= judged))
@@ -78,7 +78,7 @@ def accuracy_table(accuracy: pd.DataFrame, *, judged: int = 1) -> Table:
 
 
 def comparison_tables(comparisons: pd.DataFrame, *, alpha: float = 0.05) -> list[Table]:
-    """DeLong's tests, a table a reference."""
+    """DeLong's tests, a table per reference."""
     heads = [Column(title="AUC", decimals=2), Column(title="AUC against", decimals=2), DIFFERENCE]
     columns = [METHOD, PATIENTS, *heads, Column(title="p"), Column(title="p (Holm)")]
     notes = (
@@ -102,7 +102,7 @@ def comparison_tables(comparisons: pd.DataFrame, *, alpha: float = 0.05) -> list
 
 
 def subgroup_table(subgroups: pd.DataFrame) -> Table:
-    """The AUC in a row a group and a column a method."""
+    """The AUC, a row per group and a column per method."""
     methods = list(dict.fromkeys(subgroups["method"]))
     rows = []
     for (by, group), part in subgroups.groupby(["by", "group"], sort=False):
@@ -137,7 +137,7 @@ def summary_table(performance: pd.DataFrame, comparisons: pd.DataFrame) -> Table
 
 
 def plain_table(table: pd.DataFrame, *, folded: str = "") -> Table:
-    """A data frame as it is; numbers have four significant digits."""
+    """A data frame as a table; numbers have four significant digits."""
     numbers = [pd.api.types.is_numeric_dtype(table[name]) for name in table]
     columns = [Column(title=str(name), decimals=0 if number else None) for name, number in zip(table, numbers)]
     rows = [Row(cells=[_plain(value) for value in row]) for row in table.astype(object).itertuples(index=False)]
@@ -145,7 +145,7 @@ def plain_table(table: pd.DataFrame, *, folded: str = "") -> Table:
 
 
 def p_value(value: float) -> str:
-    """The number of a p, "< 0.001"; "-" where there is none."""
+    """A p value without "p": a number, "< 0.001", or "-" where it is missing."""
     return p_text(float(value)).removeprefix("p ").removeprefix("= ") if np.isfinite(value) else "-"
 
 

@@ -1,4 +1,4 @@
-"""What did the paper publish, and when may a result of ours stand beside it?
+"""The paper's published figures, and the conditions under which they may stand beside the lab's.
 
 The figures of the paper's tables 5-8 are package data (`published.csv`). They are means and SDs over the 45 evaluation
 patients of the Erasmus Glioma Database (EGD), whole volumes at 1 mm, networks of width 64 and five halvings.
@@ -27,7 +27,7 @@ def published() -> pd.DataFrame:
     """The published figures, one row each.
 
     Columns: study, model (int), input_size ("full" or voxels as text), loss, metric ("MAE", "MSE", "SSIM"), region
-    ("image", "brain", "tumour"), mean, sd and key (our name of the figure, such as "mae_brain").
+    ("image", "brain", "tumour"), mean, sd and key (the lab's name of the figure, such as "mae_brain").
     """
     return _read().copy()
 
@@ -35,8 +35,7 @@ def published() -> pd.DataFrame:
 def published_row(study: str, model: int, loss: str, *, input_size: str = "full") -> pd.DataFrame | None:
     """The nine published figures of one network: index "mae_image" ... "ssim_tumour", columns mean and sd.
 
-    None where the paper has no such row (a network that the paper did not train). Raises ValueError for a study that
-    the paper does not have.
+    None for a network that the paper did not train. Raises ValueError for a study that is not in the paper.
     """
     table = _read()
     if study not in set(table["study"]):
@@ -53,14 +52,14 @@ def published_row(study: str, model: int, loss: str, *, input_size: str = "full"
 
 @dataclass(frozen=True)
 class Comparison:
-    """Whether the published figures may stand beside ours, and the sentence that says why."""
+    """Whether the published figures may stand beside the study's, and the sentence that says why."""
 
     verdict: Literal["fair", "orientation", "withheld"]
     sentence: str
 
     @property
     def shown(self) -> bool:
-        """Are the published figures printed at all?"""
+        """Whether the published figures are printed."""
         return self.verdict != "withheld"
 
 
@@ -75,11 +74,11 @@ def comparable(
     target: str = PUBLISHED_TARGET,
     patch_mm: float | None = None,
 ) -> Comparison:
-    """Decide whether the published figures are a fair comparison for a study with these settings.
+    """Whether the published figures are a fair comparison for a study with these settings.
 
-    Withheld: simulated patients, or another image was synthesised. For orientation only: real patients, but something
-    differs that moves the figures (data set, voxel size, which also changes what the SSIM window covers, network size,
-    input images, patches). Fair: none of these. `dataset` is the layout's name; `patch_mm` None is the full volume.
+    Withheld: simulated patients, or another target image. For orientation only: real patients, but a difference that
+    moves the figures (data set, voxel size, which also changes the SSIM window in mm, network size, input images,
+    patches). Fair: none of these. `dataset` is the layout's name; `patch_mm` None is the full volume.
     """
     source = (
         f"The published figures are of {PUBLISHED_PATIENTS} EGD patients (1 mm, full volume, width {PUBLISHED_WIDTH})"

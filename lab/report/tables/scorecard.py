@@ -15,19 +15,19 @@ from lab.report.tables.table import Column, Row, Table
 
 COLUMNS = ["trial", "label", "rival", "definition", "figure", "value", "low", "high", "n"]
 CEILING = "true scan"
-"""Row of the true scan itself, judged by the rule as a synthetic image is: what a perfect one would score."""
+"""Row of the true scan itself, scored by the rule like a synthetic image: the score of a perfect one."""
 
 
 def scorecard(
     patients: pd.DataFrame, *, ceiling: pd.DataFrame | None = None, resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
-    """The pooled figures of every trial and baseline, one row a figure: the columns `COLUMNS`.
+    """The pooled figures of every trial and baseline, one row per figure: the columns `COLUMNS`.
 
     `patients` is the long per-patient table; definition is "rule", "expert" or "" (figures that need no definition of
     truth, among them the checkerboard index of the true scans, "checkerboard_true"); low and high are the 95 %
     interval over patients. Rows follow the paper's table: trials grouped by loss, baselines last. `ceiling` is the
-    per-patient table of the true scans judged as synthetic images; they get a row against the expert's label, since
-    even they do not reach it.
+    per-patient table of the true scans scored as synthetic images; they get a row against the expert label, which even
+    they do not match.
     """
     parts = []
     for row in summarise(patients).itertuples():
@@ -66,7 +66,7 @@ def scorecard_tables(
 ) -> list[Table]:
     """The card's tables: one for each definition of truth that has data, then the figures that need none.
 
-    `floor` is the MAE that noise alone makes, `threshold` that of enhancement.
+    `floor` is the noise floor of the MAE, `threshold` that of enhancement.
     """
     tables = []
     for definition in (*TRUTHS, ""):
@@ -79,7 +79,7 @@ def scorecard_tables(
 
 
 def meanings(card: pd.DataFrame) -> list[tuple[str, str]]:
-    """What every column of the card means, by its title."""
+    """Title of every column of the card and its meaning."""
     known = set(card.loc[card["value"].notna(), "figure"])
     shown = dict.fromkeys([*group_figures("card", truths=True), *group_figures("card", truths=False)])
     specs = [FIGURES[name] for name in shown if name in known]
@@ -133,7 +133,7 @@ def _table(
 
 
 def _best(column: Column, name: str, rows: list[dict[Hashable, object]], found: dict[tuple, object]) -> list[bool]:
-    """Which rows are the column's best; the true scan does not count."""
+    """Which rows are the column's best, without the true scan."""
     values = [
         float(getattr(found.get((row["trial"], name)), "value", np.nan)) if row["trial"] != CEILING else np.nan
         for row in rows
@@ -142,7 +142,7 @@ def _best(column: Column, name: str, rows: list[dict[Hashable, object]], found: 
 
 
 def _count(counts: pd.Series) -> str:
-    """Patients behind a column: "30", or "12-15" where rows differ."""
+    """Number of patients behind a column: "30", or "12-15" where rows differ."""
     low, high = int(counts.min()), int(counts.max())
     return str(low) if low == high else f"{low}-{high}"
 
@@ -154,7 +154,7 @@ INTERVAL_NOTE = (
 
 
 def _truth_notes(definition: str, card: pd.DataFrame, counts: dict[str, str], trials: set[Hashable]) -> list[str]:
-    """How to read the cells, who was counted, and what bounds the figures."""
+    """Notes on how to read the cells, the patients counted, and bounds of the figures."""
     everyone, silent, enhancing = (counts.get(name, "") for name in ("bias_ml", "hallucinated_ml", "contrast"))
     who = [f"n = {plural(int(everyone), 'patient')}" if everyone.isdigit() else f"n = {everyone} patients"]
     who += [f"hallucinated volume: the {silent} who do not enhance"] if silent else []

@@ -1,4 +1,4 @@
-"""How much of a figure is luck? Its spread over seeds and over folds, beside the spread over patients."""
+"""Spread of a figure over seeds and over folds, beside the spread over patients."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from lab.report.tables.table import Column, Row, Table
 
 
 def spread_table(spread: pd.DataFrame) -> pd.DataFrame:
-    """One row a trial: trial, label, seeds, folds, and `<metric>_mean`, `<metric>_sd_seeds`, `<metric>_sd_folds`.
+    """One row per trial: trial, label, seeds, folds, and `<metric>_mean`, `<metric>_sd_seeds`, `<metric>_sd_folds`.
 
     The metrics are those of `shown_in("spread")`; `spread` has one row per trial, seed and fold, with means over that
     fold's test patients. The SD over seeds is taken within each fold and pooled (root of the mean variance); that over
-    folds is of the seed-averaged means; sample SDs (n - 1), NaN where there is only one. Folds differ in their patients
-    too, so their SD holds chance of both kinds. Raises ValueError where a column is missing or a trial has one seed and
-    fold twice.
+    folds is of the seed-averaged means; sample SDs (n - 1), NaN where there is only one. Folds also differ in their
+    patients, so their SD contains chance of both kinds. Raises ValueError for a missing column or a repeated seed and
+    fold of a trial.
     """
     missing = [column for column in ("trial", "label", "seed", "fold") if column not in spread]
     if missing:
@@ -45,7 +45,7 @@ def spread_table(spread: pd.DataFrame) -> pd.DataFrame:
 
 
 def spread_summary(spread: pd.DataFrame, *, phantom: bool = False) -> Table:
-    """The numbers of `spread_table` for people, with a line on how to read them."""
+    """The numbers of `spread_table` as a formatted table, with a line on how to read them."""
     table = spread_table(spread)
     kinds = [kind for kind in ("seeds", "folds") if (table[kind] > 1).any()]
     columns, keys = [Column(title="")], ["label"]
@@ -65,7 +65,7 @@ def spread_summary(spread: pd.DataFrame, *, phantom: bool = False) -> Table:
 
 
 def spread_remark(spread: pd.DataFrame) -> str:
-    """What a table of scores over patients says where there are seeds or folds."""
+    """The remark on seeds or folds for a table of scores over patients."""
     seeds, folds = spread["seed"].nunique(), spread["fold"].nunique(dropna=False)
     parts = []
     if seeds > 1:
@@ -77,7 +77,7 @@ def spread_remark(spread: pd.DataFrame) -> str:
 
 
 def spread_sentence(spread: pd.DataFrame) -> str:
-    """What the spreads are, and what they are not, in words."""
+    """A sentence on what the spreads measure and what they do not."""
     seeds = spread["seed"].nunique() > 1
     folds = spread["fold"].nunique(dropna=False) > 1
     parts = []

@@ -1,4 +1,4 @@
-"""One table for every page, note, card and terminal: its columns, its rows, and how it is written.
+"""A table for pages, notes, cards and terminals: its columns, its rows, and its output formats.
 
 `Table.markdown`, `Table.text` and `Table.csv` write it here; `lab.report.pages.html` writes it as HTML. A cell is a
 word, a number that its column rounds, or a `Cell` with small print (an interval, a count).
@@ -17,16 +17,16 @@ import pandas as pd
 from lab.evaluation.figure_spec import Direction, FigureSpec, best_of, number_text, title_with_unit
 
 WIDTH = 120
-"""Characters of a terminal."""
+"""Characters of a terminal line."""
 LABEL = (14, 22)
-"""Characters that labels keep where the table is wide, and that they have where there is room."""
+"""Width of labels in characters: at least, in a wide table, and at most."""
 HEAD = 9
-"""Characters after which a head goes on in the next line of a terminal."""
+"""Width in characters beyond which a head is wrapped in a terminal."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A value with what stands in small print beside or below it."""
+    """A value with small print beside or below it."""
 
     value: str | float | None
     small: tuple[str, ...] = ()
@@ -35,13 +35,13 @@ class Cell:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """What a column holds and how its numbers are shown."""
+    """Content of a column and the format of its numbers."""
 
     title: str
     unit: str = ""
     """In brackets behind the title: "ml", "%"."""
     decimals: int | None = None
-    """None: words, set to the left."""
+    """None: text, aligned left."""
     direction: Direction = "none"
     percent: bool = False
     """Shown as a percentage: 0.25 as 25."""
@@ -50,7 +50,7 @@ class Column:
     group: str = ""
     """Head above the column, shared with neighbours of the same group."""
     count: str = ""
-    """Patients behind the column: "30", or "12-15" where rows differ."""
+    """Number of patients behind the column: "30", or "12-15" where rows differ."""
     short: str = ""
     """Title for a terminal, where the title is long."""
 
@@ -67,11 +67,11 @@ class Column:
 
     @property
     def hint(self) -> str:
-        """Which way is better: "lower is better"; "" where neither is."""
+        """Which direction is better: "lower is better"; "" where neither is."""
         return "" if self.direction == "none" else f"{self.direction} is better"
 
     def show(self, value: object) -> str:
-        """A value as text: "0.71", "-1.2", "25"; words as they are; "-" where there is none, never "-0.00"."""
+        """A value as text: "0.71", "-1.2", "25"; words unchanged; "-" for a missing value, never "-0.00"."""
         if value is None or value is pd.NA or value != value:
             return "-"
         if not isinstance(value, (int, float, np.number)) or self.decimals is None:
@@ -89,7 +89,7 @@ class Column:
         return Cell(mean, (self.show(sd),) if np.isfinite(mean) else (), strong)
 
     def best(self, values: Sequence[float]) -> list[bool]:
-        """Which values are the best to the digits shown; none where all are the same or no way is better."""
+        """Which values are the best to the digits shown; none where all are equal or no direction is better."""
         return best_of(values, self.direction, (self.decimals or 0) + (2 if self.percent else 0))
 
 
@@ -99,26 +99,26 @@ class Row:
 
     cells: Sequence[Cell | str | float | None]
     kind: str = ""
-    """How a page shows it: "rival" (shaded), "published" (faint), "first" (a line above); several with a space."""
+    """Style on a page: "rival" (shaded), "published" (faint), "first" (a line above); several with a space."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table ready to be written."""
+    """A complete table."""
 
     columns: Sequence[Column]
     rows: Sequence[Row]
     title: str = ""
     notes: Sequence[str] = ()
-    """Sentences below it; {best} in them becomes how the best of a column is marked: "bold" or "*"."""
+    """Sentences below it; {best} in them is replaced by the mark of the best: "bold" or "*"."""
     stacked: bool = False
     """Small print stands below its value instead of in brackets behind it."""
     numbers: pd.DataFrame | None = None
-    """What the CSV file holds, where it is more than what is shown."""
+    """Content of the CSV file, where it is more than the cells."""
     style: str = ""
-    """How a page shows it: a class of its style sheet."""
+    """Class of the page's style sheet."""
     folded: str = ""
-    """On a page the table folds away behind these words."""
+    """On a page the table is folded behind this text."""
 
     def cell(self, row: Row, place: int) -> tuple[str, tuple[str, ...], bool]:
         """Text, small print, and whether it is marked, of one cell."""
@@ -127,11 +127,11 @@ class Table:
         return self.columns[place].show(found.value), found.small, found.strong
 
     def counted(self) -> bool:
-        """Whether any column tells how many patients are behind it."""
+        """Whether any column has the number of patients behind it."""
         return any(column.count for column in self.columns)
 
     def notes_with(self, mark: str) -> list[str]:
-        """The notes, for a writer that marks the best with `mark`."""
+        """The notes, with `mark` as the mark of the best."""
         return [note.replace("{best}", mark) for note in self.notes]
 
     def csv(self) -> str:
@@ -143,9 +143,9 @@ class Table:
         return numbers.to_csv(index=False, float_format="%.6g")
 
     def markdown(self, *, spaced: bool = False, titled: bool = True) -> str:
-        """The table as Markdown, marked cells in bold; `spaced` gives cells room, as MLflow shows tables without any.
+        """The table as Markdown, marked cells in bold; `spaced` pads cells, since MLflow shows tables without space.
 
-        Of a titled table the title stands above it and the notes below.
+        If `titled`, the title stands above the table and the notes below.
         """
         heads = [plain_markdown(f"{column.head} {column.group}".strip()) for column in self.columns]
         lines = [_line(heads, spaced), "|" + "---|" * len(heads)]
@@ -168,7 +168,7 @@ class Table:
     def text(self, width: int | None = WIDTH) -> str:
         """The table as aligned text, marked cells with a star, small print in a second line.
 
-        No line is longer than `width`: what is wider goes on in a second table below. None: as wide as it is.
+        No line is longer than `width`: further columns go on in a second table below. None: no limit.
         """
         lines = textwrap.wrap(self.title, width or 10**6)
         columns = [_TextColumn(self, place) for place in range(1, len(self.columns))]
@@ -185,12 +185,12 @@ class Table:
 
 
 def plain_markdown(text: str) -> str:
-    """Text that Markdown will not take for markup."""
+    """Text with Markdown's markup escaped."""
     return text.replace("|", "\\|").replace("_", "\\_")
 
 
 def spaced_row(cells: Sequence[str]) -> str:
-    """Cells with room to their right, since MLflow shows tables without any."""
+    """Cells with padding on the right, since MLflow shows tables without space."""
     return _line(cells, True)
 
 
@@ -199,7 +199,7 @@ def _line(cells: Sequence[str], spaced: bool) -> str:
 
 
 class _TextColumn:
-    """The lines of one column in a terminal: its head, and of each row the value and its small print."""
+    """The lines of one column in a terminal: its head, and each row's value and small print."""
 
     def __init__(self, table: Table, place: int) -> None:
         column = table.columns[place]
@@ -219,12 +219,12 @@ class _TextColumn:
         self.width = max([longest, *map(len, self.head)]) + (2 if self.left else 1)
 
     def place(self, text: str) -> str:
-        """The text in its column."""
+        """The text padded to the column's width."""
         return f"  {text:<{self.width - 2}}" if self.left else f"{text:>{self.width}}"
 
 
 def _text_part(table: Table, columns: list[_TextColumn], width: int | None) -> list[str]:
-    """One table; labels that are too long go on in the row's second line."""
+    """One table; labels that are too long are wrapped into the row's second line."""
     taken = sum(column.width for column in columns)
     labels = ["  " * (row.kind == "published") + table.cell(row, 0)[0] for row in table.rows]
     wanted = max([LABEL[1] if width else 0, len(table.columns[0].head), *map(len, labels)])
@@ -252,7 +252,7 @@ def _text_part(table: Table, columns: list[_TextColumn], width: int | None) -> l
 
 
 def _groups(columns: list[_TextColumn]) -> str:
-    """The heads of groups, each in the middle above its columns."""
+    """The heads of groups, each centred above its columns."""
     line, start = "", 0
     while start < len(columns):
         end = start

@@ -1,1 +1,1 @@
-"""Findings, notes and model cards in words."""
+"""Findings, notes and model cards as text."""

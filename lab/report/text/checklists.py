@@ -1,8 +1,8 @@
-"""Which items of CLEAR and METRICS can a run answer by itself? They are filled from its facts, the rest stays open.
+"""Checklists CLEAR and METRICS, filled from a run's facts as far as these go; the other items stay open.
 
 CLEAR: Kocak et al., Insights into Imaging 2023, 58 items. METRICS: Kocak et al., Insights into Imaging 2024, 30 items.
-Both CC BY 4.0; the questions are our own short words for their items, in their order and numbers. They were checked
-against a copy of CLEAR's table and the METRICS calculator of its authors, which has the weights to three decimals.
+Both CC BY 4.0; the questions are short paraphrases of their items, in their order and numbers. They were checked
+against CLEAR's table and the authors' METRICS calculator, which has the weights to three decimals.
 """
 
 from __future__ import annotations
@@ -31,25 +31,25 @@ FOR_THE_AUTHORS = "open: for the authors"
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """METRICS as far as the run can answer it; all in percent of the weight that applies."""
+    """The METRICS score as far as the run answers it; all in percent of the weight that applies."""
 
     answered: int
-    """Items with yes or no, of `applicable`."""
+    """Number of applicable items with yes or no."""
     applicable: int
     of_answered: float
-    """Weight with yes, of the weight that was answered."""
+    """Weight with yes over the weight of answered items."""
     lowest: float
-    """If the authors' answers are all no."""
+    """Score if all open items are no."""
     highest: float
-    """If they are all yes."""
+    """Score if all open items are yes."""
 
 
 def fill(name: str, facts: Mapping[str, Any]) -> pd.DataFrame:
     """A list ("CLEAR" or "METRICS") filled from facts: columns item, section, question, status, answer (and weight).
 
-    Facts are those of `lab.experiments.radiomics.results.facts`, and what a user adds: `mask_source`,
-    `automatic_masks`, `code`. A fact that is missing leaves its items open. `status` is "yes", "no", "n/a" or "open".
-    Raises ValueError for another list.
+    Facts are those of `lab.experiments.radiomics.results.facts`, and the user's: `mask_source`, `automatic_masks`,
+    `code`. A missing fact leaves its items open. `status` is "yes", "no", "n/a" or "open". Raises ValueError for
+    another list.
     """
     if name not in LISTS:
         raise ValueError(f"there is no checklist {name!r}; there are: {', '.join(LISTS)}")
@@ -63,9 +63,7 @@ def fill(name: str, facts: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def metrics_score(table: pd.DataFrame) -> Score:
-    """The score of a filled METRICS list: weight with yes over weight that applies, between two bounds while items are
-    open.
-    """
+    """The score of a filled METRICS list: weight with yes over weight that applies, with bounds for the open items."""
     weights = table["weight"].astype(float)
     total = {status: float(weights[table["status"] == status].sum()) for status in ("yes", "no", "open")}
     applicable, answered = sum(total.values()), total["yes"] + total["no"]
@@ -79,7 +77,7 @@ def metrics_score(table: pd.DataFrame) -> Score:
 
 
 def summary(name: str, table: pd.DataFrame) -> str:
-    """One sentence: how many items the run answers, and the score of METRICS as far as it goes."""
+    """One sentence: the number of items that the run answers, and the METRICS score so far."""
     counts = table["status"].value_counts()
     parts = [
         f"{counts.get('yes', 0)} yes",
@@ -108,12 +106,12 @@ def as_markdown(name: str, table: pd.DataFrame, *, phantom: bool) -> str:
 
 
 def checklist_items(name: str, table: pd.DataFrame) -> list[Table]:
-    """The filled list as a table of a page that folds away."""
+    """The filled list as a folded table of a page."""
     return [dataclasses.replace(_table(table), notes=[source(name)], folded=summary(name, table))]
 
 
 def source(name: str) -> str:
-    """Where the items are from."""
+    """Source of the items."""
     return f"Items after {PAPERS[name]} (CC BY 4.0), in short words of our own."
 
 
@@ -125,7 +123,7 @@ def _table(items: pd.DataFrame) -> Table:
 
 
 def _answer(answer: str, needs: str, otherwise: str, known: Mapping[str, Any]) -> tuple[str, str]:
-    """Status and answer of an item: its text with the facts put in, if they are known."""
+    """Status and answer of an item: its text with the facts inserted, if they are known."""
     if not answer and not needs:
         return "open", FOR_THE_AUTHORS
     try:

@@ -1,4 +1,4 @@
-"""Does this study see what the paper saw? The paper's own statements, each tested on the patients of this study."""
+"""The paper's statements, each tested on the patients of a study."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ TUMOUR = ("L1_tumour", "L2_tumour")
 
 @dataclass(frozen=True)
 class Claim:
-    """Some networks against others on one figure, as the paper found it."""
+    """A statement of the paper: some networks against others on one figure."""
 
     words: str
-    """What the paper says, as a sentence without its full stop."""
+    """The statement as a sentence without its full stop."""
     metric: str
     column: str
-    """The column of the long table by which the two sides are told apart."""
+    """The column of the long table that tells the two sides apart."""
     these: Collection[str]
     others: Collection[str] | None
     """Values of the column; None is all the other networks."""
@@ -72,7 +72,7 @@ CLAIMS: Mapping[str, tuple[Claim, ...]] = {
 
 
 def about_the_paper(patients: pd.DataFrame, study: str, *, alpha: float = 0.05) -> list[str]:
-    """A sentence for each of the paper's statements that this study's networks can be tested against.
+    """A sentence for each of the paper's statements that this study's networks can test.
 
     `patients` is the long per-patient table. A statement is confirmed or contradicted only by a paired Wilcoxon test
     over patients (each side's networks are averaged first), corrected after Bonferroni for the study's statements.
@@ -83,7 +83,7 @@ def about_the_paper(patients: pd.DataFrame, study: str, *, alpha: float = 0.05) 
 
 
 def _sentence(table: pd.DataFrame, claim: Claim, alpha: float) -> str:
-    """The paper's words and what this study says of them; "" where it lacks the networks or the figure."""
+    """The paper's statement and this study's result; "" where the study lacks the networks or the figure."""
     if claim.metric not in table:
         return ""
     sides = table[claim.column].astype(str).where(table[claim.column].notna(), table["trial"].astype(str))

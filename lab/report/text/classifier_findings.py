@@ -1,4 +1,4 @@
-"""Findings about a classifier in a few careful sentences, and the note on its run."""
+"""Findings about a classifier in a few sentences, and the note on its run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from lab.stats.intervals import detectable, half_width
 PUBLISHED_AUC = 0.79
 """Mean AUC of the paper's WORC model: EGD, grade IV against II and III."""
 FEW = 20
-"""Patients of the smaller class below which the size of the sample leads the list."""
+"""Patients of the smaller class below which the sample size is the first finding."""
 
 
 def classifier_findings(
@@ -35,11 +35,11 @@ def classifier_findings(
     warnings: Sequence[str] = (),
     alpha: float = 0.05,
 ) -> list[str]:
-    """What the predictions show, as a few points of plain text, the answer first.
+    """The findings of the predictions, as a few points of plain text, the answer first.
 
     `label` is the setting ("grade", "enhancement" ...); the paper's AUC is given for the grade of real patients only.
-    `shuffled` says that the labels were shuffled. `warnings`, such as a suspected leak, come second.
-    A method is called better only where DeLong's test, corrected after Holm, is below `alpha`.
+    `shuffled` says that the labels were shuffled. `warnings`, such as a suspected leak, come second. A method is called
+    better only where DeLong's test, corrected after Holm, is below `alpha`.
     """
     row = assessment.performance.iloc[0]
     if not np.isfinite(row["auc"]):
@@ -130,7 +130,7 @@ def _others(assessment: Assessment, tests: pd.DataFrame, alpha: float) -> list[s
 
 
 def _verdict(test: pd.Series, main: str, alpha: float, other: str) -> str:
-    """Two methods on their common patients, in words."""
+    """The comparison of two methods on their common patients, as text."""
     count = plural(int(test["patients"]), "common patient")
     if not np.isfinite(test["p_holm"]):
         return f"no test on {count} ({test['note']})"

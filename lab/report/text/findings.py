@@ -1,4 +1,4 @@
-"""A few careful sentences about a study: what was seen, and what the intervals and the corrected tests let one say."""
+"""Findings of a study in a few sentences, limited to what the intervals and the corrected tests support."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.report.text.verdict import words_of_tests
 
 CHANCE = 0.5
 NOTABLE = 1.5
-"""Times the true scans' checkerboard index from which on a network's is named."""
+"""A network's checkerboards are named from this multiple of the true scans' index."""
 TRUTH_NAMES = {"rule": "the paper's rule", "expert": "the expert label"}
 
 
@@ -30,11 +30,11 @@ def findings(
     split: str = "test",
     card: pd.DataFrame | None = None,
 ) -> list[str]:
-    """What the study shows on `metric` (one of the paper's nine), as a few points of plain text, the answer first.
+    """The findings of a study on `metric` (one of the paper's nine), as a few points of plain text, the answer first.
 
-    `patients` is the long per-patient table, `tests` what `paired_tests` gives with references, `best` the trial that
-    was chosen on validation patients. A difference is named only where the Holm-corrected p is below `alpha`. With a
-    `card` (`lab.report.tables.scorecard.scorecard`) sentences about enhancement follow.
+    `patients` is the long per-patient table, `tests` the result of `paired_tests` with references, `best` the trial
+    chosen on validation patients. A difference is named only where the Holm-corrected p is below `alpha`. With a `card`
+    (`lab.report.tables.scorecard.scorecard`) sentences about enhancement follow.
     """
     rows = summarise(patients)
     rows = rows[rows[f"{metric}_n"] > 0]
@@ -59,10 +59,10 @@ def about_enhancement(
     best: Hashable | None = None,
     alpha: float = 0.05,
 ) -> list[str]:
-    """The contrast, then each definition of truth, then hallucination and the look of the images.
+    """The contrast, then each definition of truth, then hallucination and the appearance of the images.
 
-    `patients` is the long per-patient table, `card` what `lab.report.tables.scorecard.scorecard` makes of it, `tests`
-    what `paired_tests` gives with references. Only a test makes an order a difference.
+    `patients` is the long per-patient table, `card` its `lab.report.tables.scorecard.scorecard`, `tests` the result of
+    `paired_tests` with references. Only a significant test makes a ranking a difference.
     """
     networks = card[~card["rival"].astype(bool)]
 
@@ -90,7 +90,7 @@ def about_enhancement(
 
 
 def _answer(rows: pd.DataFrame, best: Hashable | None, *, metric: str, who: str) -> str:
-    """The network that was chosen on validation patients, the one that comes first on these, and the baselines."""
+    """The network chosen on validation patients, the one that ranks first on these patients, and the baselines."""
     spec = spec_of(metric)
     column, words = Column.of(spec), spec.title.replace(", ", " of the ")
 
@@ -128,7 +128,7 @@ def _who(count: int, split: str, phantom: bool) -> str:
 
 
 def _overlap(own: pd.DataFrame, best: Hashable | None) -> str:
-    """Agreement in place (kappa, since painting everything has a Dice too) and AUC against one definition of truth."""
+    """Kappa (an image that enhances everywhere also has a Dice) and AUC for one definition of truth."""
     dice, area = _rows(own, "dice_pooled"), _rows(own, "auc")
     if dice.empty:
         return "no Dice can be given, since neither the patients nor the networks' images enhance."
@@ -144,7 +144,7 @@ def _overlap(own: pd.DataFrame, best: Hashable | None) -> str:
 
 
 def _hallucination(networks: pd.DataFrame) -> list[str]:
-    """Volume predicted in patients who do not enhance, by the expert's label where there is one, else by the rule."""
+    """Volume predicted in patients who do not enhance, by the expert label where there is one, else by the rule."""
     for truth in ("expert", "rule"):
         found = _rows(networks[networks["definition"] == truth], "hallucinated_ml")
         if len(found):
@@ -161,7 +161,7 @@ def _hallucination(networks: pd.DataFrame) -> list[str]:
 
 
 def _appearance(networks: pd.DataFrame, truth: float) -> list[str]:
-    """Blur and checkerboards, where the intervals stand clear of the true scan."""
+    """Blur and checkerboards, where the intervals exclude the value of the true scan."""
     points = []
     sharp, pattern = _rows(networks, "sharpness"), _rows(networks, "checkerboard")
     blurred = sharp[sharp["high"] < 1]
@@ -187,7 +187,7 @@ def _rows(networks: pd.DataFrame, figure: str) -> pd.DataFrame:
 
 
 def _leader(found: pd.DataFrame, words: str, best: Hashable | None) -> str:
-    """Who comes first, with the interval, and what the network chosen on validation has, where it is another."""
+    """The first in rank with its interval, and the figure of the network chosen on validation, where it is another."""
     top = found.loc[found["value"].idxmax()]
     text = f"The highest {words} of {plural(len(found), 'network')} is that of {top['label']}, {_with_interval(top)}"
     chosen = found[(found["trial"] == best) & (found["value"] < top["value"])]

@@ -1,4 +1,4 @@
-"""The model card: what a registered model is for, what it learned from, how good it is and where it fails (Markdown).
+"""The model card in Markdown: intended use, training data, performance and limits of a registered model.
 
 After Mitchell et al., "Model cards for model reporting" (FAT* 2019).
 """
@@ -39,9 +39,9 @@ LICENCE = (
     "on to hold for them: read these before passing the model on."
 )
 LEAST_NEEDED = ("Versions", "Licence", "How to load it", "Out of scope", "Training data", "Intended use", "Gate")
-"""Sections that a short card goes without, the first ones first."""
+"""Sections that a shortened card drops, in this order."""
 ALWAYS = ("| patients |", "|---|", "| all patients |")
-"""Rows of the table of figures that stay."""
+"""Rows of the table of figures that stay in a shortened card."""
 LOADING = {
     "network": (
         "python -m lab synthesize --model {uri} --t1 T1.nii.gz --t2 T2.nii.gz --flair FLAIR.nii.gz --out DIR",
@@ -56,7 +56,7 @@ LOADING = {
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """All that the card says, as it was read from the tracking store."""
+    """The content of the card, as read from the tracking store."""
 
     name: str
     version: str
@@ -64,37 +64,37 @@ class ModelCard:
     """"network" or "classifier"."""
     phantom: bool
     event: str
-    """What a classifier predicts, "" for a network."""
+    """The event that a classifier predicts, "" for a network."""
     inputs: Sequence[str]
     target: str
     about: Mapping[str, str]
-    """What it is: label, architecture, loss, seed, run."""
+    """Label, architecture, loss, seed, run."""
     data: Mapping[str, str]
     """Cohort, patients, digest."""
     preparation: Mapping[str, Any]
     evaluation: Table
     """The table of figures."""
     tested_on: str
-    """Who was tested, in a sentence or two."""
+    """The test patients, in a sentence or two."""
     trust: Sequence[str] = ()
-    """What is known of its uncertainty, in sentences; empty for a classifier, whose figures hold it."""
+    """Sentences on its uncertainty; empty for a classifier, whose figures include it."""
     coverage: Table | None = None
-    """What intervals hold on test patients."""
+    """Measured coverage of the intervals on test patients."""
     limits: Sequence[str]
     verdict: Verdict | None
-    """What the gate found at last; None where none was held."""
+    """Result of the last gate; None where there was none."""
     held: Mapping[str, str] = field(default_factory=dict)
-    """When and by whom the gate was held last, and how many times."""
+    """Time and author of the last gate, and the number of gates."""
     caution: str = ""
-    """Of a classifier that was not shown to tell patients apart."""
+    """Warning for a classifier whose AUC was not shown to exceed chance."""
     forced: Mapping[str, str] = field(default_factory=dict)
-    """reason, by, when; empty where it was not forced."""
+    """reason, by, when; empty where the gate was not overridden."""
     software: Sequence[str]
     """Pinned requirements."""
 
 
 def model_card(card: ModelCard) -> str:
-    """The card as Markdown. A phantom's says so first."""
+    """The card as Markdown. The card of a phantom model says so first."""
     words = {"inputs": listed(card.inputs), "target": card.target, "event": card.event or "enhancing"}
     uri = f"models:/{card.name}/{card.version}"
     parts = [f"# Model card: {card.name}, version {card.version}{' (phantom)' if card.phantom else ''}"]
@@ -122,9 +122,9 @@ def model_card(card: ModelCard) -> str:
 
 
 def shortened(text: str, length: int, rest: str) -> str:
-    """The text where it fits; else without groups of patients, then without the least needed sections, then cut.
+    """The text if it fits `length`; else without groups of patients, then without the least needed sections, then cut.
 
-    What is gone is said, and where the `rest` is.
+    A shortened text says so and names `rest`, the place of the full text.
     """
     if len(text) <= length:
         return text

@@ -1,4 +1,4 @@
-"""Where a model fails, in sentences with figures, for its card: measured on its test patients, not guessed."""
+"""Limits of a model in sentences with figures, for its card, measured on its test patients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lab.radiomics.assess.outer_estimate import UNKNOWN, doubt
 from lab.report.tables.model_figures import EVERYBODY, as_cell
 
 FEW = 30
-"""With fewer test patients the card says how little is known."""
+"""Number of test patients below which the card warns of the small sample."""
 
 
 def network_limits(patients: pd.DataFrame, figures: pd.DataFrame) -> list[str]:
@@ -54,7 +54,7 @@ def network_limits(patients: pd.DataFrame, figures: pd.DataFrame) -> list[str]:
 
 
 def classifier_caution(figures: pd.DataFrame) -> str:
-    """What must be said before all else of a classifier that was not shown to tell patients apart, or ""."""
+    """The warning for a classifier whose AUC was not shown to exceed chance, or ""."""
     known = figures[(figures["group"] == EVERYBODY) & (figures["figure"] == "auc")]
     if known.empty:
         return UNKNOWN
@@ -63,7 +63,7 @@ def classifier_caution(figures: pd.DataFrame) -> str:
 
 
 def classifier_limits(facts: dict[str, Any], figures: pd.DataFrame) -> list[str]:
-    """Limits of a classifier from what its study says of itself and its figures."""
+    """Limits of a classifier from the facts of its study and its figures."""
     everybody = figures[figures["group"] == EVERYBODY]
     known = {row.figure: row for row in everybody.itertuples()}
     lines = _few(int(everybody["n"].max()))

@@ -1,4 +1,4 @@
-"""What a model's calibration found, as lines of its card: intervals, probability of enhancement, strange scans."""
+"""Calibration results for a model's card: intervals, probability of enhancement, OOD scans."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NONE = "It was not calibrated: no intervals, no probability, and scans unlike it
 
 
 def trust_table(record: Mapping[str, Any], *, level: float = NOMINAL) -> Table | None:
-    """Coverage on test patients by region and number of looks; None where none was measured."""
+    """Coverage on test patients by region and number of passes; None where none was measured."""
     found = [row for row in record.get("coverage", []) if abs(row["level"] - level) < 1e-9]
     if not found:
         return None
@@ -34,7 +34,7 @@ def trust_table(record: Mapping[str, Any], *, level: float = NOMINAL) -> Table |
 
 
 def trust_lines(record: Mapping[str, Any]) -> list[str]:
-    """Sentences on what a calibration rests on and what it found; one that says so where there is none."""
+    """Sentences on the basis and the results of a calibration; one sentence that says so where there is none."""
     if not record:
         return [NONE]
     counts, least = record["patients"], max((entry["patients"] for entry in record["intervals"].values()), default=0)

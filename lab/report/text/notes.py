@@ -1,4 +1,4 @@
-"""Notes that MLflow shows first: on a study's parent run and on each trial, a minute each, as Markdown."""
+"""MLflow notes in Markdown, on a study's parent run and on each trial."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def study_note(
     """Answer, question, findings and a short table.
 
     The answer comes first, since MLflow folds a note after four lines. `patients` is the long per-patient table,
-    `validation` maps values of its column `trial` to the brain MAE on validation patients, by which the rows are
-    ranked, baselines last; `best` is in bold; `comparison` is the sentence on published figures. With a `card`
-    (`lab.report.tables.scorecard.scorecard`) the table has its figures too, against the expert label where there is
+    `validation` maps values of its column `trial` to the brain MAE on validation patients, which ranks the rows,
+    baselines last; `best` is in bold; `comparison` is the sentence on published figures. With a `card`
+    (`lab.report.tables.scorecard.scorecard`) the table also has its figures, against the expert label where there is
     one, else against the paper's rule.
     """
     rows = summarise(patients)
@@ -65,11 +65,11 @@ def trial_note(
     best: bool,
     artifacts: Sequence[str],
 ) -> str:
-    """Answer, a short table of the network beside the trivial baselines, and what to open.
+    """Answer, a short table of the network beside the baselines, and the artifacts to open.
 
     `figures`, and those of each of `rivals`, are means over the test patients by column of the per-patient table;
     missing or NaN is shown as "-". The answer comes first, since MLflow folds a note after four lines. `artifacts` are
-    names of files or folders of the run, each of which may carry a few words behind it: "slices.png: two patients".
+    names of files or folders of the run, each with an optional description: "slices.png: two patients".
     """
     columns = {label: figures} | {name: rivals.get(name, {}) for name in RIVALS}
     rows = []
@@ -93,7 +93,7 @@ def answer(
     phantom: bool,
     best: bool,
 ) -> str:
-    """How good the network is, in one sentence, with the baselines' figures in brackets."""
+    """The network's performance in one sentence, with the baselines' figures in brackets."""
 
     def beside(figure: str) -> str:
         values = {name: rivals.get(name, {}).get(figure, math.nan) for name in RIVALS}
@@ -117,7 +117,7 @@ def answer(
 
 
 def _pooled_figures(card: pd.DataFrame | None) -> tuple[str, dict[tuple[Hashable, str], float]]:
-    """The definition of truth that is shown, and the pooled figures against it by trial and figure."""
+    """The definition of truth shown, and the pooled figures against it by trial and figure."""
     for truth in ("expert", "rule"):
         part = card[card["definition"] == truth] if card is not None else pd.DataFrame()
         if len(part) and part["value"].notna().any():
@@ -126,6 +126,6 @@ def _pooled_figures(card: pd.DataFrame | None) -> tuple[str, dict[tuple[Hashable
 
 
 def _file(artifact: str) -> str:
-    """A file's name as code, with what is said about it behind."""
+    """A file's name as code, followed by its description."""
     name, _, words = artifact.partition(": ")
     return f"`{name}`" + (f" ({plain_markdown(words)})" if words else "")

@@ -1,4 +1,4 @@
-"""What do the paired tests allow one to say? A difference is named only where the corrected test finds it."""
+"""Sentences on the paired tests; a difference is named only where the corrected test is significant."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ def words_of_tests(
     alpha: float,
     named: bool = False,
 ) -> str:
-    """What the paired tests on a metric allow to be said; its name is in the sentence where it is `named`.
+    """A sentence on the paired tests on a metric, with the metric's name if `named`.
 
-    `rows` has the columns trial, label, rival and `<metric>_n`, `tests` is what `paired_tests` gives with references.
+    `rows` has the columns trial, label, rival and `<metric>_n`, `tests` is the result of `paired_tests` with
+    references.
     """
     on = f" on {metric_name(metric)}" if named else ""
     chosen = None if tests is None or tests.empty else asked(tests, metric).dropna(subset=["p_holm"])

@@ -1,4 +1,4 @@
-"""All figures of a classifier's page, by name, from its predictions and what was stored beside them."""
+"""All figures of a classifier's page, by name, from its predictions and the tables stored beside them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ CAPTIONS = {
     "features": "The first features in three patients each. A map shows where in the tumour a texture lies; its mean "
     "is not the feature of the whole tumour.",
 }
-"""Figures in reading order, and what is said below them."""
+"""Figure name -> caption, in reading order."""
 
 
 def classifier_figures(
@@ -47,10 +47,10 @@ def classifier_figures(
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Figure]:
-    """The figures that can be drawn, by their names in `CAPTIONS` and in that order.
+    """The figures for which there are data, by name and in the order of `CAPTIONS`.
 
-    `importances` is what `summarise_importances` gives, `learning` what `summarise_learning` gives. Methods on fewer
-    patients than the first are on the figures of AUC and ROC only.
+    `importances` is the result of `summarise_importances`, `learning` that of `summarise_learning`. Methods on fewer
+    patients than the first appear in the figures of AUC and ROC only.
     """
     how: Any = {"phantom": phantom, "event": event}
     topic = "Will it enhance?" if event == "enhancing" else f"{event[:1].upper()}{event[1:]}?"
@@ -101,7 +101,7 @@ def classifier_figures(
 
 
 def _counted(name: str, rocs: dict[str, Roc], main: str) -> str:
-    """The method, with its number of patients where that is another than the first one's."""
+    """The method's name, with its number of patients where that differs from the first method's."""
     count = rocs[name].patients
     return name if count is None or count == rocs[main].patients else f"{name}, {plural(count, 'patient')}"
 
@@ -111,7 +111,7 @@ def _row(assessment: Assessment, method: str) -> pd.Series:
 
 
 def _splits(predictions: pd.DataFrame, assessment: Assessment, method: str) -> Roc | None:
-    """The ROC over splits, None where there is one split or one of them lacks a class."""
+    """The ROC over splits; None with one split or where a split lacks a class."""
     row = _row(assessment, method)
     if not np.isfinite(row["auc_splits"]):
         return None

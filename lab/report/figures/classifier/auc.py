@@ -1,4 +1,4 @@
-"""AUCs of all methods with their intervals, one below the other."""
+"""Forest plot of the AUCs of all methods with their intervals."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def auc_figure(
     """AUC over patients with DeLong's interval, and the mean over splits with Nadeau & Bengio's below it.
 
     `performance` is that of `lab.radiomics.assess.assess.Assessment`; its first `judged` methods have a colour, the
-    baselines are grey. A method on fewer patients than the first says so. Raises ValueError where there is nothing to
+    baselines are grey. A method on fewer patients than the first is marked. Raises ValueError where there is nothing to
     draw.
     """
     table = performance[performance["auc"].notna()].reset_index(drop=True)

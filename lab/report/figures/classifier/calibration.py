@@ -1,4 +1,4 @@
-"""Can the probabilities be acted on? Reliability with the histogram of predictions, and decision curves."""
+"""Calibration figures of a classifier: reliability with a histogram of predictions, and decision curves."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from lab.stats.predictions import checked_probabilities
 
 HISTOGRAM_BINS = np.linspace(0, 1, 26)
 HEADROOM = 1.6
-"""Height of the histogram in highest bars: the rest is for the words."""
+"""Height of the histogram in heights of the highest bar; the rest is for text."""
 FLOOR = -0.25
-"""Net benefit is drawn down to this share of the prevalence below 0; what is worse matters to nobody."""
+"""Lower limit of the net benefit shown, as a share of the prevalence."""
 
 
 def calibration_figure(
@@ -33,8 +33,8 @@ def calibration_figure(
 ) -> Figure:
     """Predicted against observed in bins, with Wilson intervals, over a histogram of the predictions by class.
 
-    The line is the logistic recalibration, drawn over the range of the predictions; slope, intercepts and Brier scores
-    are printed with their intervals (see `lab.stats.calibration`). Raises ValueError as `calibration`.
+    The line is the logistic recalibration over the range of the predictions; slope, intercepts and Brier scores are
+    printed with their intervals (see `lab.stats.calibration`). Raises ValueError as `calibration`.
     """
     positive, values = checked_probabilities(labels, probabilities)
     table = reliability(labels, probabilities)
@@ -73,10 +73,10 @@ def decision_figure(
     title: str = "Will it enhance? Decision curve",
     event: str = "enhancing",
 ) -> Figure:
-    """Net benefit over the threshold probability, for probabilities by name on the same patients, and for all and none.
+    """Net benefit over the threshold probability: named probabilities on the same patients, treat all and treat none.
 
-    What is worth less than a quarter of the prevalence below 0 is cut off. Raises ValueError as `decision_curve`, where
-    there is one class only, and where there is nothing to draw.
+    Values below -1/4 of the prevalence are cut off. Raises ValueError as `decision_curve`, with one class only, and
+    where there is nothing to draw.
     """
     if not probabilities:
         raise ValueError("there are no probabilities to draw a decision curve of")

@@ -1,4 +1,4 @@
-"""Where in the tumour do the top features lie? Their maps over the images they are taken from."""
+"""Maps of the most important features over the images that they are computed from."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab.report.figures.style import FAINT, HEAD, INK, SMALL, headline, new_figu
 
 WIDE, GAP, HEAD_ROOM, TITLE_ROOM, BAR_ROOM, MARGIN = 2.3, 0.1, 0.64, 0.9, 0.95, 0.15  # inches
 AROUND_MM, LEAST_MM = 18.0, 90.0
-"""Shown round the tumour, and at least this much across."""
+"""Margin shown around the tumour, and minimum width of the picture."""
 MAP, OUTLINE = "viridis", "#ffffff"
 
 
@@ -26,10 +26,11 @@ def feature_pictures(
     event: str = "enhancing",
     title: str = "The first features over the image",
 ) -> Figure:
-    """A row a feature, a column a patient (lowest, median, highest value): the image with the map inside the tumour.
+    """A row per feature, a column per patient (lowest, median, highest value): the image with the map in the tumour.
 
-    `rows` is what `lab.radiomics.features.feature_maps.maps_of_top` gives. The maps of a row share one scale, from the
-    2nd to the 98th percentile; a shape has its outline alone. Raises ValueError where there is nothing to draw.
+    `rows` is the result of `lab.radiomics.features.feature_maps.maps_of_top`. The maps of a row share one scale, from
+    the 2nd to the 98th percentile; a shape feature has only its outline. Raises ValueError where there is nothing to
+    draw.
     """
     if not rows or not all(rows):
         raise ValueError("there is no feature map to draw")
@@ -86,7 +87,7 @@ def _draw(axes: Axes, one: FeatureMap, limits: tuple[float, float] | None) -> No
 
 
 def _box(one: FeatureMap) -> tuple[slice, slice]:
-    """A square round the tumour, as far as the image goes."""
+    """A square around the tumour, within the image."""
     rows, columns = np.nonzero(one.tumour)
     if not rows.size:
         return slice(None), slice(None)

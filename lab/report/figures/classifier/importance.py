@@ -1,4 +1,4 @@
-"""What the splits say together: permutation importances with readable names of features, and the learning curve."""
+"""Permutation importances over the splits, with readable names of features, and the learning curve."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lab.stats.intervals import CONFIDENCE
 
 SHOWN = 20
 FAMILIES = {"firstorder": "first order", "shape": "shape", "shape2D": "shape"}
-"""Classes of features that are no acronym."""
+"""Names of the feature classes that are not acronyms."""
 
 
 def feature_words(feature: str) -> str:
-    """`T2_wavelet-LLH_glcm_Contrast` as "T2, wavelet LLH, GLCM contrast"; what is no feature of ours stays as it is."""
+    """`T2_wavelet-LLH_glcm_Contrast` as "T2, wavelet LLH, GLCM contrast"; any other name is unchanged."""
     try:
         name = parse_feature(feature)
     except ValueError:
@@ -37,8 +37,7 @@ def importance_figure(
     phantom: bool,
     title: str = "Which features carry it?",
 ) -> Figure:
-    """The first features of `lab.radiomics.assess.importance.summarise_importances`: importance and how often
-    selected.
+    """The first features of `lab.radiomics.assess.importance.summarise_importances`: importance and selection rate.
 
     Raises ValueError where there is nothing to draw.
     """
@@ -94,7 +93,7 @@ def learning_figure(
 
 
 def _filter_words(image: str) -> str:
-    """The filter before a feature: "" for none, "wavelet LLH", "LoG 3 mm"."""
+    """The filter of a feature: "" for none, "wavelet LLH", "LoG 3 mm"."""
     if image == "original":
         return ""
     log = re.fullmatch(r"log-sigma-(\d+)-(\d+)-mm-3D", image)
@@ -104,7 +103,7 @@ def _filter_words(image: str) -> str:
 
 
 def _spaced(name: str) -> str:
-    """`SmallAreaEmphasis` as "small area emphasis"; what is no word stays: "MCC", "2D", "IMC 1"."""
+    """`SmallAreaEmphasis` as "small area emphasis"; acronyms stay: "MCC", "2D", "IMC 1"."""
     if re.fullmatch(r"Id[mn]?n?|Imc\d", name):
         return name.upper()
     words = re.findall(r"\d+D(?![a-z])|\d+|[A-Z]{2,}(?![a-z])|[A-Z][a-z]*|[a-z]+", name)

@@ -1,4 +1,4 @@
-"""How well are the classes told apart? ROC and precision-recall curves with their bands and intervals."""
+"""ROC and precision-recall curves of a classifier, with bands and intervals."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from lab.stats.intervals import Estimate
 from lab.stats.roc import PrecisionRecall, Roc, roc_curve
 
 STAMP_INCHES = 0.66
-"""99 pixels at 150 dots an inch: a note is folded after a hundred."""
+"""99 pixels at 150 dots per inch: MLflow folds a note after a hundred pixels."""
 FEW = 3
-"""Entries whose legend still fits below the diagonal, and curves whose bands can still be told apart."""
+"""Most legend entries that fit below the diagonal, and most curves with bands that stay distinguishable."""
 
 
 def roc_figure(
@@ -32,9 +32,8 @@ def roc_figure(
     """ROC curves by name (see `lab.stats.roc`), each with its band, and the AUC with every interval in the legend.
 
     A mean over splits has its splits as thin lines behind it; of more than three curves only the first has a band, and
-    the others are thin.
-    `point` (what `at_threshold` gives) draws one operating point with its Wilson intervals as a cross. Raises
-    ValueError where there is nothing to draw.
+    the others are thin. `point` (the result of `at_threshold`) adds one operating point with its Wilson intervals as a
+    cross. Raises ValueError where there is nothing to draw.
     """
     if not rocs:
         raise ValueError("there is no ROC curve to draw")
@@ -75,10 +74,10 @@ def precision_recall_figure(
     title: str = "Will it enhance? Precision-recall",
     event: str = "enhancing",
 ) -> Figure:
-    """Precision-recall curves by name as steps, the average precision with its interval in the legend.
+    """Precision-recall curves by name as steps, with the average precision and its interval in the legend.
 
     The dashed line is the precision of calling everybody positive. Raises ValueError where there is nothing to draw, or
-    where the curves are not of the same patients.
+    where the curves are from different patients.
     """
     if not curves:
         raise ValueError("there is no precision-recall curve to draw")
@@ -108,7 +107,7 @@ def precision_recall_figure(
 
 
 def roc_thumbnail(patients: pd.DataFrame, methods: Sequence[str]) -> Figure:
-    """The curves of some methods (columns method, label, score, a row a patient) without words."""
+    """The curves of some methods (columns method, label, score, a row per patient) without text."""
     figure = new_figure(STAMP_INCHES, STAMP_INCHES, by_hand=True)
     axes = figure.add_axes((0.04, 0.04, 0.92, 0.92))
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.6, linestyle=(0, (3, 2)))
@@ -134,13 +133,13 @@ def interval_text(found: Estimate, digits: int = 2) -> str:
 
 
 def count_note(patients: int, events: int, event: str) -> str:
-    """Who was judged, as "100 patients, 48 enhancing"."""
+    """The number of patients and events, as "100 patients, 48 enhancing"."""
     return f"{plural(patients, 'patient')}, {events} {event}"
 
 
 def _roc_label(name: str, roc: Roc) -> str:
     """Name, AUC, and its intervals with the method of each."""
-    # a bootstrap whose draws all agree has no interval to show
+    # a bootstrap whose draws all agree has no interval
     ranges = ", ".join(
         (f"{one.low:.2f} to {one.high:.2f}" if one.low < one.high else "none") + f" ({one.method})"
         for one in roc.intervals
@@ -150,7 +149,7 @@ def _roc_label(name: str, roc: Roc) -> str:
 
 
 def _whom(rocs: Mapping[str, Roc], event: str) -> str:
-    """The patients behind the curves where it is said and they agree, else ""."""
+    """The number of patients behind the curves where all curves have it and agree, else ""."""
     counts = {roc.patients for roc in rocs.values() if roc.patients is not None}
     events = {roc.events for roc in rocs.values() if roc.events is not None}
     if len(counts) != 1:
@@ -195,7 +194,7 @@ def _unit_square(axes: Axes, x: str, y: str) -> None:
 
 
 def _legend(figure: Figure, axes: Axes, entries: int) -> None:
-    """Inside, below the diagonal, where no good curve runs; below the axes where there are many."""
+    """Legend inside, below the diagonal, which good curves leave free; below the axes for many entries."""
     if entries <= FEW:
         axes.legend(loc="lower right", fontsize=SMALL, frameon=True, framealpha=0.9, edgecolor="none", borderpad=0.3)
     else:
