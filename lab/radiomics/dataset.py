@@ -26,7 +26,6 @@ class Dataset:
     event: str
     """Name of label 1, as in "48 enhancing"."""
     name: str
-    """Display name of the data set."""
     phantom: bool
     digest: str
     """Digest of the cohort, the feature settings and the labels."""

@@ -87,7 +87,7 @@ def run_worc_splits(data: ExperimentData, worc: WorcSettings) -> tuple[Experimen
 
 
 def log_splits(experiment: Experiment, result: WorcResult) -> None:
-    """Log each split as a child run; logged splits stay unchanged."""
+    """Log each split as a child run; a second call writes the same values again."""
     best = result.workflows.groupby(["repeat", "fold"]).first()
     seconds = result.seconds.set_index(["repeat", "fold"])["seconds"]
     for split in experiment.data.splits:

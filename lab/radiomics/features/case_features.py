@@ -1,7 +1,7 @@
 """Radiomic features of one prepared case, measured in one process and cached by content.
 
-The cache has one small file for the shape and one per sequence of a case. The file name holds a digest of voxels,
-parameters, mask perturbation and software. The reason for missing features is cached in the same way.
+The cache has one small file for the shape and one per sequence, with the features or the reason for their absence. The
+file name holds a digest of voxels, parameters, mask perturbation and software.
 """
 
 from __future__ import annotations

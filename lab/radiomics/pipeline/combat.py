@@ -1,9 +1,9 @@
 """ComBat harmonisation of scanner effects, fitted on training cases and applied to others.
 
-Johnson, Li & Rabinovic, Biostatistics 2007 (parametric empirical Bayes); Fortin et al., NeuroImage 2018 (MRI). Common
-implementations harmonise a whole cohort at once, test cases included; this one is fitted inside the folds. It protects
-no covariates. The label must not be one: it is unknown for a new patient, and protecting it leaks it into the features.
-In return, if scanners see different shares of the label, ComBat removes part of the label's effect too.
+Johnson, Li & Rabinovic, Biostatistics 2007 (parametric empirical Bayes); Fortin et al., NeuroImage 2018 (MRI). It is
+fitted inside the folds, unlike common implementations, and protects no covariates. The label must not be one: it is
+unknown for a new patient, and protecting it leaks it into the features. In return, if scanners see different shares of
+the label, ComBat removes part of the label's effect too.
 """
 
 from __future__ import annotations

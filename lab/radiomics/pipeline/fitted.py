@@ -42,7 +42,7 @@ TRUSTED = (
     "lab.radiomics.pipeline.combat.ComBat",
     "sklearn.tree._tree.Tree",
 )
-"""Types beyond skops' own list that a model may hold; a file with any other type is not opened."""
+"""Types that a model may hold beyond skops' own list; a file with any other type is not opened."""
 SOFTWARE = ("scikit-learn", "skops", "numpy", "pandas", "pyradiomics")
 FORMAT = 1
 DISTANCE = ("mean", "sd", "precision", "reference")
@@ -182,8 +182,8 @@ class Final:
 
         Raises ValueError, with the file's name, for a file that is not a classifier, was changed or damaged, holds an
         untrusted type, or was written with another minor version of scikit-learn; OSError if it cannot be read. The
-        digest detects damage and careless changes only: whoever can rewrite both files can also correct it, and then
-        the list of trusted types is the only protection.
+        digest detects damage only: whoever rewrites both files can correct it, and then only the list of trusted types
+        protects.
         """
         record = _read_record(folder / FACTS)
         path = folder / MODEL

@@ -1,9 +1,9 @@
 """OOD detection: Mahalanobis distance of a patient from the training patients.
 
-The distance uses only the features that the classifier reads: only they can mislead it, and a thousand unused textures
-of a hundred patients would drown them in noise. The covariance is Ledoit & Wolf's (J Multivariate Analysis 2004), which
-exists even with more features than patients. Reference distances are those of the training cases, each measured without
-its own patient: in-sample distances would be too short and make every new patient look OOD.
+It uses only the features that the classifier reads: only they can mislead it, and a thousand unused textures would add
+noise. The covariance is Ledoit & Wolf's (J Multivariate Analysis 2004), which exists even with more features than
+patients. Reference distances of training cases are measured without their own patient: in-sample distances would be too
+short and make every new patient look OOD.
 """
 
 from __future__ import annotations

@@ -1,11 +1,9 @@
 """The program of WORC's process: `python -m lab.radiomics.worc.child JOB.json PIPE`; see `lab.radiomics.worc.process`.
 
-WORC is imported only here, in a process with its own environment, because the import writes to the home directory and
-reads fastr's configuration from disk.
+WORC is imported only here, because the import writes to the home directory and reads fastr's configuration from disk.
 
-Three shortcuts give the same workflows, features and posteriors to the last digit in 32 s instead of 208 s (40
-patients). Without them WORC looks up every feature's name for every patient, tests every value for NaN in Python, and
-starts three processes per job.
+Three shortcuts keep every digit of the results and save most of the time: without them, WORC looks up every feature's
+name for every patient, tests every value for NaN in Python, and starts three processes per job.
 """
 
 from __future__ import annotations

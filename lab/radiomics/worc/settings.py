@@ -13,7 +13,7 @@ from typing import Literal
 Route = Literal["features", "images"]
 
 CLASSIFIERS = ("SVM", "RF", "LR", "LDA", "QDA", "GaussianNB", "AdaBoostClassifier", "XGBClassifier")
-"""WORC's default classifiers, all of which its search draws from."""
+"""WORC's default classifiers."""
 LABEL = "Label"
 """Name of the label inside WORC, whatever its meaning."""
 ESTIMATOR = "estimator_all_0.hdf5"
@@ -64,8 +64,8 @@ class WorcSettings:
 FULL = WorcSettings()
 """WORC's own defaults: 20 minutes per split with 100 patients and 3362 features."""
 QUICK = WorcSettings(search=30, inner_splits=3, ensemble=10, timeout_s=1800)
-"""29 s per split. It has three inner splits because the best of 30 workflows on one small validation set would be
-chance. It shows that everything works and roughly how WORC performs; published figures need FULL."""
+"""29 s per split, to show that everything works and roughly how WORC performs; published figures need FULL. Three inner
+splits, because the best of 30 workflows on one small validation set would be chance."""
 
 
 def configuration(settings: WorcSettings, *, complete: bool = False) -> dict[str, dict[str, str]]:
