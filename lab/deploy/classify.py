@@ -1,4 +1,4 @@
-"""New patients through a registered classifier: prepared as it asks for, measured as it asks for, and classified."""
+"""Classification of new patients by a registered classifier, with its own preparation and feature settings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Classifier:
     """A logged or registered classifier, loaded once for all patients."""
 
     def __init__(self, uri: str) -> None:
-        """Raises ValueError where the model is none of ours or was changed."""
+        """Raises ValueError for a model that is not from this lab or was changed."""
         self.uri = uri
         self.final: Final
         self.contract: Contract
@@ -48,8 +48,8 @@ class Classifier:
     def features(self, subject: Subject, brain_mask: str | None, prepared: Patient | None = None) -> dict[str, Any]:
         """The features of a patient that the classifier reads.
 
-        `prepared` is the same patient as a network saw it, which is used where the classifier asks for the same.
-        Raises ValueError with the reason where there are none.
+        `prepared` is the same patient, prepared for a network; it is used where the classifier has the same
+        preparation. Raises ValueError with the reason where there are no features.
         """
         if prepared is not None and self._is_alike(prepared.contract, brain_mask):
             check_as_cohort(prepared.case, subject, prepared.contract.recipe(brain_mask))
@@ -73,7 +73,7 @@ class Classifier:
         return found
 
     def predict(self, features: dict[str, dict[str, Any]]) -> pd.DataFrame:
-        """case_id and `COLUMNS`, a row a patient, of features by case id."""
+        """case_id and `COLUMNS`, a row per patient, from features by case id."""
         if not features:
             return pd.DataFrame(columns=["case_id", *COLUMNS])
         table = pd.DataFrame.from_dict(features, orient="index").rename_axis("case_id")
@@ -81,7 +81,7 @@ class Classifier:
         return found[list(COLUMNS)].reset_index()
 
     def report(self, subject: Subject, brain_mask: str | None, prepared: Patient) -> dict[str, Any]:
-        """What a synthesis' report says of the classifier: probability, interval, distance from training, its AUC.
+        """The classifier's part of a synthesis report: probability, interval, distance from the training data, AUC.
 
         `missing` says why there is none.
         """
@@ -102,7 +102,7 @@ class Classifier:
         }
 
     def _is_alike(self, other: Contract, brain_mask: str | None) -> bool:
-        """Whether the scans of another contract are prepared as this one's, channel by channel."""
+        """Whether another contract prepares scans the same way, channel by channel."""
         ours, theirs = (
             replace(one.recipe(brain_mask), channels=(), target="", enhancement_threshold=0.0, enhancing_ml=0.0)
             for one in (self.contract, other)
@@ -119,7 +119,7 @@ class Classified:
     left_out: dict[str, str]
     """Case id -> why there is no probability."""
     about: dict[str, Any]
-    """The model and what it learned from."""
+    """The model and its training data."""
 
 
 def classify(
@@ -130,11 +130,11 @@ def classify(
     out: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Classified:
-    """The probability of each patient, with interval and distance from the training patients.
+    """Probability of each patient, with interval and distance from the training patients.
 
-    `patients` gives the patients for a model's contract. Who cannot be prepared or measured is left out with the
-    reason. Raises ValueError where the model is none of ours or was changed, and where the `FILES` could not be written
-    to the folder `out` later.
+    `patients` returns the patients for a model's contract. Patients that cannot be prepared or measured are left out
+    with the reason. Raises ValueError for a model that is not from this lab or was changed, and where the `FILES` could
+    not be written to the folder `out` later.
     """
     if out is not None:
         check_output(out, *FILES)
@@ -168,7 +168,7 @@ def format_prediction(row: Any, event: str) -> str:
 
 
 def write(classified: Classified, out: Path) -> None:
-    """The `FILES` in a folder, which is made. Raises ValueError or an OSError as `check_output`."""
+    """Write the `FILES` to a folder, which is created. Raises ValueError or an OSError as `check_output`."""
     left = pd.DataFrame(sorted(classified.left_out.items()), columns=["case_id", "reason"])
     with output_folder(out, output="classification", last=MODEL) as folder:
         for name, table in ((PREDICTIONS, classified.table), (LEFT_OUT, left)):

@@ -1,6 +1,6 @@
-"""New patients through a logged or registered network: from three images to a synthetic one on the T1's own grid.
+"""Synthesis for new patients by a logged or registered network, on the T1's own grid.
 
-Each patient's folder is written whole or not at all and holds
+Each patient's folder is written completely or not at all and holds
 
     synthetic_t1gd.nii.gz   float32 in the T1's intensities, on its grid and affine, in its stored orientation
     interval_90.nii.gz      half of each voxel's 90 % interval, in the same intensities, by conformal calibration
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from lab.deploy.classify import Classifier
 
 PATIENTS, LEFT_OUT = TABLES = ("patients.csv", "left_out.csv")
-"""Who was synthesized, and who was not, in the folder of all patients."""
+"""Tables of the synthesized patients and of those left out, in the folder of all patients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class FolderSynthesis:
     """The syntheses of a list of patients."""
 
     reports: dict[str, dict[str, Any]]
-    """Case id -> what its report.json holds."""
+    """Case id -> contents of its report.json."""
     folders: dict[str, Path]
     """Case id -> its folder."""
     left_out: dict[str, str]
@@ -88,11 +88,11 @@ def synthesize(
     how: How | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
-    """One patient, `{"T1": path, "T2": path, "FLAIR": path}`, into the folder `out`; returns what report.json holds.
+    """Synthesize one patient, `{"T1": path, "T2": path, "FLAIR": path}`, to the folder `out`; returns its report.json.
 
-    A path is that of a NIfTI file or of a folder with one DICOM series; both give the same voxels.
-    Several models make an ensemble. Raises ValueError or an OSError with the reason where the model is none of ours or
-    the images do not fit it; nothing is written then.
+    A path leads to a NIfTI file or to a folder with one DICOM series; both give the same voxels. Several models make an
+    ensemble. Raises ValueError or an OSError, before anything is written, where the model is not from this lab or the
+    images do not fit it.
     """
     how = how or How()
     check_place(Path(out), how)
@@ -124,10 +124,10 @@ def synthesize_folder(
     how: How | None = None,
     say: Callable[[str], None] = print,
 ) -> FolderSynthesis:
-    """Patients of a folder in a known layout, or of a CSV of paths, into `out/<case id>`; it goes on where it ended.
+    """Synthesize the patients of a folder in a known layout, or of a CSV of paths, to `out/<case id>`.
 
-    Who cannot be synthesized is left out, with the reason in `left_out.csv`; `patients.csv` has a row for each of the
-    others. Raises as `synthesize`, and ValueError where nobody is left.
+    A repeated call continues where the last one stopped. `patients.csv` has a row for each synthesized patient,
+    `left_out.csv` the others with the reason. Raises as `synthesize`, and ValueError where nobody is left.
     """
     from lab.data.layouts.find import find_subjects
 
@@ -144,7 +144,7 @@ def synthesize_folder(
     for number, subject in enumerate(subjects, start=1):
         case_id = subject.case_id
         try:
-            if subject.fault is not None:  # its case id may be no name of a folder
+            if subject.fault is not None:  # its case id may be unusable as a folder name
                 raise ValueError(subject.fault)
             _check_export(how, [subject.images])
             check_place(place / case_id, how)
@@ -170,7 +170,7 @@ def synthesize_folder(
 
 
 def _check_export(how: How, patients: Sequence[Mapping[str, Path | str]]) -> None:
-    """Raises ValueError where DICOM series are wanted and no patient's T1 is one."""
+    """Raises ValueError where DICOM export is requested and no patient's T1 is a DICOM series."""
     if how.export != "dicom":
         return
     from lab.deploy.export.dicom import check_source
@@ -186,7 +186,7 @@ def _check_export(how: How, patients: Sequence[Mapping[str, Path | str]]) -> Non
 
 
 def _pinned(uri: str) -> str:
-    """A classifier by its version, which does not move as an alias may. Raises ValueError where there is none."""
+    """URI of a classifier by its version, which an alias does not change. Raises ValueError where there is none."""
     found = described(uri)
     if not found and not uri.startswith(("models:/m-", "runs:/")):
         raise ValueError(f"--classifier {uri}: there is no such model")
@@ -194,7 +194,7 @@ def _pinned(uri: str) -> str:
 
 
 def _row(report: dict[str, Any]) -> dict[str, Any]:
-    """Of `patients.csv`."""
+    """A row of `patients.csv`."""
     enhancement, measured = report["enhancement"], report["measured"]
     return {
         "case_id": report["case_id"],

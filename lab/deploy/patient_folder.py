@@ -1,4 +1,4 @@
-"""One patient's folder: three volumes, a picture and a report, written whole or not at all."""
+"""One patient's folder: volumes, a picture and a report, written completely or not at all."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ def write_patient(
     classifier: Classifier | None = None,
     hashes: Hashes | None = None,
 ) -> dict[str, Any]:
-    """One patient's folder; returns its report.
+    """Write one patient's folder; returns its report.
 
-    `classifier` is that of `how`, `hashes` those of `hash_scans` where they are known. Raises ValueError where the
+    `classifier` is that of `how`, `hashes` those of `hash_scans` where already computed. Raises ValueError where the
     scans do not fit the model.
     """
     started = time.monotonic()
@@ -104,7 +104,7 @@ def write_patient(
 
 
 def check_place(place: Path, how: How) -> None:
-    """Raises ValueError or an OSError where a patient's result cannot be written: before the patient is synthesized."""
+    """Raises ValueError or an OSError, before the synthesis, where a patient's result cannot be written."""
     names = (SYNTHESIS, UNCERTAINTY, ENHANCEMENT, INTERVAL, PICTURE, REPORT)
     check_output(place, *names, *([DICOM] if how.export == "dicom" else []), alone=True)
 
@@ -112,7 +112,7 @@ def check_place(place: Path, how: How) -> None:
 def read_finished(
     subject: Subject, networks: Networks, folder: Path, how: How, hashes: Hashes
 ) -> dict[str, Any] | None:
-    """The report of an earlier call where nothing has changed since."""
+    """The report of an earlier call where nothing has changed since; otherwise None."""
     try:
         report = json.loads((folder / REPORT).read_text(encoding="utf-8"))
         same = report["key"] == _key(hashes, subject, networks, how)
@@ -122,7 +122,7 @@ def read_finished(
 
 
 def format_report(report: Mapping[str, Any], known: Collection[str] = ()) -> str:
-    """A patient in a line, and one for each warning that is not `known` already."""
+    """A line for the patient, and one for each warning that is not `known` already."""
     enhancement = report["enhancement"]
     text = f"{report['case_id']}: {enhancement['ml']:.2f} ml drawn as enhancing ({enhancement['region']})"
     chance = enhancement.get("probability")
@@ -145,10 +145,10 @@ def format_report(report: Mapping[str, Any], known: Collection[str] = ()) -> str
 
 
 def _key(inputs: Hashes, subject: Subject, networks: Networks, how: How) -> str:
-    """Equal for equal images, the hashes of the subject's scans, and for equal weights, settings and version."""
+    """Key that is equal for equal scan hashes, weights, settings and version."""
     images = [entry["sha256"] for entry in inputs.values()]
     weights = [entry["package_sha256"] for entry in networks.about]
-    meaning = [subject.skull_stripped, subject.cavity_label]  # what of the scans is brain and tumour
+    meaning = [subject.skull_stripped, subject.cavity_label]  # they decide what counts as brain and tumour
     settings: list[Any] = [asdict(how), networks.contract.as_dict(), *meaning, networks.patches]
     settings += [] if how.calibration is None else [file_sha256(Path(how.calibration))]
     return fingerprint([images, weights, settings, version("gadfree")], length=32)
@@ -157,7 +157,7 @@ def _key(inputs: Hashes, subject: Subject, networks: Networks, how: How) -> str:
 def _writers(
     made: Synthesis, networks: Networks, volumes: Mapping[str, tuple[np.ndarray, str]]
 ) -> dict[str, Callable[[Path], None]]:
-    """File name -> what writes it to a path."""
+    """File name -> function that writes it to a path."""
     source = f"{'PHANTOM-trained: no meaning, ' * networks.phantom}{networks.name}"
     write = partial(write_like, scan=made.patient.subject.images[REFERENCE], purpose="SYNTHETIC")
     return {
@@ -167,8 +167,8 @@ def _writers(
 
 
 def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:
-    """Millilitres in the file and on the model's grid, by which rule, and whether a known tumour enhances, or why that
-    is not said."""
+    """Millilitres in the file and on the model's grid, the rule, and whether a known tumour enhances or why this is
+    unknown."""
     contract, known = made.patient.contract, made.calibration.probability
     found: dict[str, Any] = {
         "ml": round(voxels * made.patient.case.t1.voxel_ml, 4),
@@ -186,7 +186,7 @@ def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:
 
 
 def _uncertainty(made: Synthesis, how: How, networks: Networks) -> dict[str, Any]:
-    """From how many predictions it comes, and how large it is, in intensities of the T1."""
+    """Number of predictions behind the uncertainty, and its size in the T1's intensities."""
     found: dict[str, Any] = {"looks": how.looks, "networks": len(networks.networks), "unit": "intensity of the T1"}
     scale, brain, tumour = made.patient.case.scale, made.patient.brain, made.patient.tumour
     coverage = made.calibration.coverage
@@ -202,7 +202,7 @@ def _uncertainty(made: Synthesis, how: How, networks: Networks) -> dict[str, Any
 
 
 def _export(folder: Path, made: Synthesis, networks: Networks, key: str) -> dict[str, Any]:
-    """The synthesis as a DICOM series in the T1's study; its UID, class and number of files."""
+    """Write the synthesis as a DICOM series in the T1's study; returns its UID, class and number of files."""
     from lab.deploy.export.dicom import Made, write_series
 
     about = Made(

@@ -1,1 +1,1 @@
-"""Studies: planned, queued, run by workers, resumed, reported."""
+"""Studies: planning, queue, workers, resumption, reports."""

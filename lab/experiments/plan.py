@@ -1,4 +1,4 @@
-"""What a study is, and a study made out on one cohort: plain data that a worker process can be handed."""
+"""A study's definition, and its plan on one cohort: plain data that a worker process can receive."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ Settings = Mapping[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Study:
-    """What a script in `studies/` defines. The functions must be importable, since workers are processes."""
+    """Definition of a study in `studies/`. Workers are processes, so its functions must be importable."""
 
     name: str
     question: str
     grid: dict[str, Settings]
-    """Label of each network of the grid and its settings."""
+    """Label of each network of the grid -> its settings."""
     search: Callable[[optuna.Trial, Config], Settings] | None = None
-    """Draws the settings of a trial of the guided search round the best of the grid."""
+    """Draws the settings of a trial of the guided search, around the best of the grid."""
     series: str = "model.id"
-    """The setting that tells networks of the same loss apart in figures."""
+    """Setting that distinguishes networks of the same loss in figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slot:
-    """One network to train: what it is called, which of the compared settings it has, with which seed and fold."""
+    """One network to train: its label, settings, seed and fold."""
 
     name: str
     label: str
@@ -46,33 +46,33 @@ class Slot:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A study on one cohort with all settings made out; what a worker gets."""
+    """A study on one cohort with all settings resolved, as sent to workers."""
 
     study: Study
     config: Config
     cohort: Cohort
     splits: tuple[pd.DataFrame, ...]
-    """The split, or that of each fold: columns case_id, patient_id, enhancing, split."""
+    """The split, or one for each fold: columns case_id, patient_id, enhancing, split."""
     key: str
     parent: Run
     winner: dict[str, Settings] = field(default_factory=dict)
-    """Label and settings of the best trial of the guided search, once it is known."""
+    """Label and settings of the guided search's best trial, once it is known."""
 
     @property
     def folder(self) -> Path:
-        """Locks and checkpoints of the study."""
+        """Folder of the study's locks and checkpoints."""
         return RUNS / "work" / f"{self.study.name}-{self.key}"
 
     @property
     def lower(self) -> bool:
-        """Whether a low objective is a good one."""
+        """Whether lower values of the objective are better."""
         return spec_of(self.config.study.objective.rpartition("/")[2]).direction != "higher"
 
     def slots(self, phase: str) -> list[Slot]:
-        """What there is to train in a phase whose settings are known before it starts.
+        """Networks to train in a phase whose settings are known before it starts.
 
-        `grid`: its networks, each with every seed and on every fold. `confirm`: the same for the search's winner, but
-        for what the search itself has trained.
+        `grid`: its networks, each with every seed and on every fold. `confirm`: the same for the search's winner,
+        without the seed and fold that the search itself has trained.
         """
         if phase == "confirm":
             return self._repeated(self.winner)[1:]
@@ -86,7 +86,7 @@ class Plan:
     def _repeated(self, networks: Mapping[str, Settings]) -> list[Slot]:
         """Each network with every seed and on every fold, all of them once before any of them twice.
 
-        The first seed goes without saying, so that repeats can be added to a study that had none.
+        Names leave out the first seed, so that repeats can be added to a study without any.
         """
         slots = []
         for repeat in range(self.config.study.repeats):
@@ -105,11 +105,11 @@ class Plan:
         return split.loc[split["split"] == part, "case_id"].tolist()
 
     def checkpoint(self, run: Run) -> Path:
-        """Where a trial that is being trained is saved after every epoch."""
+        """Checkpoint of a trial in training, written after every epoch."""
         return self.folder / f"{run.id}.checkpoint"
 
     def queue(self, phase: str) -> Queue:
-        """The trials of `grid`, `search` or `confirm` (the search's winner with the other seeds and folds)."""
+        """Queue of `grid`, `search` or `confirm` (the search's winner with the other seeds and folds)."""
         return Queue(
             name=f"{self.study.name}-{self.key}-{phase}",
             direction="minimize" if self.lower else "maximize",
@@ -120,5 +120,5 @@ class Plan:
 
 
 def varied(networks: Iterable[Settings]) -> list[str]:
-    """Names of the settings that a study varies, in the order of their first appearance."""
+    """Names of the settings that a study varies, in order of first appearance."""
     return list(dict.fromkeys(name for settings in networks for name in settings))

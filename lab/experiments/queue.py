@@ -1,8 +1,8 @@
-"""The list of trials of a study in Optuna: planned, claimed by workers, continued after a kill, told.
+"""A study's queue of trials in Optuna: planning, claims by workers, continuation after a kill, results.
 
-Every trial is a numbered slot that is put in the queue before any worker starts, so the budget is exact. A worker
-holds a file lock for as long as its trial runs. The lock goes with the process, however it ends: a trial that says it
-is running and whose lock is free was killed, and is continued as the same Optuna trial in the same MLflow run.
+Every trial is a numbered slot that is queued before any worker starts, so the budget is exact. A worker holds a file
+lock while its trial runs. The lock ends with the process: a trial in state RUNNING with a free lock was killed, and is
+continued as the same Optuna trial in the same MLflow run.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class Queue:
     """Name of the Optuna study."""
     direction: Literal["minimize", "maximize"]
     folder: Path
-    """Where the lock files are."""
+    """Folder of the lock files."""
     seed: int
     prune: bool = False
 
     def open(self, slot: str = "") -> optuna.Study:
-        """The Optuna study; its sampler draws from the seed and the slot, so a repeated draw is the same draw."""
+        """The Optuna study; seed and slot determine its sampler, so a repeated draw gives the same settings."""
         seed = int(fingerprint([self.seed, slot], 8), 16) % 2**31
         return optuna.create_study(
             storage=trial_storage(),
@@ -49,7 +49,7 @@ class Queue:
         )
 
     def plan(self, slots: Mapping[str, Mapping[str, Any]]) -> None:
-        """Put the slots that are not there yet into the queue, each with the parameters that are fixed for it."""
+        """Queue the slots that are missing, each with its fixed parameters."""
         with self.lock("plan"):
             study = self.open()
             known = {trial.user_attrs.get(SLOT) for trial in study.get_trials(deepcopy=False)}
@@ -58,7 +58,7 @@ class Queue:
                     study.enqueue_trial(dict(params), user_attrs={SLOT: slot})
 
     def repeat(self, wanted: Callable[[str, FrozenTrial], bool]) -> None:
-        """Queue the slots again whose last trial is `wanted`, with the parameters that it had."""
+        """Queue slots again whose last trial is `wanted`, with the same parameters."""
         with self.lock("plan"):
             study = self.open()
             for slot, trial in self.by_slot().items():
@@ -67,12 +67,12 @@ class Queue:
                     study.enqueue_trial(trial.params, user_attrs=kept)
 
     def unfinished(self, slots: Sequence[str]) -> list[str]:
-        """Those of the slots that wait or run, in whatever process."""
+        """Slots that wait or run, in any process."""
         return [slot for slot, trial in self.by_slot().items() if slot in slots and not trial.state.is_finished()]
 
     @contextmanager
     def claimed(self, slots: Sequence[str]) -> Iterator[optuna.Trial | None]:
-        """A trial of these slots to work on, killed ones first, or None when all are done or taken."""
+        """A trial of these slots to work on, killed ones first; None when all are finished or taken."""
         trial, held = None, None
         with self.lock("claim"):
             for frozen in sorted(self.by_slot().values(), key=lambda t: (t.state != TrialState.RUNNING, t.number)):
@@ -94,7 +94,7 @@ class Queue:
                 held.release()
 
     def tell(self, trial: optuna.Trial, value: float | None, state: TrialState) -> FrozenTrial:
-        """Write down how a trial ended."""
+        """Record how a trial ended."""
         return self.open().tell(trial.number, value, state=state)
 
     def by_slot(self) -> dict[str, FrozenTrial]:
@@ -117,10 +117,10 @@ class Queue:
 
 
 def reporter(trial: optuna.Trial, metric: str, prune: bool) -> Callable[[dict[str, float]], None]:
-    """What to call with each epoch's figures: reports `metric` and raises TrialPruned when the trial falls behind.
+    """Callback for each epoch's figures: reports `metric` and raises TrialPruned when the trial falls behind.
 
-    A metric that is measured at the end only is stood for by one of every epoch: enhancement by the concordance
-    of the contrast inside the tumour, others (SSIM is slow) by brain MAE, negated where high is good.
+    A metric that is measured only at the end is replaced by a figure of every epoch: enhancement by the concordance of
+    the contrast inside the tumour, others (SSIM is slow) by brain MAE, negated where higher is better.
     """
     reported = set(trial.storage.get_trial(trial._trial_id).intermediate_values)
     sign = -1 if trial.study.direction == StudyDirection.MAXIMIZE else 1

@@ -1,4 +1,4 @@
-"""What the reports of both arms share: which one a run gets, and how its files come to the run and to the user."""
+"""Reports of both arms: choice of the report, and its files on the run and in a folder."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from lab.tracking.store import read_only
 def write_any_report(parent: Run, *, out: Path | None = None) -> None:
     """Write the report of a finished study of either arm to its run, and to the folder `out`.
 
-    Where the store can only be read the folder alone gets it. Raises ValueError for a run that is no study that has
-    come to its end, and where the report could be left nowhere.
+    With a read-only store, writes the folder alone. Raises ValueError for a run that is not a finished study, and where
+    the report could be written nowhere.
     """
     if read_only() and out is None:
         raise ValueError("the tracking store can only be read: name a folder for the report with --out")
@@ -32,9 +32,9 @@ def write_any_report(parent: Run, *, out: Path | None = None) -> None:
 
 
 def publish(run: Run, files: Mapping[str, bytes], *, out: Path | None, more: Mapping[str, bytes] | None = None) -> bool:
-    """Leave the files of a report on its run, and with `more`, which the run has, in the folder `out`.
+    """Write the files of a report to its run, and with `more`, which the run already has, to the folder `out`.
 
-    Returns whether the run could be written to.
+    Returns whether the run could be written.
     """
     if out is not None:
         with output_folder(out, output="report", last=artifacts.REPORT) as folder:
@@ -48,7 +48,7 @@ def publish(run: Run, files: Mapping[str, bytes], *, out: Path | None, more: Map
 
 
 def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Write files, by their names within a folder."""
+    """Write files by their names within a folder."""
     for name, content in files.items():
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)

@@ -1,8 +1,8 @@
-"""One worker of a study: it claims trials, runs them and writes down how they ended, until none is left.
+"""One worker of a study, which claims and runs trials and records how they ended, until none is left.
 
-What ends a trial is its own (a loss that is not finite, too little memory: it has failed, the study goes on) or the
-machine's (a full disk, a lost tracking server, Ctrl-C: the trial is left as it is, the study stops, and the same
-command goes on from the last epoch).
+A fault of the trial (a loss that is not finite, too little memory) fails the trial, and the study continues. A fault of
+the machine (a full disk, a lost tracking server) or Ctrl-C stops the study and leaves the trial as it is; the same
+command continues from the last epoch.
 """
 
 from __future__ import annotations
@@ -37,21 +37,21 @@ SHOW_EVERY_S = 10.0
 
 
 def work_apart(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
-    """`work` as a process of its own: it ends with its parent, on request, and without a traceback."""
+    """`work` in a separate process, which ends with its parent or on request, without a traceback."""
     handle_worker_signals()
     end_with_parent()
     try:
         work(plan, phase, slots, worker)
     except KeyboardInterrupt:
         sys.exit(130)
-    except StoreLost:  # the driver tries by itself and reports
+    except StoreLost:  # the parent process tries by itself and reports
         sys.exit(1)
 
 
 def work(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
-    """Claim and run trials until all are done; the last trials of other processes are waited for.
+    """Claim and run trials until all are finished; waits for the last trials of other processes.
 
-    A trial whose process is killed meanwhile is taken over. Raises StoreLost.
+    Takes over a trial whose process is killed meanwhile. Raises StoreLost.
     """
     connect()
     queue = plan.queue(phase)
@@ -66,7 +66,7 @@ def work(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
 
 
 def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: list[str], worker: int) -> None:
-    """Run one trial to its end and write down how it ended. Raises StoreLost."""
+    """Run one trial and record how it ended. Raises StoreLost."""
     slot = trial.user_attrs[SLOT]
     config, label = trial_config(plan, phase, trial)
     config = on_device(config, worker)
@@ -101,7 +101,7 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
     except KeyboardInterrupt:
         pause(trial, run)
         raise
-    except Exception as error:  # whatever ends a trial must not end the study; it is shown and kept
+    except Exception as error:  # no error of a trial may end the study; it is shown and kept
         if store_trouble(error):
             progress.end("stopped: what is tracked cannot be written")
             pause(trial, None if server_trouble(error) else run)
@@ -118,8 +118,8 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
 
 
 def pause(trial: optuna.Trial, run: Run | None) -> None:
-    """Leave a trial such that the next call goes on with it; this end does not count as one of its attempts."""
-    with contextlib.suppress(Exception):  # best effort: where nothing can be written, the next call finds it killed
+    """Leave a trial for the next call to continue, without counting this end as one of its attempts."""
+    with contextlib.suppress(Exception):  # best effort: otherwise the next call finds it killed
         epochs, attempts = trial.user_attrs[ATTEMPTS]
         trial.set_user_attr(ATTEMPTS, [epochs, attempts - 1])
     if run is not None:
@@ -128,7 +128,7 @@ def pause(trial: optuna.Trial, run: Run | None) -> None:
 
 
 def note_failure(run: Run, reason: str) -> None:
-    """The reason and the traceback of a failed trial, unless somebody deleted its run meanwhile."""
+    """Record the reason and the traceback of a failed trial, unless its run was deleted meanwhile."""
 
     def note() -> None:
         run.log_text(traceback.format_exc(), artifacts.FAILURE)
@@ -156,16 +156,16 @@ def trial_config(plan: Plan, phase: str, trial: optuna.Trial) -> tuple[Config, s
     if phase != "search":
         slot = next(slot for slot in plan.slots(phase) if slot.name == name)
         return override(plan.config, dict(slot.settings)), slot.label
-    if BASE not in trial.user_attrs:  # kept, since the grid may have grown when the trial is continued
+    if BASE not in trial.user_attrs:  # stored, since the grid may have grown when the trial is continued
         trial.set_user_attr(BASE, dict(plan.study.grid[best_label(plan)]))
     return override(plan.config, dict(drawn_settings(plan, trial, trial.user_attrs[BASE]))), name
 
 
 def drawn_settings(plan: Plan, trial: optuna.trial.BaseTrial, base: Settings) -> Settings:
-    """All settings of a trial of the search that was drawn round `base`, as Optuna keeps it (lists for tuples)."""
+    """All settings of a search trial drawn around `base`, in Optuna's form (lists for tuples)."""
     assert plan.study.search is not None
     fixed = plan.once({name: tuple(v) if isinstance(v, list) else v for name, v in base.items()})
-    suggesting = cast(optuna.Trial, trial)  # a finished trial's parameters are asked for in the same way
+    suggesting = cast(optuna.Trial, trial)  # a finished trial returns its parameters through the same calls
     return {**fixed, **plan.study.search(suggesting, override(plan.config, dict(fixed)))}
 
 
@@ -192,7 +192,7 @@ def search_winner(plan: Plan) -> dict[str, Settings]:
 
 
 def on_device(config: Config, worker: int) -> Config:
-    """The config with a GPU of its own for each worker, where there are GPUs and none was named."""
+    """The config with a GPU for each worker, where there are GPUs and none was named."""
     import torch
 
     if config.train.device != "auto" or torch.cuda.device_count() < 2:
@@ -211,7 +211,7 @@ class Progress:
         self.started = self.last = time.monotonic()
 
     def epoch(self, figures: dict[str, float]) -> None:
-        """Show where the trial is."""
+        """Show the progress of the trial."""
         now = time.monotonic()
         if not self.live and now - self.last < SHOW_EVERY_S:
             return
@@ -221,7 +221,7 @@ class Progress:
         self._write(shown, again=self.live)
 
     def end(self, text: str) -> None:
-        """The trial's last line."""
+        """Print the trial's last line."""
         self._write(f"{self.head} {text}  ({time.monotonic() - self.started:.0f} s)", again=False)
 
     def _write(self, text: str, *, again: bool) -> None:

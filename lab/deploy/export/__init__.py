@@ -1,1 +1,1 @@
-"""A model as a MONAI bundle, a synthetic image as DICOM."""
+"""Export of a model as a MONAI bundle, and of a synthetic image as DICOM."""

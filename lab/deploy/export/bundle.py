@@ -1,7 +1,7 @@
-"""A registered or logged network as a MONAI bundle: a folder that `python -m monai.bundle run` runs by itself.
+"""A registered or logged network as a MONAI bundle: a self-contained folder for `python -m monai.bundle run`.
 
-configs/metadata.json    what the network is, takes and gives, as MONAI's specification asks
-configs/inference.json   the workflow: preparation, inference, the way back
+configs/metadata.json    the network, its inputs and outputs, by MONAI's specification
+configs/inference.json   the workflow: preparation, inference, resampling to the T1's grid
 models/                  weights as safetensors, the frozen preparation, the calibration: no pickle
 docs/                    README.md and license.txt
 lab/                     the code that it runs, see lab.deploy.export.bundle_run
@@ -35,15 +35,15 @@ from lab.tracking.models.registered import downloaded
 from lab.tracking.run import Run
 
 MARK = f"models/{SETTINGS}"
-"""The file without which a bundle is none."""
+"""The file that every bundle has."""
 CODE = (
     *("__init__.py", "config.py", "io", "stats", "qc", "data", "evaluation", "synthesis"),
     *("deploy/__init__.py", "deploy/export/__init__.py", "deploy/export/bundle_run.py"),
     *(f"inference/{name}.py" for name in ("__init__", "settings", "tiling", "tta", "calibration", "patient")),
 )
-"""What of `lab` a bundle runs."""
+"""Modules of `lab` that a bundle contains."""
 NEEDED = ("einops", "nibabel", "pydicom", "safetensors", "scipy", "pandas", "nilearn", "tyro", "psutil", "filelock")
-"""What the bundle imports besides torch, monai and numpy."""
+"""Packages that the bundle imports besides torch, monai and numpy."""
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 README = Path(__file__).with_name("bundle_readme.md.j2")
 INTENDED = "Research on contrast-free imaging of glioma. Not for diagnosis, not for decisions about a patient."
@@ -53,8 +53,8 @@ LICENSE = "Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-
 def export_bundle(model: str, place: Path) -> dict[str, Any]:
     """Write the bundle of a model such as `models:/sct1@champion`; returns its metadata.
 
-    An older bundle of ours in that place is replaced; what somebody put beside its files stays. Raises ValueError for a
-    model that is none of ours, and where other files stand in that place; nothing is written then.
+    An older bundle of this lab in that place is replaced; foreign files beside its own stay. Raises ValueError, before
+    anything is written, for a model that is not from this lab, and where other files are in that place.
     """
     check_output(place, MARK, alone=True)
     networks = open_networks([model], choose("cpu", "float32"))
@@ -129,7 +129,7 @@ def bundle_metadata(networks: Networks) -> dict[str, Any]:
 
 
 def workflow(networks: Networks) -> dict[str, Any]:
-    """What MONAI runs: a setting per sequence and a few more, each to be overridden on the command line."""
+    """MONAI's workflow, with a setting per sequence and a few more, all of which the command line can override."""
     steps, models = "lab.deploy.export.bundle_run", "$@bundle_root + '/models'"
     settings, patch = networks.about[0]["network"], networks.patches[0]
     names = [canonical(name).lower() for name in networks.contract.channels]
@@ -189,13 +189,13 @@ def _exact(about: dict[str, Any]) -> str:
 
 
 def _intervals(networks: Networks) -> dict[str, str]:
-    """Number of augmentations -> what its intervals held on test patients, in words; empty where there are none."""
+    """Number of augmentations -> coverage of its intervals on test patients, in words; empty without intervals."""
     record = networks.calibrations[0] if networks.calibrations else {}
     return {looks: describe_coverage(coverage_at(record, int(looks))) for looks in record.get("intervals", {})}
 
 
 def _test_metrics(run_id: str | None) -> dict[str, float]:
-    """Metrics on the test patients, from the run that trained it."""
+    """Metrics on the test patients, from the network's run."""
     if run_id is None:
         return {}
     metrics = Run(run_id).metrics
@@ -204,7 +204,7 @@ def _test_metrics(run_id: str | None) -> dict[str, float]:
 
 
 def _readme(metadata: dict[str, Any]) -> str:
-    """`docs/README.md`."""
+    """Contents of `docs/README.md`."""
     needed = metadata["required_packages_version"] | {
         name: metadata[f"{long}_version"]
         for name, long in (("torch", "pytorch"), ("monai", "monai"), ("numpy", "numpy"))

@@ -1,7 +1,8 @@
-"""What a MONAI bundle of a network runs: it travels in it, with what it imports of `lab` and nothing else.
+"""The code that runs inside a MONAI bundle of a network; the bundle contains it and its imports from `lab` alone.
 
-MONAI reads the configuration, makes the data set and infers; what decides about voxels is the lab's own: the frozen
-preparation, the arithmetic, and the way back to the T1's own grid. The image is that of `python -m lab synthesize`.
+MONAI reads the configuration, builds the data set and runs the inference. The lab's own code does all that determines
+voxels: the frozen preparation, the arithmetic, the resampling to the T1's grid. The image equals that of `python -m lab
+synthesize`.
 """
 
 from __future__ import annotations
@@ -36,12 +37,12 @@ WEIGHTS, SETTINGS, CALIBRATION, REPORT = "weights.safetensors", "network.json", 
 
 
 def read_settings(folder: str) -> dict[str, Any]:
-    """What a bundle's folder `models` says of its network and how images are prepared for it."""
+    """The network's record and contract from a bundle's folder `models`."""
     return read_sealed(Path(folder) / SETTINGS)
 
 
 def read_calibration(folder: str, looks: int = 1) -> Calibration:
-    """What was measured of the network on its own patients."""
+    """The network's calibration."""
     file = Path(folder) / CALIBRATION
     return Calibration.of(read_sealed(file) if file.is_file() else {}, looks)
 
@@ -60,15 +61,15 @@ class Weighted(nn.Module):
         self.network = self.arithmetic.place(network.eval())
 
     def forward(self, x: Tensor) -> Tensor:
-        """The images."""
+        """Synthetic images."""
         return self.arithmetic.run(self.network, x)
 
 
 class Prepare:
-    """Paths of a patient's scans, by sequence in small letters, and `mask` -> `Patient`, as the contract says."""
+    """Paths of a patient's scans, by sequence in lower case, and `mask` -> `Patient`, prepared by the contract."""
 
     def __init__(self, folder: str, brain_mask: str | None = None, strangers: str = "refuse") -> None:
-        """`strangers`: whether scans that are certainly unlike those of training are refused, or only warned of."""
+        """`strangers`: "refuse" rejects scans that are certainly out of distribution, "warn" only warns."""
         self.contract = read_contract(read_settings(folder))
         self.brain_mask, self.strangers = brain_mask, strangers
         self.likeness = read_calibration(folder).likeness
@@ -86,7 +87,7 @@ class Prepare:
 
 
 class Synthesize:
-    """The bundle's evaluator: every patient of a data set through the network, and into a folder of files."""
+    """The bundle's evaluator: runs every patient of a data set through the network and writes the results."""
 
     def __init__(
         self,
@@ -96,13 +97,13 @@ class Synthesize:
         postprocessing: Callable[[dict[str, Any]], Any],
         looks: int = 1,
     ) -> None:
-        """More than one of `lab.inference.tta.AUGMENTATIONS` gives an uncertainty map; the image is the same."""
+        """More than one of `lab.inference.tta.AUGMENTATIONS` adds an uncertainty map; the image stays the same."""
         self.dataset, self.network, self.inferer = dataset, network, inferer
         self.postprocessing, self.looks = postprocessing, looks
 
     @torch.no_grad()
     def run(self) -> None:
-        """All patients. Raises ValueError where one does not fit."""
+        """Process all patients. Raises ValueError where one does not fit."""
         device = self.network.arithmetic.device
         for number in range(len(self.dataset)):
             patient = self.dataset[number]
@@ -117,10 +118,10 @@ class Synthesize:
 
 
 class Save:
-    """The image on the T1's grid in the T1's intensities, where it enhances, how sure it is, and a report."""
+    """Writes the image on the T1's grid in the T1's intensities, enhancement, uncertainty and a report."""
 
     def __init__(self, folder: str, output_dir: str, about: Mapping[str, Any]) -> None:
-        """`about` is the bundle's metadata. Raises ValueError where `output_dir` holds files of someone else."""
+        """`about` is the bundle's metadata. Raises ValueError where `output_dir` holds foreign files."""
         self.folder, self.place, self.about = folder, Path(output_dir), about
         check_output(self.place, REPORT, alone=True)
 

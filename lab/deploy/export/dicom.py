@@ -1,12 +1,12 @@
-"""A synthesis as a new DICOM series in the T1's study, which nobody can take for an acquisition.
+"""A synthesis as a new DICOM series in the T1's study, marked so that nobody takes it for an acquisition.
 
 Each slice is a Secondary Capture Image with ImageType DERIVED\\SECONDARY\\SYNTHETIC and ConversionType SYN, the
-standard's own word for a synthetic image (PS3.3 C.8.6.1). The MR Image Storage class was not taken: it demands pulse
-sequence and timing (ScanningSequence, RepetitionTime, EchoTime), which a drawn image does not have, and what accepts it
-(planning, navigation, quantification) takes it for a scan. Image Plane and Frame of Reference, which a secondary
-capture may carry (PS3.3 A.8.1), keep every voxel where the T1 has it. Nothing is burned in; an overlay plane, which
-viewers can show and hide, says SYNTHETIC, so that the voxels stay those of the NIfTI. There is no date of making, hence
-the same input gives the same bytes.
+standard's term for a synthetic image (PS3.3 C.8.6.1). The MR Image Storage class does not fit: it requires pulse
+sequence and timing (ScanningSequence, RepetitionTime, EchoTime), which a predicted image does not have, and programs
+for planning, navigation and quantification would take it for a scan. Image Plane and Frame of Reference, which a
+secondary capture may have (PS3.3 A.8.1), keep every voxel at its place in the T1. Nothing is burned in: an overlay
+plane, which viewers can show and hide, says SYNTHETIC, so the voxels equal those of the NIfTI. No creation date is
+written, so the same input gives the same bytes.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ MAKER = "gadfree"
 MARK = ("SYNTHETIC", "NOT FOR DIAGNOSIS")
 DESCRIPTION = "SYNTHETIC {target} - research only, not for diagnosis"
 STEPS = 65533
-"""Steps of 16-bit numbers that the range is cut into; two are left over, for rounding the zero."""
+"""Number of 16-bit steps for the range; two remain for rounding the zero."""
 NEEDED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "ReferringPhysicianName",
     "StudyID", "AccessionNumber", "PositionReferenceIndicator",
 )  # fmt: skip
-"""Type 2: copied, and there without a value where the T1 has none."""
+"""Type 2 attributes: copied, or written without a value where the T1 has none."""
 COPIED = (
     "SpecificCharacterSet", "TimezoneOffsetFromUTC", "StudyInstanceUID", "StudyDescription", "ProcedureCodeSequence",
     "IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID", "OtherPatientIDsSequence",
@@ -51,17 +51,17 @@ COPIED = (
     "ClinicalTrialSubjectID", "ClinicalTrialSubjectReadingID", "BodyPartExamined", "PatientPosition",
     "LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod",
 )  # fmt: skip
-"""Of patient, study and series, copied where the T1 has them; no attribute of the acquisition or the contrast agent."""
+"""Attributes of patient, study and series, copied where the T1 has them; none of the acquisition or contrast agent."""
 SCANNER = ("Manufacturer", "ManufacturerModelName", "InstitutionName", "StationName", "DeviceSerialNumber",
            "SoftwareVersions")  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """What a series says of its making."""
+    """Origin of a series."""
 
     target: str
-    """Sequence that was drawn, such as T1GD."""
+    """Predicted sequence, such as T1GD."""
     model: str
     """Name and version of the model."""
     software: str
@@ -69,12 +69,12 @@ class Made:
     weights: str
     """Hash of the weights."""
     key: str
-    """Equal for equal inputs, weights and settings: the UIDs come of it and of the voxels."""
+    """Equal for equal inputs, weights and settings; the UIDs derive from it and the voxels."""
     phantom: bool
 
 
 def check_source(t1: Path | str | None) -> None:
-    """Raises ValueError where the T1 is no DICOM series of a study, from which patient, study and geometry come."""
+    """Raises ValueError where the T1 is not a DICOM series of a study, the source of patient, study and geometry."""
     if t1 is None or not Path(t1).is_dir():
         raise ValueError(
             f"--export dicom needs a T1 that is a folder with a DICOM series, since patient, study and geometry are "
@@ -85,9 +85,9 @@ def check_source(t1: Path | str | None) -> None:
 
 
 def write_series(folder: Path, data: np.ndarray, sources: Mapping[str, Path], made: Made) -> dict[str, Any]:
-    """Write a volume (X, Y, Z) RAS on the grid of `sources["T1"]` as `0001.dcm` ... into a new folder.
+    """Write a volume (X, Y, Z) RAS on the grid of `sources["T1"]` as `0001.dcm` ... to a new folder.
 
-    uint16 with a rescaling whose error is below 1/100000 of the range; 0 stays 0. Returns the series' UID, SOP class
+    Values are uint16 with a rescaling error below 1/100000 of the range; 0 stays 0. Returns the series' UID, SOP class
     and number of files. Raises ValueError as `open_series`.
     """
     series = {name: open_series(path) for name, path in sources.items() if Path(path).is_dir()}
@@ -129,10 +129,10 @@ def write_series(folder: Path, data: np.ndarray, sources: Mapping[str, Path], ma
 
 
 def quantised(volume: np.ndarray) -> tuple[np.ndarray, str, str]:
-    """Values as uint16, and slope and intercept as DICOM's decimal strings; 0 comes back as 0 if it is in the range."""
+    """Values as uint16, with slope and intercept as DICOM decimal strings; a 0 within the range is restored as 0."""
     low, high = min(float(volume.min()), 0.0), max(float(volume.max()), 0.0)
     span = (high - low) or 1.0
-    exponent = math.floor(math.log10(span / STEPS)) - 5  # six digits: slope times zero has few enough for 16 letters
+    exponent = math.floor(math.log10(span / STEPS)) - 5  # six digits: slope times zero then fits into 16 characters
     step = math.ceil(span / STEPS / 10.0**exponent) * 10.0**exponent
     slope = _decimal(step)
     zero = math.ceil(-low / float(slope))
@@ -141,7 +141,7 @@ def quantised(volume: np.ndarray) -> tuple[np.ndarray, str, str]:
 
 
 def _common(source: Dataset, made: Made) -> Dataset:
-    """What all slices share: patient and study of the T1, and what was done."""
+    """Attributes common to all slices: patient and study of the T1, and the origin of the series."""
     new = Dataset()
     for name in (*NEEDED, *COPIED):
         if name in source:
@@ -153,7 +153,7 @@ def _common(source: Dataset, made: Made) -> Dataset:
         new.BodyPartExamined = "BRAIN"
     label = "PHANTOM-trained, no meaning: " * made.phantom
     new.SOPClassUID = SecondaryCaptureImageStorage
-    new.Modality = "MR"  # of the study that it belongs to; SOP class, image and conversion type say that it is none
+    new.Modality = "MR"  # as its study; SOP class, image type and conversion type mark it as synthetic
     new.ConversionType = "SYN"
     new.ImageType = ["DERIVED", "SECONDARY", "SYNTHETIC"]
     new.SyntheticData, new.ContentQualification = "YES", "RESEARCH"
@@ -176,7 +176,7 @@ def _common(source: Dataset, made: Made) -> Dataset:
 
 
 def _equipment(source: Dataset, made: Made) -> Iterator[Dataset]:
-    """The scanner, and what drew the image."""
+    """The scanner, and the equipment that synthesized the image."""
     scanner, drawn = Dataset(), Dataset()
     for name in SCANNER:
         if source.get(name):
@@ -191,7 +191,7 @@ def _equipment(source: Dataset, made: Made) -> Iterator[Dataset]:
 
 
 def _sources(series: Mapping[str, Series], index: int) -> Iterator[Dataset]:
-    """The slices at one place in every series; where a series is stacked otherwise, all of its slices."""
+    """The slices at one position in every series; all slices of a series with other positions."""
     first = series["T1"]
     for one in series.values():
         alike = one.shape == first.shape and np.allclose(one.affine, first.affine, atol=0.1 * min(_spacing(first)))
@@ -216,7 +216,7 @@ def _code(value: str, meaning: str) -> Sequence:
 
 
 def _towards(direction: np.ndarray) -> str:
-    """A direction (3,) in LPS in DICOM's letters, the main one first: "L", or "LF" where it is oblique."""
+    """A direction (3,) in LPS as DICOM's letters, the main one first: "L", or "LF" where it is oblique."""
     letters = [pair[int(part < 0)] for pair, part in zip(("LR", "PA", "HF"), direction)]
     main = sorted(range(3), key=lambda axis: -abs(direction[axis]))
     return "".join(letters[axis] for axis in main if abs(direction[axis]) > 1e-3)
@@ -228,12 +228,12 @@ def _copied(part: Slice, name: str) -> Any:
 
 
 def _window(image: Dataset, volume: np.ndarray) -> None:
-    """From the 1st to the 99.5th percentile of what was drawn."""
+    """Window from the 1st to the 99.5th percentile of the image."""
     drawn = volume[volume != volume.flat[0]] if (volume != volume.flat[0]).any() else volume
     low, high = np.percentile(drawn, [1, 99.5])
     width = max(float(high - low), 1e-6 * abs(float(high)), 1e-6)
     image.WindowCenter, image.WindowWidth = _decimal(float(low + high) / 2), _decimal(width)
-    if width < 1:  # which the usual, linear function does not allow
+    if width < 1:  # the linear VOI function demands a width of at least 1
         image.VOILUTFunction = "LINEAR_EXACT"
 
 
@@ -263,5 +263,5 @@ def _uid(*parts: str) -> str:
 
 
 def _decimal(value: float) -> str:
-    """A decimal string of at most 16 letters."""
+    """A decimal string of at most 16 characters."""
     return format_number_as_ds(float(value))

@@ -1,1 +1,1 @@
-"""A model behind HTTP."""
+"""A model behind HTTP: server, request format, service."""

@@ -1,8 +1,8 @@
-"""A registered model behind HTTP, within limits: MLflow's protocol, one request at a time, few in a queue.
+"""HTTP server for a registered model: MLflow's protocol with limits, one request at a time, a short queue.
 
-MLflow's own server (`mlflow models serve`) reads and parses whatever comes before the model sees it. Here the size,
-kind and structure of a request are checked first; what takes too long or is too much gets status 503; and an answer
-to a fault never holds a path of this machine or a stack trace.
+MLflow's own server (`mlflow models serve`) reads and parses any input before the model sees it. This server checks
+size, type and structure of a request first, answers overload and timeouts with status 503, and keeps paths and stack
+traces out of error messages.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from starlette.routing import Route
 from lab.tracking.models.serving import VERSION, Refused, Served
 
 TABLES = ("inputs", "instances", "dataframe_records", "dataframe_split")
-"""Keys of which a request has exactly one."""
+"""A request has exactly one of these keys."""
 MOST_OBJECTS = 1_000_000
-"""Lists, objects and texts in a request: each takes 60 bytes of memory and may take two of the request."""
+"""Maximum number of lists, objects and strings in a request: each takes 60 bytes of memory, but as few as two bytes in
+the request."""
 LONGEST_REASON = 500
 PATH = re.compile(r"(?:/[\w.@+~-]+){2,}/?|[A-Za-z]:\\[^\s'\"]+")
 log = logging.getLogger(__name__)
@@ -32,22 +33,22 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Limits:
-    """How much a client may ask for."""
+    """Limits for a client."""
 
     body_mb: int = 64
     """MiB of a request. Three scans at 1 mm are some 10 to 40 as base64 of .nii.gz, and several hundred as lists."""
     patients: int = 8
     """Patients, or rows of a classifier's table, in a request."""
     seconds: int = 600
-    """Until an answer, the wait in the queue included."""
+    """Seconds until an answer, including the wait in the queue."""
     sending_seconds: int = 60
-    """Until a client has sent its request."""
+    """Seconds for a client to send its request."""
     waiting: int = 4
-    """Requests in the queue, besides the one that is worked on; more are refused."""
+    """Requests in the queue, besides the one in progress; more are refused."""
 
 
 def application(model: Served, limits: Limits) -> Starlette:
-    """The server's routes: /invocations as MLflow has it, /ping, /health and /version."""
+    """The server's routes: MLflow's /invocations, and /ping, /health and /version."""
 
     async def ping(_: Request) -> Response:
         return Response("\n", media_type="application/json")
@@ -72,7 +73,7 @@ class _Queue:
         self.model, self.limits = model, limits
         self.worker = ThreadPoolExecutor(1)
         self.inside = 0
-        """Requests in the queue or being worked on, those included whose client has been told that it took too long."""
+        """Requests queued or in progress, including those whose client has already received a timeout."""
 
     async def answer(self, request: Request) -> Response:
         if self.inside > self.limits.waiting:
@@ -82,10 +83,10 @@ class _Queue:
         try:
             body = await self._read(request)
             work = asyncio.get_running_loop().run_in_executor(self.worker, self._work, body)
-            work.add_done_callback(self._leave)  # a thread cannot be ended: who gave up waiting is inside until it ends
+            work.add_done_callback(self._leave)  # a thread cannot be stopped: a timed-out request counts until it ends
             done, _ = await asyncio.wait({work}, timeout=self.limits.seconds)
             if not done:
-                work.cancel()  # where it has not begun
+                work.cancel()  # effective only before it has begun
                 raise Refused(503, f"no answer within {self.limits.seconds} s; ask for less, or try again later")
             return Response(work.result(), media_type="application/json")
         except Refused as refused:
@@ -97,10 +98,10 @@ class _Queue:
     def _leave(self, work: asyncio.Future[str]) -> None:
         self.inside -= 1
         if not work.cancelled():
-            work.exception()  # seen, whoever still waits for it
+            work.exception()  # marks the error as retrieved, whether or not a client still waits
 
     async def _read(self, request: Request) -> bytes:
-        """The body. Raises Refused where it is of another kind, too large or too slow."""
+        """Body of a request. Raises Refused where it has another type, is too large or too slow."""
         kind, _, parameters = request.headers.get("content-type", "").partition(";")
         if kind.strip().lower() != "application/json" or parameters.strip().lower() not in ("", "charset=utf-8"):
             raise Refused(415, "send application/json in UTF-8")
@@ -126,7 +127,7 @@ class _Queue:
         return bytes(body)
 
     def _work(self, body: bytes) -> str:
-        """The answer to a body, in the worker's thread. Raises Refused."""
+        """Answer to a body, in the worker's thread. Raises Refused."""
         try:
             check(body, self.limits, self.model.columns)
             return self.model.answer(body)
@@ -135,7 +136,7 @@ class _Queue:
 
 
 def check(body: bytes, limits: Limits, columns: frozenset[str]) -> None:
-    """Raises Refused where a body is no request of few patients, before anything is made of it."""
+    """Raises Refused for a body that is not a valid request of few patients, before arrays are built from it."""
     if sum(body.count(sign) for sign in (b"[", b"{")) + body.count(b'"') // 2 > MOST_OBJECTS:
         raise Refused(400, f"the request holds more than {MOST_OBJECTS} lists, objects and texts")
     try:
@@ -163,7 +164,7 @@ def check(body: bytes, limits: Limits, columns: frozenset[str]) -> None:
 
 
 def refusal(error: Exception) -> Refused:
-    """What a client is told of an error: the reason where it is the client's fault, else that the server failed."""
+    """The client's message for an error: the reason for a client's fault, otherwise that the server failed."""
     if isinstance(error, Refused):
         return Refused(error.status, shortened(error.reason))
     if isinstance(error, MemoryError):
@@ -175,7 +176,7 @@ def refusal(error: Exception) -> Refused:
 
 
 def shortened(text: str) -> str:
-    """A text in one line, of a few hundred letters at most and without paths."""
+    """A text in one line, shortened and without paths."""
     return PATH.sub("...", " ".join(text.split()))[:LONGEST_REASON]
 
 

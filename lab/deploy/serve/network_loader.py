@@ -1,4 +1,4 @@
-"""What MLflow runs to load a logged network ("models from code"): its settings and safetensors, no pickle."""
+"""MLflow's loader of a logged network ("models from code"): settings and safetensors, no pickle."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from mlflow.pyfunc import PythonModel
 
 from lab.deploy.serve.service import Service
 
-with warnings.catch_warnings(record=True):  # MLflow remarks that it does not check what a patient holds: we do
+with warnings.catch_warnings(record=True):  # MLflow warns that it does not check a patient's fields: the lab does
 
     class Synthesis(PythonModel):
-        """Patients in, synthetic images out: see lab.deploy.serve.service and lab.deploy.serve.request."""
+        """Patients -> synthetic images, see lab.deploy.serve.service and lab.deploy.serve.request."""
 
         def load_context(self, context: Any) -> None:
             """Read the weights."""

@@ -1,4 +1,4 @@
-"""A patient as a request carries it -> files and settings, and volumes -> what an answer carries.
+"""Request and answer formats: a patient's record -> files and settings, volumes -> JSON values.
 
 A scan is sent as nested lists (X, Y, Z), as `{"nifti": base64 of a NIfTI file}`, or as a path in the server's folder.
 """
@@ -27,12 +27,12 @@ from lab.io.nifti import read_header
 from lab.io.scan import write_scan
 
 ROOT = "LAB_SERVE_ROOT"
-"""Environment variable: the folder that paths in requests may point into."""
+"""Environment variable for the folder that paths in requests may point into."""
 VOXELS, PATIENTS = "LAB_SERVE_VOXELS", "LAB_SERVE_PATIENTS"
-"""Environment variables: voxels of a scan and patients of a request at most."""
+"""Environment variables for the maximum number of voxels of a scan and of patients of a request."""
 MOST = {VOXELS: 30_000_000, PATIENTS: 8}
 VOLUMES = {"synthetic": SYNTHESIS, "enhancement": ENHANCEMENT, "uncertainty": UNCERTAINTY, "interval": INTERVAL}
-"""What can be asked for -> its file; the first is what comes by itself."""
+"""Available volumes -> file; an answer has the first by default."""
 CHOICES = {"brain_mask": (None, "nonzero", "mni152"), "strangers": ("refuse", "warn")}
 OPTIONS = ("mask", "affine", "looks", "brain_mask", "strangers", "volumes")
 LEAST_MM, LARGEST_MM, FLAT = 0.05, 50.0, 1e-3
@@ -49,11 +49,11 @@ class Asked:
     volumes: tuple[str, ...]
     """Keys of `VOLUMES`."""
     as_array: bool
-    """Whether the T1 came as plain numbers, and the answer goes as such."""
+    """Whether the T1 was sent as plain numbers; the answer then has the same form."""
 
 
 def parse(patient: Mapping[str, Any], contract: Contract, folder: Path) -> Asked:
-    """A patient's record, its scans written into `folder`. Raises ValueError with the reason where it does not fit."""
+    """Parse a patient's record and write its scans to `folder`. Raises ValueError with the reason where invalid."""
     named = _named(patient, contract)
     needed = [canonical(name) for name in contract.channels]
     sent = [name for name in (*needed, "mask") if name in named]
@@ -76,7 +76,7 @@ def parse(patient: Mapping[str, Any], contract: Contract, folder: Path) -> Asked
 
 
 def at_most(name: str) -> int:
-    """A limit of the server, from its environment variable where that is set. Raises ValueError for one below 1."""
+    """A limit of the server, from its environment variable where set. Raises ValueError for one below 1."""
     text = os.environ.get(name, str(MOST[name]))
     if not text.isdecimal() or int(text) < 1:
         raise ValueError(f"the server is set up wrongly: {name} must be a whole number above 0")
@@ -84,12 +84,12 @@ def at_most(name: str) -> int:
 
 
 def array(name: str, value: Any, axes: int, expected: str) -> np.ndarray:
-    """Numbers as float32. Raises ValueError where they are none, or have not that many axes."""
+    """Numbers as float32. Raises ValueError for other values or another number of axes."""
     try:
         found = np.asarray(value)
     except (ValueError, TypeError, OverflowError):
         found = np.asarray("")
-    if found.dtype.kind not in "iuf":  # text, truth values, null, integers without end
+    if found.dtype.kind not in "iuf":  # text, booleans, null, integers beyond 64 bits
         raise ValueError(f"{name} is no array of numbers with rows of one length; {expected} is needed")
     with np.errstate(over="ignore"):
         result = found.astype(np.float32)
@@ -100,7 +100,7 @@ def array(name: str, value: Any, axes: int, expected: str) -> np.ndarray:
 
 
 def read_volume(file: Path, *, as_array: bool) -> Any:
-    """A volume as scans are sent: a nested list of the voxels in their stored order, or `{"nifti": base64}`."""
+    """A volume in the form of a request: a nested list of voxels in stored order, or `{"nifti": base64}`."""
     if as_array:
         image: Any = nib.load(file)
         return np.asarray(image.dataobj).tolist()
@@ -110,7 +110,7 @@ def read_volume(file: Path, *, as_array: bool) -> Any:
 
 
 def _named(patient: Mapping[str, Any], contract: Contract) -> dict[str, Any]:
-    """Scans by canonical name, options by their own; an option that is null counts as not given."""
+    """Scans by canonical name, options by their own; a null option counts as missing."""
     needed = [canonical(name) for name in contract.channels]
     may = f"a patient has {', '.join(needed)} and may have {', '.join(OPTIONS)}"
     named: dict[str, Any] = {}
@@ -140,7 +140,7 @@ def _is_array(value: Any) -> bool:
 def _write_scan(name: str, value: Any, file: Path, affine: np.ndarray) -> None:
     """Write a scan of a request to `file`; `affine` is that of scans sent as arrays.
 
-    Raises ValueError with the reason where it is neither numbers nor base64 nor a path that is allowed.
+    Raises ValueError with the reason where it is neither numbers nor base64 nor a permitted path.
     """
     if isinstance(value, str):
         file.write_bytes(_allowed(name, value))
@@ -162,8 +162,10 @@ def _write_scan(name: str, value: Any, file: Path, affine: np.ndarray) -> None:
 
 
 def _allowed(name: str, path: str) -> bytes:
-    """Content of a file under the server's folder, links followed; what lies elsewhere is refused in the same words,
-    whether it is there or not."""
+    """Content of a file under the server's folder, links followed.
+
+    Raises the same error for every path elsewhere, so that a client cannot find out which files exist.
+    """
     if not (root := os.environ.get(ROOT)):
         raise ValueError(
             f"{name}: paths are refused, for this server was given no folder to read from; send the scan itself, or "
@@ -173,7 +175,7 @@ def _allowed(name: str, path: str) -> bytes:
     try:
         real = (Path(root) / path).resolve()
         inside = real.is_relative_to(Path(root).resolve())
-    except (OSError, RuntimeError, ValueError):  # a name too long, links in a circle, a zero byte
+    except (OSError, RuntimeError, ValueError):  # a name too long, circular links, a zero byte
         raise ValueError(outside) from None
     if not inside:
         raise ValueError(outside)
@@ -188,7 +190,7 @@ def _allowed(name: str, path: str) -> bytes:
 
 
 def _affine(named: Mapping[str, Any], sent: list[str], contract: Contract) -> np.ndarray:
-    """Of scans that are sent as arrays: as given, else RAS in voxels of the model's size."""
+    """Affine of scans that are sent as arrays: as given, otherwise RAS at the model's voxel size."""
     if "affine" not in named:
         return np.diag([contract.spacing_mm] * 3 + [1.0])
     if not any(_is_array(named[name]) for name in sent):

@@ -1,9 +1,8 @@
-"""A network behind `python -m lab serve` or `mlflow models serve`: patients in, synthetic images out.
+"""The network service behind `python -m lab serve` and `mlflow models serve`: patients in, synthetic images out.
 
-They are those of `python -m lab synthesize`.
-
-A patient is an object with a scan per sequence, see lab.deploy.serve.request. What a user did wrong is answered with
-status 400 and the reason, too little memory with 503, a fault of ours with 500. No tracking store is asked.
+The images equal those of `python -m lab synthesize`. A patient is an object with a scan per sequence, see
+lab.deploy.serve.request. A client's fault is answered with status 400 and the reason, lack of memory with 503, a fault
+of the service with 500. The service does not use the tracking store.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ from lab.tracking.models.serving import Refused, Served, identity
 from lab.tracking.models.verify import CLASSIFIER, fitting
 
 PREPARED = "prepared"
-"""Key of a patient that is prepared already: (C, X, Y, Z) in [-1, 1], through the network and nothing else."""
+"""Key of a prepared patient, (C, X, Y, Z) in [-1, 1], which goes through the network only."""
 TOO_LITTLE_MEMORY = "the server has too little memory for this patient"
 log = logging.getLogger(__name__)
 
 
 class Service:
-    """A logged network, ready to answer; one patient at a time, for each takes much of the memory."""
+    """A logged network, ready to answer; one patient at a time, since each takes much of the memory."""
 
     def __init__(self, folder: Path) -> None:
         """`folder` is the folder `artifacts` of a logged model. Raises ValueError as `read_package`."""
@@ -54,7 +53,7 @@ class Service:
         return from_packages([(fitting(self.package, self.about["model"]), self.about)], self.arithmetic)
 
     def answer(self, patients: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """One answer for each patient. Raises Refused where one cannot be answered, see above."""
+        """One answer for each patient. Raises Refused where one cannot be answered."""
         answers: list[dict[str, Any]] = []
         try:
             if not patients:
@@ -78,7 +77,7 @@ class Service:
             raise Refused(500, "the server failed; its log says why") from error
 
     def _synthesize(self, patient: Mapping[str, Any]) -> dict[str, Any]:
-        """From scans: the files of `python -m lab synthesize`, as values."""
+        """Answer from scans: the files of `python -m lab synthesize`, as values."""
         with tempfile.TemporaryDirectory(prefix="lab-serve-") as scratch:
             sent, made = Path(scratch) / "sent", Path(scratch) / "made"
             sent.mkdir()
@@ -104,7 +103,7 @@ class Service:
         }
 
     def _predict_prepared(self, patient: Mapping[str, Any]) -> dict[str, Any]:
-        """From an array that is prepared: the network's image (X, Y, Z) in [-1, 1], the background not cut away."""
+        """Answer from a prepared array: the network's image (X, Y, Z) in [-1, 1], with its raw background."""
         if set(patient) != {PREPARED}:
             raise ValueError(f"{PREPARED!r} goes alone; leave {', '.join(sorted(set(patient) - {PREPARED}))} out")
         known = self.package.known
@@ -116,7 +115,7 @@ class Service:
             raise ValueError(f"{PREPARED} holds NaN, or values outside of -1 to 1; prepare it as the contract says")
         origin: Origin = self.package.network.origin  # type: ignore[assignment]
         step = origin.spec.divisor(origin.settings)
-        example = (2, 2, step + 1)  # what MLflow tries when the network is logged
+        example = (2, 2, step + 1)  # MLflow's input example when the network is logged
         size, *allowed = (
             math.prod(-(-edge // step) * step for edge in shape)
             for shape in (values.shape[1:], known["shape"], example)
@@ -140,9 +139,9 @@ class Service:
 
 
 def open_served(uri: str) -> Served:
-    """A registered or logged model, network or classifier, by this program's own code; the package's is not run.
+    """A registered or logged network or classifier, run by the installed code and not by the code in its package.
 
-    Raises ValueError where it is none of this lab.
+    Raises ValueError for a model that is not from this lab.
     """
     with downloaded(uri) as folder:
         if (folder / CLASSIFIER).is_dir():
@@ -155,7 +154,7 @@ def open_served(uri: str) -> Served:
 
 
 def _without_paths(text: str, folder: Path) -> str:
-    """An error with the scans' names in place of our files."""
+    """An error message with the scans' names in place of file paths."""
     for file in sorted(folder.iterdir()):
         text = text.replace(str(file), file.name.removesuffix(".nii.gz"))
     return text.replace(f"{folder}/", "")

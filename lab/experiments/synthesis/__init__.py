@@ -1,1 +1,1 @@
-"""Studies of networks."""
+"""Studies of synthesis networks."""

@@ -1,4 +1,4 @@
-"""The configurations of a study: trained networks that differ in more than seed and fold, each with its runs."""
+"""Configurations of a study: trained networks that differ in more than seed and fold, with their runs."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from lab.tracking.run import Run
 
 KEYS = ("trial", "label", "model", "loss", "seed", "fold")
 ABOUT = ("grade", "age", "sex", "idh", "codeletion", "vendor", "field_strength_t")
-"""Columns of a cohort's index that make groups of patients, where they are known."""
+"""Columns of a cohort's index that define groups of patients, where present."""
 KNOWN = (*KEYS, "case_id", "patient_id", "enhancing", *ABOUT)
 """Columns of a table of patients that are not figures."""
 
 
 @dataclass(frozen=True)
 class Configuration:
-    """A network of the report and the runs that trained it, one for each seed and fold."""
+    """A network of the report and its runs, one for each seed and fold."""
 
     trial: int
     label: str
     model: str
-    """What tells networks of one loss apart in figures."""
+    """Name that distinguishes networks of one loss in figures."""
     loss: str
     phase: str
     runs: tuple[Run, ...]
@@ -54,7 +54,7 @@ def finished_configurations(plan: Plan) -> list[Configuration]:
 
 
 def fold_of(run: Run) -> int:
-    """The fold that a run tests on, counted from 0."""
+    """Test fold of a run, counted from 0."""
     return int(run.tags.get(Tag.FOLD, 1)) - 1
 
 
@@ -67,19 +67,19 @@ def loss_name(params: dict[str, str]) -> str:
 
 
 def series_name(series: str, params: dict[str, str]) -> str:
-    """The setting that tells a study's networks apart, in figures: "0" for a model, "128 mm" or "full" for patches."""
+    """Value of the setting `series` for figures: "0" for a model, "128 mm" or "full" for patches."""
     if series == "train.patch_mm":
         return "full" if params[series] == "None" else f"{float(params[series]):g} mm"
     return network_number(params[series]) if series == "model.id" else params[series]
 
 
 def network_number(name: str) -> str:
-    """A network as tables name it: "3" for model-3, which the paper and versions up to 0.4.0 call so."""
+    """A network's number in tables: "3" for model-3, the name in the paper and in versions up to 0.4.0."""
     return name.removeprefix("model-")
 
 
 def all_rows(configurations: Iterable[Configuration], read: Callable[[Run], pd.DataFrame | None]) -> pd.DataFrame:
-    """The per-patient tables of all runs in one, with the columns `KEYS`; runs without a table are left out."""
+    """Per-patient tables of all runs in one, with the columns `KEYS`; runs without a table are left out."""
     tables = []
     for one in configurations:
         for run in one.runs:
@@ -91,7 +91,7 @@ def all_rows(configurations: Iterable[Configuration], read: Callable[[Run], pd.D
 
 
 def averaged(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row for each network and case: the mean over seeds. A figure that one seed lacks is that of the others."""
+    """One row per network and case: the mean over seeds, without the seeds that lack a figure."""
     keys = ["trial", "case_id"]
     how = {name: "first" if name in KNOWN else "mean" for name in rows.columns if name not in (*keys, "seed", "fold")}
     table = rows.groupby(keys, sort=False, as_index=False).agg(how)
@@ -106,6 +106,6 @@ def spread(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_of(configurations: Iterable[Configuration], objective: str, *, lower: bool) -> Configuration:
-    """The network with the best mean objective on validation patients; of equals that with the lower brain MAE."""
+    """Network with the best mean objective on validation patients; ties go to the lower brain MAE."""
     sign = 1 if lower else -1
     return min(configurations, key=lambda one: (sign * one.mean(objective), one.mean("val/mae_brain")))

@@ -1,6 +1,6 @@
-"""The end of a study: the test patients are read, once, and all that the report needs is left on the parent run.
+"""The end of a study: scores on the test patients, read once, and all report data on the parent run.
 
-What only this end needs, calibration, pictures and report, is imported where it is used: a trial goes without.
+Imports for calibration, pictures and report are local, since trials do not need them.
 """
 
 from __future__ import annotations
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from lab.inference.calibrate import Ood
 
 WORTH_A_PROCESS = 5_000_000
-"""Voxels to look at from which the start of a process pays."""
+"""Number of voxels above which a separate process is worth its start."""
 
 
 def finish(plan: Plan, started: float) -> None:
-    """Score the finished networks and the baselines on the test patients, note all facts, write the report."""
+    """Score the finished networks and the baselines on the test patients, record all facts, write the report."""
     use_threads(1)
     arithmetic = choose(plan.config.train.device, plan.config.train.precision, plan.config.train.channels_last)
     configurations = finished_configurations(plan)
@@ -96,16 +96,17 @@ def finish(plan: Plan, started: float) -> None:
 
 
 def search_tables(plan: Plan) -> dict[str, pd.DataFrame]:
-    """The trials of the guided search, and how much each setting mattered."""
+    """The trials of the guided search, and the importance of each setting."""
     shares = importances(plan)
     by_setting = pd.DataFrame({"setting": list(shares), "share": list(shares.values())})
     return {"search": search_trials(plan), "importances": by_setting}
 
 
 def patch_tables(configurations: list[Configuration], baselines: pd.DataFrame) -> dict[str, pd.DataFrame]:
-    """Scores inside patches, of a network's own size and of the study's smallest; runs tested without any are left out.
+    """Scores inside patches of a network's own size and of the study's smallest; runs tested without patches are left
+    out.
 
-    `baselines`, which have no patch of their own, are those inside the smallest.
+    `baselines`, which have no patch of their own, are scored inside the smallest.
     """
 
     def rows(name: str) -> pd.DataFrame:
@@ -119,7 +120,7 @@ def patch_tables(configurations: list[Configuration], baselines: pd.DataFrame) -
 def facts(
     plan: Plan, configurations: list[Configuration], best: Configuration, reference: Mapping[str, float]
 ) -> dict[str, Any]:
-    """What the report says of the study besides its figures; plain values that JSON can hold."""
+    """The study's facts for the report, besides its figures; plain JSON values."""
     cohort, config = plan.cohort, plan.config
     counts = pd.concat(plan.splits).groupby("split")["patient_id"].nunique()
     sizes = " / ".join(str(counts.get(part, 0)) for part in ("train", "val", "test"))
@@ -159,7 +160,7 @@ def facts(
 
 
 def summary(configurations: list[Configuration]) -> pd.DataFrame:
-    """One row a network: settings, cost and validation figures as means over its runs, how they ended."""
+    """One row per network: settings, cost and validation figures as means over its runs, and their states."""
     rows: list[dict[str, Any]] = []
     for one in configurations:
         params, tags = one.runs[0].params, [run.tags for run in one.runs]
@@ -168,7 +169,7 @@ def summary(configurations: list[Configuration]) -> pd.DataFrame:
         state = "stopped early" if all(tag.get(Tag.STOPPED_EARLY) == "True" for tag in tags) else "finished"
         row = {"trial": one.trial, "label": one.label, "model": one.model, "loss": one.loss}
         row |= {"phase": one.phase, "base": f"{model_title(number)}, {one.loss}", "runs": len(one.runs)}
-        row |= {"model_id": number if method == "supervised" else f"{number}, {method}"}  # published are supervised
+        row |= {"model_id": number if method == "supervised" else f"{number}, {method}"}  # published: supervised
         row |= {"size": series_name("train.patch_mm", params), "state": state}
         row |= {"run_id": one.runs[0].id}
         rows.append(row | {name.removeprefix("cost/"): one.mean(name) for name in sorted(names - {"val/loss"})})
@@ -176,7 +177,7 @@ def summary(configurations: list[Configuration]) -> pd.DataFrame:
 
 
 def mark_best(plan: Plan, best: Configuration) -> None:
-    """The runs of the network that was best on validation patients carry the tag `best`, no others do."""
+    """Set the tag `best` on the runs of the network that was best on validation patients, and remove it from others."""
     for run in plan.parent.children():
         if run in best.runs:
             run.set_tags({Tag.BEST: "yes"})
@@ -185,7 +186,7 @@ def mark_best(plan: Plan, best: Configuration) -> None:
 
 
 def annotate(plan: Plan, configurations: list[Configuration], best: Configuration, beside: pd.DataFrame) -> None:
-    """The note at the top of every trial's page: the network beside the baselines, in a sentence and a table."""
+    """Set the note on every trial's page: the network beside the baselines, in a sentence and a table."""
 
     from lab.report.text.notes import trial_note
 
@@ -209,7 +210,7 @@ def annotate(plan: Plan, configurations: list[Configuration], best: Configuratio
 
 @dataclass(frozen=True, kw_only=True)
 class OodWork:
-    """The fit of the out-of-distribution reference for one fold, as another process may do it."""
+    """The fit of one fold's out-of-distribution reference, for another process."""
 
     plan: Plan
     fold: int
@@ -224,7 +225,7 @@ class OodWork:
 
     @property
     def voxels(self) -> int:
-        """How much there is to do."""
+        """Number of voxels to process."""
         from lab.evaluation.fault_injection import FAULTS
         from lab.inference.calibrate import FAULT_CASES
 
@@ -234,9 +235,9 @@ class OodWork:
 
 @contextmanager
 def ood_beside(plan: Plan, best: Configuration) -> Iterator[dict[int, Callable[[], Ood]]]:
-    """How to get the out-of-distribution reference of each fold that the best network still needs.
+    """Functions that return the out-of-distribution reference of each fold that the best network still needs.
 
-    It takes as long as all the rest of a study's end, needs no network, and so has a process of its own.
+    The fit takes as long as the rest of a study's end and needs no network, so it runs in a process of its own.
     """
     from lab.inference.calibrate import MOST
 
@@ -250,10 +251,10 @@ def ood_beside(plan: Plan, best: Configuration) -> Iterator[dict[int, Callable[[
 
 
 def calibrate_best(scorer: Scorer, best: Configuration, ood: Mapping[int, Callable[[], Ood]]) -> pd.DataFrame:
-    """Measure what is needed to use the best network on new patients; returns what its intervals hold on test cases.
+    """Calibrate the best network for new patients; returns the coverage of its intervals on test cases.
 
-    `ood` gives each fold's out-of-distribution reference. Where a run cannot be calibrated, a line says so, and the
-    study goes on to its report.
+    `ood` returns each fold's out-of-distribution reference. A run that cannot be calibrated is reported in a line, and
+    the study continues with its report.
     """
     from lab.inference.calibrate_run import calibrate_study_run
 

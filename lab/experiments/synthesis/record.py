@@ -1,4 +1,4 @@
-"""What a finished study left on its parent run, read back from the tracking store alone."""
+"""The record of a finished study, read from its parent run in the tracking store alone."""
 
 from __future__ import annotations
 
@@ -28,48 +28,48 @@ SLICES = {
 
 @dataclass(frozen=True, kw_only=True)
 class Record:
-    """What a finished study left on its parent run."""
+    """The record of a finished study."""
 
     parent: Run
     facts: dict[str, Any]
     patients: pd.DataFrame
     trials: pd.DataFrame
     tables: dict[str, pd.DataFrame]
-    """Those of `TABLES`; empty for none."""
+    """The tables of `TABLES`; empty where missing."""
     slices: dict[str, bytes]
     histories: dict[Hashable, pd.DataFrame]
 
     @property
     def phantom(self) -> bool:
-        """Whether the patients are simulated."""
+        """Whether the patients are phantoms."""
         return bool(self.facts["phantom"])
 
     @property
     def names(self) -> dict[str, str]:
-        """Value of the column `trial`, as text, and its label."""
+        """Value of the column `trial`, as text -> its label."""
         return {str(key): str(label) for key, label in zip(self.patients["trial"], self.patients["label"])}
 
     @property
     def lower(self) -> bool:
-        """Whether a low objective is a good one."""
+        """Whether lower values of the objective are better."""
         return lower_is_better(self.facts["objective"].rpartition("/")[2])
 
     @property
     def references(self) -> list[Any]:
-        """What networks are tested against: the one that was chosen on validation patients, and the rivals."""
+        """References of the tests: the network chosen on validation patients, and the baselines."""
         trials = list(dict.fromkeys(self.patients["trial"]))
         return [self.facts["best"], *(trial for trial in trials if is_rival(trial))]
 
     @property
     def floor(self) -> float | None:
-        """The mean over patients of the error that noise alone makes."""
+        """Noise floor: the mean over patients of the error from noise alone."""
         return floor_of(self.patients)
 
 
 def find_study(name: str) -> Run:
-    """The newest finished parent run of a study; a run id is taken as it is.
+    """The newest finished parent run of a study; a run id selects that run.
 
-    Where there are several, which one was taken is printed. Raises ValueError where there is none.
+    Prints which run was taken where there are several. Raises ValueError where there is none.
     """
     found = finished_runs(name)
     if len(found) > 1:
@@ -80,9 +80,9 @@ def find_study(name: str) -> Run:
 
 
 def chosen_study(name: str, *, newest: bool) -> Run:
-    """As `find_study`, but of several finished runs of a study the newest only where that was asked for.
+    """As `find_study`, but takes the newest of several finished runs only with `newest`.
 
-    Raises ValueError that tells the runs apart where it was not.
+    Otherwise raises ValueError with a list of the runs.
     """
     found = finished_runs(name)
     if len(found) > 1 and not newest:
@@ -95,13 +95,13 @@ def chosen_study(name: str, *, newest: bool) -> Run:
 
 
 def study_facts(run: Run) -> dict[str, Any]:
-    """The facts of a study's or a classifier experiment's run; empty for another run, and for one that is gone."""
+    """Facts of a study's or a classifier experiment's run; empty for another run, and for a deleted one."""
     file = next((file for file in (artifacts.STUDY, artifacts.CLASSIFIER) if run.has_file(file)), None)
     return {} if file is None else dict(run.read_json(file))
 
 
 def describe_run(run: Run) -> str:
-    """A study's run in a line: id, when it began, its data, and its figure."""
+    """A study's run in a line: id, start, data, main figure."""
     facts = study_facts(run)
     cohort = facts.get("cohort") or {"data": facts.get("dataset"), "patients": facts.get("patients")}
     words = f"{run.id} of {run.started:%Y-%m-%d %H:%M}, {cohort['data'] or 'unknown data'}"
@@ -109,7 +109,7 @@ def describe_run(run: Run) -> str:
 
 
 def describe_figure(facts: Mapping[str, Any]) -> str:
-    """The figure of a study by which its runs are told apart."""
+    """The main figure of a study, by which its runs are distinguished."""
     if "auc" in facts:
         return f"AUC {facts['auc']}"
     best = Run.find(facts["runs"][str(facts["best"])][0]) if "runs" in facts else None
@@ -118,7 +118,7 @@ def describe_figure(facts: Mapping[str, Any]) -> str:
 
 
 def finished_runs(name: str) -> list[Run]:
-    """The finished parent runs of a study, the newest first; a run id gives that run. Raises ValueError without any."""
+    """The finished parent runs of a study, newest first; a run id gives that run. Raises ValueError without any."""
     run = Run.find(name)
     if run is not None:
         return [run]
@@ -132,7 +132,7 @@ def finished_runs(name: str) -> list[Run]:
 
 
 def read_record(parent: Run) -> Record:
-    """All that the report needs from the tracking store. Raises ValueError for a run that is no finished study."""
+    """Read the record from the tracking store. Raises ValueError for a run that is not a finished study."""
     if not parent.has_file(artifacts.STUDY):
         raise ValueError(f"run {parent.id} holds no {artifacts.STUDY}: it is not a study that has come to its end")
     facts = parent.read_json(artifacts.STUDY)
@@ -156,7 +156,7 @@ def read_record(parent: Run) -> Record:
 
 
 def numbered(table: pd.DataFrame) -> pd.DataFrame:
-    """The column `trial` as numbers again, but for the rivals' names."""
+    """The column `trial` as numbers, except for the baselines' names."""
     if "trial" not in table:
         return table
     return table.assign(trial=[int(value) if str(value).isdigit() else value for value in table["trial"]])

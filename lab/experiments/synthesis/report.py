@@ -1,7 +1,7 @@
-"""The report of a study, made from what the tracking store holds and from nothing else.
+"""The report of a study, made from the tracking store alone.
 
-A study that ends leaves its facts and tables on its parent run and then calls `write_report`; `python -m lab report`
-calls it again, later, elsewhere, without the scans and without the networks.
+The end of a study writes its facts and tables to the parent run and calls `write_report`; `python -m lab report` can
+call it again later, on another machine, without scans and networks.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from lab.tracking.view import closing, note_links, save_views
 def write_report(parent: Run, *, seconds: float | None = None, out: Path | None = None) -> None:
     """Write page, tables, figures and note of a finished study to its parent run, and to the folder `out`.
 
-    `seconds` is what the study took, where it has just ended. Raises what `read_record` and `output_folder` raise.
+    `seconds` is the study's duration, where it has just ended. Raises as `read_record` and `output_folder`.
     """
     record = read_record(parent)
     facts, phantom, best = record.facts, record.phantom, record.facts["best"]
@@ -59,7 +59,7 @@ def write_report(parent: Run, *, seconds: float | None = None, out: Path | None 
     compared = effects(record.patients, against=record.references, metrics=shown_in("effects"))
     words = findings(record.patients, tests, phantom=phantom, best=best, card=card)
     words[1:1] = about_search(record)
-    last = len(words) - phantom  # that nothing of a phantom can be carried over stays the last word
+    last = len(words) - phantom  # the statement that phantom results do not transfer stays last
     words[last:last] = [*about_the_paper(record.patients, facts["study"]), *about_intervals(record)]
     figures = number_figures(record, tests, compared, card)
     page = study_page(
@@ -100,12 +100,12 @@ def write_report(parent: Run, *, seconds: float | None = None, out: Path | None 
 
 
 def legend(card: pd.DataFrame) -> list[str]:
-    """What the scorecard's columns mean, as Markdown."""
+    """Definitions of the scorecard's columns, as Markdown."""
     return [f"- {plain_markdown(head)}: {plain_markdown(text)}" for head, text in meanings(card)]
 
 
 def close(record: Record, tables: list[Table], card: pd.DataFrame, words: list[str], seconds: float | None) -> None:
-    """Note and tags of the parent run, its end, and what the user sees."""
+    """Set note and tags of the parent run, end it, and print the summary."""
     parent, facts = record.parent, record.facts
     validation = dict(zip(record.trials["trial"], record.trials["val/mae_brain"])) | facts["reference"]
     note = study_note(
@@ -123,7 +123,7 @@ def close(record: Record, tables: list[Table], card: pd.DataFrame, words: list[s
     ranked = record.trials.sort_values(facts["objective"], ascending=record.lower, kind="stable")
     note += f"\n\n{note_links(parent, views, list(ranked['run_id']))}"
     parent.set_tags({Tag.NOTE: note, Tag.BEST: record.names[str(facts["best"])]})
-    count = int(record.trials["runs"].sum()) + max(0, len(record.tables["search"]) - 1)  # the winner is among both
+    count = int(record.trials["runs"].sum()) + max(0, len(record.tables["search"]) - 1)  # the winner is counted in both
     if seconds is not None and count not in parent.logged_steps("study/trials"):
         parent.log_metrics({"study/seconds": seconds, "study/trials": count}, step=count)
     parent.end("finished")
@@ -134,7 +134,7 @@ def close(record: Record, tables: list[Table], card: pd.DataFrame, words: list[s
 
 
 def paper_tables(record: Record) -> tuple[Table, list[Table]]:
-    """The table in the paper's shape, and those inside patches where the study has some."""
+    """The table in the paper's layout, and those inside patches where the study has some."""
     facts, trials = record.facts, record.trials
     shared: dict[str, Any] = {
         "study": facts["study"],
@@ -142,7 +142,7 @@ def paper_tables(record: Record) -> tuple[Table, list[Table]]:
         "phantom": record.phantom,
         "dataset": facts["data"],
     }
-    # published are the grid's networks, trained on whole volumes
+    # published networks: those of the grid, trained on whole volumes
     beside = trials.loc[(trials["phase"] == "grid") & (trials["size"] == "full"), "trial"]
     spread = record.tables["spread"] if len(record.tables["spread"]) else None
     table = paper_table(with_model(record.patients, trials), beside=list(beside), spread=spread, **shared)
@@ -155,7 +155,7 @@ def paper_tables(record: Record) -> tuple[Table, list[Table]]:
 
 
 def compared_with_paper(record: Record) -> Comparison:
-    """Whether the published figures may stand beside the study's."""
+    """Whether the published figures are comparable with the study's."""
     return comparable(phantom=record.phantom, dataset=record.facts["dataset"], **record.facts["comparison"])
 
 
@@ -168,7 +168,7 @@ def with_model(patients: pd.DataFrame, trials: pd.DataFrame) -> pd.DataFrame:
 def number_figures(
     record: Record, tests: pd.DataFrame, compared: pd.DataFrame, card: pd.DataFrame
 ) -> dict[str, tuple[str, Figure]]:
-    """File name -> caption and figure, of all that is drawn from numbers."""
+    """File name -> caption and figure, for all plots of numbers."""
     patients, trials, phantom, best = record.patients, record.trials, record.phantom, record.facts["best"]
     drawn: dict[str, tuple[str, Figure]] = {}
     points = front_points(record, card)
@@ -194,13 +194,13 @@ def number_figures(
 
 
 def shown_looks(table: pd.DataFrame) -> int:
-    """For how many looks intervals are shown: the usual number, where it was measured."""
+    """Number of augmentations whose intervals are shown: the usual one, where measured."""
     measured = set(table["looks"])
     return DEFAULT_LOOKS if DEFAULT_LOOKS in measured else int(max(measured))
 
 
 def about_intervals(record: Record) -> list[str]:
-    """What the best network's intervals hold, as a point of the findings."""
+    """Coverage of the best network's intervals, as a point of the findings."""
     table = record.tables["coverage"]
     if table.empty:
         return []
@@ -213,7 +213,7 @@ def about_intervals(record: Record) -> list[str]:
 
 
 def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:
-    """One row a network or rival: brain MAE over test patients, and the concordance of the contrast."""
+    """One row per network or baseline: brain MAE over test patients, and the concordance of the contrast."""
     rows = summarise(record.patients).set_index("trial")
     phases = dict(zip(record.trials["trial"], record.trials["phase"]))
     points = pd.DataFrame(
@@ -250,14 +250,14 @@ def search_figures(record: Record) -> dict[str, tuple[str, Figure]]:
 
 
 def about_search(record: Record) -> list[str]:
-    """What the row of the best search trial stands for, as a point of the findings."""
+    """The meaning of the best search trial's row, as a point of the findings."""
     searched = record.tables["search"]
     chosen = record.trials[record.trials["phase"] == "search"]
     if searched.empty or chosen.empty:
         return []
     label = str(chosen["label"].iloc[0])
     row = searched[searched["label"] == label].drop(columns=["number", "label", "state", "value"]).iloc[0]
-    # powers of ten are the weights of the loss, which its name tells
+    # powers of ten are the weights of the loss, which its name shows
     drawn = {str(k): v for k, v in row.items() if not str(k).startswith(("val/", "log10 "))}
     settings = f" with {shown_settings(drawn)}" if drawn else ""
     return [

@@ -1,4 +1,4 @@
-"""Networks and baselines of a study on its test patients: their predictions, and one table of figures for each."""
+"""Predictions and scores of a study's networks and baselines on its test patients."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from lab.tracking.models.network import Package, download_package
 from lab.tracking.run import Run
 
 HELD_BYTES = 2 << 30
-"""Networks of so many bytes together stay in memory until the study has ended; a larger one is loaded again."""
+"""Networks up to this total size stay in memory until the study ends; others are loaded again."""
 
 
 class Scorer:
-    """What a study's end predicts: each network is loaded once, each fold's baselines are fitted once."""
+    """Predictions and scores at a study's end; loads each network once and fits each fold's baselines once."""
 
     def __init__(self, plan: Plan, arithmetic: Arithmetic) -> None:
         self.plan, self.arithmetic = plan, arithmetic
@@ -61,7 +61,7 @@ class Scorer:
         )
 
     def baselines(self, part: str, fold: int) -> dict[str, tuple[Predictor, CaseStore]]:
-        """Name of each baseline, what it predicts, and the cases of one part with the inputs that it takes."""
+        """Name of each baseline -> its predictor, and the cases of one part with the inputs that it takes."""
         inputs = self.plan.config.data.inputs
         return {
             name: (predict, self.cases(part, fold, inputs=BASELINES[name].inputs or inputs))
@@ -71,7 +71,7 @@ class Scorer:
     def cases(
         self, part: str, fold: int, *, inputs: tuple[str, ...] | None = None, patch: int | None = None
     ) -> CaseStore:
-        """The cases of one part of a fold, whole or in patches; on the networks' device where no inputs are named."""
+        """The cases of one part of a fold, whole or in patches; on the networks' device unless inputs are named."""
         data = self.plan.config.data
         return CaseStore(
             self.plan.cohort,
@@ -84,10 +84,10 @@ class Scorer:
         )
 
     def score(self, run: Run) -> None:
-        """Score one network on the test patients of its fold and log it to its run.
+        """Score one network on the test patients of its fold and log the scores to its run.
 
-        Where the study has patches, it is also scored inside the smallest one, and a network that was trained on
-        patches inside its own, of which it then sees nothing else, as the paper did it.
+        Where the study has patches, the network is also scored inside the smallest. A network trained on patches is
+        also scored inside its own, of which it then sees nothing else, as in the paper.
         """
         plan, predict, fold = self.plan, self.network(run), fold_of(run)
         edges = [None] if self.smallest_patch is None else [None, self.smallest_patch]
@@ -102,7 +102,7 @@ class Scorer:
         run.set_tags({Tag.TESTED: "yes"})
 
     def baseline_tables(self, part: str, edges: list[int | None]) -> list[pd.DataFrame]:
-        """The baselines' figures of every patient of one part, over all folds: for each edge of a cube to score in."""
+        """The baselines' figures for every patient of one part, over all folds, a table per edge of the scored cube."""
         found: dict[str, list[list[pd.DataFrame]]] = {}
         for fold in range(len(self.plan.splits)):
             for name, (baseline, cases) in self.baselines(part, fold).items():
@@ -115,7 +115,7 @@ class Scorer:
         ]
 
     def true_scans(self) -> pd.DataFrame:
-        """The true scans judged as if they were synthetic: what a perfect network would score."""
+        """Scores of the true scans as if they were synthetic: those of a perfect network."""
         folds = range(len(self.plan.splits))
         stores = (self.cases("test", fold, inputs=self.plan.config.data.inputs) for fold in folds)
         return pd.concat([evaluate(lambda batch: batch.target, cases) for cases in stores], ignore_index=True)
@@ -127,24 +127,24 @@ class Scorer:
 
 
 def with_groups(table: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
-    """A table of cases with what the cohort knows of each: scanner, grade, age, for the model card's groups."""
+    """A table of cases with the cohort's columns (scanner, grade, age) for the model card's groups."""
     known = [name for name in ABOUT if name in index and index[name].notna().any()]
     return table.join(index[known], on="case_id")
 
 
 def bytes_of(network: nn.Module) -> int:
-    """Bytes of a network's weights."""
+    """Size of a network's weights in bytes."""
     return sum(tensor.numel() * tensor.element_size() for tensor in network.state_dict().values())
 
 
 def trial_settings(config: Config, run: Run) -> Config:
-    """The config of a run as far as inference needs it: its patch size."""
+    """Config of a run for inference: with its patch size."""
     text = run.params.get("train.patch_mm", "None")
     return override(config, {"train.patch_mm": None if text == "None" else float(text)})
 
 
 def smallest_patch(plan: Plan) -> int | None:
-    """Edge in voxels of the smallest patch that a network of the study is trained on; None without patches."""
+    """Edge in voxels of the smallest training patch of the study; None without patches."""
     trials = (override(plan.config, dict(settings)) for settings in plan.study.grid.values())
     edges = (patch_edge(trial.train, plan.cohort.spacing_mm) for trial in trials)
     return min((edge for edge in edges if edge is not None), default=None)

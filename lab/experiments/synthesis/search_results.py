@@ -1,4 +1,4 @@
-"""The guided search of a study as plain figures: its trials, and how much each setting mattered."""
+"""Results of a study's guided search: its trials, and the importance of each setting."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ STATES = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "pruned", TrialSta
 
 
 def search_trials(plan: Plan) -> pd.DataFrame:
-    """One row a trial of the search that has ended: number, label, state, value and a column for each setting drawn.
+    """One row per ended trial of the search: number, label, state, value and a column for each setting drawn.
 
-    `value` is the objective on validation patients: of a pruned trial that of its last epoch, of a failed one NaN. The
-    columns `val/...` are figures of the finished ones.
+    `value` is the objective on validation patients: for a pruned trial that of its last epoch, for a failed one NaN.
+    The columns `val/...` are figures of the finished ones.
     """
     found = {run.tags[Tag.SLOT]: run for run in plan.parent.children()}
     rows = []
@@ -43,7 +43,7 @@ def search_trials(plan: Plan) -> pd.DataFrame:
 
 
 def importances(plan: Plan) -> dict[str, float]:
-    """Share of each setting in the objective's variation (fANOVA, Hutter 2014), largest first.
+    """Share of each setting in the objective's variance (fANOVA, Hutter 2014), largest first.
 
     Empty where fewer than two finished trials differ.
     """

@@ -1,4 +1,4 @@
-"""Slices of a few test patients with the image of every network, as figures of the study's parent run."""
+"""Slice figures of a few test patients with every network's image, on the study's parent run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lab.tracking import artifacts
 
 
 def log_slices(scorer: Scorer, patients: pd.DataFrame, configurations: list[Configuration]) -> None:
-    """Sheets of a few test patients with every network's image, as figures of the parent run."""
+    """Log sheets of a few test patients with every network's image to the parent run."""
     plan = scorer.plan
     losses = {one.label: one.loss for one in configurations}
     for why, case in chosen_cases(patients).items():
@@ -26,9 +26,9 @@ def log_slices(scorer: Scorer, patients: pd.DataFrame, configurations: list[Conf
 
 
 def chosen_cases(patients: pd.DataFrame) -> dict[str, str]:
-    """Test patients to draw, by brain MAE averaged over the networks: a name for each, and its case id.
+    """Name -> case id of the test patients to draw, by brain MAE averaged over the networks.
 
-    The best, the median and the worst, and the median ones among the tumours that enhance and that do not.
+    The best, the median and the worst, and the median ones among enhancing and among non-enhancing tumours.
     """
     networks = patients[~patients["trial"].map(is_rival)]
     ranked = networks.groupby(["case_id", "enhancing"])["mae_brain"].mean().sort_values().reset_index()
@@ -48,7 +48,7 @@ def chosen_cases(patients: pd.DataFrame) -> dict[str, str]:
 
 
 def synthetic_images(scorer: Scorer, configurations: list[Configuration], case: str) -> dict[str, np.ndarray]:
-    """Label -> synthetic image (X, Y, Z) of a test patient, of every network and of the baselines."""
+    """Label -> synthetic image (X, Y, Z) of a test patient, for every network and baseline."""
     fold = next(fold for fold in range(len(scorer.plan.splits)) if case in scorer.plan.cases("test", fold))
     cases = scorer.cases("test", fold)
     images: dict[str, np.ndarray] = {}

@@ -1,4 +1,4 @@
-"""A study from its first trial to its report: created, continued, run in parallel, finished."""
+"""A study from its first trial to its report: creation, continuation, parallel work, end."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ __all__ = ["Plan", "Study", "run"]
 SEARCH_TRIALS = 20
 OBJECTIVES = tuple(f"val/{figure}" for figure in shown_in("objective"))
 GRACE_S = 10.0
-"""For workers that were interrupted to close their runs."""
+"""Time in which interrupted workers may close their runs."""
 
 
 def run(study: Study, config: Config) -> Plan:
-    """Run or continue a study and leave its report on the parent run.
+    """Run or continue a study and write its report to the parent run.
 
-    The grid comes first, then the guided search where one is asked for, then the search's winner with the grid's other
-    seeds and folds. Trials that were finished stay, one that was killed goes on in its MLflow run from its last epoch,
-    a trial that fails never ends the study. Raises ValueError or an OSError where the data or the settings do not allow
-    a start or no trial comes to its end, StoreLost (an OSError too) where what is tracked can no longer be written.
+    The grid comes first, then the guided search where requested, then the search's winner with the grid's other seeds
+    and folds. Finished trials stay, a killed trial continues in its MLflow run from its last epoch, and a failed trial
+    never ends the study. Raises ValueError or an OSError where data or settings prevent a start or no trial finishes,
+    StoreLost (an OSError too) where the store can no longer be written.
     """
     started = time.monotonic()
     check(study, config)
-    from lab.data.source import obtain  # a study that goes on needs no preparation
+    from lab.data.source import obtain  # a continued study needs no preparation
 
     cohort = obtain(config.data, config.phantom, RUNS)
     splits = split_up(config, cohort)
@@ -67,14 +67,14 @@ def run(study: Study, config: Config) -> Plan:
 
 
 def train(plan: Plan, phase: str, slots: list[str]) -> None:
-    """Put the slots of a phase into its queue and work through what is open of them."""
+    """Queue the slots of a phase and run those that are open."""
     if slots:
         plan.queue(phase).plan({slot: {} for slot in slots})
         work_through(plan, phase, slots)
 
 
 def check(study: Study, config: Config) -> None:
-    """Raises ValueError for settings that no trial could run with, before anything is made."""
+    """Raises ValueError, before anything is created, for settings that no trial could run with."""
     import torch
 
     from lab.experiments.synthesis.trial import build_method
@@ -95,7 +95,7 @@ def check(study: Study, config: Config) -> None:
     if config.study.objective not in OBJECTIVES:
         raise ValueError(f"--study.objective {config.study.objective}: known are {', '.join(OBJECTIVES)}")
     for settings in study.grid.values():
-        with torch.device("meta"):  # for its errors, without memory
+        with torch.device("meta"):  # builds the network for its errors alone, without memory
             build_method(override(config, dict(settings)), choose("meta", "float32"))
 
 
@@ -122,7 +122,7 @@ def check_patches(study: Study, config: Config, spacing_mm: float) -> None:
 
 
 def split_up(config: Config, cohort: Cohort) -> tuple[pd.DataFrame, ...]:
-    """The split, or one for each fold. Raises ValueError where nobody is left to train, to validate or to test on."""
+    """The split, or one for each fold. Raises ValueError where a part has no patients."""
     data, folds = config.data, config.study.folds
     if folds:
         splits = cohort.folds(folds, data.split, data.split_seed)
@@ -158,7 +158,8 @@ def open_plan(study: Study, config: Config, cohort: Cohort, splits: tuple[pd.Dat
 
 
 def study_key(config: Config, cohort: Cohort) -> str:
-    """Digest of all that makes results comparable: cohort, split and settings, but not how many trials or workers."""
+    """Digest of everything that makes results comparable: cohort, split and settings, without numbers of trials and
+    workers."""
     settings = flatten(config)
     left = ("data.path", "data.processes", "data.layout", "data.labels", "train.device")
     kept = {k: v for k, v in settings.items() if k not in left and not k.startswith(("study.", "phantom."))}
@@ -166,9 +167,9 @@ def study_key(config: Config, cohort: Cohort) -> str:
 
 
 def tell_other_threads(plan: Plan) -> None:
-    """Say that trials which are there were computed on a CPU with another number of threads than those to come.
+    """Print a note where earlier trials were computed on a CPU with another number of threads.
 
-    They stay one study, since stopping and going on with more workers is what workers are for.
+    They stay in one study, so that a study can be continued with more workers.
     """
     import torch
 
@@ -195,7 +196,7 @@ def work_through(plan: Plan, phase: str, slots: list[str]) -> None:
         return
     context = multiprocessing.get_context("spawn")
     workers = [context.Process(target=work_apart, args=(plan, phase, slots, i)) for i in range(count)]
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: Ctrl-C must not catch a worker at its start
+    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)  # inherited: no Ctrl-C while a worker starts
     try:
         for worker in workers:
             worker.start()
@@ -211,18 +212,18 @@ def work_through(plan: Plan, phase: str, slots: list[str]) -> None:
             worker.join(GRACE_S)
             worker.kill()
         raise
-    if any(worker.exitcode for worker in workers):  # killed, by the system's memory killer perhaps: go on alone
+    if any(worker.exitcode for worker in workers):  # killed, perhaps for memory: continue alone
         print("A worker ended early; what it left goes on in this process.", flush=True)
         work(plan, phase, slots, 0)
 
 
 def renew(plan: Plan, phase: str) -> None:
-    """Queue trials again whose runs were deleted in MLflow, and where it is asked for those that failed."""
+    """Queue trials again whose runs were deleted in MLflow and, where requested, those that failed."""
     children = [run for run in plan.parent.children() if run.tags.get(Tag.PHASE) == phase]
     there = {run.tags[Tag.SLOT]: plan.checkpoint(run) for run in children}
     for slot, trial in plan.queue(phase).by_slot().items():
         if slot in there and trial.state.is_finished():
-            remove_checkpoint(there[slot])  # killed when all but this was done
+            remove_checkpoint(there[slot])  # killed after everything else was done
 
     def again(slot: str, trial: FrozenTrial) -> bool:
         failed = trial.state == TrialState.FAIL and plan.config.study.retry_failed

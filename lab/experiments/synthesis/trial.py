@@ -1,4 +1,4 @@
-"""One trial of a synthesis study: train, validate, log. It never sees the test patients."""
+"""One trial of a synthesis study: training, validation, logging. It never sees the test patients."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PATIENTS_SHOWN = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """All that one trial needs; plain data, so that it can be handed to another process."""
+    """Inputs of one trial; plain data that another process can receive."""
 
     config: Config
     cohort: Cohort
@@ -46,10 +46,10 @@ class Job:
 
 
 def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float:
-    """Train and validate one network, log everything to its run, return the objective's value.
+    """Train and validate one network, log everything to its run, and return the objective's value.
 
     `on_epoch` gets each epoch's figures and may raise to prune. Raises TrainingFailed with the reason where the trial
-    cannot go on.
+    cannot continue.
     """
     config = job.config
     use_threads(job.workers)
@@ -59,7 +59,7 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
     method = build_method(config, arithmetic)
     tags = {Tag.LABEL: job.label, Tag.DEVICE: arithmetic.name, Tag.SEED: config.train.seed}
     tags |= {Tag.PHANTOM: job.cohort.phantom, Tag.COHORT: job.cohort.digest}
-    tags |= {Tag.THREADS: torch.get_num_threads()}  # another number, other last bits on a CPU
+    tags |= {Tag.THREADS: torch.get_num_threads()}  # the last bits of CPU results depend on it
     tags |= {Tag.FOLD: config.study.fold + 1} if config.study.folds else {}
     params = {name: value for name, value in flatten(used(config)).items() if not name.startswith("study.")}
     job.run.describe(params, tags)
@@ -68,11 +68,11 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
     job.run.log_json(asdict(config), artifacts.CONFIG)
 
     logged = job.run.logged_steps("train/loss")
-    first = (config.study.objective, "val/mae_brain", "val/contrast_tumour")  # MLflow's pages open on what came first
+    first = (config.study.objective, "val/mae_brain", "val/contrast_tumour")  # MLflow's pages open on the first
 
     def report(figures: dict[str, float]) -> None:
         step = int(figures["epoch"])
-        if step not in logged:  # an epoch that was logged before a kill is not logged twice
+        if step not in logged:  # an epoch logged before a kill is not logged twice
             shown = sorted((name for name in figures if "/" in name), key=lambda name: name not in first)
             job.run.log_metrics({name: figures[name] for name in shown}, step)
         on_epoch(figures)
@@ -82,7 +82,7 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
 
 
 def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic) -> float:
-    """Validation figures, slices, cost and the model itself; returns the objective's value."""
+    """Log validation figures, slices, cost and the model; returns the objective's value."""
     from lab.report.figures.sheets import trial_slices
 
     config = job.config
@@ -110,9 +110,9 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
         "cost/epochs": progress.epoch,
         "cost/best_epoch": progress.best_epoch,
     }
-    figures = means(table, "val")  # one step after the last epoch: what the run table shows is the network that is kept
+    figures = means(table, "val")  # one step after the last epoch, so that the run table shows the network that is kept
     job.run.log_metrics_once(figures, progress.epoch + 1, known_by="val/mae_image")
-    job.run.log_metrics_once(cost, known_by="cost/epochs")  # at step 0, of which the UI makes bars
+    job.run.log_metrics_once(cost, known_by="cost/epochs")  # at step 0, for which the UI draws bars
     from lab.tracking.models.network import log_network
 
     uri = log_network(job.run, fitted.network, contract(config, job.cohort))
@@ -136,7 +136,7 @@ def store(job: Job, part: str, arithmetic: Arithmetic, *, whole: bool = False) -
 
 
 def used(config: Config) -> Config:
-    """The config with the options of its own network and method alone, all of them."""
+    """The config with the options of its own network and method only, complete with defaults."""
     kinds: dict[str, NetworkSpec | MethodSpec] = {
         config.model.id: NETWORKS.find(config.model.id),
         config.train.method: METHODS.find(config.train.method),
@@ -150,9 +150,9 @@ def used(config: Config) -> Config:
 
 
 def build_method(config: Config, arithmetic: Arithmetic) -> Method:
-    """The method of a config with its network and loss, weights drawn from its seed.
+    """The method of a config with its network and loss, weights initialised from its seed.
 
-    Raises ValueError for a name that there is not and settings that make no sense.
+    Raises ValueError for an unknown name or invalid settings.
     """
     model, train, channels = config.model, config.train, len(config.data.inputs)
     settings = settings_of(config, model.id, NETWORKS.find(model.id).settings)
@@ -163,18 +163,18 @@ def build_method(config: Config, arithmetic: Arithmetic) -> Method:
 
 
 def patch_edge(train: TrainConfig, spacing_mm: float) -> int | None:
-    """Edge in voxels of the patches that a network is trained on, None for whole volumes."""
+    """Edge in voxels of the training patches, None for whole volumes."""
     return None if train.patch_mm is None else max(1, round(train.patch_mm / spacing_mm))
 
 
 def tile(config: Config, cohort: Cohort) -> tuple[int, int, int] | None:
-    """The sliding window of a network that was trained on patches, None for one trained on whole volumes."""
+    """The sliding window of a network trained on patches, None for one trained on whole volumes."""
     edge = patch_edge(config.train, cohort.spacing_mm)
     return None if edge is None else (edge, edge, edge)
 
 
 def slice_patient(cohort: Cohort, case_id: str, config: Config) -> Any:
-    """A patient as the slice figures want it."""
+    """A patient in the form that the slice figures need."""
     from lab.report.figures.slices import patient_from
 
     data = config.data
@@ -189,12 +189,12 @@ def slice_patient(cohort: Cohort, case_id: str, config: Config) -> Any:
 
 
 def contract(config: Config, cohort: Cohort) -> dict[str, Any]:
-    """How images are prepared for a network of this study; travels with its weights."""
+    """The contract of the study's networks, which is stored with their weights."""
     kept = Contract.of(cohort, config.data.inputs, config.data.target).as_dict()
     return kept | {"patch_mm": config.train.patch_mm, "method": config.train.method}
 
 
 def remove_checkpoint(checkpoint: Path) -> None:
-    """Remove the checkpoint of a trial that is told and done."""
+    """Remove the checkpoint of a finished trial."""
     with contextlib.suppress(FileNotFoundError):
         checkpoint.unlink()
