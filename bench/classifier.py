@@ -1,13 +1,13 @@
-"""How much faster is a split of the nested cross-validation than scikit-learn's own randomised search?
+"""Speed of one split of our nested cross-validation against scikit-learn's randomised search.
 
     python bench/classifier.py [--patients 100] [--features 3362] [--trials 20] [--repeats 3]
 
-Made features of patients, some of which carry the label. Both search the same number of settings of the same
+The features are simulated; some depend on the label. Both sides search the same number of settings of the same
 classifiers, scalers and selections over five inner folds with one thread. Plain: `RandomizedSearchCV` over a pipeline
-of `VarianceThreshold`, scaler, `SelectKBest` and the classifier, for each of four classifiers a quarter of the trials.
+of `VarianceThreshold`, scaler, `SelectKBest` and the classifier, a quarter of the trials for each of four classifiers.
 Ours does more: the ICC filter on six tables of 30 cases, greedy removal of correlated features, Platt's calibration and
-the threshold from out-of-fold scores, permutation importances and a learning curve. Both take turns; medians of the
-clock.
+the threshold from out-of-fold scores, permutation importances and a learning curve. The two run alternately; figures
+are medians of the elapsed time.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ def made(patients: int, features: int) -> Dataset:
     labels = np.arange(patients) % 2
     names = [f"p{number:04d}" for number in range(patients)]
     values = rng.standard_normal((patients, features))
-    values += 0.9 * values[:, rng.integers(0, features, features)]  # textures repeat one another
+    values += 0.9 * values[:, rng.integers(0, features, features)]  # textures are correlated with one another
     values[:, :20] += 0.6 * labels[:, None]
     table = pd.DataFrame(values, index=names, columns=[f"T1_original_glcm_F{n}" for n in range(features)])
     changed = table.iloc[: min(30, patients)]
@@ -115,7 +115,7 @@ def main() -> None:
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         warnings.simplefilter("ignore", FutureWarning)
-        for _ in range(options.repeats + 1):  # the first round is not counted
+        for _ in range(options.repeats + 1):  # the first round is a warm-up
             for name, way in (("plain", plain), ("ours", ours)):
                 started = time.perf_counter()
                 found[name] = way(dataset, split, options.trials)

@@ -1,12 +1,12 @@
-"""How long does one epoch of batches take, without a network, against MONAI's datasets and loaders?
+"""Time for one epoch of batches, without a network, against MONAI's datasets and loaders.
 
     python bench/epoch_loading.py [--subjects 12] [--spacing 2] [--repeats 5]
 
 The cohort is the phantom. An epoch is every case once, left-right flipped at random, two a batch: three inputs, target
-and four masks. MONAI's datasets hold what their deterministic transforms gave, in memory (CacheDataset, no workers:
-nothing is left to compute but the flip) or on disk (PersistentDataset, two workers); ours hold float16 and bit flags.
-The first epoch, in which all of them fill, is not counted. All take turns, one thread each; the figures are medians.
-Then the first epoch of a process, which compares the voxels of each file with their SHA-256, against a later one.
+and four masks. MONAI's datasets keep the output of their deterministic transforms in memory (CacheDataset, no workers,
+since only the flip is left to compute) or on disk (PersistentDataset, two workers); ours hold float16 and bit flags.
+The first epoch fills all of them and is not counted. All run in turn, one thread each; figures are medians. Then the
+first epoch of a process, which checks the voxels of each file against their SHA-256, against a later one.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""How much faster are a case's radiomic features than by plain pyradiomics, with the same parameter file?
+"""Speed of a case's radiomic features against plain pyradiomics with the same parameter file.
 
     python bench/features.py [--cases 2] [--repeats 3] [--processes 2]
 
 Phantom patients of 160 x 192 x 160 voxels of 1 mm, three sequences each, 1,116 features a sequence (original, LoG 1, 3
-and 5 mm, wavelets) and 14 of the shape. Plain pyradiomics is called for one sequence after the other with the whole
-image, and may use all cores where its filters can. Ours starts with an empty cache, writes its files and pays for the
-start of its processes. Both take turns; the figures are medians of the clock and of the processors' work, on which
-other jobs of the machine have less influence. The largest relative difference of the results is told too.
+and 5 mm, wavelets) and 14 of the shape. Plain pyradiomics runs on one sequence after the other with the whole image,
+and may use all cores where its filters can. Ours starts with an empty cache, and its time includes writing files and
+starting processes. The two run alternately; figures are medians of elapsed time and of processor time, which depends
+less on other jobs of the machine. The largest relative difference of the results is printed too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ SEQUENCES = ("T1", "T2", "FLAIR")
 
 
 def plain(cohort: Cohort) -> dict[str, dict[str, float]]:
-    """Features by case and name, as one would write it with pyradiomics alone."""
+    """Features by case and name, by straightforward use of pyradiomics."""
     extractor = load_extractor()
     found: dict[str, dict[str, float]] = {}
     for case_id in cohort.index.index:

@@ -1,13 +1,13 @@
-"""How much faster does `prepare` make network inputs from scans than a pipeline of MONAI transforms?
+"""Speed of `prepare`, from scans to network inputs, against a pipeline of MONAI transforms.
 
     python bench/preparation.py [--subjects 5] [--repeats 3] [--processes 2]
 
-Scans are phantom patients of 197 x 233 x 189 voxels of 1 mm, as EGD has them, with five files each. MONAI does what
-its transforms offer for this: load, RAS, voxel size, crop to the foreground, z-score of what is not zero, cut at 4
-sigma and scale to [-1, 1], pad or crop to the grid, save as float16. Ours also masks the brain by the atlas, marks the
-enhancement, checks the scans, writes an index and fsyncs. MONAI's processes are forked with everything imported; ours
-pay for their start. Both take turns, and the figures are medians, at 1 mm and at 2 mm, of the clock and of the
-processors' work, on which other jobs of the machine have less influence.
+Scans are phantom patients of 197 x 233 x 189 voxels of 1 mm, as EGD has them, with five files each. The MONAI pipeline:
+load, RAS, voxel size, crop to the foreground, z-score of the nonzero voxels, clip at 4 sigma and scale to [-1, 1], pad
+or crop to the grid, save as float16. Ours also masks the brain by the atlas, marks the enhancement, checks the scans,
+writes an index and fsyncs. MONAI's processes are forked with everything imported; our time includes their start. The
+two run alternately; figures are medians, at 1 mm and at 2 mm, of elapsed time and of processor time, which depends less
+on other jobs of the machine.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ SEQUENCES = ("T1", "T2", "FLAIR", "T1GD")
 
 
 def transforms(spacing_mm: float) -> Any:
-    """Plain MONAI, from five paths to tensors on the grid."""
-    warnings.simplefilter("ignore")  # MONAI misses readers that are not needed here
+    """Plain MONAI pipeline, from five paths to tensors on the grid."""
+    warnings.simplefilter("ignore")  # MONAI warns of missing readers that are not needed here
     logging.disable(logging.WARNING)
     from monai import transforms as mt
 
@@ -55,7 +55,7 @@ def transforms(spacing_mm: float) -> Any:
 
 
 def prepare_one(job: tuple[Path, Path, float]) -> None:
-    """One subject through MONAI, in a worker."""
+    """Prepare one subject with MONAI, in a worker."""
     import torch  # not at the top: our workers import this file when they start
 
     folder, out, spacing_mm = job
@@ -79,7 +79,7 @@ def ours(scans: Path, out: Path, spacing_mm: float, processes: int) -> None:
 
 
 def processor_seconds() -> float:
-    """Work of this process and of its children that have ended."""
+    """Processor time of this process and of its children that have ended."""
     spent = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(usage.ru_utime + usage.ru_stime for usage in spent)
 

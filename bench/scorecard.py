@@ -1,12 +1,12 @@
-"""How long does it take to score one 160 x 192 x 160 case with everything, next to plain MONAI, scikit-image and SciPy?
+"""Time to score one 160 x 192 x 160 case with all metrics, against plain MONAI, scikit-image and SciPy.
 
     python bench/scorecard.py [--repeats 3] [--case FOLDER]
 
 Ours is `evaluate` as studies call it: reading the case, the paper's metrics with SSIM, the enhancement scorecard,
 midline, noise floor and artefacts. The other side computes the same figures from their definitions with the libraries'
-functions on the whole volume, which is what one would write first; it gets the midline slab for nothing. One thread on
-both sides, turn by turn, medians. The case is a phantom at 1 mm, or the first one of a prepared cohort.
-Measured figures are in bench/README.md.
+functions on the whole volume, the straightforward way; its time excludes the midline slab. Both use one thread and run
+alternately; figures are medians. The case is a phantom at 1 mm, or the first one of a prepared cohort. Measured figures
+are in bench/README.md.
 """
 
 from __future__ import annotations

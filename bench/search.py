@@ -1,14 +1,13 @@
-"""Which sampler and which pruner find good mix weights at the least cost? Measured on the phantom.
+"""Comparison of samplers and pruners for the search of mix weights: quality against cost, measured on the phantom.
 
     python bench/search.py [--networks 48] [--epochs 30] [--budget 20] [--repeats 40]
 
-First `networks` networks of the demo are trained on the phantom with weights of the mix loss drawn evenly from the
-range of `studies/mix_weights.py`; the concordance of their contrast on the validation patients, epoch by epoch, goes to
-a file under `mlruns/` and is not computed twice. A Gaussian process over the three powers is fitted to these curves. On
-this stand-in every sampler and pruner then searches `repeats` times, until it has spent as many epochs as `budget`
-trials that nobody stops. What counts is how far its choice lies below the stand-in's highest value, in units of the
-drawn networks' standard deviation.
-Measured figures are in bench/README.md.
+First, `networks` networks of the demo are trained on the phantom with weights of the mix loss drawn uniformly from the
+range of `studies/mix_weights.py`. Their concordance of contrast on the validation patients, epoch by epoch, is kept in
+a file under `mlruns/` and not computed twice. A Gaussian process over the three powers is fitted to these curves. On
+this surrogate every sampler and pruner then searches `repeats` times, until it has spent the epochs of `budget`
+unpruned trials. The score is how far its choice lies below the surrogate's highest value, in units of the drawn
+networks' standard deviation. Measured figures are in bench/README.md.
 """
 
 from __future__ import annotations
@@ -92,16 +91,16 @@ def train_bank(networks: int, epochs: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def torch_settings(epochs: int):  # type: ignore[no-untyped-def]
-    """The demo's training, over so many epochs."""
+    """The demo's training with this number of epochs."""
     return replace(DEMO.train, epochs=epochs, patience=epochs)
 
 
 class StandIn:
-    """What a network with given weights would have come to, epoch by epoch."""
+    """Surrogate: the expected validation curve of a network with given weights."""
 
     def __init__(self, powers: np.ndarray, curves: np.ndarray) -> None:
         kernel = ConstantKernel(1.0) * RBF([1.0] * 3, (0.3, 30)) + WhiteKernel(0.1, (1e-3, 1))
-        at = np.maximum(powers, ZERO)  # all below is weight 0, and the same network
+        at = np.maximum(powers, ZERO)  # all powers below stand for weight 0, the same network
         self.process = GaussianProcessRegressor(kernel, normalize_y=True, n_restarts_optimizer=3, random_state=0)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -117,7 +116,7 @@ class StandIn:
 
 
 def search(stand_in: StandIn, sampler: str, pruner: str, *, seed: int, epochs: int, budget: int) -> tuple[float, int]:
-    """How far below the highest value the search's choice really lies (in SDs), and the number of trials it made."""
+    """How far the search's choice truly lies below the highest value (in SDs), and the number of its trials."""
     rng = np.random.default_rng(seed)
     study = optuna.create_study(direction="maximize", sampler=SAMPLERS[sampler](seed), pruner=PRUNERS[pruner](epochs))
     spent, true = 0, {}
@@ -125,7 +124,7 @@ def search(stand_in: StandIn, sampler: str, pruner: str, *, seed: int, epochs: i
         trial = study.ask()
         powers = [trial.suggest_float(f"log10 {term}", LOW, HIGH) for term in TERMS]
         mean = stand_in.mean(powers)
-        curve = mean + stand_in.noise * rng.standard_normal()  # a network's luck stays with it over its epochs
+        curve = mean + stand_in.noise * rng.standard_normal()  # a network's random deviation is the same in all epochs
         true[trial.number] = float(mean[-1])
         state, value = optuna.trial.TrialState.COMPLETE, float(curve[-1])
         for epoch in range(epochs):

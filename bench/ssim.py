@@ -1,10 +1,10 @@
-"""How much faster is our SSIM loss than MONAI's `SSIMLoss`, forward and backward, and what does it need at full size?
+"""Speed of our SSIM loss against MONAI's `SSIMLoss`, forward and backward, and its memory at full size.
 
     python bench/ssim.py [--repeats 3] [--threads 2]
 
-Line 1: the two side by side on one 80 x 96 x 80 volume, turn by turn, medians; the values and gradients are compared.
-Line 2: ours on 160 x 192 x 160; peak memory is what the process grew by at most, inputs not counted.
-Measured figures are in bench/README.md.
+Line 1: the two run alternately on one 80 x 96 x 80 volume; medians, and a comparison of values and gradients. Line 2:
+ours on 160 x 192 x 160; peak memory is the largest growth of the process, without the inputs. Measured figures are in
+bench/README.md.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
-"""How long does a new patient take at the paper's size, from files to files, against MONAI's sliding window?
+"""Time for a new patient at the paper's size, from files to files, against MONAI's sliding window.
 
     python bench/synthesize.py [--model 1] [--width 64] [--looks 2] [--precision auto] [--repeats 3]
 
-The patient is a phantom at 1 mm, the grid 160 x 192 x 160, the weights are drawn by chance: none of this changes the
-time. First the network alone: the whole volume at once, as `python -m lab synthesize` does where memory allows, against
-`monai.inferers.sliding_window_inference` with windows of 128 voxels that overlap by half, as one would write it. Both
-take turns; the figures are medians. Then the whole command's work, with its seconds and peak memory.
+The patient is a phantom at 1 mm, the grid 160 x 192 x 160, the weights are random; none of this changes the time. First
+the network alone: the whole volume at once, as in `python -m lab synthesize` where memory allows, against
+`monai.inferers.sliding_window_inference` with windows of 128 voxels that overlap by half. The two run alternately;
+figures are medians. Then the whole command, with its seconds and peak memory.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SHAPE, WINDOW = (160, 192, 160), (128, 128, 128)
 
 
 def package(model: int, width: int) -> Package:
-    """A network of the paper with drawn weights, and the contract of a cohort at 1 mm."""
+    """A network of the paper with random weights, and the contract of a cohort at 1 mm."""
     data = DataConfig()
     names = ("clip_sigma", "enhancement_threshold", "enhancing_ml")
     preparation = {name: getattr(data, name) for name in names} | {"brain_mask": "mni152"}
@@ -56,7 +56,7 @@ def package(model: int, width: int) -> Package:
 
 
 def seconds_of(work: Callable[[], Tensor]) -> float:
-    """How long a call takes."""
+    """Seconds that a call takes."""
     started = time.perf_counter()
     work()
     return time.perf_counter() - started

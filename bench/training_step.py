@@ -1,11 +1,12 @@
-"""How long is one training step, against MONAI's UNet, and in which arithmetic is each of our networks fastest?
+"""Time for one training step against MONAI's UNet, and the fastest arithmetic for each of our networks.
 
     python bench/training_step.py [--repeats 3] [--threads 1] [--device cpu]
 
 First a step (forward, loss, backward, clipping, Adam) of model 0 in the arithmetic that `choose` takes, against a MONAI
 UNet of the same width and depth with MONAI's losses and torch's Adam. Then every model in the four arithmetics, at the
-size of the demo and at twice its width; the chosen one is marked. All rows take turns, and the figures are medians. One
-thread on a CPU, as each of the demo's two workers has, is timed by its own work, which other jobs disturb little.
+size of the demo and at twice its width; the chosen one is marked. All rows run in turn, and figures are medians. One
+thread on a CPU, as in each of the demo's two workers, is measured in processor time, on which other jobs have little
+effect.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ Step = Callable[[], None]
 
 
 def batch(shape: tuple[int, int, int], size: int, device: torch.device) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """Inputs, target and a brain in the middle."""
+    """Inputs, target and a mask of the brain in the middle."""
     generator = torch.Generator().manual_seed(0)
     images = torch.rand(size, 4, *shape, generator=generator) * 2 - 1
     brain = torch.zeros(size, 1, *shape, dtype=torch.bool)
@@ -43,7 +44,7 @@ def batch(shape: tuple[int, int, int], size: int, device: torch.device) -> tuple
 
 
 def our_step(network: nn.Module, loss: str, data: tuple[Tensor, Tensor, dict[str, Tensor]], how: Arithmetic) -> Step:
-    """One step as `lab.synthesis.train` makes it."""
+    """One step as in `lab.synthesis.train`."""
     network = how.place(network.train())
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.99))
     inputs, target, masks = data
@@ -59,7 +60,7 @@ def our_step(network: nn.Module, loss: str, data: tuple[Tensor, Tensor, dict[str
 
 
 def monai_step(network: nn.Module, loss: nn.Module, data: tuple[Tensor, Tensor, dict[str, Tensor]]) -> Step:
-    """One step as MONAI's tutorials make it."""
+    """One step as in MONAI's tutorials."""
     network = network.to(data[0].device).train()
     optimiser = torch.optim.Adam(network.parameters(), lr=2e-4, betas=(0.5, 0.99))
 
@@ -90,7 +91,7 @@ def against_monai(repeats: int, device: torch.device) -> None:
     from monai.losses import SSIMLoss
     from monai.networks.nets import UNet
 
-    shape, size, width, depth = (48, 64, 48), 2, 16, 4  # MONAI's needs edges that divide by 16
+    shape, size, width, depth = (48, 64, 48), 2, 16, 4  # MONAI's needs edges divisible by 16
     data, how = batch(shape, size, device), choose(str(device))
     theirs = {"L1": nn.L1Loss(), "SSIM": SSIMLoss(spatial_dims=3, data_range=2.0)}
     for loss, monai_loss in theirs.items():
@@ -107,7 +108,7 @@ def against_monai(repeats: int, device: torch.device) -> None:
 
 
 def arithmetics(repeats: int, device: torch.device) -> None:
-    """The table that `choose` goes by."""
+    """The measurements behind `choose`."""
     ways = [Arithmetic(device, bf16, last) for bf16 in (False, True) for last in (False, True)]
     chosen = choose(str(device))
     for shape, size, width, depth in (DEMO, MEDIUM):

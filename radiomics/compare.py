@@ -1,13 +1,13 @@
-"""WORC, our own classifier and the baselines on the same patients and splits, on one page: which is better than which?
+"""Comparison of WORC, our own classifier and the baselines on the same patients and splits, on one page.
 
     python radiomics/compare.py --quick                            100 phantom patients
     python radiomics/compare.py --data PATH --quick                EGD, BraTS, a CSV of paths or a prepared cohort
-    python radiomics/compare.py --data PATH --synthesis RUN        and the enhancing volume that a network draws
+    python radiomics/compare.py --data PATH --synthesis RUN        and the enhancing volume that a network predicts
 
 Baselines: tumour volume, age and sex, one sequence alone; with --synthesis the enhancing volume in the images of the
-           best network of a study (or of a trial) of its test patients, so that both arms stand on one axis
+           best network of a study (or of a trial) of its test patients, so that both arms share one axis
 Tests:     DeLong's, on the patients that both have scored, corrected after Holm
-Again:     what studies/classifier.py and radiomics/run_worc.py have done with the same settings is not done again
+Again:     results of studies/classifier.py and radiomics/run_worc.py with the same settings are used again
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ class Compare(RadiomicsConfig):
     search: int | None = None
     """Workflows that WORC draws for each split; by default 1000, with --quick 30."""
     synthesis: tuple[str, ...] = ()
-    """Studies of networks, by name or run id, or their trials: the volume that their networks draw is a baseline."""
+    """Studies of networks, by name or run id, or their trials: the enhancing volume that their networks predict is a
+    baseline."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Compare, running what is missing; a mistake of the user is one line on stderr and exit code 2."""
+    """Compare, running what is missing; a user error gives one line on stderr and exit code 2."""
     settings = tyro.cli(Compare, args=arguments, description=__doc__)
     return explain(lambda: run(settings), unit="split")
 
 
 def run(settings: Compare) -> None:
-    """The settings as the lab has them, and the comparison."""
+    """Convert the settings to the lab's, and compare."""
     fields = {item.name: getattr(settings, item.name) for item in dataclasses.fields(RadiomicsConfig)}
 
     from lab.experiments.radiomics.compare_study import run as run_study  # late, so that --help answers at once

@@ -1,4 +1,4 @@
-"""What can be measured of the tumour on T1, T2 and FLAIR: radiomic features as a table.
+"""Radiomic features of the tumour on T1, T2 and FLAIR, as a table.
 
     python radiomics/extract.py                            the embedded phantom, two minutes on 2 cores
     python radiomics/extract.py --data PATH                EGD, BraTS, a CSV of paths or a prepared cohort
@@ -6,8 +6,9 @@
 
 Features: shape, first order and textures (GLCM, GLRLM, GLSZM, GLDM, NGTDM) of the original, LoG-filtered and wavelet
           images, by pyradiomics with the settings of lab/radiomics/features/features.yaml; never from a contrast scan
-Written:  a row a case, a column a feature; who is left out and why; with --stability, ICC(3,1) of every feature
-Again:    the same command goes on where it was stopped, and computes nothing twice
+Written:  a row per case, a column per feature; cases left out, with the reason; with --stability, ICC(3,1) of every
+          feature
+Again:    the same command continues where it was stopped, and computes nothing twice
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 STABLE = 0.75
-"""Good reliability begins here (Koo & Li, J Chiropr Med 2016)."""
+"""Lower limit of good reliability (Koo & Li, J Chiropr Med 2016)."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,17 +41,17 @@ class Extract:
     parameters: Path | None = None
     """Parameter file of pyradiomics; by default lab/radiomics/features/features.yaml."""
     stability: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Measure under five changed masks too, and write the ICC of every feature: six times the work."""
+    """Measure with five changed masks too, and write the ICC of every feature: six times the work."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Measure, or go on with it; a mistake of the user is one line on stderr and exit code 2."""
+    """Measure, or continue; a user error gives one line on stderr and exit code 2."""
     settings = tyro.cli(Extract, args=arguments, description=__doc__)
     return explain(lambda: run(settings), unit="case")
 
 
 def run(settings: Extract) -> None:
-    """Measure, telling of the progress, and say what was written where."""
+    """Measure with progress messages, and print what was written where."""
     data = settings.data
     if data.path is None and data.spacing_mm is None:
         data = dataclasses.replace(data, spacing_mm=DEMO.data.spacing_mm)
@@ -68,7 +69,7 @@ def run(settings: Extract) -> None:
 
     refuse_contrast(data.inputs, data.target)
     parameters = settings.parameters or PARAMETERS
-    load_extractor(parameters)  # mistakes are told before the phantom is made
+    load_extractor(parameters)  # parameter errors are reported before the phantom is made
 
     from lab.data.source import Ticker, obtain
     from lab.tracking.store import RUNS
@@ -91,7 +92,7 @@ def run(settings: Extract) -> None:
 
 
 def check_writable(path: Path, *, stability: bool) -> None:
-    """Raises an OSError, or ValueError where others' files are in the way, before the work instead of after it."""
+    """Raises an OSError, or ValueError for foreign files in the place, before the measurement starts."""
     from lab.io.output_folder import check_output
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -102,12 +103,12 @@ def check_writable(path: Path, *, stability: bool) -> None:
 
 
 def beside(path: Path, what: str) -> Path:
-    """A further CSV next to that of the features."""
+    """Path of a further CSV beside that of the features."""
     return path.with_name(f"{path.stem}_{what}.csv")
 
 
 def write(tables: dict[Path, pd.DataFrame]) -> None:
-    """Replace the CSVs of an earlier call, all at once, and say so."""
+    """Replace the CSVs of an earlier call, all at once, and print their paths."""
     from lab.io.case_file import write_atomically
     from lab.io.files import plural
     from lab.io.output_folder import output_folder

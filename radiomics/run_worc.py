@@ -5,10 +5,10 @@
     python radiomics/run_worc.py --data PATH           WORC's full search
     python radiomics/run_worc.py --label grade         grade IV against II and III, as in the paper
 
-WORC:     Starmans et al., Scientific Reports 2021: workflows drawn at random, the best averaged, for each split
+WORC:     Starmans et al., Scientific Reports 2021: random workflows, the best ones averaged, for each split
 Features: ours (lab/radiomics/features/features.yaml), measured once; or WORC's own with --route images
 Written:  an MLflow run with the ROC on its page, predictions, chosen features and workflows, and WORC's log
-Again:    the same command goes on where it was stopped: a finished split is not computed again
+Again:    the same command continues where it was stopped: a finished split is not computed again
 Paper:    AUC 0.79 (grade IV against II and III, EGD)
 """
 
@@ -45,9 +45,9 @@ class RunWorc:
     folds: int = 5
     """Cross-validate over this many folds of patients; 0 is the one split of --data.split."""
     repeats: int = 4
-    """Deal the folds anew so many times; WORC's interval needs some 20 splits."""
+    """Number of repeats with new folds; WORC's interval needs some 20 splits."""
     shuffle_labels: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Deal the labels at random: what is found then is chance, and must look like it."""
+    """Shuffle the labels: the result must then look like chance."""
     seed: int = 0
     """Seed of WORC's search."""
     workers: int | None = None
@@ -55,13 +55,13 @@ class RunWorc:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run WORC, or go on with it; a mistake of the user is one line on stderr and exit code 2."""
+    """Run WORC, or continue; a user error gives one line on stderr and exit code 2."""
     settings = tyro.cli(RunWorc, args=arguments, description=__doc__)
     return explain(lambda: run(settings), unit="split")
 
 
 def run(settings: RunWorc) -> None:
-    """The settings as the lab has them, and the run."""
+    """Convert the settings to the lab's, and run."""
     shared = {item.name for item in dataclasses.fields(ClassifierConfig)} & set(vars(settings))
     chosen = ClassifierConfig(**{name: getattr(settings, name) for name in shared})
 

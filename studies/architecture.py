@@ -2,16 +2,16 @@
 
     python studies/architecture.py                       the embedded phantom, a few minutes on 2 cores
     python studies/architecture.py --data PATH           EGD, BraTS, a CSV of paths or a prepared cohort
-    python studies/architecture.py --data PATH --search  the grid, then a guided search round its best trial
+    python studies/architecture.py --data PATH --search  the grid, then a guided search around its best trial
     ... --repeats 3 --folds 5                            several seeds, and every patient tested once
-    ... --networks model-0 segresnet swin-unetr          others than the paper's, here MONAI's; --segresnet.init-filters
+    ... --networks model-0 segresnet swin-unetr          MONAI's networks beside the paper's; --segresnet.init-filters
     ... --method gan                                     each as the generator of a conditional GAN; --gan.l1-weight
 
 Fixed:   cohort, split, optimiser, number of epochs, seed
 Varied:  models 0-4 x {L1_brain, L2_brain, SSIM}: the fifteen trials of the paper's tables 2 and 6; with --search then
          width, depth, normalisation, dropout and learning rate of the best of them. The paper's networks share a width;
-         the width of others is chosen so that they have about as many parameters as the first network, and printed
-Score:   brain MAE on the validation patients ranks the trials; test patients are scored at the end, beside two rivals
+         that of others is chosen for about as many parameters as the first network has, and printed
+Score:   brain MAE on the validation patients ranks the trials; test patients are scored at the end, with two baselines
 Paper:   brain MAE 0.118-0.124 for all fifteen (EGD, 1 mm, width 64): the architecture hardly mattered
 """
 
@@ -45,7 +45,7 @@ class Architecture(Config):
     """Networks to compare: `model-0` to `model-4` (or 0 to 4), `segresnet`, `dynunet`, `attention-unet`,
     `swin-unetr`."""
     losses: tuple[str, ...] = ("L1_brain", "L2_brain", "SSIM")
-    """Losses to train each of them with."""
+    """Losses to train each network with."""
 
 
 def grid(settings: Architecture, widths: Mapping[str, Mapping[str, Any]] | None = None) -> dict[str, dict[str, Any]]:
@@ -63,9 +63,9 @@ def grid(settings: Architecture, widths: Mapping[str, Mapping[str, Any]] | None 
 
 
 def equal_widths(settings: Architecture, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Widths with which networks besides the paper's have about as many parameters as the first; tells all numbers.
+    """Widths that give networks other than the paper's about as many parameters as the first; prints all numbers.
 
-    A width that the command line gives stays.
+    A width from the command line stays.
     """
     from lab.synthesis import group, settings_of
     from lab.synthesis.networks import NETWORKS, match_parameters, parameters_of
@@ -86,7 +86,7 @@ def equal_widths(settings: Architecture, arguments: Sequence[str]) -> dict[str, 
 
 
 def search(trial: optuna.Trial, best: Config) -> dict[str, Any]:
-    """A network round the best of the grid."""
+    """A network drawn around the best of the grid."""
     found: dict[str, Any] = {}
     if best.model.id.startswith("model-"):
         width, depth = best.model.width, best.model.depth
@@ -101,7 +101,7 @@ def search(trial: optuna.Trial, best: Config) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Run the study, or go on with it."""
+    """Run the study, or continue it."""
     varied = {"model.id": "--networks", "loss.name": "--losses"}
     settings = settings_for(Architecture, sys.argv[1:], varied=varied)
 

@@ -8,9 +8,9 @@ Fixed:   cohort, features (lab/radiomics/features/features.yaml), splits: 4 time
 Varied:  within each split, on its training patients alone, guided by Optuna: scaling, ranking, number and correlation
          of features; elastic net, random forest, gradient boosting or SVM, and their settings (search_space.py)
 Score:   AUC over patients, each tested once a repeat, with DeLong's and the bootstrap's interval, and over splits with
-         Nadeau & Bengio's; calibration, net benefit, and DeLong's tests against the baselines. Test patients are not
-         seen by search, scaling, selection, calibration or threshold
-Left:    a run for each split and each trial; the classifier for new patients, searched for and fitted on everybody
+         Nadeau & Bengio's; calibration, net benefit, and DeLong's tests against the baselines. Search, scaling,
+         selection, calibration and threshold do not use the test patients
+Left:    a run for each split and each trial; the classifier for new patients, searched for and fitted on all patients
 Paper:   AUC 0.79 (WORC, grade IV against II and III, EGD)
 """
 
@@ -27,7 +27,7 @@ QUESTION = "Can T1, T2 and FLAIR tell whether the tumour enhances, better than i
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the study, or go on with it."""
+    """Run the study, or continue it."""
     settings = tyro.cli(RadiomicsConfig, args=arguments, description=__doc__)
 
     def work() -> None:

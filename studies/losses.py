@@ -49,7 +49,7 @@ def grid(settings: Losses) -> dict[str, dict[str, Any]]:
 
 
 def main() -> int:
-    """Run the study, or go on with it."""
+    """Run the study, or continue it."""
     changes = {"study.objective": "val/contrast_pooled"}
     varied = {"loss.name": "--losses"}
     settings = settings_for(Losses, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 40})

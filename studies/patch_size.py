@@ -8,9 +8,9 @@ Fixed:   cohort, split, model 1, optimiser, number of epochs, seed
 Varied:  the whole volume and cubes of 128, 96 and 64 mm round the tumour's centre of mass, each with L1_brain, L2_brain
          and SSIM: the twelve trials of the paper's tables 3 and 7
 Score:   Lin's concordance of synthetic and true contrast over the voxels in and near the validation patients' tumours
-         ranks the trials. The paper scored each size inside its own patch, where small patches are nearly all
-         tumour, so that its figures cannot be compared across sizes; these are shown, and beside them every size on
-         the same voxels: the whole volume by sliding window, scored inside the smallest patch
+         ranks the trials. The paper scored each size inside its own patch; small patches are nearly all tumour, so its
+         figures cannot be compared across sizes. The report shows these, and beside them every size on the same voxels:
+         the whole volume by sliding window, scored inside the smallest patch
 Paper:   brain MAE 0.120 (full), 0.123 (128), 0.133 (96), 0.153 (64), each inside its own patch (L1_brain, EGD, 1 mm)
 """
 
@@ -33,7 +33,7 @@ class PatchSize(Config):
     sizes: tuple[float, ...] = (0.0, 128.0, 96.0, 64.0)
     """Edges in millimetres; 0 is the whole volume."""
     losses: tuple[str, ...] = ("L1_brain", "L2_brain", "SSIM")
-    """Losses to train each of them with."""
+    """Losses to train each size with."""
 
 
 def grid(settings: PatchSize) -> dict[str, dict[str, Any]]:
@@ -46,7 +46,7 @@ def grid(settings: PatchSize) -> dict[str, dict[str, Any]]:
 
 
 def main() -> int:
-    """Run the study, or go on with it."""
+    """Run the study, or continue it."""
     varied = {"train.patch-mm": "--sizes", "loss.name": "--losses"}
     changes = {"model.id": "model-1", "study.objective": "val/contrast_pooled"}
     settings = settings_for(PatchSize, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 20})
