@@ -2,9 +2,9 @@
 
     python bench/ssim.py [--repeats 3] [--threads 2]
 
-Line 1: the two run alternately on one 80 x 96 x 80 volume; medians, and a comparison of values and gradients. Line 2:
-ours on 160 x 192 x 160; peak memory is the largest growth of the process, without the inputs. Measured figures are in
-bench/README.md.
+Line 1: the two run alternately on one 80 x 96 x 80 volume; medians, and a comparison of values and gradients.
+Line 2: ours on 160 x 192 x 160; peak memory is the largest growth of the process, without the inputs.
+Measured figures are in bench/README.md.
 """
 
 from __future__ import annotations

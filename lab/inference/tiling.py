@@ -24,8 +24,7 @@ SHARE = 0.8
 """Share of the free memory to use; the rest is for others."""
 
 MOST_WORK = 8.0
-"""Exact tiles compute overlapping halos; where this costs more than so many whole volumes, tiles are blended instead.
-"""
+"""Highest cost of exact tiles, whose halos overlap, in passes over the whole volume; above it tiles are blended."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +51,9 @@ def predict_image(
 ) -> Tensor:
     """Synthetic images (B, 1, X, Y, Z) float32 for inputs (B, C, X, Y, Z) in [-1, 1] and their `brain` mask.
 
-    Outside the brain the result is the background, -1, as in a prepared cohort. The paper did the same: for losses over
-    the brain, its errors over the image are its errors over the brain times 0.39, the brain's share of the grid.
+    Outside the brain the result is the background, -1, as in a prepared cohort. The paper did the same: its
+    errors over the image are its errors over the brain times 0.39, the brain's share of the grid, even for losses that
+    ignore the background.
 
     Without `window` the whole volume goes through at once. With it, windows of that many voxels slide over the volume
     and are blended with Gaussian weights against seams, as for a network trained on patches.
