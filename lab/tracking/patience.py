@@ -91,7 +91,7 @@ def retried(method: Callable[P, T], what: str) -> Callable[P, T]:
             except UpdateFinishedTrialError:
                 if attempt == 0:
                     raise
-                return True  # the first attempt arrived before the connection broke
+                return True  # type: ignore[return-value]  # the first attempt arrived before the break
             except (StorageInternalError, SQLAlchemyError) as error:
                 if attempt == ATTEMPTS - 1 or not broken(error):
                     raise
