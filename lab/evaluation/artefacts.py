@@ -31,8 +31,9 @@ def checkerboard(image: Image, brain: Mask) -> float:
     2016). The result is a pattern with the same phase over centimetres. There are seven such patterns, alternating
     along x, y, z or several axes. The local amplitude of each is measured in 5 x 5 x 5 voxels that all lie in the
     brain. The mean product of two amplitudes 6 voxels apart along an axis in which the pattern alternates (averaged
-    over these axes) is summed over the seven patterns. Noise and anatomy have no lasting phase and average out; a
-    pattern whose strength varies smoothly remains. Arrays (X, Y, Z). NaN where the brain is too small.
+    over these axes) is summed over the seven patterns. Noise and anatomy have no lasting phase and average out
+    (even the falx, a plane of the grid, has no neighbour along x); a pattern with smoothly varying strength remains.
+    Arrays (X, Y, Z). NaN where the brain is too small.
     """
     if not brain.any():
         return float("nan")
@@ -91,7 +92,7 @@ def _patterns(image: Image) -> Iterator[tuple[list[int], Image]]:
             for axes, band in bands
             for kernel in (LOW, HIGH)
         ]
-    yield from bands[1:]  # the first is low in all three: the image itself
+    yield from bands[1:]  # the first is low-pass in all three axes: the image itself
 
 
 def _filtered(values: Image, axis: int, kernel: tuple[float, ...]) -> Image:

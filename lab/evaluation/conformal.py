@@ -13,7 +13,7 @@ plain average.
 
 The guarantee is for the voxels of a region on average over patients. Inside true enhancement, a small part of any
 region, coverage may be far lower, and it is for networks that do not predict enhancement. It is therefore measured
-there and reported.
+there and reported. Simulated coverage: see docs/decisions.md.
 """
 
 from __future__ import annotations
@@ -53,14 +53,14 @@ class Intervals:
     """Parameters of the voxel intervals for one number of passes and networks."""
 
     floor: float
-    """Added to the spread in squares; in normalised units."""
+    """Added to the spread in quadrature, in normalised units."""
     factors: dict[str, dict[str, float]]
     """Region -> level -> factor."""
     patients: int
     """Number of validation patients that the factors were fitted on."""
 
     def factor(self, region: str, level: float) -> float:
-        """The factor of `region`: the tumour's, or the brain's for "brain" and where the tumour has none."""
+        """The brain's factor for "brain", else the tumour's (the brain's where the tumour has none)."""
         own = self.factors.get("brain" if region == "brain" else "tumour", self.factors["brain"])
         return own[f"{level:g}"]
 
@@ -154,7 +154,7 @@ def curve_of(patient_id: str, needed: NDArray[np.float32], regions: Mapping[str,
         values = needed[region]
         if values.size:
             voxels[name] = int(values.size)
-            below = np.searchsorted(GRID, values, side="left")  # the first factor that holds the voxel
+            below = np.searchsorted(GRID, values, side="left")  # the first factor with the voxel inside
             shares[name] = np.cumsum(np.bincount(below, minlength=len(GRID) + 1)[: len(GRID)]) / values.size
     return Curve(patient_id=patient_id, shares=shares, voxels=voxels)
 

@@ -23,7 +23,7 @@ Place = Literal[
     "card",  # columns of the scorecard
     "boxes",
     "forest",
-    "effects",  # tested and given with effect sizes
+    "effects",  # tested and reported with effect sizes
     "spread",  # over seeds and folds
     "study note",
     "trial note",
@@ -32,8 +32,8 @@ Place = Literal[
     "bars",  # bar charts of a saved view
     "trade",  # charts of a saved view, against the error
     "objective",
-    "search",  # beside the objective, of each trial of a search
-    "gate",  # in which a challenger may have to be better
+    "search",  # logged beside the objective for each trial of a search
+    "gate",  # figures in which a challenger may have to beat the champion
 ]
 
 
@@ -49,7 +49,7 @@ class Pooling:
     """The columns of the per-patient table that a pooled figure needs, and its function."""
 
     columns: tuple[str, ...]
-    """Without `_rule` or `_expert`."""
+    """Names without the suffix `_rule` or `_expert`."""
     function: PoolingFunction
     words: str
     """Description for tables: "mean over patients"."""
@@ -126,7 +126,7 @@ class JudgedCase:
     """Bits of brain, tumour and expert label, as in a prepared case."""
     brain: NDArray[np.bool_]
     noise_sd: float
-    """Of the true scan."""
+    """Standard deviation of the true scan's noise."""
     spacing_mm: float
     threshold: float
     """Enhancement is image - T1 above this."""

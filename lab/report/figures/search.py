@@ -35,7 +35,7 @@ def search_figure(
     start: float | None = None,
     floor: float | None = None,
 ) -> Figure:
-    """Left the objective of every trial and the best so far, right the importance of every setting.
+    """The objective of every trial and the best so far (left), and the importance of every setting (right).
 
     `trials` has the columns number, label, state ("finished", "pruned" or "failed") and value (of a pruned trial that
     of its last epoch). `objective` is a metric's name such as "val/mae_brain", `start` its value for the network that

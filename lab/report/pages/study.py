@@ -36,14 +36,14 @@ class StudyReport:
     cohort: Mapping[str, object]
     settings: Mapping[str, object]
     scores: Table
-    """In the paper's shape."""
+    """The table in the paper's shape."""
     patches: Sequence[Table] = ()
     card: pd.DataFrame | None = None
-    """Of `lab.report.tables.scorecard.scorecard`."""
+    """Result of `lab.report.tables.scorecard.scorecard`."""
     tests: pd.DataFrame | None = None
-    """Of `lab.report.tables.paired_tests.paired_tests` with references."""
+    """Result of `lab.report.tables.paired_tests.paired_tests` with references."""
     effects: pd.DataFrame | None = None
-    """Of `lab.stats.effects.effects`."""
+    """Result of `lab.stats.effects.effects`."""
     spread: pd.DataFrame | None = None
     """One row per trial, seed and fold."""
     trials: pd.DataFrame = field(default_factory=pd.DataFrame)

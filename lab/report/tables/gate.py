@@ -101,7 +101,7 @@ class Verdict:
 
     @property
     def reasons(self) -> list[str]:
-        """Each failed check, with its figures."""
+        """Why the gate was not passed: its trouble, else each failed check with its figures."""
         return [self.trouble] if self.trouble else [check.told for check in self.checks if not check.passed]
 
     def as_dict(self) -> dict[str, Any]:

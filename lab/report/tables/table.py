@@ -19,7 +19,7 @@ from lab.evaluation.figure_spec import Direction, FigureSpec, best_of, number_te
 WIDTH = 120
 """Characters of a terminal line."""
 LABEL = (14, 22)
-"""Width of labels in characters: at least, in a wide table, and at most."""
+"""Width of labels in characters: the least in a wide table, and the usual one where there is room."""
 HEAD = 9
 """Width in characters beyond which a head is wrapped in a terminal."""
 

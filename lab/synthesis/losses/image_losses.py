@@ -28,7 +28,7 @@ def mean_over(prediction: Tensor, target: Tensor, mask: Tensor | None, power: in
     if mask is None:
         return difference.abs().pow(power).mean()
     inside = mask.bool()
-    # masked before the power, so that no voxel outside sends a gradient, not even NaN
+    # masked before the power: voxels outside the mask must have no gradient, not even NaN
     error = difference.masked_fill(~inside, 0).abs().pow(power).flatten(1).sum(dim=1)  # (B,)
     voxels = inside.flatten(1).sum(dim=1)
     patients = (voxels > 0).sum()

@@ -18,7 +18,7 @@ from lab.synthesis.networks.measure import pad_to_multiple
 
 
 class Padded(nn.Module):
-    """Wrapper of a network that takes only edges of a certain multiple; it takes any."""
+    """Wrapper that pads volumes of any size for a network that requires edges of a certain multiple."""
 
     def __init__(self, network: nn.Module, multiple: int) -> None:
         super().__init__()

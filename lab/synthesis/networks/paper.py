@@ -255,13 +255,13 @@ def _before(layer: nn.Conv3d | nn.ConvTranspose3d, needed: Span) -> Span:
     first, last = needed
     kernel, stride = layer.kernel_size[0], layer.stride[0]
     pad = (kernel - 1) // 2 if isinstance(layer.padding, str) else int(layer.padding[0])
-    if isinstance(layer, nn.ConvTranspose3d):  # output o is of inputs i with o = stride * i - pad + t, 0 <= t < kernel
+    if isinstance(layer, nn.ConvTranspose3d):  # output o reads inputs i with o = stride * i - pad + t, 0 <= t < kernel
         return -(-(first + pad - kernel + 1) // stride), (last - 1 + pad) // stride + 1
     return first * stride - pad, (last - 1) * stride - pad + kernel
 
 
 def bytes_needed(network: UNet, shape: tuple[int, ...]) -> float:
-    """Peak memory of a pass over a volume in float32, estimated from what was measured (`TENSORS`)."""
+    """Peak memory of a pass over a volume in float32, estimated from measurements (`TENSORS`)."""
     voxels = math.prod(-(-size // network.multiple) * network.multiple for size in shape)
     kinds = {type(module) for module in network.modules()}
     kind = "plain" if network.front is None else "joined"

@@ -123,7 +123,7 @@ def _bin_words(counts: ArrayLike) -> str:
 
 
 def _histogram(axes: Axes, positive: np.ndarray, values: np.ndarray, event: str) -> None:
-    """Predictions of those with the event upwards, of the others downwards."""
+    """Predictions of patients with the event upwards, of the others downwards."""
     up, _ = np.histogram(values[positive], HISTOGRAM_BINS)
     down, _ = np.histogram(values[~positive], HISTOGRAM_BINS)
     width = HISTOGRAM_BINS[1] - HISTOGRAM_BINS[0]
