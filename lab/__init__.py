@@ -1,14 +1,14 @@
-"""How much of a gadolinium scan can be had without gadolinium? See the README."""
+"""Synthesis of the post-contrast T1 and classification of enhancement without gadolinium; see the README."""
 
 import os
 
-# Threads that wait for each other by spinning take the core from the one they wait for, as soon as something else runs
-# on the machine: a forward pass then took five times as long. OpenMP reads this once, when torch is first imported.
+# Spinning threads take the core from the thread that they wait for when the machine is busy, and slow a forward pass
+# down fivefold. OpenMP reads this once, when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def __getattr__(name: str) -> object:
-    """`lab.synthesize` and `lab.synthesize_folder`, imported when they are asked for: torch takes seconds."""
+    """Import `lab.synthesize` and `lab.synthesize_folder` on first use: torch takes seconds."""
     if name in ("synthesize", "synthesize_folder"):
         from lab.deploy import new_patients as doors
 

@@ -1,4 +1,4 @@
-"""`python -m lab COMMAND`: everything that is done without a study."""
+"""`python -m lab COMMAND`: the commands other than studies."""
 
 from __future__ import annotations
 

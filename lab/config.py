@@ -1,8 +1,8 @@
-"""Every setting of an experiment, in one place.
+"""All settings of the experiments, as frozen dataclasses.
 
-Frozen dataclasses: change one with `dataclasses.replace`. The command line is made from them, so each field below is
-also a flag: `--train.learning-rate 1e-4`, with the short names given by `alias`. `PAPER` is the published study,
-`DEMO` the same study on the embedded phantom at a size that two CPU cores finish in minutes.
+The command line is made from them, so each field is also a flag: `--train.learning-rate 1e-4`, with the short names
+given by `alias`. `PAPER` is the published study, `DEMO` the same study on the phantom at a size that two CPU cores
+finish in minutes.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ alias = tyro.conf.arg
 
 
 def choice(registry: str, *others: str, aliases: tuple[str, ...] = ()) -> Any:
-    """For a setting that is `others` or a name of a registry, such as "lab.data.layouts.find.LAYOUTS".
+    """Annotation of a setting with the values `others` and the names of a registry ("lab.data.layouts.find.LAYOUTS").
 
-    The registry is imported when a command line is read: settings are below everything that they name.
+    The registry is imported when a command line is read, since it may itself import this module.
     """
 
     def names() -> Any:
@@ -43,30 +43,30 @@ LabelBook = Annotated[str, choice("lab.data.layouts.label_books.LABEL_BOOKS", "a
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Which scans, and how they become a prepared cohort."""
+    """Selection and preparation of the scans."""
 
     path: Annotated[Path | None, alias(aliases=("--data",))] = None
-    """Folder of scans in any known layout, a CSV of paths, or a prepared cohort. Without it: the phantom."""
+    """Folder of scans in any known layout, a CSV of paths, or a prepared cohort; by default the phantom."""
     layout: LayoutName = "auto"
-    """How PATH is laid out; `auto` looks."""
+    """Layout of PATH; `auto` detects it."""
     labels: LabelBook = "auto"
-    """What the values of the tumour masks mean; `auto` tells it from names and values where they have one meaning.
+    """Meaning of the values of the tumour masks; `auto` infers it from names and values where it is unambiguous.
     `tumour`: every value above 0 is tumour, and none is known to enhance."""
     patient_pattern: str | None = None
-    """Regular expression that finds the patient in a case id: its first group, or else the whole match. It goes before
-    the column `patient_id` and before what names and scans say."""
+    """Regular expression that finds the patient in a case id: its first group, or else the whole match. It takes
+    precedence over the column `patient_id`, names and scans."""
     inputs: tuple[str, ...] = ("T1", "T2", "FLAIR")
-    """Sequences the network sees, in this order."""
+    """Input sequences of the network, in this order."""
     target: str = "T1GD"
     """Sequence to synthesize."""
     spacing_mm: Annotated[float | None, alias(aliases=("--spacing",))] = None
-    """Voxel size of the prepared grid; by default that of the scans."""
+    """Voxel size of the prepared grid (mm); by default that of the scans."""
     extent_mm: tuple[float, float, float] = (160.0, 192.0, 160.0)
-    """Field of view of the prepared grid (left-right, posterior-anterior, inferior-superior)."""
+    """Field of view of the prepared grid (mm): left-right, posterior-anterior, inferior-superior."""
     brain_mask: Literal["auto", "nonzero", "mni152"] = "auto"
     """`nonzero` for skull-stripped scans, `mni152` for scans in MNI152 space; `auto` follows the layout."""
     clip_sigma: float = 4.0
-    """Z-scores are cut off here and divided by it, so that values lie in [-1, 1]."""
+    """Z-scores are clipped at this value and divided by it, so that values lie in [-1, 1]."""
     enhancement_threshold: float = 0.3
     """Enhancement by the paper's rule: T1GD - T1 above this, in normalised units."""
     enhancing_ml: float = 0.5
@@ -74,18 +74,18 @@ class DataConfig:
     balance: bool = False
     """Drop patients of the larger class at random until both are equal, as the paper did."""
     allow_one_class: bool = False
-    """Go on when no patient (or every patient) enhances."""
+    """Continue when no patient (or every patient) enhances."""
     split: tuple[float, float, float] = (0.7, 0.15, 0.15)
     """Fractions of patients in train, val and test."""
     split_seed: int = 0
     """Seed of the split and of the balancing."""
     processes: int | None = None
-    """Processes for preparation; by default one per core."""
+    """Number of preparation processes; by default one per core."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class PhantomConfig:
-    """The embedded digital cohort, used where no data path is given."""
+    """The digital phantom cohort, used without a data path."""
 
     subjects: int = 40
     """Number of patients."""
@@ -94,13 +94,13 @@ class PhantomConfig:
 
 
 def network_key(name: str | int) -> str:
-    """The key of a network: that of 3, as versions up to 0.4.0 stored the paper's networks, is `model-3`."""
+    """Registry key of a network: 3, the form that versions up to 0.4.0 stored, becomes `model-3`."""
     return f"model-{name}" if str(name).isdigit() else str(name)
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Which network, and the settings of the paper's five."""
+    """The network, and the settings of the paper's five networks."""
 
     id: str = "model-0"
     """A key of `lab.synthesis.networks.NETWORKS`: `model-0` to `model-4` (or 0 to 4), `segresnet`, `dynunet`,
@@ -120,7 +120,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """What the network is trained to make small."""
+    """The training loss."""
 
     name: str = "L1_brain"
     """A key of `lab.synthesis.losses.LOSSES`."""
@@ -130,17 +130,17 @@ class LossConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How a network is trained."""
+    """Training of a network."""
 
     method: Annotated[str, alias(aliases=("--method",))] = "supervised"
     """A key of `lab.synthesis.methods.METHODS`: `supervised` or `gan`. `--method NAME --help` lists a method's own
     settings."""
     epochs: Annotated[int, alias(aliases=("--epochs",))] = 300
-    """At most this many passes over the training patients."""
+    """Maximum number of passes over the training patients."""
     patience: int = 20
     """Stop after this many epochs without a better validation loss."""
     batch_size: int = 1
-    """Patients a step."""
+    """Patients per step."""
     learning_rate: float = 2e-4
     """Step size of Adam."""
     betas: tuple[float, float] = (0.5, 0.99)
@@ -150,7 +150,7 @@ class TrainConfig:
     flip: Literal["both", "random", "none"] = "both"
     """Left-right flip: every patient both ways in each epoch (the paper), one way at random, or never."""
     patch_mm: float | None = None
-    """Edge of the cube round the tumour's centre of mass to train on; by default the whole volume."""
+    """Edge of the training cube around the tumour's centre of mass; by default the whole volume."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Arithmetic of the forward pass; `auto` is bfloat16 on a GPU that has it and float32 elsewhere."""
     channels_last: bool = True
@@ -165,31 +165,31 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class StudyConfig:
-    """How many trials, and who runs them."""
+    """Number and execution of a study's trials."""
 
     trials: Annotated[int | None, alias(aliases=("--trials",))] = None
     """Number of settings to try; by default the whole grid (and 20 more with --search)."""
     repeats: Annotated[int, alias(aliases=("--repeats",))] = 1
     """Train every network this many times, with seeds SEED, SEED + 1, ...; more can be added later."""
     folds: Annotated[int, alias(aliases=("--folds",))] = 0
-    """Cross-validate over this many folds of patients, each a test part once; 0 is the one split of --data.split."""
+    """Cross-validation folds of patients, each the test part once; 0 uses the single split of --data.split."""
     fold: tyro.conf.Suppress[int] = 0
-    """Which of the folds one trial tests on."""
+    """Index of the fold that a trial tests on."""
     workers: Annotated[int, alias(aliases=("--workers",))] = 1
     """Trials that run side by side, one per GPU where there are GPUs."""
     search: Annotated[bool, alias(aliases=("--search",))] = False
-    """After the grid, a guided search."""
+    """Run a guided search after the grid."""
     objective: str = "val/mae_brain"
-    """Validation metric that ranks the trials; `val/contrast_pooled` looks at enhancement."""
+    """Validation metric that ranks the trials; `val/contrast_pooled` measures enhancement."""
     prune: bool = True
-    """Stop trials of the guided search that fall behind (the grid always runs to its end)."""
+    """Stop trials of the guided search that fall behind (the grid always runs in full)."""
     retry_failed: bool = False
-    """Run trials again that failed in an earlier call."""
+    """Rerun trials that failed in an earlier call."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierConfig:
-    """How the classifier is trained and judged."""
+    """Training and evaluation of the classifier."""
 
     label: Annotated[str, alias(aliases=("--label",))] = "enhancement"
     """What to predict: `enhancement` (the expert label where the data set has one, else the paper's rule), `expert`,
@@ -197,23 +197,23 @@ class ClassifierConfig:
     labels: Annotated[Path | None, alias(aliases=("--labels",))] = None
     """CSV with `case_id` or `patient_id` and the column that --label names."""
     folds: Annotated[int, alias(aliases=("--folds",))] = 5
-    """Cross-validate over this many folds of patients; 0 is the one split of --data.split."""
+    """Cross-validation folds of patients; 0 uses the single split of --data.split."""
     repeats: Annotated[int, alias(aliases=("--repeats",))] = 4
-    """Deal the folds anew so many times."""
+    """Number of repetitions of the cross-validation, each with new folds."""
     inner_folds: int = 5
-    """Folds of the training patients in which settings and threshold are chosen."""
+    """Inner folds of the training patients, for the choice of settings and threshold."""
     trials: Annotated[int, alias(aliases=("--trials",))] = 20
     """Settings tried in each split."""
     classifiers: tuple[str, ...] = ("elastic_net", "random_forest", "gradient_boosting", "svm")
-    """Classifiers among which the search chooses."""
+    """Classifiers for the search to choose from."""
     stability: float = 0.75
-    """Least ICC(3,1) of a feature under changed masks (Koo & Li 2016); 0 turns the filter off."""
+    """Minimum ICC(3,1) of a feature under perturbed masks (Koo & Li 2016); 0 turns the filter off."""
     stability_cases: int = 30
-    """Cases whose masks are changed, drawn at random; within a split only those of its training patients count."""
+    """Random cases with perturbed masks; within a split only those of its training patients count."""
     combat: Literal["", "vendor", "field_strength_t"] = ""
-    """Take away what differs between vendors or field strengths (ComBat), fitted on the training patients alone."""
+    """Remove differences between vendors or field strengths (ComBat), fitted on the training patients alone."""
     shuffle_labels: bool = False
-    """Deal the labels at random: what is found then is chance, and must look like it."""
+    """Permute the labels at random: a negative control, whose results must look like chance."""
     seed: Annotated[int, alias(aliases=("--seed",))] = 0
     """Seed of folds, searches and refits."""
     workers: Annotated[int | None, alias(aliases=("--workers",))] = None
@@ -262,31 +262,29 @@ def grid_shape(data: DataConfig, spacing_mm: float) -> tuple[int, int, int]:
 
 @dataclass(frozen=True, kw_only=True)
 class GateSettings:
-    """What a challenger has to show before it becomes champion."""
-
-    """Score, margins and least number of patients of the gate."""
+    """Requirements of the gate: score, margins and minimum number of patients."""
 
     score: str = "contrast_concordance"
-    """What a network must be better in: `contrast_concordance`, or `kappa`, `concordance` (of volumes) or `auc` with
-    `_expert` or `_rule`."""
+    """Score in which a network must be better: `contrast_concordance`, or `kappa`, `concordance` (of volumes) or `auc`
+    with `_expert` or `_rule`."""
     mae_margin: float = 0.005
-    """By so much, in normalised units, the brain's MAE may be worse: a tenth of the published 0.048, and less than its
-    SD over patients, 0.008."""
+    """Tolerated increase of the brain's MAE, in normalised units: a tenth of the published 0.048, and less than its SD
+    over patients, 0.008."""
     hallucinated_margin_ml: float = 0.5
-    """By so much the mean volume made up may be worse: a sphere of 10 mm, the least lesion that RANO calls measurable,
-    and what makes a tumour enhancing in the preparation."""
+    """Tolerated increase of the mean hallucinated volume: a sphere of 10 mm, the smallest lesion that RANO calls
+    measurable, and the volume that makes a tumour enhancing in the preparation."""
     brier_margin: float = 0.025
-    """By so much a classifier's Brier score may be worse: a tenth of what saying one half of everybody has."""
+    """Tolerated increase of a classifier's Brier score: a tenth of the score of predicting one half for everybody."""
     least_patients: int = 10
-    """With fewer common test patients nothing is compared."""
+    """Minimum number of common test patients for a comparison."""
     resamples: int = 4000
-    """Draws of the bootstrap."""
+    """Bootstrap resamples."""
     seed: int = 0
-    """Of the draws."""
+    """Seed of the bootstrap."""
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """A dataclass as `{"train.epochs": 300, ...}`; options stand among its other parts."""
+    """Settings by dotted name, `{"train.epochs": 300, ...}`; options are groups like the others."""
     flat: dict[str, Any] = {}
     for item in dataclasses.fields(config):
         value = getattr(config, item.name)
@@ -301,7 +299,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def fingerprint(settings: Any, length: int = 12) -> str:
-    """Hex digest of any settings that JSON can hold; equal settings give equal digests."""
+    """Hex digest of settings that JSON can hold."""
     text = json.dumps(settings, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:length]
 
@@ -309,7 +307,7 @@ def fingerprint(settings: Any, length: int = 12) -> str:
 def override(config: Config, changes: dict[str, Any]) -> Config:
     """The config with some settings replaced, given by dotted name: `{"loss.name": "SSIM"}`.
 
-    Raises ValueError for a name that no setting has.
+    Raises ValueError for an unknown name.
     """
     for name, value in changes.items():
         group, _, key = name.partition(".")

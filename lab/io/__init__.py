@@ -1,1 +1,1 @@
-"""Bytes to arrays and back: scans, headers, prepared cases, folders of results, worker processes."""
+"""Input and output: scans, headers, prepared cases, output folders, worker processes."""

@@ -1,7 +1,7 @@
-"""Prepared cases on disk: written whole or not at all, read without copying.
+"""Prepared cases on disk: atomic writes and memory-mapped reads.
 
 A `.safetensors` file holds the tensors "image" and "mask" and, in its header, the case's record: index row, settings,
-state of the source files and SHA-256 of the voxels, which is checked the first time that a process reads the file.
+state of the source files and SHA-256 of the voxels, which each process checks on its first read of the file.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ TENSORS: dict[str, tuple[str, np.dtype[Any], int]] = {
     "image": ("F16", np.dtype("<f2"), 4),
     "mask": ("U8", np.dtype("u1"), 3),
 }
-"""Type, for safetensors and for numpy, and number of axes of what a case file holds."""
+"""Tensor -> safetensors type, NumPy type and number of axes."""
 LONGEST_HEADER = 1_000_000
-"""Bytes; ours have some thousand."""
+"""Maximum size of a header in bytes; ours have a few thousand."""
 DAMAGE = (KeyError, IndexError, TypeError, AttributeError, OverflowError, ValueError)
-"""Exceptions that a damaged header leads to."""
+"""Exceptions raised by a damaged header."""
 
 _checked: dict[Path, tuple[Any, ...]] = {}
 """Files whose voxels this process has checked -> their state and digest."""
 
 
 def clear_without_target(mask: np.ndarray) -> np.ndarray:
-    """Bit flags (X, Y, Z), 0 where there is no target: such voxels are neither trained on nor scored."""
+    """Bit flags (X, Y, Z), set to 0 where there is no target: such voxels are neither trained on nor scored."""
     return np.where(mask & NO_TARGET, np.uint8(0), mask)
 
 
 def write_atomically(path: Path, content: bytes) -> None:
-    """Replace `path` in one step: a kill or a power cut leaves the old file or the new one."""
+    """Replace `path` in one step: a kill or a power cut leaves the complete old or new file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
@@ -55,7 +55,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def file_sha256(path: Path) -> str:
-    """Digest of a file."""
+    """SHA-256 of a file."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -76,7 +76,7 @@ def write_case(path: Path, image: np.ndarray, mask: np.ndarray, record: dict[str
 
 
 def read_case_record(path: Path) -> dict[str, Any] | None:
-    """Record of a prepared or left-out case; `None` where the file is absent, damaged, altered or of another kind."""
+    """Record of a prepared or left-out case; `None` for an absent, damaged, altered or foreign file."""
     try:
         if path.suffix == ".json":
             return read_sealed(path)
@@ -86,9 +86,10 @@ def read_case_record(path: Path) -> dict[str, Any] | None:
 
 
 def read_case(path: Path, case_id: str, sha256: str) -> tuple[np.ndarray, np.ndarray]:
-    """As `map_case`, once the file is known to hold this case, with voxels of the digest `sha256` (`content_digest`).
+    """Image and mask as from `map_case`, after checking that the file holds this case with the digest `sha256`.
 
-    The first call of a process reads the whole file; later ones do not, while it stays as it is. Raises ValueError.
+    The check (see `content_digest`) reads the whole file; a process repeats it only when the file changes. Raises
+    ValueError.
     """
     image, mask = map_case(path)
     state = path.stat()
@@ -120,7 +121,7 @@ def map_case(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _impossible(image: np.ndarray, mask: np.ndarray) -> str:
-    """What no prepared case can hold, "" if all is well."""
+    """Values that no prepared case can hold, in words; "" if there are none."""
     if (image.view(np.uint16) & 0x7FFF).max() > 0x3C00:  # the bits of 1 as float16: NaN and infinity lie above, too
         return "values that are NaN or outside [-1, 1]"
     if mask.max() >= 2 * NO_TARGET or ((mask != 0) & (mask & BRAIN == 0)).any():
@@ -138,7 +139,7 @@ def _map_tensor(path: Path, start: int, name: str, entry: dict[str, Any]) -> np.
 
 
 def _read_header(path: Path) -> tuple[dict[str, Any], int]:
-    """Header of a safetensors file and where its data start. Raises ValueError where the file is cut short."""
+    """Header of a safetensors file and the offset of its data. Raises ValueError for a truncated file."""
     if path.exists() and not path.is_file():  # opening a pipe would wait for ever
         raise ValueError("no regular file")
     with open(path, "rb") as file:

@@ -1,6 +1,6 @@
-"""Reads one MR series from a folder of DICOM files: slices are ordered by position, never by name or number.
+"""Reader of one MR series from a folder of DICOM files. Slices are ordered by position, never by name or number.
 
-DICOM counts millimetres to the left, back and top (LPS), NIfTI to the right, front and top (RAS).
+DICOM coordinates point left, posterior and superior (LPS), NIfTI's right, anterior and superior (RAS).
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ DAMAGED = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, Attri
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One MR series in space; no pixel is read yet."""
+    """Headers and geometry of one MR series, without pixels."""
 
     folder: Path
     slices: tuple[Slice, ...]
-    """In ascending order along the normal, which is the cross product of the row's and the column's direction."""
+    """In ascending order along the normal, the cross product of row and column direction."""
     affine: np.ndarray
-    """(4, 4), indices (column, row, slice) to millimetres, RAS; as exact as a NIfTI header holds it."""
+    """(4, 4) from (column, row, slice) to RAS millimetres, with the precision of a NIfTI header."""
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -61,17 +61,17 @@ class Series:
 
 
 def open_series(folder: Path) -> Series:
-    """The one MR series in a folder and its subfolders; files of other kinds are passed over.
+    """The one MR series in a folder and its subfolders; other kinds of files are skipped.
 
-    Raises ValueError where there is none or more than one, where its images are no MR images of one orientation, size
-    and voxel size, a localiser, several echoes or volumes, or where slices are missing, doubled or shifted.
+    Raises ValueError for no series or several; for images that are not MR or differ in orientation, size or voxel size;
+    for localisers, several echoes or volumes; and for missing, duplicate or shifted slices.
     """
     files = sorted(path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith("."))
     states = tuple((path, path.stat().st_size, path.stat().st_mtime_ns) for path in files)
     return _open(Path(folder), states)
 
 
-@lru_cache(maxsize=4)  # grid, hash, patient and pixels are asked for one after the other
+@lru_cache(maxsize=4)  # grid, hash, patient and pixels are read one after the other
 def _open(folder: Path, states: tuple[tuple[Path, int, int], ...]) -> Series:
     images = _images(folder, [path for path, _, _ in states])
     _check_kind(folder, images)
@@ -85,8 +85,8 @@ def _open(folder: Path, states: tuple[tuple[Path, int, int], ...]) -> Series:
 def read_series(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Intensities (columns, rows, slices) as float32 with each slice's rescaling, and the affine to RAS.
 
-    MONOCHROME1, where the largest value is black, is turned round. Raises ValueError as `open_series`, and where pixels
-    are missing, damaged or in a compression that cannot be decoded here.
+    MONOCHROME1, where the largest value is black, is inverted. Raises ValueError as `open_series`, and for missing,
+    damaged or undecodable pixels.
     """
     series = open_series(folder)
     volume = np.empty(series.shape[::-1], np.float32)
@@ -110,9 +110,9 @@ def series_sha256(folder: Path) -> str:
 
 
 def check_one_patient(folders: Mapping[str, Path]) -> None:
-    """Raises ValueError where series have different Patient IDs; the message holds no ID."""
+    """Raises ValueError for series with different Patient IDs; the message contains no ID."""
     found = {name: open_series(path).slices[0].header.get("PatientID") for name, path in folders.items()}
-    found = {name: patient for name, patient in found.items() if patient}  # taken out by who made it anonymous
+    found = {name: patient for name, patient in found.items() if patient}  # removed by anonymisation
     first = next(iter(found), "")
     for name, patient in found.items():
         if patient != found[first]:
@@ -150,11 +150,11 @@ def _images(folder: Path, files: list[Path]) -> dict[Path, Dataset]:
 
 
 def _dataset(path: Path, *, stop_before_pixels: bool) -> Dataset:
-    """A file's attributes. Raises InvalidDicomError where it is no DICOM file, ValueError where it is too large, and
-    one of `DAMAGED`.
+    """Attributes of a file. Raises InvalidDicomError for another format, ValueError for too large a file, or one of
+    `DAMAGED`.
 
-    A file without the preamble of 132 bytes, as old archives and PACS exports hold them, counts where it begins with an
-    attribute of group 2 or 8 and says of which class it is.
+    A file without the 132-byte preamble (old archives, PACS exports) is accepted where it begins with an attribute of
+    group 2 or 8 and has a SOP class.
     """
     with open_regular(path) as file:
         start = file.read(132)
@@ -178,7 +178,7 @@ def _dataset(path: Path, *, stop_before_pixels: bool) -> Dataset:
 
 
 def _check_inflated(path: Path) -> None:
-    """Raises ValueError where a deflated file would not end: pydicom inflates it whole, header and pixels."""
+    """Raises ValueError where a deflated file exceeds `LARGEST`: pydicom inflates it whole, header and pixels."""
     meta = pydicom.filereader.read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
         return
@@ -192,7 +192,7 @@ def _check_inflated(path: Path) -> None:
 
 
 def _check_kind(folder: Path, images: Mapping[Path, Dataset]) -> None:
-    """Raises ValueError unless it is one series of MR images with grey values."""
+    """Raises ValueError unless the images are one series of greyscale MR images."""
     counts = Counter((str(header.SeriesInstanceUID), _describe_series(header)) for header in images.values())
     if len({uid for uid, _ in counts}) > 1:
         listed = "; ".join(f"{text}, {count} files" for (_, text), count in counts.most_common(8))
@@ -213,7 +213,7 @@ def _check_kind(folder: Path, images: Mapping[Path, Dataset]) -> None:
 
 
 def _count(path: Path, header: Dataset, name: str) -> int:
-    """A whole number of a header; 1 where it is missing."""
+    """Integer value of an attribute; 1 where it is missing."""
     try:
         return int(header.get(name, None) or 1)
     except DAMAGED as error:
@@ -226,7 +226,7 @@ def _describe_series(header: Dataset) -> str:
 
 
 def _parts(path: Path, header: Dataset) -> Iterator[Slice]:
-    """The slices of a file: one, or the frames of an enhanced one."""
+    """The slices of a file: one, or the frames of an enhanced image."""
     frames = header.get("PerFrameFunctionalGroupsSequence")
     if frames is None and _count(path, header, "NumberOfFrames") > 1:
         raise ValueError(f"{path}: {header.NumberOfFrames} frames without their positions; export single slices")
@@ -255,7 +255,7 @@ def _parts(path: Path, header: Dataset) -> Iterator[Slice]:
 
 
 def _frame(header: Dataset, frame: Dataset) -> Dataset:
-    """Geometry, rescaling and echo of a frame as a single-frame file has them."""
+    """Geometry, rescaling and echo of a frame, flat as in a single-frame file."""
     flat = Dataset()
     shared = header.get("SharedFunctionalGroupsSequence") or [Dataset()]
     for group in (shared[0], frame):

@@ -1,4 +1,4 @@
-"""Checks that slices form one evenly spaced stack, orders them, and computes the affine."""
+"""Order, geometry checks and affine of a stack of DICOM slices."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 SAME_MM, EVEN, TURNED = 0.01, 0.05, 1e-3
-"""Slices closer than the first lie at one place; distances may differ by the second, of the usual one, and direction
-cosines by the third: scanners round them."""
+"""Tolerances for scanners' rounding: distance of slices at one position (mm), relative difference of distances, and
+difference of direction cosines."""
 VOLUMES = (
     "EchoTime", "EffectiveEchoTime", "EchoNumbers", "InversionTime", "TemporalPositionIdentifier",
     "TemporalPositionIndex", "DiffusionBValue", "TriggerTime", "ComplexImageComponent", "ContrastBolusAgent",
     "ImageType", "FrameType", "AcquisitionNumber", "AcquisitionTime", "StackID",
 )  # fmt: skip
-"""Attributes in which the volumes of one series differ."""
+"""Attributes that distinguish the volumes of one series."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Slice:
     frame: int | None
     """Index in a multi-frame file."""
     header: Dataset
-    """That of the file, without pixels."""
+    """Header of the file, without pixels."""
     plane: Dataset
     """Attributes of this plane: the file's header, or the frame's part of it."""
     position: np.ndarray
@@ -75,7 +75,7 @@ def stack_affine(slices: Sequence[Slice]) -> np.ndarray:
 
 
 def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:
-    """One size, voxel size and orientation."""
+    """Raises ValueError unless all slices have one size, voxel size and orientation."""
     first = slices[0]
     for part in slices:
         row, column = part.orientation
@@ -104,7 +104,7 @@ def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:
 
 
 def _check_distances(folder: Path, ordered: Sequence[Slice], steps: np.ndarray) -> None:
-    """Neither two slices at one place nor a gap."""
+    """Raises ValueError for gaps and for two slices at one position."""
     doubled = int((steps < SAME_MM).sum())
     if doubled:
         at = int(np.argmax(steps < SAME_MM))
@@ -127,7 +127,7 @@ def _check_distances(folder: Path, ordered: Sequence[Slice], steps: np.ndarray) 
 
 
 def _check_upright(folder: Path, ordered: Sequence[Slice], normal: np.ndarray) -> None:
-    """Each slice straight above the one before."""
+    """Raises ValueError for slices that are shifted sideways."""
     positions = np.array([part.position for part in ordered])
     shifts = positions - positions[0]
     aside = np.linalg.norm(shifts - np.outer(shifts @ normal, normal), axis=1)
@@ -141,7 +141,7 @@ def _check_upright(folder: Path, ordered: Sequence[Slice], normal: np.ndarray) -
 
 
 def _differing(one: Slice, other: Slice) -> str:
-    """Attributes that tell two slices at one position apart, with their values."""
+    """Attributes of `VOLUMES` in which two slices differ, with their values."""
     found = []
     for name in VOLUMES:
         values = [part.plane.get(name, part.header.get(name)) for part in (one, other)]

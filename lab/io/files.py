@@ -1,4 +1,4 @@
-"""Reads users' files: regular files only, and never more bytes than a file may hold; and texts for messages."""
+"""Safe reading of users' files (regular files of limited size), and helpers for messages."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from io import BufferedReader
 from pathlib import Path
 
 LARGEST = 2**30
-"""Bytes of a file, and of what it inflates to, beyond which it is refused."""
+"""Maximum size of a file in bytes, both stored and inflated."""
 SLACK = 2**20
 """Bytes that may follow the voxels; some programs pad."""
 HEAD = 540
-"""Bytes that hold a NIfTI header."""
+"""Bytes that hold a NIfTI-1 or NIfTI-2 header."""
 GZIP = b"\x1f\x8b"
 CHUNK = 2**14
 BOMS = (
@@ -33,11 +33,11 @@ ALIASES = {
     **dict.fromkeys(("T1C", "T1CE"), "T1GD"),
     **dict.fromkeys(("SEG", "SEGM", "SEGMENTATION"), "MASK"),
 }
-"""Names that data sets give a sequence -> ours."""
+"""Sequence names of data sets -> canonical names."""
 
 
 def open_regular(path: Path, largest: int = LARGEST) -> BufferedReader:
-    """A file to read from. Raises ValueError where it is missing, too large, or none: a pipe or device never ends."""
+    """Open a file for reading. Raises ValueError for a missing, too large or non-regular one: pipes never end."""
     if "\0" in str(path):
         raise ValueError(f"{str(path)!r}: no file can have this name, it holds a NUL character")
     try:
@@ -58,9 +58,9 @@ def open_regular(path: Path, largest: int = LARGEST) -> BufferedReader:
 
 
 def read_text_file(path: Path, largest: int) -> str:
-    """A text file of `largest` bytes at most: UTF-8, UTF-16 or UTF-32, with a byte order mark or without, or cp1252.
+    """Content of a text file of at most `largest` bytes: UTF-8, UTF-16, UTF-32 (byte order mark optional) or cp1252.
 
-    Raises ValueError as `open_regular`, and where it is no such text.
+    Raises ValueError as `open_regular`, and for other encodings.
     """
     with open_regular(path, largest) as file:
         content = file.read(largest + 1)
@@ -78,13 +78,13 @@ def read_text_file(path: Path, largest: int) -> str:
 
 
 def regular_sha256(path: Path) -> str:
-    """Digest of a file's bytes. Raises ValueError as `open_regular`."""
+    """SHA-256 of a file. Raises ValueError as `open_regular`."""
     with open_regular(path) as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_head(path: Path) -> bytes:
-    """The first bytes of a file, inflated; `HEAD` of them, if there are as many. Raises ValueError."""
+    """The first `HEAD` bytes of a file, or fewer, inflated. Raises ValueError."""
     head = bytearray()
     with open_regular(path) as file:
         for piece in _pieces(path, file):
@@ -97,8 +97,8 @@ def read_head(path: Path) -> bytes:
 def read_inflated(path: Path, declared: Callable[[bytes], int]) -> bytearray:
     """A file's content, inflated and verified to its last byte.
 
-    `declared` tells from the first bytes how many there must be, or raises ValueError. Raises ValueError where there
-    are fewer, where many more come, and where the file is damaged.
+    `declared` returns the expected size from the first `HEAD` bytes, or raises ValueError. Raises ValueError for a
+    truncated or damaged file, and for one with more than `SLACK` extra bytes.
     """
     content, limit = bytearray(), None
     with open_regular(path) as file:
@@ -131,7 +131,7 @@ def _pieces(path: Path, file: BufferedReader) -> Iterator[bytes]:
 
 
 def inflate(path: Path, file: BufferedReader) -> Iterator[bytes]:
-    """The members of a gzip file; zeros may follow, as on tapes. Raises ValueError, and zlib.error."""
+    """The decompressed members of a gzip file; trailing zeros are ignored. Raises ValueError and zlib.error."""
     member = zlib.decompressobj(wbits=31)
     while chunk := file.read(CHUNK):
         while chunk:
@@ -153,12 +153,12 @@ def inflate(path: Path, file: BufferedReader) -> Iterator[bytes]:
 
 
 def plural(count: int, thing: str) -> str:
-    """A count and its thing: "1 patient", "2 patients"."""
+    """A count with its noun: "1 patient", "2 patients"."""
     return f"{count} {thing}{'' if count == 1 else 's'}"
 
 
 def describe_os_error(error: OSError) -> str:
-    """A system's error with its file first: "/data/t1.nii: Permission denied"."""
+    """An OSError in words, its file first: "/data/t1.nii: Permission denied"."""
     return f"{error.filename}: {error.strerror}" if error.filename and error.strerror else str(error)
 
 
@@ -168,11 +168,11 @@ def format_some(items: Sequence[object], most: int = 3) -> str:
 
 
 def one_line(text: object) -> str:
-    """A text on one line that every table can hold, also where the name of a file is no text."""
+    """A text on one line, valid UTF-8 even for undecodable file names."""
     return " ".join(str(text).split()).encode("utf-8", "backslashreplace").decode()
 
 
 def canonical(sequence: str) -> str:
-    """One spelling per sequence: capitals, and `T1`, `T2`, `FLAIR`, `T1GD`, `MASK` for the names BraTS gives them."""
+    """Canonical name of a sequence: capitals, with `T1`, `T2`, `FLAIR`, `T1GD` and `MASK` for BraTS' names."""
     name = sequence.strip().upper().replace(" ", "_")
     return ALIASES.get(name, name)

@@ -1,4 +1,4 @@
-"""From a scan's own grid to the prepared grid: where the window lies, and how voxels are averaged or interpolated."""
+"""Resampling from a scan's own grid to the prepared grid: window, averaging and interpolation."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Box = tuple[slice, slice, slice]
 
 
 def bounding_box(mask: np.ndarray) -> Box:
-    """Smallest box round the set voxels of a (X, Y, Z) mask that has any."""
+    """Smallest box around the set voxels of a non-empty (X, Y, Z) mask."""
     edges = []
     for axis in range(3):
         filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
@@ -20,10 +20,10 @@ def bounding_box(mask: np.ndarray) -> Box:
 
 @dataclass(frozen=True)
 class Window:
-    """A box of `shape` voxels of edge `spacing_mm`, starting at voxel edge `start` of a grid of voxels `scan_mm`.
+    """The prepared grid in a scan: a box of `shape` new voxels that starts at voxel edge `start` of the scan.
 
-    The start is a whole voxel of the scan. At equal voxel size the window is therefore an exact crop (or padding), and
-    at a whole ratio each new voxel is the exact mean of a block.
+    The start is a whole voxel. At equal voxel size the window is therefore an exact crop (or padding), and at an
+    integer ratio each new voxel is the exact mean of a block.
     """
 
     start: tuple[int, int, int]
@@ -48,7 +48,7 @@ class Window:
         return result
 
     def _source(self, shape: tuple[int, ...]) -> Box:
-        """The part of a scan of `shape` that the window needs, with a voxel's margin for interpolation."""
+        """The part of a scan of `shape` that the window needs, with a margin of one voxel for interpolation."""
         first, second, third = (
             slice(min(max(start - 1, 0), available), max(0, min(int(np.ceil(start + size * ratio)) + 1, available)))
             for start, size, ratio, available in zip(self.start, self.shape, self.ratio, shape)
@@ -89,8 +89,8 @@ def _whole(ratio: float) -> float:
 def axis_weights(size: int, new_size: int, start: float, ratio: float) -> np.ndarray:
     """(new_size, size) float32 matrix from old voxels to new ones of `ratio` times their edge.
 
-    Ratio 1 or more: the mean over the new voxel's extent, which removes what the grid cannot show (antialiasing).
-    Below 1: linear interpolation between voxel centres. Rows outside the old grid are 0.
+    Ratio 1 or more: mean over the new voxel's extent, which prevents aliasing. Below 1: linear interpolation between
+    voxel centres. Rows outside the old grid are 0.
     """
     left = start + ratio * np.arange(new_size)[:, None]
     voxel = np.arange(size)[None, :]

@@ -1,7 +1,7 @@
-"""Ctrl-C and a scheduler's SIGTERM: the first ends a command soon, a second one ends it at once.
+"""Handling of SIGINT and SIGTERM: the first signal interrupts a command, a second one ends it at once.
 
-In a callback, such as that of a weak reference, Python prints KeyboardInterrupt and loses it; here it is raised again.
-While native code computes nothing can be raised, so a thread counts the signals.
+Python prints and drops a KeyboardInterrupt in a callback, such as that of a weak reference; here it is raised again.
+Nothing can be raised while native code runs, so a thread counts the signals.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AGAIN_S = 0.05
-"""Until an interruption that got lost is raised again."""
+"""Delay until a lost interruption is raised again (s)."""
 SAME_S = 1.0
-"""Signals so close to each other are one: `timeout` and some schedulers send two."""
+"""Signals within this time (s) count as one: `timeout` and some schedulers send two."""
 
 
 class Interruption:
-    """What SIGINT and SIGTERM have asked of this process."""
+    """State of the handlers of SIGINT and SIGTERM in this process."""
 
     def __init__(self) -> None:
         self.asked, self.again, self.own = False, False, 0
 
     def handle(self, *_: object) -> None:
-        """Raise KeyboardInterrupt, once: what is done because of it is not interrupted."""
+        """Raise KeyboardInterrupt once: the clean-up that follows is not interrupted."""
         if self.asked and not self.again:
             return
         self.asked, self.again = True, False
         raise KeyboardInterrupt
 
     def lost(self, what: Any) -> None:
-        """Python's hook for an exception that cannot be raised where it came up."""
+        """Hook for `sys.unraisablehook`: schedule a lost KeyboardInterrupt to be raised again."""
         if not issubclass(what.exc_type, KeyboardInterrupt):
             sys.__unraisablehook__(what)
             return
@@ -49,10 +49,10 @@ class Interruption:
         self.own += 1
         ident = threading.main_thread().ident
         assert ident is not None
-        signal.pthread_kill(ident, signal.SIGTERM)  # a real signal, which wakes what sleeps
+        signal.pthread_kill(ident, signal.SIGTERM)  # a real signal, which wakes sleeping calls
 
     def count(self, signals: int) -> None:
-        """Read the numbers of signals from a pipe, and end the process at the second from outside."""
+        """Read signal numbers from a pipe, and end the process at the second external signal."""
         first = None
         while number := os.read(signals, 1):
             if number[0] not in SIGNALS:
@@ -69,9 +69,9 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within it SIGINT and SIGTERM interrupt, and a second one ends the process.
+    """Context in which SIGINT and SIGTERM interrupt, and a second signal ends the process.
 
-    SIGINT stays ignored where a shell's `&` has set it so; what a scheduler sends is an interruption all the same.
+    SIGINT stays ignored where a shell's `&` has set it so; SIGTERM always interrupts.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -97,7 +97,7 @@ def interruptible() -> Iterator[None]:
 
 
 def handle_worker_signals() -> None:
-    """From now on SIGTERM, which the driver sends, interrupts this process; Ctrl-C reaches all and is the driver's."""
+    """Let SIGTERM, which the driver sends, interrupt this worker process; leave Ctrl-C to the driver."""
     interruption = Interruption()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, interruption.handle)

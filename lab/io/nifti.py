@@ -1,7 +1,7 @@
-"""Reads the header and the voxels of a NIfTI file.
+"""Strict reader of NIfTI headers and voxels.
 
 The standard is nifti1.h of nifti.nimh.nih.gov. Where its own reader is lenient (quaternions, qfac, unset scaling) this
-one corrects the value and notes it; every other header that makes no sense is refused.
+one corrects and notes the value; it refuses every other invalid header.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 from lab.io.files import HEAD, LARGEST, read_head, read_inflated
 
 MOST_VOXELS = 2**28
-"""Voxels of a volume beyond which it is refused: 645 along each edge."""
+"""Maximum number of voxels of a volume: 645 along each edge."""
 ROUNDED = 1e-3
-"""What rounding may add to the length of a unit quaternion, or to a 1."""
+"""Rounding tolerance for the length of a unit quaternion and for qfac."""
 EDGE_MM = (0.01, 100.0)
-"""Voxel edges that a scan of a head can have."""
+"""Plausible voxel edges of a head scan (mm)."""
 UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
 """Units of length other than millimetres by their code."""
 SIZES = {b"\x5c\1\0\0": (1, "<"), b"\0\0\1\x5c": (1, ">"), b"\x1c\2\0\0": (2, "<"), b"\0\0\2\x1c": (2, ">")}
@@ -34,14 +34,14 @@ OTHERS = {
     b"<": "a page of the web, or XML",
     b"version https://git-lfs": "a placeholder of Git LFS, not the file itself",
 }
-"""How files begin that are often given for a NIfTI file."""
+"""First bytes of files that are often mistaken for NIfTI -> description."""
 NO_IMAGE = {1002: "labels", 1005: "matrices", 1006: "displacements", 1007: "vectors", 1008: "points", 1009: "triangles"}
-"""Intents of volumes that hold no grey values."""
+"""Intent codes of volumes without grey values."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Header:
-    """A header that makes sense."""
+    """A validated header."""
 
     raw: nib.Nifti1Header
     """As stored, with corrected quaternions and signs; its affine is in the file's own unit."""
@@ -63,7 +63,7 @@ class Header:
 
 
 def read_header(path: Path) -> Header:
-    """The header alone of a file, compressed or not. Raises ValueError where it cannot be understood."""
+    """Header of a file, compressed or not. Raises ValueError where it is invalid."""
     return parse_header(path, read_head(path))
 
 
@@ -76,7 +76,7 @@ def read_voxels(path: Path) -> tuple[np.ndarray, Header]:
 
 
 def parse_header(path: Path, head: bytes) -> Header:
-    """A header from a file's first bytes. Raises ValueError with what is wrong with it."""
+    """Header from a file's first bytes. Raises ValueError with the reason where it is invalid."""
     version, order = SIZES.get(head[:4], (0, ""))
     kind = nib.Nifti2Header if version == 2 else nib.Nifti1Header
     length = kind.template_dtype.itemsize
@@ -112,7 +112,7 @@ def parse_header(path: Path, head: bytes) -> Header:
 
 
 def check_grey(path: Path, header: Header) -> None:
-    """Raises ValueError where the header says that the values are no image."""
+    """Raises ValueError where the header's intent is not an image."""
     intent = int(header.raw["intent_code"])
     if intent in NO_IMAGE:
         raise ValueError(f"{path}: holds {NO_IMAGE[intent]} by its header (intent_code {intent}), not a scan")
@@ -191,7 +191,7 @@ def _affine(path: Path, raw: nib.Nifti1Header, notes: list[str]) -> np.ndarray:
 
 
 def _mend_quaternion(path: Path, raw: nib.Nifti1Header, notes: list[str]) -> None:
-    """Put right what rounding did to a quaternion and to qfac, in place; only where the affine comes from them."""
+    """Correct rounding errors of the quaternion and of qfac in place; only for an affine that comes from them."""
     parts = np.array([float(raw[f"quatern_{name}"]) for name in "bcd"])
     length = float(np.sqrt(parts @ parts))
     if not length <= 1 + ROUNDED:

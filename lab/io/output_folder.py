@@ -1,8 +1,9 @@
-"""Results in a folder that may hold other files: only unchanged files of our record are replaced or removed.
+"""Output folders that may hold other files: only recorded, unchanged files are replaced or removed.
 
-`.gadfree/files.json` lists the files of each output with their SHA-256; a file that was changed since belongs to the
-user. New files are made in `.gadfree/new`, recorded, and moved into place when all are whole. If a call is killed
-between two moves the next one completes them; until then the output's `last` file is missing, so no half result counts.
+`.gadfree/files.json` lists the files of each output with their SHA-256; a file changed since then belongs to the user.
+New files are written to `.gadfree/new`, recorded, and moved into place when all are complete. If a call is killed
+between two moves, the next one completes them; until then the output's `last` file is missing, so no partial result
+counts.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ _Record = dict[str, Any]
 
 
 def check_output(place: Path, *names: str, alone: bool = False) -> None:
-    """Raises ValueError or an OSError, before the work, where its result could not be written into the folder `place`.
+    """Raises ValueError or OSError where results cannot be written into the folder `place`; call it before the work.
 
-    Each of the names must be free, or taken by a file of ours that nobody has changed; of a folder that is there
-    already, this holds for every file in it. With `alone`, the folder must be absent, empty or ours.
+    Each name must be free or a recorded, unchanged file; in an existing subfolder this holds for every file. With
+    `alone`, `place` must be absent, empty or ours.
     """
     there = next(folder for folder in (place, *place.absolute().parents) if os.path.lexists(folder))
     if not there.is_dir():
@@ -64,7 +65,7 @@ def check_output(place: Path, *names: str, alone: bool = False) -> None:
 def output_folder(
     place: Path, *, output: str, last: str, alone: bool = False, say: Callable[[str], None] | None = print
 ) -> Iterator[Path]:
-    """A new folder to write into; without an error, its files replace those of the same output in `place`.
+    """A temporary folder to write into; on success its files replace those of the same output in `place`.
 
     `last` is the file that marks a complete result. Other files in `place` stay, and `say` lists them. Raises as
     `check_output`, before anything is replaced.
@@ -96,7 +97,7 @@ def output_folder(
 
 
 def mark_ours(place: Path) -> None:
-    """Make the folder `place` where there is none, with an empty record, so that it is known as ours from now on."""
+    """Mark the folder `place` as ours with an empty record; create it where it is missing."""
     (place / OWN).mkdir(parents=True, exist_ok=True)
     with FileLock(place / OWN / LOCK):
         if _read(place) is None:
@@ -114,12 +115,12 @@ def is_recorded(place: Path, name: str) -> bool:
 
 
 def plain_sha256(path: Path) -> str | None:
-    """Digest of a plain file; None for what is none: absent, a link, a folder, a pipe."""
+    """SHA-256 of a plain file; None for anything else (absent, a link, a folder, a pipe)."""
     return None if path.is_symlink() or not path.is_file() else file_sha256(path)
 
 
 def _commit(place: Path, output: str, last: str) -> None:
-    """Note in the record what was made, then move it into place."""
+    """Record the new files, then move them into place."""
     record, new = _read(place) or {"outputs": {}}, place / OWN / NEW
     made = {path.relative_to(new).as_posix(): _on_disk(path) for path in sorted(new.rglob("*")) if path.is_file()}
     before = record["outputs"].get(output, {})
@@ -142,7 +143,7 @@ def _commit(place: Path, output: str, last: str) -> None:
 
 
 def _settle(place: Path) -> None:
-    """Move into place what is whole, which a killed call may have begun with, and clear away what is not."""
+    """Complete the recorded moves, also those of a killed call, and delete unrecorded new files."""
     record, new = _read(place), place / OWN / NEW
     if record is not None and "moving" in record:
         moving = record["moving"]
@@ -167,7 +168,7 @@ def _settle(place: Path) -> None:
 def _refuse_foreign(
     place: Path, names: Iterable[str], known: Mapping[str, set[str]], made: Mapping[str, str] | None = None
 ) -> None:
-    """Raises ValueError where a name is taken by what is not ours, and is not the same as what was `made` either."""
+    """Raises ValueError where a name is taken by a foreign file that also differs from the one `made`."""
     for name in names:
         for path in (place / folder for folder in _folders(name)):
             if os.path.lexists(path) and (path.is_symlink() or not path.is_dir()):
@@ -180,7 +181,7 @@ def _refuse_foreign(
 
 
 def _others(place: Path, names: Iterable[str]) -> list[str]:
-    """What lies in the folder, and in the folders of our files, and is neither ours nor has its own record."""
+    """Entries of the folder, and of the folders of our files, that are not ours and have no record of their own."""
     names = set(names)
     folders = {"", *(folder for name in names for folder in _folders(name))}
     found = (path for folder in sorted(folders) if (place / folder).is_dir() for path in (place / folder).iterdir())
@@ -195,7 +196,7 @@ def _folders(name: str) -> list[str]:
 
 
 def _known(record: _Record | None) -> dict[str, set[str]]:
-    """Recorded file -> the digests that it may have."""
+    """Recorded file -> its valid digests."""
     known: dict[str, set[str]] = {}
     for files in [] if record is None else [*record["outputs"].values(), record.get("moving", {}).get("before", {})]:
         for name, digest in files.items():
@@ -208,7 +209,7 @@ def _is(place: Path, name: str, digest: str) -> bool:
 
 
 def _on_disk(path: Path) -> str:
-    """Digest of a file that is made sure to be on the disk."""
+    """SHA-256 of a file, after flushing it to disk."""
     with open(path, "rb") as file:
         os.fsync(file.fileno())
     return file_sha256(path)

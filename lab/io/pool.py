@@ -1,6 +1,6 @@
-"""The one process pool: a worker that is killed costs one piece of work and not the whole.
+"""Process pool: a killed worker costs one job, not the whole run.
 
-Workers are spawned, since a fork of a process that runs threads can hang.
+Workers are spawned, since a fork of a process with threads can hang.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ R = TypeVar("R", covariant=True)
 
 
 class Work(Protocol[R]):
-    """Anything with a method `run`, importable and picklable."""
+    """A job: anything picklable with a method `run`."""
 
     def run(self) -> R:
-        """Do it; what it raises ends the whole."""
+        """Do the job; an exception ends the whole run."""
         ...
 
 
@@ -35,11 +35,11 @@ def count_cores() -> int:
 
 
 def run_all(jobs: Mapping[K, Work[R]], processes: int | None = None) -> Iterator[tuple[K, R | None]]:
-    """Key and result of every piece of work, in the order in which they are finished; `None` of one that was killed.
+    """Key and result of each job, in order of completion; the result is `None` where the job killed its worker.
 
-    By default there is a process for each core. A worker that dies (out of memory, most often) takes its pool along:
-    what is unfinished is tried again in a second pool, then one by one, so that only the piece that kills its worker
-    is lost. Where no process can be started, the work is done in this one.
+    By default there is one process per core. A dying worker (usually out of memory) breaks its pool: unfinished jobs
+    are retried in a second pool, then one by one, so that only the job that kills its worker is lost. Where no process
+    can be started, the jobs run in this one.
     """
     waiting, processes = dict(jobs), max(1, processes or count_cores())
     if processes > 1 and len(jobs) > 1:
@@ -56,7 +56,7 @@ def run_all(jobs: Mapping[K, Work[R]], processes: int | None = None) -> Iterator
 
 
 def end_with_parent() -> None:
-    """From now on this process ends as soon as its parent has ended, however that came."""
+    """Let this process end as soon as its parent has ended, for whatever reason."""
 
     def follow() -> None:
         parent = multiprocessing.parent_process()
@@ -69,9 +69,9 @@ def end_with_parent() -> None:
 
 @contextmanager
 def background(jobs: Mapping[K, Work[R]]) -> Iterator[dict[K, Callable[[], R]]]:
-    """Work in one process beside this one; each result is waited for where it is asked for.
+    """Run jobs in one background process; calling an entry waits for its result.
 
-    Where the worker was killed, this process does the work.
+    If the worker is killed, this process runs the job.
     """
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_worker)
     futures = {key: pool.submit(job.run) for key, job in jobs.items()}
@@ -106,14 +106,14 @@ def _run_pool(jobs: dict[K, Work[R]], processes: int) -> Iterator[tuple[K, R]]:
             yield futures[future], result
     except KeyboardInterrupt:
         for process in list((pool._processes or {}).values()):
-            process.terminate()  # a piece of work can take minutes; what is unfinished is done again
+            process.terminate()  # a job can take minutes; unfinished ones are run again
         raise
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start_worker() -> None:
-    """One thread of arithmetic per worker; Ctrl-C is the parent's, and a worker must not outlive a killed parent."""
+    """Limit the worker to one thread, leave Ctrl-C to the parent, and end with a killed parent."""
     from threadpoolctl import threadpool_limits
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Reads, checks and writes one scan: a NIfTI file, or (to read) a folder with one DICOM series.
+"""Reading, checking and writing of one scan: a NIfTI file, or (read only) a folder with one DICOM series.
 
 Effects of rounding and conventions (labels of 1.9999999, a background of NaN or -9) are corrected and noted, other
 errors refused. Arrays are in RAS order, as views without a copy.
@@ -20,11 +20,11 @@ from lab.io.files import regular_sha256
 from lab.io.nifti import check_grey, read_header, read_voxels
 
 WHOLE = 0.01
-"""What scaling to 8 bit may move a label from a whole number."""
+"""Largest distance of a label from a whole number, as scaling to 8 bit leaves it."""
 FLAT = 1e-4
-"""Share of a scan's intensities below which differences of the background are rounding or resampling."""
+"""Background differences below this share of a scan's intensities come from rounding or resampling."""
 LEAST_BORDER = 0.5
-"""Share of the volume's faces that a background must have; the head may touch them."""
+"""Minimum share of the volume's faces that is background; the head may touch them."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Scan:
     affine: np.ndarray
     """(4, 4), voxel indices to millimetres."""
     background: float = 0.0
-    """The value where nothing was measured, or all but the brain was taken off."""
+    """Value of voxels that were not measured or were removed by skull-stripping."""
     notes: tuple[str, ...] = ()
     """Corrections on reading, in words."""
 
@@ -120,13 +120,13 @@ def write_scan(path: Path, data: np.ndarray, affine: np.ndarray) -> None:
 
 
 def write_nifti(path: Path, image: nib.Nifti1Image) -> None:
-    """Write an image, compressed when the name ends in .gz; a kill leaves the old file or the new, never half."""
+    """Write an image atomically, compressed when the name ends in .gz."""
     content = image.to_bytes()
     write_atomically(path, gzip.compress(content, compresslevel=1, mtime=0) if path.suffix == ".gz" else content)
 
 
 def same_grid(a: Scan, b: Scan, tolerance: float = 0.1) -> bool:
-    """Whether two scans have one shape and no corner lies further apart than a tenth of a voxel."""
+    """Whether two scans have one shape and all corners agree within `tolerance` voxels."""
     if a.data.shape != b.data.shape:
         return False
     corners = np.array(np.meshgrid(*[(0, size - 1) for size in a.data.shape])).reshape(3, -1)
@@ -162,7 +162,7 @@ def _without_nan(path: Path, data: np.ndarray, notes: list[str]) -> np.ndarray:
 def _flat_background(data: np.ndarray, notes: list[str]) -> tuple[np.ndarray, float]:
     """The volume and the value of its background: 0, unless all corners and most of the faces have another.
 
-    Where they differ by no more than rounding or resampling leaves, they are made equal.
+    Differences that come from rounding or resampling are removed.
     """
     faces = np.concatenate([np.moveaxis(data, axis, 0)[end].ravel() for axis in range(3) for end in (0, -1)])
     if np.mean(faces == 0) >= LEAST_BORDER:
@@ -201,7 +201,7 @@ def count_values(labels: np.ndarray) -> np.ndarray:
 
 
 def scan_sha256(path: Path) -> str:
-    """Digest of a file, or of the DICOM series in a folder, whatever its files' names and order. Raises ValueError."""
+    """SHA-256 of a file, or of a folder's DICOM series whatever its files' names and order. Raises ValueError."""
     if not os.path.isdir(path):
         return regular_sha256(path)
     from lab.io.dicom import series_sha256
@@ -210,7 +210,7 @@ def scan_sha256(path: Path) -> str:
 
 
 def source_state(path: Path) -> list[int] | None:
-    """Size and time of change, to notice that a source is another one; `None` where it is missing.
+    """Size and modification time, to detect a changed source; `None` where it is missing.
 
     For a folder with a DICOM series, those of its files together.
     """

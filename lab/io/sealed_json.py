@@ -1,4 +1,4 @@
-"""JSON files that carry a digest of their content: an altered or damaged one is refused."""
+"""Sealed JSON files: a digest of the content reveals alteration and damage."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SEAL = "seal"
 
 
 def parse_json(content: str | bytes) -> Any:
-    """What JSON holds. Raises ValueError, also where it is nested too deeply for Python."""
+    """Parsed JSON. Raises ValueError, also where it is nested too deeply for Python."""
     try:
         return json.loads(content)
     except RecursionError:
@@ -20,15 +20,15 @@ def parse_json(content: str | bytes) -> Any:
 
 
 def seal(record: dict[str, Any]) -> dict[str, Any]:
-    """The record as JSON will give it back, with a digest over all of it."""
+    """The record as JSON returns it, with a digest of all of it."""
     plain = json.loads(json.dumps(record))
     return {**plain, SEAL: fingerprint(plain, length=32)}
 
 
 def unseal(record: Any, *, needed: bool = False) -> dict[str, Any]:
-    """The record without its seal; one of version 0.3.0 has none, and is taken where none is `needed`.
+    """The record without its seal. Records of version 0.3.0 have none and are accepted unless it is `needed`.
 
-    Raises ValueError where it was altered.
+    Raises ValueError where the record was altered.
     """
     if not isinstance(record, dict):
         raise ValueError(f"an object is expected, not {type(record).__name__}")
