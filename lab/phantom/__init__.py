@@ -1,1 +1,1 @@
-"""Digital glioma patients with a known truth."""
+"""Digital phantom of glioma patients with known ground truth."""

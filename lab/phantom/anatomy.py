@@ -1,4 +1,4 @@
-"""A healthy head: MNI152 tissue maps, bent differently for every patient, with vessels, skull and scalp."""
+"""Anatomy of a healthy head: MNI152 tissue maps, deformed for each patient, with vessels, skull and scalp."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _VENTRICLES_MM = (0.0, -14.0, 10.0)
 
 @dataclass(frozen=True, kw_only=True)
 class Atlas:
-    """MNI152 at one voxel size; grey and white matter as uint8 (255 is all of the voxel)."""
+    """MNI152 at one voxel size; grey and white matter as uint8 (255 is a full voxel)."""
 
     grid: Grid
     grey: NDArray[np.uint8]
@@ -37,14 +37,17 @@ class Atlas:
 
 
 def check_spacing(spacing_mm: float) -> None:
-    """Raise ValueError for a voxel size that the atlas cannot give."""
+    """Raise ValueError for a voxel size outside 1 to 8 mm."""
     if not 1.0 <= spacing_mm <= 8.0:
         raise ValueError(f"Phantom with {spacing_mm} mm voxels: the atlas has 1 mm voxels. Choose 1 to 8 mm.")
 
 
 @lru_cache(maxsize=2)
 def load_atlas(spacing_mm: float) -> Atlas:
-    """The atlas from nilearn, block-averaged to 1 to 8 mm, else ValueError; about 3 s the first time in a process."""
+    """The atlas from nilearn, block-averaged to 1 to 8 mm. Raises ValueError for other sizes.
+
+    The first call in a process takes about 3 s.
+    """
     check_spacing(spacing_mm)
     from nilearn import datasets  # imports for two seconds
 
@@ -74,7 +77,7 @@ def load_atlas(spacing_mm: float) -> Atlas:
 
 @dataclass(frozen=True, kw_only=True)
 class Mass:
-    """What pushes the brain aside: a ball in MNI152 space that grew to `radius_mm`."""
+    """Mass effect of a tumour: a ball in MNI152 space that displaces the brain."""
 
     centre_mm: NDArray[np.float64]
     radius_mm: float
@@ -96,7 +99,7 @@ class Head:
 
 
 def _displacement(rng: np.random.Generator, atlas: Atlas, grid: Grid, atrophy: float, mass: Mass) -> list[Spline]:
-    """Where each position comes from, minus where it is (mm), along x, y, z."""
+    """Source position in the atlas minus position in the patient (mm), along x, y, z."""
     control = grid.lattice(_CONTROL_MM)
     x, y, z = np.broadcast_arrays(*control.axes_mm())
     stiff = 0.3 + 0.7 * np.clip(atlas.depth_at(x, y, z) / 14, 0, 1)
@@ -143,7 +146,7 @@ def _vessels(
 
 
 def create_head(rng: np.random.Generator, atlas: Atlas, *, atrophy: float, mass: Mass) -> Head:
-    """Bend the atlas into one patient, sharpen its averaged folds and add vessels.
+    """Deform the atlas into one patient, sharpen its averaged folds and add vessels.
 
     `atrophy` goes from 0 (narrow ventricles) to about 0.35 (wide ventricles and sulci); `mass` displaces the tissue.
     """

@@ -1,4 +1,4 @@
-"""The phantom: a digital glioma cohort, written as an EGD tree.
+"""Digital glioma cohort (the phantom), written as an EGD tree.
 
 Each patient (subject.py) has MNI152 anatomy (anatomy.py), a simulated tumour (lesion.py) and four simulated scans
 (scanner.py, physics.py), and is a pure function of (seed, index, spacing): the same bits on every call.
@@ -40,12 +40,12 @@ def write_cohort(
 ) -> Path:
     """Write `SUBJECTS/EGD-0001/{T1,T2,FLAIR,T1GD,MASK}.nii.gz` and so on below `out`, and return `out`.
 
-    Existing patients are kept, so a killed call goes on where it stopped and a cohort can be enlarged. Files are
-    written whole or not at all, a patient's `metadata.json` last. Voxels have 1 to 8 mm; `processes` is one per core by
-    default; `progress` is called with (patients done, patients in all) at the start and after each patient.
+    Existing patients are kept, so a killed call can be continued and a cohort enlarged. Files are written atomically, a
+    patient's `metadata.json` last. Voxels have 1 to 8 mm; `processes` is one per core by default; `progress` is called
+    with (patients done, total) at the start and after each patient.
 
-    Raises ValueError for impossible settings and for a folder with other content than this phantom, PermissionError
-    where it cannot be written, ChildProcessError where a worker was killed again and again.
+    Raises ValueError for impossible settings and for a folder with other content, PermissionError where it cannot be
+    written, ChildProcessError where a worker was killed repeatedly.
     """
     out = Path(out)
     if subjects < 1 or seed < 0:
@@ -70,7 +70,7 @@ def write_cohort(
 
 
 def _claim(out: Path, settings: dict[str, Any]) -> None:
-    """Mark the folder as this phantom's; refuse one that holds something else."""
+    """Mark the folder as this phantom's. Raises ValueError where it holds something else."""
     card = out / "phantom.json"
     if card.exists():
         try:
@@ -93,7 +93,7 @@ def _claim(out: Path, settings: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class _Job:
-    """One patient to simulate and to write."""
+    """One patient to simulate and write."""
 
     folder: Path
     seed: int
@@ -106,7 +106,7 @@ class _Job:
 
 
 def _write_missing(out: Path, settings: dict[str, Any], processes: int | None) -> Iterator[int]:
-    """Number of patients that are complete, at the start and each time one more is."""
+    """Write the missing patients; the number of complete ones at the start and after each."""
     folders = [out / "SUBJECTS" / f"EGD-{index + 1:04d}" for index in range(settings["subjects"])]
     jobs = {
         index: _Job(folder=folder, seed=settings["seed"], index=index, spacing_mm=settings["spacing_mm"])
@@ -126,7 +126,7 @@ def _write_missing(out: Path, settings: dict[str, Any], processes: int | None) -
 
 
 def _write_subject(folder: Path, subject: PhantomSubject) -> None:
-    """Write what is missing; what a killed call has written is the same. Raises ValueError where it is not."""
+    """Write a patient's missing files. Raises ValueError where an existing file is not this phantom's."""
     files = {f"{name}.nii.gz": _nifti(v.astype(np.int16), subject.affine) for name, v in subject.images.items()}
     files["MASK.nii.gz"] = _nifti(subject.mask, subject.affine)
     files["metadata.json"] = json.dumps(subject.metadata, indent=2).encode()

@@ -43,13 +43,13 @@ class Grid:
         return Grid(spacing_mm=self.spacing_mm, shape=(x, y, z), first_mm=(a, b, c))
 
     def box_around(self, centre_mm: NDArray[np.floating], radius_mm: float) -> tuple[slice, ...]:
-        """Slices that hold the cube of half-edge `radius_mm` round a point, cut at the grid's edge."""
+        """Slices of the cube of half-edge `radius_mm` around a point, clipped to the grid."""
         low = [int(np.floor((c - radius_mm - a) / self.spacing_mm)) for c, a in zip(centre_mm, self.first_mm)]
         high = [int(np.ceil((c + radius_mm - a) / self.spacing_mm)) + 1 for c, a in zip(centre_mm, self.first_mm)]
         return tuple(slice(max(i, 0), min(j, n)) for i, j, n in zip(low, high, self.shape))
 
     def lattice(self, step_mm: float) -> Grid:
-        """A coarser grid that covers this one with two nodes to spare on every side."""
+        """A coarser grid that covers this one with a margin of two nodes on every side."""
         x, y, z = (int(np.ceil(n * self.spacing_mm / step_mm)) + 5 for n in self.shape)
         a, b, c = (first - 2 * step_mm for first in self.first_mm)
         return Grid(spacing_mm=step_mm, shape=(x, y, z), first_mm=(a, b, c))

@@ -1,6 +1,6 @@
-"""A glioma: its site, outline, oedema, necrosis and leaking vessels.
+"""Simulation of a glioma: site, outline, oedema, necrosis and leaking vessels.
 
-The grade drives them through one hidden aggressiveness, each with scatter of its own: necrosis, oedema and signal
+The grade drives all traits through one hidden aggressiveness, each with its own scatter, so necrosis, oedema and signal
 predict leakage in part, as in patients.
 """
 
@@ -21,11 +21,11 @@ _MAX_LEAK_MM = 0.45
 
 @dataclass(frozen=True, kw_only=True)
 class LesionPlan:
-    """The traits of one patient's tumour, before it meets the anatomy."""
+    """Traits of one patient's tumour, independent of the anatomy."""
 
     mass: Mass
     axes: NDArray[np.float64]
-    """(3, 3): from millimetres to the unit ball, for the ellipsoid the outline is a distortion of."""
+    """(3, 3): from millimetres to the unit ball, for the ellipsoid from which the outline is distorted."""
     leakiness: float
     """0 (intact barrier) to 1: how much of the solid tissue leaks, and how strongly."""
     necrotic_part: float
@@ -33,7 +33,7 @@ class LesionPlan:
     oedema_mm: float
     """How far oedema reaches along white matter."""
     solid_t2_scale: float
-    """T2 and T1 of the solid part relative to the textbook: cellular tumours are darker on T2."""
+    """T2 and T1 of the solid part relative to `TISSUES`: cellular tumours are darker on T2."""
     roughness: float
     """Texture of the solid part."""
 
@@ -73,20 +73,20 @@ class Lesion:
     """Part of each voxel that is oedema, tumour (solid), necrosis."""
     t1_scale: Volume
     t2_scale: Volume
-    """Relaxation times of the solid and swollen tissue relative to the textbook."""
+    """Relaxation times of the solid and swollen tissue relative to `TISSUES`."""
     concentration_mm: Volume
     """Contrast agent where solid tissue leaks (mM)."""
     mask: NDArray[np.bool_]
-    """What an expert would draw as the whole tumour."""
+    """The whole tumour as an expert would segment it."""
 
 
 def _ramp(distance_mm: Volume, width_mm: float) -> Volume:
-    """0 to 1 over `width_mm` round a surface: how much of a voxel lies inside."""
+    """Share of a voxel inside a surface: 0 to 1 over `width_mm`."""
     return np.clip(distance_mm / np.float32(width_mm) + np.float32(0.5), 0, 1)
 
 
 def grow_lesion(rng: np.random.Generator, head: Head, plan: LesionPlan) -> Lesion:
-    """Let the planned tumour grow into this head; `head.fractions` gives way in place."""
+    """Simulate the planned tumour in this head; `head.fractions` is reduced in place."""
     radius = plan.mass.radius_mm
     box = head.grid.box_around(plan.mass.centre_mm, 1.75 * radius + plan.oedema_mm + 8)
     grid = head.grid.crop(box)

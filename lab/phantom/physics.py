@@ -91,7 +91,7 @@ def relax_with_gadolinium(t1_ms: ArrayLike, t2_ms: ArrayLike, concentration_mm: 
 def at_field(tissue: Tissue, field_t: float) -> Tissue:
     """The tissue at another field strength: T1 grows with the cube root of the field (Bottomley et al. 1984).
 
-    That of fluid (T1 above 3 s) stays, and so does T2 within what matters here.
+    The T1 of fluid (above 3 s) and all T2 stay the same.
     """
     if tissue.t1_ms > 3000:
         return tissue

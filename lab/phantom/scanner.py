@@ -20,13 +20,13 @@ SCANNERS = {
     "Philips": {"T1": (520, 14), "T2": (4100, 95), "FLAIR": (8500, 115)},
     "GE": {"T1": (600, 11), "T2": (4900, 104), "FLAIR": (9500, 120)},
 }
-"""Repetition and echo time (ms) by vendor, round which each site varies."""
+"""Nominal repetition and echo time (ms) by vendor; sites vary around them."""
 _FLOW_VOID = {"T1": 0.75, "T2": 0.3, "FLAIR": 0.3, "T1GD": 0.75}
-"""Moving blood loses signal between the pulses; not so where contrast agent has shortened its T1."""
+"""Remaining signal of flowing blood without contrast agent."""
 LEAK_SHARE = {"tumour": 1.0, "oedema": 0.12, "necrosis": 0.1}
 """Concentration relative to the solid tumour's."""
 _CHUNK = 1 << 16
-"""Voxels handled at a time where memory traffic would rule."""
+"""Voxels per chunk, which limits memory traffic."""
 _SHELLS_MM = (0.0, 0.8, 2.0, 3.0, 5.0, 7.0, 8.0, 11.5, 13.0)
 _SHELLS = ("csf", "dura", "dura", "bone", "marrow", "bone", "fat", "fat", None)
 
@@ -51,7 +51,7 @@ def _signal_of(sequence: Sequence, tissue: Tissue, concentration_mm: float = 0.0
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """What is the same in all four scans of a patient."""
+    """Properties shared by all four scans of a patient."""
 
     head: Head
     brain: Volume
@@ -63,17 +63,17 @@ class Sample:
     shell: Index
     """Flat indices of the voxels in skull and scalp."""
     shell_depth_mm: Volume
-    """Distance of these voxels from the brain, in a head with bones of textbook thickness."""
+    """Distance of these voxels from the brain, scaled to the bone thickness of `_SHELLS_MM`."""
     all: Index
     """Flat indices of the voxels in brain, skull and scalp."""
     coils: tuple[Volume, Volume]
-    """Smooth fields in the voxels `all`, of which each scan's sensitivity is made."""
+    """Smooth fields in the voxels `all`, which make up each scan's coil sensitivity."""
     sigma: float
     """Noise in units of relative signal."""
 
 
 def create_sample(rng: np.random.Generator, head: Head, tumour: Lesion, field_t: float) -> Sample:
-    """Draw what stays the same over the four scans: tissue values, dose, bones, coils, noise level."""
+    """Draw the properties shared by the four scans: tissue values, dose, bones, coils, noise level."""
     tissues = {}
     for name, t in TISSUES.items():
         own = dataclasses.replace(t, t1_ms=t.t1_ms * rng.uniform(0.95, 1.05), t2_ms=t.t2_ms * rng.uniform(0.95, 1.05))
@@ -123,7 +123,7 @@ def simulate_scan(sample: Sample, name: str, sequence: Sequence) -> Volume:
 
 
 def _shift(values: Volume, shift_mm: NDArray[np.floating], spacing_mm: float) -> None:
-    """Move by less than a voxel, in place, with linear interpolation: what is left after registration."""
+    """Shift by less than a voxel, in place, with linear interpolation: residual misregistration."""
     x, y, z = np.minimum(np.abs(shift_mm / spacing_mm), 1).astype(np.float32)
     values = values[tuple(slice(None, None, 1 if shift > 0 else -1) for shift in shift_mm)]
     for i in range(len(values) - 1, 0, -1):  # plane by plane, which stays in the processor's cache
@@ -134,7 +134,7 @@ def _shift(values: Volume, shift_mm: NDArray[np.floating], spacing_mm: float) ->
 
 
 def acquire(rng: np.random.Generator, sample: Sample, values: Volume, name: str) -> Volume:
-    """Slice thickness, residual misregistration, coil sensitivity, noise, and the scanner's arbitrary scale."""
+    """Apply slice thickness, residual misregistration, coil sensitivity, noise, and the scanner's arbitrary scale."""
     spacing = sample.head.grid.spacing_mm
     thick = float(rng.uniform(1.0, 4.0)) if name in ("T2", "FLAIR") else float(rng.uniform(0.5, 2.2))
     if (size := round(thick / spacing)) > 1:

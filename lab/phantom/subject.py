@@ -14,7 +14,7 @@ from lab.phantom.anatomy import Atlas
 from lab.phantom.fields import Volume
 
 VERSION = 1
-"""Raised whenever the same seed would give other patients."""
+"""Increase it when the same seed gives other patients."""
 
 VENDOR_SHARE = {"Siemens": 0.45, "Philips": 0.33, "GE": 0.22}
 FIELD_SHARE = {1.5: 0.74, 3.0: 0.11, 1.0: 0.15}
@@ -78,7 +78,7 @@ def make_subject(
     if seed < 0 or index < 0:
         raise ValueError(f"Phantom with seed {seed} and index {index}: both must be 0 or more.")
     atlas = atlas or anatomy.load_atlas(float(spacing_mm or 1.0))
-    with threadpool_limits(1, user_api="blas"):  # several threads would add up in another order
+    with threadpool_limits(1, user_api="blas"):  # several threads would sum in another order
         return _make(seed, index, atlas, with_truth)
 
 

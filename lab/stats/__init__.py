@@ -1,1 +1,1 @@
-"""Statistics that both arms use: AUC, ROC, calibration, intervals, agreement, decision curves."""
+"""Statistics of both arms: AUC, ROC, calibration, intervals, agreement, decision curves."""

@@ -1,6 +1,6 @@
-"""How far do predicted and true enhancement, or two sets of values, agree beyond what chance gives?
+"""Agreement beyond chance of predicted and true enhancement, or of two sets of values: kappa and concordance.
 
-Kappa and the concordance of sums are made of sums over voxels, so that patients can be pooled by adding theirs.
+Kappa and `concordance_of_sums` use sums over voxels, so patients are pooled by adding their sums.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ Number = TypeVar("Number", float, NDArray[np.float64])
 
 
 def kappa(overlap: Number, drawn: Number, true: Number, whole: Number) -> Number:
-    """Cohen's kappa of two regions from their volumes in a whole: agreement voxel by voxel beyond chance (1960).
+    """Cohen's kappa (1960) of two regions from their volumes in a whole: voxelwise agreement beyond chance.
 
-    1 is equal, 0 is what chance gives, and so do drawing everything and drawing nothing, where Dice rewards the former.
+    1 is perfect agreement. Chance, marking everything and marking nothing all give 0; Dice rewards marking everything.
     NaN or a division error where both are empty or both are the whole.
     """
     observed = (whole - drawn - true + 2 * overlap) / whole
@@ -32,8 +32,8 @@ def concordance_of_sums(
 ) -> Number:
     """Lin's concordance of two sets of values from their sums, sums of squares and of products (Biometrics 1989).
 
-    1 only where both are equal; 0 where either is constant, so for a contrast that is drawn everywhere or nowhere. NaN
-    or a division error where both are the same constant.
+    1 only where both are equal; 0 where either is constant, as for a contrast predicted everywhere or nowhere. NaN or a
+    division error where both are the same constant.
     """
     mean_drawn, mean_true = drawn / count, true / count
     covariance = products / count - mean_drawn * mean_true
@@ -42,10 +42,10 @@ def concordance_of_sums(
 
 
 def concordance(x: Floats, y: Floats, weights: Floats) -> Floats:
-    """Lin's concordance of values (N,) and (N,) under each row of weights (draws, N) -> (draws,), by centred values.
+    """Lin's concordance of values (N,) and (N,) under each row of weights (draws, N) -> (draws,).
 
-    As `concordance_of_sums`, but accurate where both means are far from 0. NaN, with NumPy's warning, where all values
-    are one constant.
+    As `concordance_of_sums`, but on centred values, so accurate where both means are far from 0. NaN, with NumPy's
+    warning, where all values are one constant.
     """
     share = weights / weights.sum(axis=1, keepdims=True)
     centre_x, centre_y = (values.mean() if values.size else 0.0 for values in (x, y))

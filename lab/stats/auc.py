@@ -1,8 +1,8 @@
-"""How well do scores tell the classes apart, and is one score better than another? The AUC and its inference.
+"""AUC with its intervals, DeLong's test, permutation test, and subgroups.
 
-Two intervals stand side by side: the bootstrap's and DeLong's. The latter is on the logit scale by default, which keeps
-it inside (0, 1) and its coverage near 95 % where patients are few or the AUC is high (Pepe 2003). Other software often
-gives the plain one, cut to [0, 1], hence `scale="plain"`.
+There are two intervals: the bootstrap's and DeLong's. DeLong's is on the logit scale by default, which keeps it inside
+(0, 1) and its coverage near 95 % for few patients or a high AUC (Pepe 2003). `scale="plain"` gives the plain interval
+of other software, clipped to [0, 1].
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from lab.stats.intervals import CONFIDENCE, Estimate, z_of
 from lab.stats.predictions import Floats, Labels, checked
 
 MIN_CLASS = 5
-"""Patients of either class below which a subgroup's AUC is not given."""
+"""Minimum number of patients of each class for a subgroup's AUC."""
 NO_VARIANCE = 1e-24
-"""Below it a variance of AUCs is rounding: one differing pair among a million patients gives more."""
+"""A variance of AUCs below this is rounding error: one differing pair among a million patients gives more."""
 
 
 class Difference(NamedTuple):
-    """Two AUCs on the same patients, compared."""
+    """Comparison of two AUCs on the same patients."""
 
     first: float
     second: float
@@ -41,19 +41,19 @@ class Difference(NamedTuple):
 
 
 class Null(NamedTuple):
-    """An AUC against those of permuted labels."""
+    """An AUC with its distribution under permuted labels."""
 
     auc: float
     p: float
-    """One-sided: how often chance does as well."""
+    """One-sided p-value."""
     aucs: Floats
     """(permutations,) AUCs under the null."""
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve in [0, 1]: how often a patient with label 1 scores above one with 0, ties half.
+    """Area under the ROC curve in [0, 1]: how often a patient with label 1 scores above one with label 0.
 
-    Constant scores give 0.5. Raises ValueError as `lab.stats.predictions.checked`.
+    Ties count half, so constant scores give 0.5. Raises ValueError as `lab.stats.predictions.checked`.
     """
     positive, values = checked(labels, scores)
     return float(_rank_area(rankdata(values), positive[None])[0])
@@ -85,11 +85,10 @@ def delong(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
 def delong_interval(
     labels: ArrayLike, scores: ArrayLike, *, level: float = CONFIDENCE, scale: Literal["logit", "plain"] = "logit"
 ) -> Estimate:
-    """The AUC with DeLong's interval, on the logit scale or plain and cut to [0, 1].
+    """The AUC with DeLong's interval, on the logit scale or plain and clipped to [0, 1].
 
-    Where the variance is zero (classes completely apart, or constant scores) DeLong's interval would be a point; then
-    Newcombe's score interval (`score_interval`) stands in for it and `method` is "Newcombe". Raises ValueError as
-    `delong`.
+    Where the variance is zero (complete separation, or constant scores) DeLong's interval would be a point; Newcombe's
+    score interval (`score_interval`) replaces it and `method` is "Newcombe". Raises ValueError as `delong`.
     """
     areas, covariance = delong(labels, scores)
     area, variance, z = float(areas[0]), float(covariance[0, 0]), z_of(level)
@@ -105,9 +104,9 @@ def delong_interval(
 
 
 def score_interval(area: float, positives: int, negatives: int, *, level: float = CONFIDENCE) -> tuple[float, float]:
-    """Score interval of an AUC from its value and the sizes of the classes alone: method 5 of Newcombe (Stat Med 2006).
+    """Score interval of an AUC from its value and the class sizes alone: method 5 of Newcombe (Stat Med 2006).
 
-    It inverts the variance of Hanley & McNeil (1982), so that it keeps a width at an AUC of 0 or 1.
+    It inverts the variance of Hanley & McNeil (1982), so it has a width even at an AUC of 0 or 1.
     """
     z, half = z_of(level), (positives + negatives) / 2 - 1
 
@@ -122,11 +121,11 @@ def score_interval(area: float, positives: int, negatives: int, *, level: float 
 
 
 def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike, *, level: float = CONFIDENCE) -> Difference:
-    """Do two scores on the same patients differ in AUC? DeLong's test for correlated curves, two-sided.
+    """DeLong's two-sided test for the difference in AUC of two scores on the same patients.
 
     Scores that rank all pairs alike give a difference of 0 and p = 1. Where the difference has no variance but is not 0
-    (one score separates completely, the other is constant) the test does not exist: z and p are NaN, and so is the
-    interval. Raises ValueError as `delong`.
+    (one score separates completely, the other is constant) z, p and the interval are NaN. Raises ValueError as
+    `delong`.
     """
     if np.shape(first) != np.shape(second):
         raise ValueError(
@@ -161,7 +160,7 @@ def bootstrap_auc(
 
 
 def weighted_auc(positive: Labels, scores: Floats, weights: Floats) -> Floats:
-    """AUC of every draw, (draws, N) weights -> (draws,); ties count half."""
+    """AUC of each draw, (draws, N) weights -> (draws,); ties count half."""
     order = np.argsort(scores, kind="stable")
     starts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))
     ones = np.add.reduceat(weights[:, order] * positive[order], starts, axis=1)  # (draws, different scores)
@@ -173,10 +172,10 @@ def weighted_auc(positive: Labels, scores: Floats, weights: Floats) -> Floats:
 def permutation_null(
     labels: ArrayLike, scores: ArrayLike, *, rng: np.random.Generator, permutations: int = 2000
 ) -> Null:
-    """Is the AUC better than chance? p = (1 + null AUCs as high) / (1 + permutations), with labels shuffled.
+    """Permutation test of an AUC against chance: p = (1 + null AUCs as high) / (1 + permutations).
 
-    The predictions are held fixed: it asks whether they carry information. Whether the *pipeline* finds any where there
-    is none needs it to be trained again on shuffled labels. Raises ValueError as `checked`.
+    It tests fixed predictions. A test of the whole pipeline needs retraining on shuffled labels. Raises ValueError as
+    `checked`.
     """
     positive, values = checked(labels, scores)
     ranks = rankdata(values)
@@ -221,6 +220,6 @@ def subgroup_auc(
 
 
 def _rank_area(ranks: Floats, positive: Labels) -> Floats:
-    """AUC of every row of labels (rows, N) from the midranks (N,) of the scores."""
+    """AUC of each row of labels (rows, N) from the midranks (N,) of the scores."""
     ones = positive.sum(axis=1)
     return (positive @ ranks - ones * (ones + 1) / 2) / (ones * (positive.shape[1] - ones))

@@ -1,7 +1,7 @@
-"""How much would a figure vary with other patients? The bootstrap over patients, for the figures of both arms.
+"""Bootstrap over patients, for the figures of both arms.
 
-A figure is a function of weights, how often each patient counts. With ones it is the figure itself; with the counts of
-draws with replacement, a row of weights a draw, it is the bootstrap, all draws at once.
+A figure is a function of weights: how often each patient counts. Weights of 1 give the figure itself; the counts of
+draws with replacement, one row per draw, give its bootstrap distribution, all draws at once.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def patient_draws(patients: int, resamples: int, rng: np.random.Generator) -> Fl
 def stratified_draws(positive: Labels, resamples: int, rng: np.random.Generator) -> Floats:
     """How often each patient is drawn: (resamples, N) counts, drawn with replacement within each class.
 
-    Both classes keep their numbers, so that every draw has an AUC.
+    Both classes keep their sizes, so every draw has an AUC.
     """
     weights = np.zeros((resamples, positive.size))
     for group in (positive, ~positive):
@@ -49,7 +49,7 @@ def bootstrap(
 ) -> Estimate:
     """A figure with the percentile interval of a bootstrap over patients, stratified by class.
 
-    Where all draws agree, as at an AUC of 1, the interval is a point and says nothing. Raises ValueError for fewer than
+    Where all draws agree, as at an AUC of 1, the interval is an uninformative point. Raises ValueError for fewer than
     100 draws.
     """
     if resamples < 100:
@@ -62,9 +62,9 @@ def bootstrap(
 
 
 def percentile_interval(values: Floats, *, level: float = CONFIDENCE) -> tuple[float, float]:
-    """Percentile interval of the draws in which a figure exists; the first entry is the figure itself.
+    """Percentile interval of the finite draws of a figure; the first entry is the figure itself.
 
-    NaN where the figure exists neither in the sample nor in any draw.
+    NaN where the figure is NaN in the sample or in all draws.
     """
     found = values[1:][np.isfinite(values[1:])]
     if np.isnan(values[0]) or not found.size:
@@ -76,8 +76,8 @@ def percentile_interval(values: Floats, *, level: float = CONFIDENCE) -> tuple[f
 def expanded_interval(values: Floats, patients: int, *, level: float = CONFIDENCE) -> tuple[float, float]:
     """Expanded percentile interval (Hesterberg, The American Statistician 2015); the first entry is the figure itself.
 
-    Plain percentiles are too narrow where patients are few, as a z interval is beside a t. NaN for a single patient,
-    and for a figure that does not exist in the sample or in nearly all draws.
+    Plain percentiles are too narrow for few patients, as a z interval is compared with a t interval. NaN for a single
+    patient, and for a figure that is NaN in the sample or in more than half of the draws.
     """
     found = values[1:][np.isfinite(values[1:])]
     if patients < 2 or not np.isfinite(values[0]) or found.size < 0.5 * (values.size - 1):

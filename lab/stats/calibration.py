@@ -1,4 +1,4 @@
-"""Do probabilities mean what they say? Recalibration by logistic regression, Brier score and reliability."""
+"""Calibration of probabilities: logistic recalibration, Brier score and reliability."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from lab.stats.intervals import CONFIDENCE, Estimate, wilson, z_of
 from lab.stats.predictions import Floats, Labels, checked_probabilities
 
 CLIP = 1e-6
-"""Probabilities are kept this far from 0 and 1 before their logit is taken."""
+"""Probabilities are clipped to this distance from 0 and 1 before the logit."""
 BINS, PER_BIN = 10, 10
-"""Bins of a reliability table: at most so many, and fewer rather than with fewer patients each (but at least 2)."""
+"""Maximum number of bins of a reliability table, and patients per bin below which there are fewer bins (2 at least)."""
 STEPS = 100
 NOT_KNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """How predicted probabilities and outcomes agree over a group of patients."""
+    """Agreement of predicted probabilities with outcomes over a group of patients."""
 
     slope: Estimate
     """1 is ideal; below 1 predictions are too extreme, as after overfitting."""
     intercept: Estimate
-    """Of the same fit; 0 is ideal, and it is read together with the slope."""
+    """Intercept of the same fit; 0 is ideal. Interpret it together with the slope."""
     in_the_large: Estimate
-    """Intercept with the slope held at 1: above 0 risks are too low on average, below too high."""
+    """Intercept with the slope fixed at 1: above 0 the predicted risks are too low on average, below 0 too high."""
     brier: Estimate
     """Mean squared error in [0, 1]; 0 is ideal."""
     scaled_brier: Estimate
@@ -37,10 +37,10 @@ class Calibration:
     patients: int
     events: int
     clipped: int
-    """Probabilities of (nearly) 0 or 1 that were moved to 1e-6 from it for their logit."""
+    """Number of probabilities clipped to `CLIP` from 0 or 1 for their logit."""
     level: float
     note: str
-    """Why the slope is not known, or ""."""
+    """Why the slope has no estimate, or ""."""
 
 
 def calibration(labels: ArrayLike, probabilities: ArrayLike, *, level: float = CONFIDENCE) -> Calibration:
@@ -48,10 +48,9 @@ def calibration(labels: ArrayLike, probabilities: ArrayLike, *, level: float = C
 
     Logistic recalibration, logit P(label = 1) = intercept + slope * logit(probability), by maximum likelihood (Cox,
     Biometrika 1958; Van Calster et al., BMC Medicine 2019) with Wald intervals; `se` is from the Fisher information.
-    Where a threshold separates the classes completely, or all probabilities are equal, slope and intercept have no
-    estimate: they are NaN and `note` says why. Brier's interval is that of a mean (Bradley et al., Weather and
-    Forecasting 2008), cut to [0, 1]; the scaled one's is by the delta method. Raises ValueError as
-    `checked_probabilities`.
+    Under complete separation, or with equal probabilities, slope and intercept are NaN and `note` says why. The Brier
+    score's interval is that of a mean (Bradley et al., Weather and Forecasting 2008), clipped to [0, 1]; the scaled
+    score's uses the delta method. Raises ValueError as `checked_probabilities`.
     """
     positive, values = checked_probabilities(labels, probabilities)
     x = logit(np.clip(values, CLIP, 1 - CLIP))
@@ -62,7 +61,7 @@ def calibration(labels: ArrayLike, probabilities: ArrayLike, *, level: float = C
     if note:
         intercept = slope = NOT_KNOWN
     else:
-        # fitted on centred and scaled logits, which Newton's steps like better, then turned back
+        # fitted on standardised logits, for Newton's steps, then transformed back
         centre, scale = float(x.mean()), float(x.std())
         fitted, covariance = _logistic(np.column_stack([ones, (x - centre) / scale]), np.zeros(x.size), positive)
         turn = np.array([[1, -centre / scale], [0, 1 / scale]])
@@ -83,7 +82,7 @@ def calibration(labels: ArrayLike, probabilities: ArrayLike, *, level: float = C
 
 
 def recalibrated(result: Calibration, probabilities: ArrayLike) -> Floats:
-    """What the fitted intercept and slope make of probabilities; NaN where they are not known."""
+    """Probabilities after recalibration with the fitted intercept and slope; NaN where these have no estimate."""
     x = logit(np.clip(np.asarray(probabilities, np.float64), CLIP, 1 - CLIP))
     return expit(result.intercept.value + result.slope.value * x)
 
@@ -91,11 +90,11 @@ def recalibrated(result: Calibration, probabilities: ArrayLike) -> Floats:
 def reliability(
     labels: ArrayLike, probabilities: ArrayLike, *, bins: int | None = None, level: float = CONFIDENCE
 ) -> pd.DataFrame:
-    """Predicted against observed in bins of equally many patients: predicted, observed, low, high, n, events.
+    """Reliability table over quantile bins: columns predicted, observed, low, high, n, events.
 
     `predicted` is the mean probability of a bin, `observed` the share with label 1, with Wilson's interval. `bins` is
-    by default one per 10 patients, from 2 to 10. Equal probabilities share a bin, so that there may be fewer and
-    unequal ones. Raises ValueError as `checked_probabilities` (one class is enough) and for fewer than one bin.
+    by default one per 10 patients, from 2 to 10. Equal probabilities share a bin, so there may be fewer and unequal
+    bins. Raises ValueError as `checked_probabilities` (one class is enough) and for fewer than one bin.
     """
     positive, values = checked_probabilities(labels, probabilities, both=False)
     count = min(max(values.size // PER_BIN, 2), BINS) if bins is None else bins
@@ -134,7 +133,7 @@ def _logistic(design: Floats, offset: Floats, positive: Labels) -> tuple[Floats,
         chance = expit(offset + design @ found)
         information = design.T @ (design * (chance * (1 - chance))[:, None])
         step = np.linalg.solve(information + 1e-14 * np.eye(len(found)), design.T @ (positive - chance))
-        # halved until the likelihood does not fall: Newton's full step may overshoot far from the top
+        # halved until the likelihood does not fall: far from the maximum Newton's full step may overshoot
         while likelihood(found + step) < likelihood(found) - 1e-12 and np.abs(step).max() > 1e-12:
             step = step / 2
         found = found + step
@@ -155,7 +154,7 @@ def _estimates(coefficients: Floats, covariance: Floats, z: float) -> list[Estim
 
 
 def _brier(positive: Labels, values: Floats, z: float) -> tuple[Estimate, Estimate]:
-    """Brier and scaled Brier score; their standard errors are those of means of each patient's influence."""
+    """Brier and scaled Brier score, with standard errors from each patient's influence."""
     wrong = np.square(values - positive)
     score, prevalence = float(wrong.mean()), float(positive.mean())
     worst = prevalence * (1 - prevalence)

@@ -1,4 +1,4 @@
-"""What would acting on the prediction do? Threshold, accuracy at it, and net benefit.
+"""Youden's threshold, accuracy at a threshold, and decision curves (net benefit).
 
 A patient is called positive where the score is at or above the threshold.
 """
@@ -18,10 +18,9 @@ THRESHOLDS = np.round(np.linspace(0.01, 0.99, 99), 2)
 def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     """The threshold with the highest sensitivity + specificity - 1 (Youden 1950), midway between two scores.
 
-    Choose it on validation patients and hand it to `at_threshold` with others: chosen and judged on the same patients
-    it flatters. Among equal ones the lowest counts, since a missed tumour weighs more. Where no threshold does better
-    than calling everybody positive (constant or reversed scores) it is the lowest score. Raises ValueError as
-    `checked`.
+    Choose it on validation patients and pass it to `at_threshold` with others: on the same patients it is optimistic.
+    Ties go to the lowest threshold, since a missed tumour weighs more. Where no threshold beats calling everybody
+    positive (constant or reversed scores) it is the lowest score. Raises ValueError as `checked`.
     """
     positive, values = checked(labels, scores)
     levels = np.unique(values)
@@ -61,8 +60,8 @@ def at_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, *, leve
 def decision_curve(labels: ArrayLike, probabilities: ArrayLike, thresholds: ArrayLike = THRESHOLDS) -> pd.DataFrame:
     """Net benefit against treating all or none: columns threshold, model, all, none (Vickers & Elkin 2006).
 
-    At threshold probability t, net benefit is TP / N - FP / N * t / (1 - t): true positives per patient, less false
-    ones at the price that t implies. It is at most the prevalence, and 0 for treating none. Raises ValueError as
+    At threshold probability t, net benefit is TP / N - FP / N * t / (1 - t): true positives per patient minus false
+    positives weighted by the odds of t. It is at most the prevalence, and 0 for treating none. Raises ValueError as
     `checked_probabilities`, and for thresholds outside (0, 1).
     """
     positive, values = checked_probabilities(labels, probabilities)

@@ -1,4 +1,4 @@
-"""How large are the differences? Paired differences to one reference, with intervals, beside the paired tests."""
+"""Paired differences to a reference, with intervals and effect sizes, to complement the paired tests."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def effects(
     resamples: int = 2000,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Differences of every trial and baseline to a reference (or to each of a list): the columns `COLUMNS`.
+    """Differences of all trials and baselines to a reference (or to each of a list): a table with `COLUMNS`.
 
-    `patients` is the long table of one row per trial and scan; scans of one patient are averaged first. The difference
-    is row - against over the n patients who have both; low and high are its 95 % percentile interval over `resamples`
-    resampled sets of patients. rank_biserial is the matched-pairs correlation of Kerby (2014): (ranks of patients in
-    whom the row is higher - ranks of those in whom it is lower) / all ranks, so -1 when the row is lower in everyone.
-    Metrics that are missing or without any value are left out. Values of `row` and `against` are text, as in
-    `lab.report.tables.paired_tests.asked`. Raises ValueError where a reference is not in the table.
+    `patients` is the long table with one row per trial and scan; scans of one patient are averaged first. The
+    difference is row - against over the n patients with both; low and high are its 95 % percentile interval over
+    `resamples` bootstrap samples of patients. rank_biserial is the matched-pairs correlation of Kerby (2014): (ranks of
+    patients with a higher value in the row - ranks of those with a lower one) / all ranks. Metrics without any value
+    are left out. `row` and `against` are text, as in `lab.report.tables.paired_tests.asked`. Raises ValueError for a
+    reference that is not in the table.
     """
     trials = list(dict.fromkeys(patients["trial"]))
     references = against if isinstance(against, list) else [against]
@@ -64,8 +64,8 @@ def effects(
 def rank_biserial(differences: npt.ArrayLike) -> Floats:
     """Matched-pairs rank-biserial correlation (Kerby 2014) of each column of (patients, pairs), -1 to 1.
 
-    Positive where most ranks belong to positive differences. NaN marks a patient without a value; zeros are dropped. 0
-    where nothing but zeros is left, NaN where there is no value at all.
+    Positive where most ranks belong to positive differences. NaN marks a patient without a value; zeros are dropped.
+    Columns of zeros give 0, columns without any value NaN.
     """
     found = np.asarray(differences, dtype=np.float64)
     known = ~np.isnan(found)
@@ -89,7 +89,7 @@ def _resampled(people: int, resamples: int, rng: np.random.Generator) -> Floats:
 
 
 def _intervals(differences: Floats, weights: Floats) -> Floats:
-    """95 % percentile interval of each column's mean over those who have a value, (2, trials); NaN for fewer than 2."""
+    """95 % percentile interval of each column's mean over its finite values, (2, trials); NaN for fewer than 2."""
     known = ~np.isnan(differences)
     with np.errstate(invalid="ignore"):
         means = weights @ np.nan_to_num(differences) / (weights @ known)  # (resamples, trials)

@@ -1,4 +1,4 @@
-"""Do several measurements of the same cases agree? ICC(3,1) with its interval.
+"""ICC(3,1): agreement of several measurements of the same cases, with its interval.
 
 Shrout & Fleiss, Psychological Bulletin 1979: two-way mixed effects, single measurement, consistency.
 """
@@ -21,7 +21,7 @@ def icc_3_1(ratings: np.ndarray, level: float = CONFIDENCE) -> tuple[np.ndarray,
     case_means, rater_means = ratings.mean(axis=1, keepdims=True), ratings.mean(axis=0, keepdims=True)
     between = k * ((case_means - grand) ** 2).sum(axis=(0, 1)) / (n - 1)
     residual = ((ratings - case_means - rater_means + grand) ** 2).sum(axis=(0, 1)) / ((n - 1) * (k - 1))
-    floor = (np.finfo(np.float64).eps * np.abs(ratings).max(axis=(0, 1))) ** 2  # rounding, no difference
+    floor = (np.finfo(np.float64).eps * np.abs(ratings).max(axis=(0, 1))) ** 2  # rounding error
     constant, exact = between <= 16 * floor, residual <= 16 * floor
     with np.errstate(divide="ignore", invalid="ignore"):
         ratio = between / residual

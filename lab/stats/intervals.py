@@ -1,4 +1,4 @@
-"""How sure is a figure? Intervals for proportions, over the splits of a cross-validation, and by sample size."""
+"""Confidence intervals of proportions, over cross-validation splits, and of an AUC by sample size."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Estimate(NamedTuple):
     se: float = float("nan")
     """Standard error, on the figure's own scale; NaN where the interval needs none."""
     method: str = ""
-    """What the interval is, for a legend: "DeLong", "bootstrap"."""
+    """Name of the interval for a legend: "DeLong", "bootstrap"."""
 
 
 def z_of(level: float) -> float:
@@ -36,8 +36,7 @@ def z_of(level: float) -> float:
 def wilson(hits: int, total: int, *, level: float = CONFIDENCE) -> Estimate:
     """A proportion `hits / total` with Wilson's score interval (JASA 1927); all NaN where `total` is 0.
 
-    It stays in [0, 1] and keeps a width at 0 of n and n of n, where the usual normal interval has none. Raises
-    ValueError unless 0 <= hits <= total.
+    It stays in [0, 1] and has a width even at 0 of n and n of n. Raises ValueError unless 0 <= hits <= total.
     """
     if not 0 <= hits <= total:
         raise ValueError(f"a proportion needs 0 <= hits <= total; got {hits} of {total}")
@@ -62,11 +61,11 @@ def corrected_t(
 ) -> Estimate:
     """Mean over J splits with the corrected resampled t interval of Nadeau & Bengio (Machine Learning 2003).
 
-    `values` (J,) is a figure in `bounds`, one a split; `train` and `test` are the (mean) numbers of patients of a
-    split. Training sets overlap, so the variance of the mean is (1/J + test/train) times that of the values, not 1/J
-    times. The t interval knows nothing of the figure's range: it is cut to `bounds`, by default [0, 1]. Differences of
-    two figures (the corrected resampled t test) need bounds of (-1, 1). Raises ValueError for fewer than 2 splits, for
-    values that are missing or out of bounds, and for empty sets.
+    `values` (J,) holds one figure per split; `train` and `test` are the (mean) numbers of patients of a split. Training
+    sets overlap, so the variance of the mean is (1/J + test/train) times that of the values, not 1/J times. The
+    interval is clipped to `bounds`, the figure's range; differences of two figures (the corrected resampled t test)
+    need (-1, 1). Raises ValueError for fewer than 2 splits, for values that are missing or out of bounds, and for empty
+    sets.
     """
     found = np.asarray(values, np.float64)
     if found.ndim != 1 or found.size < 2:
@@ -94,7 +93,7 @@ def t_of(level: float, splits: int) -> float:
 
 
 def hanley_mcneil(area: float, positives: int, negatives: int) -> float:
-    """Standard error of an AUC in [0, 1] that this many patients of each class would give (Radiology 1982).
+    """Expected standard error of an AUC in [0, 1] with this many patients of each class (Radiology 1982).
 
     Raises ValueError for an empty class or an area outside [0, 1].
     """
@@ -109,12 +108,12 @@ def hanley_mcneil(area: float, positives: int, negatives: int) -> float:
 
 
 def half_width(area: float, positives: int, negatives: int, *, level: float = CONFIDENCE) -> float:
-    """Half the width of the interval to be expected round an AUC."""
+    """Half the expected width of an AUC's interval."""
     return z_of(level) * hanley_mcneil(area, positives, negatives)
 
 
 def detectable(positives: int, negatives: int, *, power: float = 0.8, level: float = CONFIDENCE) -> float:
-    """The smallest AUC that a two-sided test tells from 0.5 with this power; NaN where not even 1 would be.
+    """The smallest AUC that a two-sided test detects against 0.5 with this power; NaN where not even 1 is detectable.
 
     Obuchowski, Statistics in Medicine 1998.
     """

@@ -1,4 +1,4 @@
-"""Is one method better than another on the patients whom both have scored? DeLong's tests, corrected after Holm."""
+"""DeLong's tests between methods on their common patients, with Holm's correction."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ COLUMNS = (
 def compare_all(patients: pd.DataFrame, references: list[str]) -> pd.DataFrame:
     """Every method against each reference: columns `COLUMNS`; differences are reference - method.
 
-    `patients` has a row a patient and method: method, patient_id, label, score. The tests against one reference are a
-    family of their own, and a pair of two references belongs to the first of them. A pair without two patients of
-    either class in common is "too few" and does not count in the correction.
+    `patients` has one row per patient and method: method, patient_id, label, score. The tests against one reference are
+    one family; a pair of two references belongs to the first of them. A pair with fewer than two common patients of a
+    class is "too few" and not part of the correction.
     """
     scores = patients.pivot(index="patient_id", columns="method", values="score")
     labels = patients.groupby("patient_id")["label"].max()

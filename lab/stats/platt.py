@@ -1,7 +1,7 @@
-"""From a classifier's score to a probability: Platt's logistic line, fitted on scores of cases it was not trained on.
+"""Platt scaling: probabilities from a classifier's scores, fitted on cases that it was not trained on.
 
-Platt, Advances in Large Margin Classifiers 1999: targets are drawn a little in from 0 and 1, as one more case of each
-class would, so that scores that separate the classes completely still give a finite line.
+Platt, Advances in Large Margin Classifiers 1999: targets are shrunk from 0 and 1 as by one more case of each class, so
+complete separation still gives a finite slope.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
 WEAK = 100.0
-"""Inverse strength of the ridge on the slope, of scores in units of their SD."""
+"""Inverse strength of the ridge penalty on the slope of standardised scores."""
 FLATTEST = 1e-3
-"""The least slope, per SD of the scores."""
+"""Minimum slope, per SD of the scores."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +35,10 @@ class Line:
 
 
 def platt(labels: np.ndarray, scores: np.ndarray, weights: np.ndarray | None = None) -> Line:
-    """The line through labels (N,) 0 or 1 and scores (N,), each counted `weights` (N,) times.
+    """Fit of the line to labels (N,) 0 or 1 and scores (N,), weighted by `weights` (N,).
 
-    A line that would fall, from scores that rank the wrong way round by chance, is made (nearly) flat at the
-    prevalence: a cross-validation that failed does not turn a classifier over. Raises ValueError where a class is
-    missing.
+    A falling line is replaced by a nearly flat one at the prevalence: a failed cross-validation must not invert a
+    classifier. Raises ValueError where a class is missing.
     """
     positive = np.asarray(labels) == 1
     counts = np.ones(positive.size) if weights is None else np.asarray(weights, np.float64)

@@ -1,4 +1,4 @@
-"""Can these predictions be judged? Checks of labels and scores, and one prediction a patient out of many splits."""
+"""Checks of labels and scores, and the mean prediction per patient over splits."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ Labels = NDArray[np.bool_]
 def checked(labels: ArrayLike, scores: ArrayLike, *, both: bool = True) -> tuple[Labels, Floats]:
     """Labels (N,) as booleans and scores (N,) as numbers, higher for label 1.
 
-    Raises ValueError where lengths differ, a label is neither 0 nor 1, a score is not finite, nothing is left, or, with
-    `both`, one of the two classes is missing.
+    Raises ValueError where lengths differ, a label is neither 0 nor 1, a score is not finite, there are no predictions,
+    or, with `both`, a class is missing.
     """
     truth, values = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
     if truth.ndim != 1 or values.ndim != 1 or truth.size != values.size:
@@ -36,7 +36,7 @@ def checked(labels: ArrayLike, scores: ArrayLike, *, both: bool = True) -> tuple
 
 
 def checked_probabilities(labels: ArrayLike, probabilities: ArrayLike, *, both: bool = True) -> tuple[Labels, Floats]:
-    """As `checked`, and every probability lies in [0, 1]; raises ValueError otherwise."""
+    """As `checked`; also raises ValueError for probabilities outside [0, 1]."""
     positive, values = checked(labels, probabilities, both=both)
     if values.min() < 0 or values.max() > 1:
         raise ValueError(f"probabilities must lie in [0, 1]; they span {values.min():g} to {values.max():g}")
@@ -44,10 +44,10 @@ def checked_probabilities(labels: ArrayLike, probabilities: ArrayLike, *, both: 
 
 
 def one_per_patient(patients: ArrayLike, labels: ArrayLike, scores: ArrayLike) -> pd.DataFrame:
-    """One row a patient, sorted by name: patient_id, label, score (mean over splits) and splits (how often tested).
+    """One row per patient, sorted by name: patient_id, label, score (mean over splits) and splits (their number).
 
     Repeated cross-validation tests a patient several times, and those predictions are not independent: DeLong's
-    variance and every bootstrap over patients need the mean instead. It mixes the scores of several models, so pool
+    variance and the bootstrap over patients need their mean. It mixes the scores of several models, so pass
     probabilities, not raw decision values. Raises ValueError where a patient has two labels.
     """
     names = np.asarray(patients).astype(str)

@@ -1,8 +1,8 @@
-"""Which sensitivity at which specificity, and which precision at which recall? Curves with their bands.
+"""ROC and precision-recall curves with confidence bands.
 
-Two ways to one ROC: over patients, each with one prediction (`roc_of_patients`), and over the splits of a repeated
+A ROC curve is over patients, each with one prediction (`roc_of_patients`), or over the splits of a repeated
 cross-validation, each with its own model (`roc_of_splits`). Bands are pointwise: 95 % at each specificity, less for the
-curve as a whole.
+whole curve.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ class Roc:
     low: Floats
     high: Floats
     curves: tuple[tuple[Floats, Floats], ...]
-    """Exact curves (1 - specificity, sensitivity): one a split, or the only one."""
+    """Exact curves (1 - specificity, sensitivity): one per split, or a single one."""
     intervals: tuple[Estimate, ...]
-    """Of the AUC: DeLong and bootstrap over patients, Nadeau-Bengio over splits."""
+    """Intervals of the AUC: DeLong and bootstrap over patients, Nadeau-Bengio over splits."""
     aucs: tuple[float, ...]
-    """One a curve."""
+    """AUC of each curve."""
     patients: int | None = None
     """None where only splits are known."""
     events: int | None = None
@@ -58,16 +58,15 @@ class PrecisionRecall:
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
-    """1 - specificity and sensitivity, both (K,) rising from 0 to 1, at every different score; ties are one slope."""
+    """1 - specificity and sensitivity, both (K,) rising from 0 to 1, at each distinct score; ties are one slope."""
     positive, values = checked(labels, scores)
     return _curves(positive, values, np.ones((1, values.size)))[0]
 
 
 def on_grid(curve: tuple[Floats, Floats], grid: Floats = GRID) -> Floats:
-    """Sensitivity of a ROC curve at each 1 - specificity of a grid: the middle where the curve rises straight up.
+    """Sensitivity of a ROC curve at each 1 - specificity of a grid; the midpoint of a vertical step.
 
-    The middle keeps the mean of many curves unbiased, where either end would lift or lower it; at 0 and 1 the upper end
-    is taken, so that every curve ends at 1.
+    The midpoint keeps the mean of many curves unbiased; at 0 and 1 the upper end is taken, so every curve ends at 1.
     """
     x, y = curve
     before = np.clip(np.searchsorted(x, grid, side="left"), 1, x.size - 1)  # first point at or beyond the grid's
@@ -86,8 +85,8 @@ def roc_of_patients(
 ) -> Roc:
     """The ROC over patients, one prediction each, with DeLong's and the bootstrap's interval and a bootstrap band.
 
-    For a repeated cross-validation, `lab.stats.predictions.one_per_patient` makes the predictions: a pooled ROC. It
-    ranks patients across models, so that models on different scales lower it; compare with the mean over splits. Raises
+    For a repeated cross-validation, `lab.stats.predictions.one_per_patient` gives the predictions of a pooled ROC. It
+    ranks patients across models, so models on different scales lower it; compare it with the mean over splits. Raises
     ValueError as `delong_interval`.
     """
     positive, values = checked(labels, scores)
@@ -121,10 +120,9 @@ def roc_of_splits(
 ) -> Roc:
     """The mean ROC of a repeated cross-validation: (labels, scores) of each split's test patients.
 
-    Averaged vertically: mean sensitivity at each specificity (Fawcett 2006). `train` is the (mean) number of patients
-    that a split trains on, `patients` how many there are in all. Interval and band are Nadeau & Bengio's (see
-    `corrected_t`), cut to [0, 1]. Raises ValueError where there are fewer than 2 splits, and names a split that holds
-    one class only: such a split has no ROC, so stratify.
+    Averaged vertically: mean sensitivity at each specificity (Fawcett 2006). `train` is the (mean) number of training
+    patients of a split, `patients` the total number. Interval and band are Nadeau & Bengio's (see `corrected_t`),
+    clipped to [0, 1]. Raises ValueError for fewer than 2 splits, and for a split with one class only: stratify.
     """
     curves, areas, sizes = [], [], []
     for number, (labels, scores) in enumerate(splits):
@@ -162,9 +160,9 @@ def precision_recall(
 ) -> PrecisionRecall:
     """The precision-recall curve and its average precision, with the interval of a bootstrap stratified by class.
 
-    Average precision is the sum of precision times the step in recall, without interpolation, which flatters (Davis &
-    Goadrich 2006). It depends on prevalence, which every draw keeps. With few patients the interval is too narrow.
-    Raises ValueError as `checked`.
+    Average precision is the sum of precision times the step in recall, without interpolation, which is optimistic
+    (Davis & Goadrich 2006). It depends on prevalence, which every draw keeps. With few patients the interval is too
+    narrow. Raises ValueError as `checked`.
     """
     positive, values = checked(labels, scores)
     hits, false = (counts[0] for counts in _counts(positive, values, np.ones((1, values.size))))
@@ -188,14 +186,14 @@ def precision_recall(
 
 
 def weighted_average_precision(positive: Labels, scores: Floats, weights: Floats) -> Floats:
-    """Average precision of every draw, (draws, N) weights -> (draws,), in (0, 1]."""
+    """Average precision of each draw, (draws, N) weights -> (draws,), in (0, 1]."""
     hits, false = _counts(positive, scores, weights)
     precision = hits / np.maximum(hits + false, 1)  # 0 / 1 before the first patient that a draw holds
     return (np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1) / hits[:, -1]
 
 
 def _counts(positive: Labels, scores: Floats, weights: Floats) -> tuple[Floats, Floats]:
-    """True and false positives (draws, K) when all at or above each of the K different scores are called positive."""
+    """True and false positives (draws, K) at each of the K distinct scores as threshold."""
     order = np.argsort(-scores, kind="stable")
     last = np.flatnonzero(np.diff(scores[order], append=-np.inf))
     ones = np.cumsum(weights[:, order] * positive[order], axis=1)[:, last]
@@ -203,13 +201,13 @@ def _counts(positive: Labels, scores: Floats, weights: Floats) -> tuple[Floats, 
 
 
 def _curves(positive: Labels, scores: Floats, weights: Floats) -> list[tuple[Floats, Floats]]:
-    """The ROC curve of every draw, weights (draws, N)."""
+    """The ROC curve of each draw, weights (draws, N)."""
     hits, false = (np.pad(counts, ((0, 0), (1, 0))) for counts in _counts(positive, scores, weights))
     return list(zip(false / false[:, -1:], hits / hits[:, -1:]))
 
 
 def _between(x: Floats, y: Floats, upper: np.ndarray, grid: Floats) -> Floats:
-    """Straight line from point `upper - 1` to point `upper`; their middle where they stand on one another."""
+    """Linear interpolation from point `upper - 1` to point `upper`; their midpoint on a vertical step."""
     lower = upper - 1
     width = x[upper] - x[lower]
     share = np.where(width > 0, (grid - x[lower]) / np.where(width > 0, width, 1), 0.5)
