@@ -1,1 +1,1 @@
-"""`python -m lab COMMAND`. Imports are late, so that `--help` answers at once."""
+"""Commands of `python -m lab`. Imports are late, so that `--help` answers at once."""

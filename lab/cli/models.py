@@ -1,4 +1,4 @@
-"""`python -m lab promote`, `calibrate` and `report`: what is done with the runs and models of a finished study."""
+"""`python -m lab promote`, `calibrate` and `report`: commands for the runs and models of a finished study."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from lab.config import GateSettings
 class Promote:
     """Register the model of a run, a network or a classifier, under a name and give it an alias.
 
-    A version becomes champion only through the gate: on test patients that neither it nor the present champion has
-    learned from it must be better than that and than the trivial rivals, and not worse where it must not be.
+    The champion is set only through the gate: on test patients that neither the version nor the current champion was
+    trained on, the version must beat the champion and the trivial baselines and keep within the margins of the gate.
     """
 
     run_id: Annotated[str | None, tyro.conf.arg(name="run", metavar="RUN")] = None
-    """Id of a trial's or a study's run: of a study the best is taken."""
+    """Id of a trial's or a study's run; for a study its best model is taken."""
     study: Annotated[str | None, tyro.conf.arg(metavar="NAME")] = None
-    """Name of a study, instead of --run: the best of its run that has come to its end."""
+    """Name of a study, instead of --run: the best model of its finished run is taken."""
     newest: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Take the newest run of the study where several have come to their end; without it they are listed."""
+    """Take the newest of the study's finished runs; without it several runs are listed."""
     name: str
     """Name of the registered model."""
     alias: Literal["challenger", "champion"] = "challenger"
-    """What the version is called from now on."""
+    """Alias of the version."""
     force: Annotated[str | None, tyro.conf.arg(metavar="REASON")] = None
-    """Make it champion although the gate refuses it. The reason is recorded for ever and shown by the model card."""
+    """Set the champion although the gate refuses. The reason is recorded permanently and shown by the model card."""
     rollback: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
-    """Give champion back to the version that had it before; needs --name alone."""
+    """Give the alias champion back to the previous version; needs --name alone."""
     gate: GateSettings = field(default_factory=GateSettings)
 
     def run(self) -> None:
-        """Promote or roll back, and say what was done."""
+        """Promote or roll back, and print the result."""
         if self.rollback:
             if self.run_id is not None or self.study is not None or self.force is not None or self.newest:
                 raise ValueError("--rollback takes --name alone: it gives champion back to the version before")
@@ -92,19 +92,19 @@ class Promote:
 
 @dataclass(frozen=True, kw_only=True)
 class Calibrate:
-    """Calibrate a network, or an ensemble, on its study's own patients: intervals, probability, and what is strange.
+    """Calibrate a network or an ensemble on its study's own patients: intervals, probability and OOD detection.
 
-    A study does this for its best network; this command for any other, and for several together.
+    A study does this for its best network; this command does it for any other, and for several together.
     """
 
     model: tuple[str, ...]
     """The model, such as models:/sct1@challenger; several make an ensemble."""
     cohort: Path | None = None
-    """The prepared cohort, where it is not any more where the study found it."""
+    """The prepared cohort, if it was moved after the study."""
     looks: int = 4
-    """Test-time augmentations that intervals are made for, besides 1 and 2."""
+    """Number of test-time augmentations to calibrate intervals for, besides 1 and 2."""
     out: Path | None = None
-    """File for the calibration of an ensemble; a single network takes its own with it."""
+    """File for the calibration of an ensemble; that of a single network is stored with it."""
     device: str = "auto"
     """`auto` takes a GPU where there is one."""
 
@@ -135,11 +135,11 @@ class Calibrate:
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """Write the report of a finished study anew, from what the tracking store holds and nothing else."""
+    """Rewrite the report of a finished study from the tracking store alone."""
 
     study: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="STUDY")]
-    """Name of the study (architecture, losses, classifier, worc, compare ...: its newest run that has come to its end),
-    or the id of its run."""
+    """Name of the study (architecture, losses, classifier, worc, compare ...: its newest finished run), or a run's
+    id."""
     out: Path | None = None
     """Folder for a copy of the page, the tables and the figures; the study's run gets them in any case."""
 

@@ -19,22 +19,23 @@ class Patients:
     """New patients: one by paths, or a folder of them."""
 
     t1: Path | None = None
-    """T1 of one patient, a NIfTI file or a folder with one DICOM series; a synthesis lies on its grid."""
+    """T1 of one patient, a NIfTI file or a folder with one DICOM series; a synthetic image has its grid."""
     t2: Path | None = None
     """T2 of one patient, likewise."""
     flair: Path | None = None
     """FLAIR of one patient, likewise."""
     mask: Path | None = None
-    """Tumour mask of one patient. A classifier needs it; a network then looks for enhancement in and round it."""
+    """Tumour mask of one patient. A classifier needs it; for a network it limits the search for enhancement."""
     data: Path | None = None
     """Folder of patients in a known layout, or a CSV of paths; no scan with contrast agent is needed."""
     layout: LayoutName = "auto"
-    """How DATA is laid out; `auto` looks."""
+    """Layout of DATA; `auto` detects it."""
     labels: LabelBook = "auto"
-    """What the values of DATA's tumour masks mean; `auto` tells it from names and values. It says what is no tumour."""
+    """Meaning of the values of DATA's tumour masks, which tells tumour from other labels; `auto` infers it from names
+    and values."""
     brain_mask: Literal["nonzero", "mni152"] | None = None
-    """`nonzero` for skull-stripped scans, `mni152` for scans in MNI152 space; by default as the layout says, and for a
-    patient given by paths as it was in training."""
+    """`nonzero` for skull-stripped scans, `mni152` for scans in MNI152 space; by default that of the layout, or of
+    training for a patient given by paths."""
 
     def images(self, also: str) -> dict[str, Path]:
         """The scans of one patient, {} with --data. Raises ValueError where both or neither are given."""
@@ -51,7 +52,7 @@ class Synthesize(How, Patients):
     model: tuple[str, ...]
     """The model, such as models:/sct1@champion; several make an ensemble."""
     out: Path
-    """Folder for the images, a picture and report.json; with --data a folder for each patient in it."""
+    """Folder for the images, a picture and report.json; with --data it has a folder per patient."""
 
     def run(self) -> None:
         """Synthesize every patient."""
@@ -75,7 +76,7 @@ class Synthesize(How, Patients):
 
 @dataclass(frozen=True, kw_only=True)
 class Classify(Patients):
-    """Judge new patients with a registered classifier: probability, interval, distance from the training patients."""
+    """Classify new patients with a registered classifier: probability, interval, distance from training patients."""
 
     model: str
     """The model, such as models:/will-it-enhance@champion."""

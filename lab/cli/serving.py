@@ -11,27 +11,27 @@ from pathlib import Path
 class Serve:
     """Serve a registered network or classifier over HTTP, within limits; see docs/models.md.
 
-    It answers what `mlflow models serve` does, which has those on voxels and patients alone.
+    It gives the answers of `mlflow models serve`, which has only the limits on voxels and patients.
     """
 
     model: str
     """The model, such as models:/sct1@champion."""
     host: str = "127.0.0.1"
-    """Address to listen on; whoever can reach it can ask."""
+    """Address to listen on; everybody who can reach it can send requests."""
     port: int = 5001
     """Port to listen on."""
     root: Path | None = None
     """Folder that paths in requests may point into; without it paths are refused, and scans must be sent."""
     max_body_mb: int = 64
-    """MiB of a request."""
+    """Maximum size of a request (MiB)."""
     max_voxels: int = 30_000_000
-    """Voxels of a scan."""
+    """Maximum number of voxels of a scan."""
     max_patients: int = 8
-    """Patients, or rows of a classifier's table, in a request."""
+    """Maximum number of patients, or rows of a classifier's table, in a request."""
     max_seconds: int = 600
-    """Until an answer, the wait in the queue included."""
+    """Maximum time until an answer (s), including the wait in the queue."""
     waiting: int = 4
-    """Requests that may wait while one is worked on; more are turned away with status 503."""
+    """Maximum number of waiting requests; more are refused with status 503."""
 
     def run(self) -> None:
         """Load the model and answer until it is stopped."""

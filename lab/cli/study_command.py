@@ -29,9 +29,9 @@ def settings_for(
 ) -> S:
     """The settings of a study from its command line.
 
-    With `--data` every default is the paper's, without it the demo's; `changes` are the study's own defaults, by dotted
-    name, and `demo` those of its demo. `varied` maps a setting that the study varies itself to the flag that says how:
-    naming such a setting is refused, for it would do nothing.
+    With `--data` the defaults are the paper's, without it the demo's; `changes` are the study's own defaults by dotted
+    name, `demo` those of its demo. `varied` maps a setting that the study varies itself to the flag that controls it:
+    such a setting on the command line is an error, since it has no effect.
     """
     names = [word.partition("=")[0].replace("_", "-") for word in arguments]
     for setting, flag in varied.items():
@@ -52,7 +52,7 @@ def settings_for(
 
 
 def own_settings(arguments: Sequence[str]) -> dict[str, type]:
-    """The settings of the networks and methods that are named on the command line, or have a flag there, by group."""
+    """Settings classes, by group, of the networks and methods that are named or have a flag on the command line."""
     values = {part for word in arguments for part in word.split("=")}
     groups = {word[2:].partition(".")[0].replace("_", "-") for word in arguments if word.startswith("--")}
     found: dict[str, type] = {}
@@ -64,20 +64,20 @@ def own_settings(arguments: Sequence[str]) -> dict[str, type]:
 
 
 def refuse(mistake: str) -> NoReturn:
-    """Say what is wrong and end, as the parser does."""
+    """Print a mistake and exit with code 2, as the parser does."""
     print(f"error: {mistake}", file=sys.stderr)
     raise SystemExit(2)
 
 
 def plain(settings: Config) -> Config:
-    """The settings without what one study adds to them."""
+    """The settings without those that a study adds."""
     return Config(**{item.name: getattr(settings, item.name) for item in dataclasses.fields(Config)})
 
 
 def explain(work: Callable[[], object], *, unit: str | None = "epoch") -> int:
     """Run `work`; a mistake of the user or of the machine is one clear line and exit code 2, not a traceback.
 
-    `unit` is what at most one of is lost when it is interrupted; None for work that is done again from its beginning.
+    An interruption loses at most one `unit` of work; None is for work that restarts from the beginning.
     """
     try:
         with interruptible():
@@ -94,7 +94,7 @@ def explain(work: Callable[[], object], *, unit: str | None = "epoch") -> int:
 
 
 def interrupted(error: BaseException | None) -> bool:
-    """Whether an error is an interruption, or came up while one was being cleaned up after."""
+    """Whether an error is an interruption, or was raised during the clean-up after one."""
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None

@@ -1,4 +1,4 @@
-"""What may be wrong with a patient who is out of distribution, in sentences: what was found, what was expected."""
+"""Explanation of out-of-distribution (OOD) results in sentences: what was found and what was expected."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from lab.qc.metrics import format_metric, group_of, kind_of
 FAR = 3.0
 """SDs from the training patients' mean at which a metric is evidence."""
 GROWN = 0.5
-"""SDs above the mean volume from which on what is dark and has a bright rim is bone rather than air."""
+"""SDs above the mean brain volume beyond which a dark part with a bright rim is bone rather than air."""
 BRIGHT = 2.0
 """SDs from the mean at which a T1's brightest structures may be enhancing vessels."""
 MANY, MOST = 5, 4
-"""Kinds of groups that are strange together in another cohort, and findings that are told."""
+"""Kinds of deviating groups that suggest another cohort, and maximum number of findings."""
 OUTCOMES = {"certain": "like", "better": "more like", "unclear": "nearly as much like"}
-"""Outcome of a trial, the weightiest first -> how the scans are then."""
+"""Outcome of a trial, the strongest first -> how the changed scans compare with the training patients'."""
 
 
 def explain(
@@ -28,13 +28,13 @@ def explain(
     outcomes: Mapping[str, str],
     range_of: Ranges,
 ) -> list[Finding]:
-    """Findings about a patient who is out of distribution, the strangest first, at least one.
+    """Findings about an OOD patient, the most deviating first; at least one.
 
     Args:
         deviations: metric -> SDs from the training mean.
         values: metric -> value.
         tests: test beyond its limit -> score.
-        outcomes: of these the trials -> `certain`, `better` or `unclear`, see `lab.qc.ood.OodReference`.
+        outcomes: trial beyond its limit -> `certain`, `better` or `unclear`, see `lab.qc.ood.OodReference`.
         range_of: range of a metric among the training patients.
     """
 
@@ -82,7 +82,7 @@ def explain(
 
 
 def _tried(outcomes: Mapping[str, str], ordered: Sequence[str], evidence: Callable[..., str]) -> list[Finding]:
-    """The exchange of sequences, or the turn of the head, that speaks most for itself; at most one."""
+    """The most convincing trial, sequences exchanged or the head turned, as at most one finding."""
     for trial in sorted(outcomes, key=lambda trial: list(OUTCOMES).index(outcomes[trial])):
         likely = OUTCOMES[outcomes[trial]]
         if trial.endswith(" swapped"):
@@ -97,7 +97,7 @@ def _tried(outcomes: Mapping[str, str], ordered: Sequence[str], evidence: Callab
 
 
 def _air(deviations: Mapping[str, float], strange: Sequence[str]) -> tuple[str, list[str]] | None:
-    """Whether something in the mask is dark in every sequence, and what shows it: air, or bone under a bright scalp."""
+    """Suspect and evidence where a part of the mask is dark in all sequences: air, or bone under a bright scalp."""
     dark = sorted((name for name in deviations if name.startswith("where_dark")), key=lambda name: deviations[name])
     if not any(group.startswith("relations") for group in strange):
         return None
@@ -110,7 +110,7 @@ def _air(deviations: Mapping[str, float], strange: Sequence[str]) -> tuple[str, 
 def _suspect(
     group: str, members: Sequence[str], deviations: Mapping[str, float], scores: Mapping[str, float]
 ) -> str | None:
-    """What a strange group means, from its metrics, the strangest first; None where it only follows from another."""
+    """Suspected cause of a deviating group from its metrics, the most deviating first; None where it has none."""
     kind, _, sequence = group.partition(" ")
     if kind in ("size", "shape"):
         formed = scores.get("shape", 0.0) > 0.5 * scores.get("size", 0.0)

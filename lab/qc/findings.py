@@ -1,4 +1,4 @@
-"""What is found about a patient, in words: what may be wrong and what to do about it, and how it compares in all."""
+"""Findings about a patient in words, with advice, and the result of out-of-distribution (OOD) detection."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ SUSPECTS = {
     "too few": "nothing is judged",
     "strange": "look at the scans; what the model draws here has not been tested",
 }
-"""What may be wrong -> what to do about it."""
+"""Suspected cause -> advice."""
 CERTAIN = ("no brain", "same scan", "nothing but noise", "unmeasurable")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """One thing that is odd about a patient."""
+    """One anomaly of a patient."""
 
     suspect: str
     """A key of `SUSPECTS`."""
     text: str
     certain: bool = False
-    """No model may see such a patient."""
+    """Whether the patient must be refused."""
 
 
 def finding(suspect: str, text: str, certain: bool | None = None) -> Finding:
-    """A finding with what to do about it."""
+    """A finding with its advice."""
     advice = SUSPECTS[suspect]
     return Finding(
         suspect=suspect,
@@ -58,28 +58,27 @@ def finding(suspect: str, text: str, certain: bool | None = None) -> Finding:
 
 @dataclass(frozen=True, kw_only=True)
 class OodResult:
-    """How a patient compares with the training patients."""
+    """OOD result of a patient, relative to the training patients."""
 
     level: str
-    """`alike`; `unlike`: to be warned of; `refused`: certainly nothing a model may see; `unjudged`: too few training
-    patients to tell."""
+    """`alike`; `unlike`: a warning; `refused`: must not reach a model; `unjudged`: too few training patients."""
     distance: float = float("nan")
-    """Score of the strangest test; beyond 1 a patient is unlike. NaN where nothing can be told."""
+    """Score of the most deviating test; above 1 a patient is unlike. NaN where there is none."""
     percentile: float = float("nan")
-    """Share of the training patients that score less, in [0, 1]."""
+    """Share of the training patients with a lower score, in [0, 1]."""
     findings: tuple[Finding, ...] = ()
-    """The weightiest first; none where the patient is alike."""
+    """The most important first; none where the patient is alike."""
     tests: dict[str, float] = field(default_factory=dict)
-    """Scores of the tests beyond their limits, the strangest first."""
+    """Scores of the tests beyond their limits, the highest first."""
 
     @property
     def reasons(self) -> tuple[str, ...]:
-        """Sentences for the user."""
+        """The findings as sentences for the user."""
         return tuple(one.text for one in self.findings)
 
     @property
     def suspects(self) -> tuple[str, ...]:
-        """What each reason suspects: a key of `SUSPECTS`."""
+        """Suspected cause of each reason: a key of `SUSPECTS`."""
         return tuple(one.suspect for one in self.findings)
 
     def as_dict(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Hard limits: what is certainly wrong with a patient, whoever the training patients were."""
+"""Hard limits: properties for which a patient is refused, whatever the training patients are."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from lab.qc.findings import Finding, finding
 from lab.qc.metrics import format_metric, group_of
 
 Ranges = Callable[[str], tuple[float, float] | None]
-"""Lowest and highest value of a metric among the training patients; None of one that they do not have."""
+"""Lowest and highest value of a metric among the training patients; None for a metric that they lack."""
 
 BRAIN_ML = (600.0, 2300.0)
-"""Volumes outside which a mask does not hold one whole brain, a newborn's apart."""
+"""Plausible volumes of one whole brain (ml); a newborn's is smaller."""
 LENGTH_TO_WIDTH = (0.8, 1.8)
-"""Proportions that no whole brain leaves."""
+"""Plausible ratios of length to width of a whole brain."""
 SAME = 0.97
-"""Rank correlation of two sequences that are the same scan; 0.9 of training patients forbids to say so."""
+"""Rank correlation above which two sequences are the same scan, unless a training patient's reaches 0.9."""
 NOISE_SNR, NOISE_WHITE = 2.3, 0.95
-"""White noise alone: voxels jump by half a spread, and as much from the next as from the one after it."""
+"""SNR below which, and ratio of neighbours' differences above which, a sequence is white noise."""
 SOUND = 0.9
-"""Share of these that training patients must keep clear of for a patient to be refused for noise."""
+"""Share of the noise limits that training patients must not exceed for a patient to be refused for noise."""
 
 
 def check_hard_limits(
     names: Sequence[str], sequences: Sequence[str], values: Mapping[str, float], range_of: Ranges
 ) -> list[Finding]:
-    """What is certainly wrong with metrics of these names, as long as no training patient was so."""
+    """Findings for metrics beyond the hard limits, unless training patients are beyond them too."""
     findings = []
     for name, limits in (("volume", BRAIN_ML), ("length_to_width", LENGTH_TO_WIDTH)):
         found, known = float(values.get(name, math.nan)), range_of(name)
@@ -53,7 +53,7 @@ def check_hard_limits(
 
 
 def _is_noise(sequence: str, values: Mapping[str, float], range_of: Ranges) -> bool:
-    """Whether a sequence is about as rough as white noise and the training patients' are not."""
+    """Whether a sequence is about as rough as white noise while the training patients' are not."""
     names = [*(f"snr_{axis}:{sequence}" for axis in "xyz"), f"white:{sequence}"]
     known = [
         found for name in names if (found := range_of(name)) is not None and math.isfinite(values.get(name, math.nan))

@@ -1,7 +1,7 @@
-"""Image quality metrics (IQMs) of a prepared patient, by which a scan is compared with those that a model learned from.
+"""Image quality metrics (IQMs) of a prepared patient, for comparison with the training patients.
 
-Each is one number that a fault moves far and a tumour, however large, does not; `lab.qc.metrics` says what they mean.
-The tumour mask is not looked at: a new patient may come without one.
+Each metric reacts strongly to a fault and hardly to a tumour, however large; `lab.qc.metrics` defines them. The tumour
+mask is not used: a new patient may come without one.
 """
 
 from __future__ import annotations
@@ -17,28 +17,28 @@ from lab.io.grid import bounding_box
 from lab.qc.metrics import metric_names
 
 GRID_MM, FINE_MM = 4.0, 2.0
-"""Voxels are averaged to about these edges: for vessels to the second, for everything else but noise to the first."""
+"""Approximate voxel edges after averaging: the second for vessels, the first for everything else but noise."""
 RIM_MM, INNER_MM = 6.0, 14.0
-"""Depth of the brain's rim, and depth below which a voxel is well inside."""
+"""Depth of the brain's rim, and depth beyond which a voxel is well inside."""
 SURROUND_MM, DOTS = (10.0, 18.0), 0.0005
-"""Edges of cubes round fine structures, and the share of voxels that stand out most."""
+"""Edges of cubes around fine structures, and the share of voxels that stand out most."""
 EXTREME = 0.1
 """Share of a sequence's voxels that count as its darkest, or brightest."""
 SAMPLE, LEAST_VOXELS = 60_000, 300
-"""Brain voxels at most on which noise is measured, and averaged voxels below which a brain cannot be measured."""
+"""Maximum number of voxels for measuring noise, and minimum number of averaged voxels of a measurable brain."""
 CUT, NEARLY = 0.5, 0.25
-"""Share of the largest section that the outermost slice may have: above the first a brain is cut, above the second it
-may be. (28 brains of BraTS: 0.14 at most.)"""
+"""Ratio of the outermost slice to the largest section above which a brain is cut, and above which it may be (28 brains
+of BraTS: 0.14 at most)."""
 SIDES = (("left", "right"), ("back", "front"), ("bottom", "top"))
 
 
 def measure(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spacing_mm: float) -> dict[str, float]:
-    """The metrics of a prepared patient by name; NaN where a sequence or the brain does not allow one.
+    """Metrics of a prepared patient by name; NaN where one cannot be measured.
 
     Args:
         image: (C, X, Y, Z) in [-1, 1], RAS.
         masks: (X, Y, Z) bit flags.
-        channels: names of the C sequences; of those that come twice the first counts.
+        channels: names of the C sequences; of duplicates the first counts.
         spacing_mm: edge of a voxel, the same along all axes.
     """
     if image.shape[0] != len(channels) or image.shape[1:] != masks.shape:
@@ -73,7 +73,7 @@ def measure(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spa
         low, high, highest = np.maximum(np.abs(np.quantile(level, [0.02, 0.98, 0.998])), 0.05)
         found |= {f"p02:{name}": np.log(low), f"p98:{name}": np.log(high), f"p998:{name}": np.log(highest)}
         found |= _layers(level, regions, name)
-    # at the rim a voxel holds more or less of what is no brain, by the way a scan was stripped
+    # without the rim, where skull-stripping decides how much of a voxel is brain
     found |= _relations({name: level[~regions["rim"]] for name, level in spreads.items()})
     if len(spreads) == len(names):
         found["dark"] = float(np.mean(np.all([level < -1.5 for level in spreads.values()], axis=0)))
@@ -83,7 +83,7 @@ def measure(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spa
 
 
 def flattest_side(brain: np.ndarray) -> tuple[float, str]:
-    """The largest outermost slice of a brain mask (X, Y, Z) RAS, over the largest one along its axis, and its side."""
+    """Highest ratio of an outermost slice of a brain mask (X, Y, Z) RAS to its axis' largest slice, and its side."""
     inside = brain[bounding_box(brain)]
     found = []
     for axis, names in enumerate(SIDES):
@@ -93,7 +93,7 @@ def flattest_side(brain: np.ndarray) -> tuple[float, str]:
 
 
 def check_whole(brain: np.ndarray) -> str:
-    """A warning where part of the brain may be missing, else "". Raises ValueError where it is.
+    """A warning where part of the brain may be missing, else "". Raises ValueError where part is missing.
 
     A field of view that ends inside the head leaves a flat cut, which no brain has.
     """
@@ -170,7 +170,7 @@ def _layers(level: np.ndarray, regions: dict[str, np.ndarray], name: str) -> dic
 
 
 def _relations(spreads: dict[str, np.ndarray]) -> dict[str, float]:
-    """Rank correlations of each pair, and each sequence where another is darkest and brightest, in spreads."""
+    """Rank correlation of each pair, and median of each sequence where another is darkest and brightest, in spreads."""
     found = {}
     ranks = {name: stats.rankdata(level) for name, level in spreads.items()}
     for a, b in map(sorted, combinations(spreads, 2)):
@@ -183,9 +183,10 @@ def _relations(spreads: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def _vessels(volumes: dict[str, np.ndarray], parts: np.ndarray, edge: float) -> dict[str, float]:
-    """How far fine structures stand out from what is round them: brighter ones over darker ones, and over the spread.
+    """Contrast of fine structures with their surroundings: bright over dark ones, and bright ones over the spread.
 
-    Flow makes vessels dark; contrast agent makes them bright. Voxels are `edge` mm, `parts` the brain's share of each.
+    Flow makes vessels dark; contrast agent makes them bright. `edge` is the voxel size (mm), `parts` the brain's share
+    of each voxel.
     """
     inside = parts >= 0.5
     sizes = [max(3, 2 * round(surround / edge / 2) + 1) for surround in SURROUND_MM]
@@ -210,10 +211,10 @@ def _vessels(volumes: dict[str, np.ndarray], parts: np.ndarray, edge: float) -> 
 
 
 def _noise(volumes: dict[str, np.ndarray], brain: np.ndarray) -> dict[str, float]:
-    """The spread of each sequence over its noise along each axis, at a sample of voxels well inside the brain.
+    """Ratio of each sequence's spread to its noise along each axis, at a sample of voxels well inside the brain.
 
-    Noise is the median second difference, which leaves edges of tissue out. White noise differs as much from the next
-    voxel as from the one after it, anatomy less.
+    Noise is the median second difference, which is robust to tissue edges. White noise differs as much from the next
+    voxel as from the one after it; anatomy differs less from the next.
     """
     strides = [brain.shape[1] * brain.shape[2], brain.shape[2], 1]
     inner = np.zeros_like(brain)

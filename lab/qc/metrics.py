@@ -1,7 +1,7 @@
-"""What each image quality metric (IQM) means: its group, its words, and how much of it is chance.
+"""Definitions of the image quality metrics (IQMs): group, wording, and minimum SD between patients.
 
-A name is `kind`, `kind:T1` or `kind:T1:T2` (T1, where T2 is such and such), so that to exchange two sequences is to
-exchange two names. Where MRIQC (Esteban 2017) has a metric of the same meaning, it has MRIQC's name.
+A name is `kind`, `kind:T1` or `kind:T1:T2` (for instance T1 where T2 is dark), so exchanging two sequences exchanges
+two names. Metrics that MRIQC (Esteban 2017) has too carry MRIQC's names.
 """
 
 from __future__ import annotations
@@ -14,16 +14,16 @@ import numpy as np
 
 
 class Kind(NamedTuple):
-    """What a metric means."""
+    """Definition of a kind of metric."""
 
     group: str
-    """Metrics of one group have a Mahalanobis distance together."""
+    """Metrics of one group share a Mahalanobis distance."""
     least_sd: float
-    """Least SD between patients that is taken for real, in the metric's own unit."""
+    """Minimum SD between patients, in the metric's own unit."""
     text: str
-    """Of a patient, with {value} (and {a}, {b} for the sequences)."""
+    """Sentence about a patient with {value} (and {a}, {b} for the sequences)."""
     shown: Callable[[float], str]
-    """The value for people."""
+    """Formats the value for the sentence."""
 
 
 def _factor(value: float) -> str:
@@ -67,7 +67,7 @@ KINDS: dict[str, Kind] = {
         "relations {a} {b}", 0.1, "{a} lies {value} spreads from its median where {b} is bright", _signed
     ),
 }
-"""Kind of metric -> meaning. A spread is the interquartile range of a sequence's own brain voxels."""
+"""Kind of metric -> definition. A spread is the interquartile range of a sequence's own brain voxels."""
 
 
 def metric_names(sequences: tuple[str, ...]) -> list[str]:
@@ -86,7 +86,7 @@ def metric_names(sequences: tuple[str, ...]) -> list[str]:
 
 
 def kind_of(name: str) -> Kind:
-    """What a metric means."""
+    """Definition of a metric."""
     return KINDS[name.split(":")[0]]
 
 
@@ -96,13 +96,13 @@ def group_of(name: str) -> str:
 
 
 def format_metric(name: str, value: float) -> str:
-    """A value in words."""
+    """A metric's value in words."""
     kind = kind_of(name)
     return kind.text.format(value=kind.shown(value), **dict(zip("ab", name.split(":")[1:])))
 
 
 def exchange(names: Sequence[str], first: str, second: str) -> tuple[np.ndarray, np.ndarray]:
-    """Where each of D metrics comes from and its sign, were two sequences each the other."""
+    """Source index and sign of each of D metrics once two sequences are exchanged."""
     other, places = {first: second, second: first}, {name: place for place, name in enumerate(names)}
 
     def renamed(name: str) -> str:
@@ -114,6 +114,6 @@ def exchange(names: Sequence[str], first: str, second: str) -> tuple[np.ndarray,
 
 
 def turn(names: Sequence[str], axis: str) -> tuple[np.ndarray, np.ndarray]:
-    """The same, were the head turned end to end along y or z."""
+    """Source index and sign of each of D metrics once the head is turned end to end along y or z."""
     change = {"y": ("centre_y", "inu_y", "tilt"), "z": ("centre_z", "inu_z", "tilt", "clefts")}[axis]
     return np.arange(len(names)), np.array([-1.0 if name.split(":")[0] in change else 1.0 for name in names])

@@ -1,12 +1,13 @@
-"""Out-of-distribution (OOD) detection: is a new patient like those that a model learned from?
+"""Out-of-distribution (OOD) detection: comparison of a new patient with the training patients.
 
-Three kinds of tests look at the image quality metrics: each by itself; each group of them (the brain's size, the noise
-of T1, how T1 and T2 relate ...) by the Mahalanobis distance under a shrunk covariance (Ledoit & Wolf, J Multivariate
-Analysis 2004); and trials: would the patient be more ordinary with two sequences exchanged, or the head turned?
+There are three kinds of tests on the image quality metrics: each metric by itself; each group of metrics (the brain's
+size, the noise of T1, how T1 and T2 relate ...) by the Mahalanobis distance under a shrunk covariance (Ledoit & Wolf, J
+Multivariate Analysis 2004); and trials, which test whether the patient is more ordinary with two sequences exchanged or
+the head turned.
 
-Each training patient is measured against the others. A limit is the end of a prediction interval for one more patient
-(Student's t), and never nearer than what the training patients show themselves, with a margin; false alarms are shared
-out among the tests (Bonferroni). The score of a patient is that of the strangest test, in units of its limit.
+Each training patient is compared with the others. A limit is the end of a prediction interval for one more patient
+(Student's t), and at least the training patients' own largest statistic with a margin; the tests share the rate of
+false alarms (Bonferroni). A patient's score is that of the most deviating test, in units of its limit.
 """
 
 from __future__ import annotations
@@ -27,28 +28,28 @@ from lab.qc.hard_limits import check_hard_limits
 from lab.qc.metrics import exchange, group_of, kind_of, turn
 
 VERSION = 2
-"""Of the metrics and tests; a reference of another one is not read."""
+"""Version of metrics and tests; references of another version are refused."""
 LEAST_PATIENTS = 10
-"""Training patients below which nobody is out of distribution; what breaks a hard limit is refused all the same."""
+"""Minimum number of training patients for the tests; hard limits hold with fewer, too."""
 RARE = 0.005
-"""Share of patients like the training ones that would be called unlike, were metrics Gaussian. They are not: 0.01 to
-0.05 of held-out phantoms and glioma patients without a visible fault are, from 20 training patients on."""
+"""Nominal share of in-distribution patients called unlike, for Gaussian metrics. Metrics are not Gaussian: 0.01 to 0.05
+of held-out phantoms and glioma patients without a visible fault are, from 20 training patients on."""
 WATCHED = ("volume", "asymmetry", "flattest", "vessels:T1", "dots:T1")
-"""What a child's brain, a missing lobe, a missing slab and contrast agent move."""
+"""Metrics that a child's brain, a missing lobe, a missing slab and contrast agent change."""
 SHARES = {"trials": 0.25, "watched": 0.35, "others": 0.4}
-"""How the false alarms are shared out; within each part every test gets as many."""
+"""Share of the false alarms for each part of the tests; within a part every test gets the same."""
 MARGIN, SPARED = 1.2, 0.01
-"""Limits are at least so many times the largest of the training patients' own, but for this share of many: faulty scans
-among them must not blind a test."""
+"""A limit is at least `MARGIN` times the training patients' largest statistic, leaving out the highest `SPARED` share:
+faulty scans among them must not blind a test."""
 NEARLY = 1.1
-"""The score up to which a patient counts as ordinary once the scans are exchanged or turned."""
+"""Maximum score of an ordinary patient once the scans are exchanged or turned."""
 COUNTED = 4.0
-"""SDs by which one metric can speak for or against a trial."""
+"""Maximum SDs that one metric contributes to a trial."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Mean, SD and covariance of the metrics of some patients, D in number."""
+    """Mean, SD and covariance of D metrics over some patients."""
 
     sequences: tuple[str, ...]
     names: tuple[str, ...]
@@ -62,7 +63,7 @@ class Fit:
         return (values - self.mean) / self.sd
 
     def statistics(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """Test -> (N,) how far values (N, D) are from the mean, and by how much each trial brings them nearer."""
+        """Test -> (N,) distance of values (N, D) from the mean; of a trial, by how much it reduces the distance."""
         deviations = self.deviations(values)
         found = dict(zip(self.names, np.abs(deviations).T))
         for name, places in _groups(self.names).items():
@@ -75,14 +76,14 @@ class Fit:
         return found
 
     def try_out(self, trial: str, values: np.ndarray) -> np.ndarray:
-        """Values (N, D) as they would be, were the trial so."""
+        """Values (N, D) after a trial: sequences exchanged, or the head turned."""
         places, signs = _trials(self.names, self.sequences)[trial]
         return values[:, places] * signs
 
 
 @dataclass(frozen=True, kw_only=True)
 class OodReference:
-    """The training patients, and how far a patient like them may be from them."""
+    """Statistics of the training patients, and the limits for a new patient."""
 
     patients: int
     fit: Fit
@@ -90,14 +91,14 @@ class OodReference:
     """(D,) lowest of the training patients (the 2.5 % quantile of many)."""
     high: np.ndarray
     limits: dict[str, tuple[float, float]]
-    """Test -> its usual statistic, and the one beyond which a patient is unlike; empty with too few patients."""
+    """Test -> usual statistic, and the limit beyond which a patient is unlike; empty with too few patients."""
     certain: dict[str, float]
-    """Trial -> the statistic from which on it certainly holds: the least of a training patient for whom it would."""
+    """Trial -> the gain at which it is certain: the least gain of a training patient with this fault."""
     distances: np.ndarray
-    """(cases,) scores of the training patients, each without itself, rising."""
+    """(cases,) leave-one-out scores of the training patients, ascending."""
 
     def assess(self, values: Mapping[str, float]) -> OodResult:
-        """How a patient with these metrics (`lab.qc.image_quality.measure`) compares."""
+        """OOD result of a patient with these metrics (`lab.qc.image_quality.measure`)."""
         names = self.fit.names
         wrong = check_hard_limits(names, self.fit.sequences, values, self.range_of)
         if wrong:
@@ -126,7 +127,7 @@ class OodReference:
         )
 
     def range_of(self, name: str) -> tuple[float, float] | None:
-        """Lowest and highest value of the training patients; None of a metric that they do not have."""
+        """Lowest and highest value of the training patients; None for a metric that they lack."""
         if name not in self.fit.names:
             return None
         place = self.fit.names.index(name)
@@ -138,9 +139,8 @@ class OodReference:
         return {name: float(found[name][0] - usual) / (limit - usual) for name, (usual, limit) in self.limits.items()}
 
     def _outcome(self, trial: str, row: np.ndarray) -> str:
-        """`certain`: the trial makes a patient ordinary, or nearly, and gains what it would gain if it were what is
-        wrong; `better`: it makes the patient more ordinary; `unclear`: hardly less so, which no training patient
-        shows."""
+        """`certain`: the trial makes a patient (nearly) ordinary, and gains as much as for a patient with this fault;
+        `better`: it makes the patient more ordinary; `unclear`: hardly less ordinary, as for no training patient."""
         gain = float(self.fit.statistics(row)[trial][0])
         others = self._scores(self.fit.try_out(trial, row))
         if gain >= self.certain[trial] and max(others[name] for name in others if name not in self.certain) <= NEARLY:
@@ -156,7 +156,7 @@ class OodReference:
 
     @classmethod
     def read(cls, known: Mapping[str, Any]) -> OodReference:
-        """From what `as_dict` gave. Raises ValueError where it is of another version, or something is missing."""
+        """The reference from the values of `as_dict`. Raises ValueError for another version or missing values."""
         try:
             if known.get("version") != VERSION:
                 raise ValueError("it is of another version")
@@ -179,10 +179,9 @@ class OodReference:
 
 
 def fit_reference(rows: pd.DataFrame | Sequence[Mapping[str, float]], patients: Sequence[str]) -> OodReference:
-    """From the metrics of training cases, a row each, and the patient of each.
+    """Reference from the metrics of the training cases, one row each, and the patient of each case.
 
-    Metrics that a training case does not have are left out. Raises ValueError where there is no patient, or where no
-    metric is there in all.
+    Metrics that a training case lacks are left out. Raises ValueError for no patient and for no common metric.
     """
     table, owner = pd.DataFrame(rows).reset_index(drop=True).astype(float), np.asarray(patients, str)
     if len(table) != len(owner) or not len(owner):
@@ -218,7 +217,7 @@ def fit_reference(rows: pd.DataFrame | Sequence[Mapping[str, float]], patients: 
 def _limits(
     left_out: Mapping[str, np.ndarray], names: tuple[str, ...], patients: int
 ) -> tuple[dict[str, tuple[float, float]], dict[str, float]]:
-    """Usual statistic and limit of each test, and what each trial must show, from what is left out shows."""
+    """Usual statistic and limit of each test, and the certain gain of each trial, from leave-one-out statistics."""
     groups = _groups(names)
     kinds = dict.fromkeys(left_out, "trials") | dict.fromkeys([*names, *groups], "others")
     kinds |= dict.fromkeys(set(names) & set(WATCHED), "watched")
@@ -232,7 +231,7 @@ def _limits(
         if kind == "trials":
             usual = float(found.mean())
             if usual >= 0:
-                continue  # the training patients themselves do not tell one from the other
+                continue  # the training patients do not distinguish the two
         elif name in groups:
             least = np.sqrt(stats.chi2.ppf(1 - rate, len(groups[name])))
         else:
@@ -240,13 +239,13 @@ def _limits(
         largest = np.sort(found)[-1 - int(SPARED * len(found))]
         limit = max(least, found.mean() + beyond * found.std(ddof=1), usual + MARGIN * (largest - usual))
         limits[name] = (usual, float(limit))
-        if kind == "trials":  # were it so, a training patient would gain what it loses now
+        if kind == "trials":  # with this fault, a training patient gains what it loses without
             certain[name] = max(float(limit), -float(found.max()))
     return limits, certain
 
 
 def _fit(values: np.ndarray, names: tuple[str, ...]) -> Fit:
-    """Of values (N, D); no metric varies less than its least SD."""
+    """Fit to values (N, D); no SD is below the metric's minimum."""
     from sklearn.covariance import ledoit_wolf  # slow to import, and not needed to assess a patient
 
     least = np.array([kind_of(name).least_sd for name in names])
@@ -263,7 +262,7 @@ def _fit(values: np.ndarray, names: tuple[str, ...]) -> Fit:
 
 @lru_cache(maxsize=8)
 def _groups(names: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Group -> positions of its metrics; those of one metric only are left out."""
+    """Group -> positions of its metrics; groups of a single metric are left out."""
     groups: dict[str, list[int]] = {}
     for place, name in enumerate(names):
         groups.setdefault(group_of(name), []).append(place)
@@ -272,6 +271,6 @@ def _groups(names: tuple[str, ...]) -> dict[str, np.ndarray]:
 
 @lru_cache(maxsize=8)
 def _trials(names: tuple[str, ...], sequences: tuple[str, ...]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Trial -> the metrics' places and signs, were it so."""
+    """Trial -> source indices and signs of the metrics."""
     found = {f"{a} and {b} swapped": exchange(names, a, b) for a, b in combinations(sequences, 2)}
     return found | {"upside down": turn(names, "z"), "back to front": turn(names, "y")}

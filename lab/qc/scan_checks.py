@@ -1,8 +1,8 @@
-"""Is each scan what it should be? What contradicts physics is refused; what is unlikely is a remark.
+"""Plausibility checks of scans and masks: contradictions of physics are refused, unlikely findings are remarked upon.
 
-The limits were measured on 28 whole brains of BraTS at 2 mm (8 of them at 1 mm too), 239 cubes round the tumours of
-other patients and 40 phantoms. None of these is refused or remarked upon; how near the nearest comes stands at each
-limit. Values are compared in spreads: the distance of the quartiles of a sequence in the brain.
+The limits were measured on 28 whole brains of BraTS at 2 mm (8 of them at 1 mm too), 239 cubes around the tumours of
+other patients and 40 phantoms. None of these is refused or remarked upon; each limit states the nearest value found.
+Values are in spreads: the interquartile range of a sequence in the brain.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from lab.qc.hard_limits import BRAIN_ML
 from lab.qc.image_quality import FINE_MM, measure
 
 STANDS_OUT = 50.0
-"""Spreads from the median beyond which a voxel is no tissue (the brightest vessel of the clean scans: 22.9)."""
+"""Spreads from the median beyond which a voxel is not tissue (22.9 at most)."""
 FEW = 1e-3
-"""Share of a brain's voxels that may stand out so far and are set to the highest of the others."""
+"""Maximum share of such voxels in a brain; they are clipped to the range of the others."""
 WIDEST = 6.0
 """SD of a sequence in spreads beyond which its grey values pile up (3.1 at most)."""
 BELOW = 0.9
@@ -29,19 +29,20 @@ BELOW = 0.9
 OUTSIDE, MOSTLY_OUTSIDE = 0.03, 0.5
 """Share of the tumour mask outside the brain that is remarked upon (0.0055 at most), and that is refused."""
 OF_BRAIN, OF_PART = 0.6, 0.98
-"""Share of a whole brain, and of any part of one, that no tumour takes (0.16 and 0.96 at most)."""
+"""Share of a whole brain, and of a part of one, that no tumour exceeds (0.16 and 0.96 at most)."""
 LEAST_MM3 = 100.0
-"""Enhancing part that is looked at (cubic millimetres)."""
+"""Minimum volume of an enhancing part for its check (cubic millimetres)."""
 BRIGHT, BRIGHTER = 0.85, 0.2
-"""Share of the brain that is darker in T1GD than what enhances, and how much higher it is than in T1."""
+"""Share of the brain darker than an enhancing part in T1GD, and its increase from T1 to T1GD."""
 EQUAL = 0.998
-"""Correlation of two sequences that are one scan (0.983 at most)."""
+"""Correlation above which two sequences are one scan (0.983 at most)."""
 
 
 def clip_outliers(scan: Scan, part: np.ndarray) -> tuple[Scan, str]:
-    """The scan with single voxels that no tissue can have, such as 3e38, set to the value next to theirs; and a note.
+    """The scan with impossible voxels (such as 3e38) clipped to the range of the others, and a note.
 
-    `part` (X, Y, Z) is the brain in the scan. Raises ValueError where too many stand out, or the image is negated.
+    `part` (X, Y, Z) is the brain in the scan. Raises ValueError for too many such voxels, and for a negated, constant
+    or nearly constant image.
     """
     values = scan.data[part]
     first, middle, third = np.quantile(values[:: max(1, values.size // 100_000)].astype(np.float64), [0.25, 0.5, 0.75])
@@ -81,7 +82,7 @@ def clip_outliers(scan: Scan, part: np.ndarray) -> tuple[Scan, str]:
 
 
 def check_mask(labels: np.ndarray, brain: np.ndarray, voxel_ml: float) -> list[str]:
-    """What is odd about a tumour mask (X, Y, Z), in words. Raises ValueError where it cannot be a tumour's."""
+    """Remarks on a tumour mask (X, Y, Z). Raises ValueError where it cannot be a tumour's."""
     tumour = labels > 0
     count, held = np.count_nonzero(tumour), np.count_nonzero(tumour & brain)
     share, outside = held / np.count_nonzero(brain), 1 - held / max(1, count)
@@ -94,9 +95,9 @@ def check_mask(labels: np.ndarray, brain: np.ndarray, voxel_ml: float) -> list[s
 
 
 def check_cavity(t1: Scan, t1gd: Scan, cavity: np.ndarray) -> list[str]:
-    """What is unlikely about a resection cavity (X, Y, Z) bool, in words: fluid does not take up contrast agent.
+    """Remarks on a resection cavity (X, Y, Z) bool: fluid does not take up contrast agent.
 
-    Of the enhancing parts of 244 patients 78 % would be remarked upon, of the necrotic parts of 258 4 %.
+    Of the enhancing parts of 244 patients 78 % are remarked upon, of the necrotic parts of 258 patients 4 %.
     """
     grey = (scan.data[scan.data != scan.background] for scan in (t1, t1gd))
     before, after = (np.mean(brain < np.median(scan.data[cavity])) for brain, scan in zip(grey, (t1, t1gd)))
@@ -106,7 +107,7 @@ def check_cavity(t1: Scan, t1gd: Scan, cavity: np.ndarray) -> list[str]:
 
 
 def check_sequences(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spacing_mm: float) -> list[str]:
-    """What is unlikely about a prepared patient's sequences, in words.
+    """Remarks on a prepared patient's sequences.
 
     `image` (C, X, Y, Z), bit flags `masks` (X, Y, Z). Raises ValueError where two sequences are one scan.
     """
@@ -133,7 +134,7 @@ def check_sequences(image: np.ndarray, masks: np.ndarray, channels: tuple[str, .
 
 
 def _in_tumour(values: dict[str, np.ndarray], tumour: np.ndarray, *, whole: bool) -> list[str]:
-    """Water makes a tumour bright in T2 and FLAIR and dark in T1, whatever its grade."""
+    """Remarks on a tumour's intensities: water makes it bright in T2 and FLAIR and dark in T1, whatever its grade."""
     if not tumour.any():
         return []
     level = {}
@@ -153,9 +154,9 @@ def _in_tumour(values: dict[str, np.ndarray], tumour: np.ndarray, *, whole: bool
 
 
 def _whole_brain(found: dict[str, float], *, fine: bool) -> list[str]:
-    """How the sequences of a whole brain relate; T1GD is a T1, and cerebrospinal fluid is bright in T2 alone.
+    """Remarks on how a whole brain's sequences relate: T1GD resembles T1, and only T2 has bright cerebrospinal fluid.
 
-    Vessels are seen on `fine` grids only.
+    Vessels are checked on `fine` grids only.
     """
 
     def value(name: str) -> float:
