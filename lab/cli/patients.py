@@ -25,7 +25,7 @@ class Patients:
     flair: Path | None = None
     """FLAIR of one patient, likewise."""
     mask: Path | None = None
-    """Tumour mask of one patient. A classifier needs it; for a network it limits the search for enhancement."""
+    """Tumour mask of one patient. A classifier needs it; for a network, enhancement is searched in and around it."""
     data: Path | None = None
     """Folder of patients in a known layout, or a CSV of paths; no scan with contrast agent is needed."""
     layout: LayoutName = "auto"

@@ -1,1 +1,1 @@
-"""From files on disk to a prepared cohort. No torch below `batches.py`."""
+"""Preparation of cohorts from files on disk, and batches for training. Only `batches.py` imports torch."""

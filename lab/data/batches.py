@@ -1,7 +1,7 @@
 """Patches, flips and batches on the device.
 
-A cohort that fits lives on the device from the first epoch on; one that does not is read from its memory-mapped
-files, the next batch while the current one is computed.
+A cohort that fits stays on the device from the first epoch; a larger one is read from its memory-mapped files, one
+batch ahead.
 """
 
 from __future__ import annotations
@@ -34,19 +34,19 @@ class Batch:
 
 
 def unpack_masks(flags: Tensor) -> dict[str, Tensor]:
-    """Bit flags (B, 1, X, Y, Z) uint8 as one boolean mask for each region."""
+    """Bit flags (B, 1, X, Y, Z) uint8 as one boolean mask per region."""
     return {name: (flags & bit) != 0 for name, bit in FLAGS.items()}
 
 
 def free_memory(device: torch.device) -> int:
-    """Bytes that can still be had on the device."""
+    """Free bytes on the device."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)  # with what the file cache would give back
+    return int(psutil.virtual_memory().available)  # includes reclaimable file cache
 
 
 def patch_window(mask: np.ndarray, edge: int | None) -> tuple[slice, slice, slice]:
-    """The cube of `edge` voxels round the tumour's centre of mass, moved inside the volume where it sticks out.
+    """The cube of `edge` voxels around the tumour's centre of mass, shifted to lie inside the volume.
 
     `mask` holds the bit flags (X, Y, Z); without a tumour the brain's centre is taken. An axis shorter than `edge` is
     taken whole.
@@ -60,7 +60,7 @@ def patch_window(mask: np.ndarray, edge: int | None) -> tuple[slice, slice, slic
 
 
 class CaseStore:
-    """Cases of a cohort, resident on the device when they fit and read case by case when not."""
+    """Cases of a cohort, resident on the device if they fit, else read case by case."""
 
     def __init__(
         self,
@@ -75,7 +75,7 @@ class CaseStore:
     ) -> None:
         """`patch` is the edge in voxels; `resident` None decides by the free memory.
 
-        Raises ValueError where the cohort lacks a channel or a case.
+        Raises ValueError for no cases, and where the cohort lacks a channel or a case.
         """
         self.cohort, self.case_ids = cohort, tuple(case_ids)
         unknown = [case for case in self.case_ids if case not in cohort.index.index]
@@ -84,7 +84,7 @@ class CaseStore:
         self.channels = [cohort.channel(name) for name in (*inputs, target)]
         names = [name.upper() for name in inputs]
         self.t1 = names.index("T1") if "T1" in names else None
-        """Position of the T1 among the inputs, where it is one of them."""
+        """Position of the T1 among the inputs; None where it is not one of them."""
         self.device, self.patch = torch.device(device), patch
         voxels = int(np.prod([min(patch or size, size) for size in cohort.shape]))
         self.bytes = len(self.case_ids) * voxels * (2 * len(self.channels) + 1)
@@ -99,7 +99,7 @@ class CaseStore:
         return len(self.case_ids)
 
     def _read(self, index: int) -> tuple[Tensor, Tensor]:
-        """A case's channels (C + 1, X, Y, Z) float16 and flags (1, X, Y, Z) uint8, where there is a target."""
+        """A case's channels (C + 1, X, Y, Z) float16 and flags (1, X, Y, Z) uint8, 0 where there is no target."""
         image, mask = self.cohort.load(self.case_ids[index])
         mask = clear_without_target(mask)
         window = patch_window(mask, self.patch)
@@ -118,7 +118,7 @@ class CaseStore:
         return Batch(images[:, :-1], images[:, -1:], unpack_masks(flags), tuple(self.case_ids[i] for i in indices))
 
     def batches(self, plan: Sequence[Sequence[tuple[int, bool]]]) -> Iterator[Batch]:
-        """The planned batches in order; where cases are read from disk, one ahead of its use."""
+        """The planned batches in order; cases on disk are read one batch ahead."""
         jobs = [([i for i, _ in entries], [flip for _, flip in entries]) for entries in plan]
         if self.resident or not jobs:
             yield from (self.batch(*job) for job in jobs)
@@ -134,7 +134,7 @@ class CaseStore:
 
 
 def plan_epoch(cases: int, *, batch_size: int, flip: str, seed: int, epoch: int) -> list[list[tuple[int, bool]]]:
-    """Which case, flipped or not, comes in which batch of an epoch: a pure function of its arguments.
+    """Batches of an epoch as lists of (case, flipped): a pure function of its arguments.
 
     `flip` is `both` (each case both ways, 2N entries), `random` (one way at random) or `none`. Raises ValueError for
     another `flip` and for a batch size below one.

@@ -21,9 +21,9 @@ CORE_MM, WHOLE_MM = 4.0, 2.0
 def brain_mask(t1: Scan, method: str) -> np.ndarray:
     """(X, Y, Z) bool mask on the T1's grid, from the T1 alone.
 
-    Other sequences must not shape the brain: a new patient without them would be prepared unlike the training patients.
-    `nonzero`: voxels that are not 0; values may be negative (ringing). `mni152`: the same inside the atlas' brain.
-    Both: holes filled, largest piece kept.
+    Other sequences must not influence it: a new patient without them would be prepared differently. `nonzero`: voxels
+    that are not 0; values may be negative (ringing). `mni152`: the same inside the atlas' brain. Both: holes filled,
+    largest piece kept.
 
     Raises ValueError where `method` does not suit the scan.
     """
@@ -43,10 +43,10 @@ def brain_mask(t1: Scan, method: str) -> np.ndarray:
 
 
 def scanned_part(scan: Scan, brain: np.ndarray, method: str) -> np.ndarray:
-    """The part (X, Y, Z) of the brain that lies inside a sequence's field of view; `brain` itself where all of it does.
+    """The part (X, Y, Z) of the brain inside a sequence's field of view; `brain` itself where that is all of it.
 
-    Beyond its field of view a file holds 0, which must not count as tissue; holes are filled as in the brain. Raises
-    ValueError where the T1 and the sequence share too little.
+    Outside the field of view a file holds 0, which must not count as tissue; holes are filled as in the brain. Raises
+    ValueError where the T1 and the sequence overlap too little.
     """
     here = scan.data != scan.background
     part = largest_solid(here) & brain if (brain & ~here).any() else brain
@@ -58,11 +58,11 @@ def scanned_part(scan: Scan, brain: np.ndarray, method: str) -> np.ndarray:
 
 
 def brain_core(brain: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.ndarray:
-    """(X, Y, Z) bool: the brain of a stripped scan deeper than `CORE_MM` and a voxel, at any voxel size.
+    """(X, Y, Z) bool: the part of a stripped brain deeper than `CORE_MM` plus a voxel, at any voxel size.
 
     A voxel at the rim of a resampled file holds an unknown share of brain, but is not 0: the coarser the file, the
-    larger its brain and the darker its rim. The voxel of depth allows for that; finer files are brought to `WHOLE_MM`
-    first, as if resampled. Raises ValueError where nothing lies so deep.
+    larger its brain and the darker its rim. The extra voxel allows for that; depth in finer files is measured on voxels
+    of about `WHOLE_MM`, as if resampled. Raises ValueError where no voxel is deep enough.
     """
     box = bounding_box(brain)
     steps = [max(1, int(WHOLE_MM / size + 0.01)) for size in spacing_mm]
@@ -82,7 +82,7 @@ def brain_core(brain: np.ndarray, spacing_mm: tuple[float, float, float]) -> np.
 
 
 def largest_solid(mask: np.ndarray) -> np.ndarray:
-    """The largest connected piece (by faces) of a mask that is not empty, its inner holes filled."""
+    """The largest piece (connected by faces) of a non-empty mask, with its inner holes filled."""
     box = bounding_box(mask)
     inner = np.pad(np.asfortranarray(mask[box]).T, 1)
     pieces, count = ndimage.label(inner)
@@ -104,7 +104,7 @@ def _atlas() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _atlas_on(scan: Scan) -> np.ndarray:
-    """The atlas' brain on the scan's grid, by its affine. Raises ValueError where it reaches out of the grid."""
+    """The atlas' brain on the scan's grid, by its affine. Raises ValueError where too little lies inside the grid."""
     mask, affine = _atlas()
     result = _nearest(mask, np.linalg.inv(affine) @ scan.affine, scan.data.shape)
     inside = np.count_nonzero(result) * scan.voxel_ml / (np.count_nonzero(mask) / 1000)
@@ -134,7 +134,7 @@ def _nearest(volume: np.ndarray, matrix: np.ndarray, shape: tuple[int, ...]) -> 
 def _check_signal(t1: Scan, atlas: np.ndarray) -> None:
     """Raises ValueError where the affine claims MNI152 space, but part of the atlas' brain lies in air.
 
-    Correlation with the template does not tell them apart: 0.0 to 0.4 in registered tumour patients and others alike.
+    Correlation with the template cannot decide this: it is 0.0 to 0.4 in registered and other tumour patients alike.
     """
     values = t1.data[atlas] - np.float32(t1.background)
     tissue = float(np.mean(values > DARK * np.percentile(values[::50], 98)))

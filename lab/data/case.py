@@ -1,4 +1,4 @@
-"""One subject -> one prepared case: the paper's normalisation on one grid, and the masks that scores need."""
+"""Preparation of one subject: the paper's normalisation on the prepared grid, and the masks for scoring."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from lab.io.scan import Scan, count_values
 from lab.qc.scan_checks import check_mask, check_sequences, clip_outliers
 
 NUMBERS = ("clip_sigma", "enhancement_threshold", "enhancing_ml")
-"""Numbers of the settings that a recipe holds."""
+"""Numeric settings of a recipe."""
 VERSION = 3
-"""Raise it when the same settings and files give another prepared case."""
+"""Increase it when the same settings and files give another prepared case."""
 NO_TUMOUR = "no tumour is left inside the brain on the prepared grid"
 HEADER_WRONG = "if its header is wrong, correct that"
 RIM = 1.2
-"""Standard deviation over a stripped brain to that over its core: the median of 4 sequences of 8 patients at 1 mm."""
+"""Ratio of the SD over a stripped brain to that over its core: the median of 4 sequences of 8 patients at 1 mm."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """The settings that change what a prepared case holds, with the voxel size settled."""
+    """The settings that determine the content of a prepared case, with the voxel size resolved."""
 
     channels: tuple[str, ...]
     target: str
@@ -44,7 +44,7 @@ class Recipe:
 
 
 def list_channels(settings: DataConfig) -> tuple[str, ...]:
-    """Sequences that are stored: the inputs, T1 and the target, each once. Raises ValueError."""
+    """Stored sequences: the inputs, T1 and the target, each once. Raises ValueError for no or wrong inputs."""
     if not settings.inputs:
         raise ValueError("--inputs names no sequence")
     if canonical(settings.target) in map(canonical, settings.inputs):
@@ -53,7 +53,7 @@ def list_channels(settings: DataConfig) -> tuple[str, ...]:
 
 
 def with_reference(inputs: Sequence[str], *others: str) -> tuple[str, ...]:
-    """The inputs, T1 and other sequences, each once, as it is spelled first."""
+    """The inputs, T1 and other sequences, each once, in its first spelling."""
     names: dict[str, str] = {}
     for name in (*inputs, REFERENCE, *others):
         names.setdefault(canonical(name), name)
@@ -61,13 +61,13 @@ def with_reference(inputs: Sequence[str], *others: str) -> tuple[str, ...]:
 
 
 def prepare_case(subject: Subject, recipe: Recipe) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-    """Image (C, X, Y, Z) float16 in [-1, 1], mask (X, Y, Z) uint8 bit flags, and what is measured on them.
+    """Image (C, X, Y, Z) float16 in [-1, 1], mask (X, Y, Z) uint8 bit flags, and measured values.
 
-    Voxels outside the brain are exactly -1, as are those of the brain that a sequence does not reach. Each channel has
-    mean 0 and standard deviation `1 / clip_sigma` before the cut, and depends on the T1 and its own file alone. Both
-    are taken over the brain; of stripped scans over its core, which looks alike at any voxel size, the deviation times
-    `RIM`. Label volumes are counted on the scan's own voxels, so they do not change with the grid. Raises ValueError
-    with the reason why the subject cannot be used.
+    Voxels outside the brain, or outside a sequence's field of view, are exactly -1. Each channel has mean 0 and SD
+    `1 / clip_sigma` before clipping and depends only on the T1 and its own file. Mean and SD are those of the brain;
+    for stripped scans those of its core, which is the same at any voxel size, with the SD times `RIM`. Label volumes
+    are counted on the scan's own voxels, so they do not change with the grid. Raises ValueError with the reason why the
+    subject cannot be used.
     """
     inputs = [name for name in recipe.channels if canonical(name) != canonical(recipe.target)]
     contrast = check_without_contrast(subject, inputs, overrule=HEADER_WRONG)
@@ -77,7 +77,7 @@ def prepare_case(subject: Subject, recipe: Recipe) -> tuple[np.ndarray, np.ndarr
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedCase:
-    """What `prepare_case` gives, and what leads from there back to the T1's own grid and intensities."""
+    """A prepared case, with the way back to the T1's own grid and intensities."""
 
     image: np.ndarray
     masks: np.ndarray
@@ -90,13 +90,13 @@ class PreparedCase:
     mean: float
     """Intensity of `t1` that became 0."""
     scale: float
-    """What 1 on the prepared grid is worth in intensities of `t1`."""
+    """Intensity of `t1` per unit on the prepared grid."""
     notes: tuple[str, ...]
-    """Corrections of the scans, and what looks wrong with them, in words."""
+    """Corrections of the scans and remarks on them, in words."""
 
 
 def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> PreparedCase:
-    """As `prepare_case`, with the way back.
+    """As `prepare_case`, with the way back to the T1's own grid.
 
     Without `mask_needed`, the mask may be missing or unusable; `notes` says so.
     """
@@ -147,7 +147,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
         if canonical(name) == canonical(recipe.target):
             masks[inside & ~seen] |= NO_TARGET
     names = [canonical(name) for name in recipe.channels]
-    if canonical(recipe.target) in names:  # else a new patient's case, without contrast agent
+    if canonical(recipe.target) in names:  # absent from a new patient's case
         contrast = image[names.index(canonical(recipe.target))].astype(np.float32) - image[names.index(REFERENCE)]
         masks[(contrast > recipe.enhancement_threshold) & inside] |= ENHANCEMENT
     if mask_needed:
@@ -167,7 +167,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
 
 
 def check_as_cohort(case: PreparedCase, subject: Subject, recipe: Recipe) -> None:
-    """Raises ValueError where `prepare_case` refuses a subject that `open_case` took without its mask."""
+    """Raises ValueError where `prepare_case` refuses a subject that `open_case` accepts without its mask."""
     check_without_contrast(subject, recipe.channels, overrule=HEADER_WRONG)
     _, labels, _ = read_tumour(subject, {REFERENCE: case.t1}, mask_needed=True)
     check_mask(labels, case.brain, case.t1.voxel_ml)
@@ -177,7 +177,7 @@ def check_as_cohort(case: PreparedCase, subject: Subject, recipe: Recipe) -> Non
 
 
 def _masks(window: Window, brain: np.ndarray, labels: np.ndarray, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
-    """Brain (X, Y, Z) bool and the bit flags on the prepared grid; a voxel goes with the majority of its volume."""
+    """Brain (X, Y, Z) bool and bit flags on the prepared grid; a voxel takes the majority of its volume."""
     enhancing = subject.enhancing_label
     if window.is_crop:
         inside, labels = window.apply(brain), window.apply(labels)
@@ -203,8 +203,10 @@ def _brain_mean(
 
 
 def _normalise(values: np.ndarray, core: np.ndarray, clip_sigma: float) -> tuple[np.ndarray, float, float]:
-    """Z-score by the values (N,) in `core`, cut at ±`clip_sigma` and divided by it: (N,) in [-1, 1]; the intensities
-    of 0, and from 0 to 1."""
+    """Z-scores of values (N,) by those in `core`, clipped at ±`clip_sigma` and divided by it: (N,) in [-1, 1].
+
+    Also the intensity that becomes 0, and the intensity per unit. Raises ValueError for no core or constant values.
+    """
     if not core.any():
         raise ValueError("no core of the brain is left on the prepared grid")
     mean, deviation = values[core].mean(dtype=np.float64), values[core].std(dtype=np.float64)
@@ -232,7 +234,7 @@ def _measure(
     ends = [start + size * ratio for start, size, ratio in zip(window.start, window.shape, window.ratio)]
     covered = tuple(slice(max(start, 0), max(0, round(end))) for start, end in zip(window.start, ends))
     return {
-        # rounded up a trace: a volume of exactly the threshold must not fall below it by the affine's last digit
+        # rounded up slightly: a volume of exactly the threshold must not fall below it by rounding of the affine
         "enhancing": int(enhancing_ml * (1 + 1e-6) >= recipe.enhancing_ml),
         "enhancing_by": "paper's rule" if label_ml is None else "expert label",
         "tumour_ml": round(float(counts[1:].sum()) * voxel_ml, 4),
@@ -244,7 +246,7 @@ def _measure(
 
 
 def list_sources(subject: Subject, recipe: Recipe) -> list[Path]:
-    """The files that decide what the prepared case holds, in a fixed order."""
+    """The files that determine the prepared case, in a fixed order."""
     names = [canonical(name) for name in recipe.channels]
     images = [subject.images[name] for name in names if name in subject.images]
     return images if subject.mask is None else [*images, subject.mask]

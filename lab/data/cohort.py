@@ -1,4 +1,4 @@
-"""The prepared cohort on disk: index of patients, balance of enhancing and not, split by patient, digest.
+"""The prepared cohort on disk: index, class balance, split by patient, and digest.
 
 A folder is a cohort once `manifest.json` is in it, which `prepare` writes last.
 """
@@ -85,7 +85,7 @@ class Cohort:
         layout = self.manifest.get("layout")
         if not layout:
             return "scans of unknown origin"
-        from lab.data.layouts.find import LAYOUTS  # which reads scans
+        from lab.data.layouts.find import LAYOUTS  # a late import: it reads scans
 
         return LAYOUTS[layout].title if layout in LAYOUTS else str(layout)
 
@@ -115,8 +115,8 @@ class Cohort:
     def load(self, case_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Image (C, X, Y, Z) float16 in [-1, 1] and mask (X, Y, Z) uint8 of flags, both read-only views of the file.
 
-        The first time that a process loads a case, its voxels are compared with the index. Raises KeyError for an
-        unknown case, ValueError for a missing, damaged or altered file.
+        A process checks the voxels against the index on its first load of a case. Raises KeyError for an unknown case,
+        ValueError for a missing, damaged or altered file.
         """
         if case_id not in self.index.index:
             raise KeyError(f"{case_id} is not among the {len(self.index)} cases of {self.path}")
@@ -134,11 +134,11 @@ class Cohort:
         return self._table(split_patients(self._patients(), fractions, seed))
 
     def folds(self, count: int, fractions: tuple[float, float, float], seed: int) -> list[pd.DataFrame]:
-        """A table as `split` gives for each fold of a cross-validation; see `fold_patients`."""
+        """A table as from `split` for each fold of a cross-validation; see `fold_patients`."""
         return [self._table(parts) for parts in fold_patients(self._patients(), count, fractions, seed)]
 
     def balanced(self, seed: int) -> Cohort:
-        """As many patients who enhance as who do not: patients of the larger class are dropped at random.
+        """The cohort with equal classes: patients of the larger one are dropped at random.
 
         A patient enhances when one of the scans does. Raises ValueError where a class is empty.
         """
@@ -164,12 +164,12 @@ class Cohort:
 
 
 def case_path(folder: Path, case_id: str) -> Path:
-    """Where a cohort keeps a prepared case."""
+    """Path of a prepared case in a cohort's folder."""
     return folder / "cases" / f"{case_id}.safetensors"
 
 
 def is_cohort(path: Path) -> bool:
-    """Whether `path` is a completely prepared cohort, or was one before its manifest was damaged."""
+    """Whether `path` is a completely prepared cohort, possibly with a damaged manifest."""
     manifest = Path(path) / "manifest.json"
     try:
         return read_sealed(manifest).get("format") == FORMAT
@@ -180,9 +180,9 @@ def is_cohort(path: Path) -> bool:
 
 
 def open_cohort(path: Path) -> Cohort:
-    """The prepared cohort in `path`. Raises FileNotFoundError or ValueError: absent, unfinished, altered or damaged.
+    """The prepared cohort in `path`; checks manifest and tables, while voxels are checked when a case is loaded.
 
-    Manifest and tables are checked here, voxels when a case is loaded.
+    Raises FileNotFoundError where it is absent, ValueError where it is unfinished, altered or damaged.
     """
     from lab.data.prepare_worker import VERSION  # it reads scans, which training does not need
 
@@ -230,8 +230,9 @@ def read_index(path: Path) -> pd.DataFrame:
 def split_patients(enhancing: pd.Series, fractions: tuple[float, float, float], seed: int) -> dict[str, str]:
     """Part (train, val or test) of each patient, drawn at random and stratified by `enhancing` (bool by patient id).
 
-    The parts' sizes follow the fractions by largest remainder. With three patients or more no wanted part is empty,
-    and with three or more in the smaller class each part has one of them. Raises ValueError for wrong fractions.
+    Sizes follow the fractions by largest remainder. With three patients or more no part with a fraction above 0 is
+    empty, and with three or more in the smaller class each such part has one of them. Raises ValueError for wrong
+    fractions.
     """
     check_fractions(fractions)
     rng = np.random.default_rng(seed)
@@ -250,7 +251,7 @@ def fold_patients(
 ) -> list[dict[str, str]]:
     """Part of each patient in each of `count` folds: every patient is in `test` once.
 
-    Folds are stratified by `enhancing` (bool by patient id) and differ by one patient at most. Who is not tested is
+    Folds are stratified by `enhancing` (bool by patient id) and differ by one patient at most. The other patients are
     split into `train` and `val` by the first two fractions. Raises ValueError for fewer than 2 folds or too few
     patients.
     """
@@ -278,7 +279,7 @@ def check_fractions(fractions: tuple[float, float, float]) -> None:
 
 
 def _apportion(count: int, fractions: np.ndarray) -> np.ndarray:
-    """`count` things in parts of these fractions by largest remainder; with three or more no wanted part is empty."""
+    """Sizes of the parts of `count` by largest remainder; from 3 on, no part with a fraction above 0 is empty."""
     exact = count * fractions
     sizes = np.floor(exact + 1e-9).astype(int)
     order = np.argsort(sizes - exact, kind="stable")

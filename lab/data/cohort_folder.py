@@ -1,4 +1,4 @@
-"""Which files in the folder of a prepared cohort belong to it: only these are ever replaced or removed.
+"""Ownership of files in the folder of a prepared cohort: only the cohort's own files are replaced or removed.
 
 A prepared case and the note on a left-out subject hold their case id; the tables are in the folder's record
 (`lab.io.output_folder`). Tables without a record (before 0.4.0) and changed ones are set aside, not replaced.
@@ -22,16 +22,16 @@ FOLDERS = ("cases", "left_out")
 OUTPUT = "prepared cohort"
 INDEX, SPLIT, MANIFEST = TABLES = ("index.csv", "split.csv", "manifest.json")
 HEAD = b"case_id"
-"""How `index.csv` and `split.csv` begin."""
+"""First bytes of `index.csv` and `split.csv`."""
 HEADER_BYTES = 1_000_000
 HALF = re.compile(r"\..+\.(safetensors|json)\.\d+\.tmp")
-"""A case or a note that was being written when its process was killed."""
+"""Names of temporary files that a killed process leaves."""
 
 
 def claim_folder(out: Path, say: Callable[[str], None]) -> None:
-    """Make the folder of a cohort, or take an earlier one, and say which other files it holds.
+    """Create the folder of a cohort, or take over an earlier one, and report other files in it.
 
-    Raises ValueError where others' files stand in it or in the way, an OSError where it cannot be written.
+    Raises ValueError for a folder of foreign files or one in the way, OSError where it cannot be written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -57,7 +57,7 @@ def claim_folder(out: Path, say: Callable[[str], None]) -> None:
 
 
 def is_ours(path: Path) -> bool:
-    """Whether a file is the prepared case, or the note, of the case id that it is named after, even if damaged."""
+    """Whether a file is the prepared case, or the note, of the case id in its name, even if damaged."""
     if path.is_symlink() or not path.is_file():
         return False
     if path.suffix == ".safetensors":
@@ -73,7 +73,7 @@ def is_ours(path: Path) -> bool:
 
 
 def check_free(paths: Iterable[Path]) -> None:
-    """Raises ValueError where a case or a note is to be written and something else has its name."""
+    """Raises ValueError where the path of a case or a note is taken by a foreign file."""
     for path in paths:
         if os.path.lexists(path) and not is_ours(path):
             raise ValueError(
@@ -90,7 +90,7 @@ def find_stale(out: Path, known: Iterable[Path]) -> list[Path]:
 
 
 def withdraw_manifest(out: Path, say: Callable[[str], None]) -> None:
-    """Take the manifest away: while cases change, the folder is no cohort."""
+    """Remove the manifest: while cases change, the folder is not a cohort."""
     if _is_older(out, MANIFEST):
         _set_aside(out / MANIFEST, say)
     else:
@@ -99,7 +99,7 @@ def withdraw_manifest(out: Path, say: Callable[[str], None]) -> None:
 
 
 def write_tables(out: Path, tables: Mapping[str, str], say: Callable[[str], None]) -> None:
-    """Write the given `TABLES`, all at once; equal ones are not written again."""
+    """Write the given `TABLES` together; unchanged ones are not rewritten."""
     for name in TABLES:
         if _is_older(out, name) and (out / name).read_bytes() != tables.get(name, "").encode():
             _set_aside(out / name, say)
@@ -120,7 +120,7 @@ def _is_older(out: Path, name: str) -> bool:
 
 
 def _is_manifest(path: Path) -> bool:
-    """Whether it calls itself the manifest of a cohort, whole or not."""
+    """Whether a file calls itself the manifest of a cohort."""
     try:
         return not path.is_symlink() and json.loads(path.read_text(encoding="utf-8"))["format"] == FORMAT
     except (OSError, ValueError, KeyError, TypeError):
@@ -135,6 +135,6 @@ def _set_aside(path: Path, say: Callable[[str], None]) -> None:
 
 
 def _inside(out: Path) -> list[Path]:
-    """What lies in the folders of cases and notes, but for hidden files."""
+    """Entries of the folders of cases and notes, without hidden files."""
     folders = [out / name for name in FOLDERS if (out / name).is_dir()]
     return [path for folder in folders for path in sorted(folder.iterdir()) if path.name[0] != "."]

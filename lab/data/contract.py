@@ -1,4 +1,4 @@
-"""How images were prepared for a model, stored with it: new patients are prepared the same way."""
+"""Contract of a model: how its images were prepared, so that new patients are prepared the same way."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from lab.data.cohort import Cohort
 
 NOT_STRIPPED = ("egd",)
-"""Layouts whose scans still have the skull and lie in MNI152 space."""
+"""Layouts of scans with the skull, in MNI152 space."""
 BRAIN_MASKS = ("auto", "nonzero", "mni152")
 SIZES_DIFFER = 1.05
 """Ratio of voxel edges above which the model's grid is called coarser than the scan's."""
@@ -29,12 +29,12 @@ SIZES_DIFFER = 1.05
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
-    """What a model expects of an image."""
+    """Image preparation that a model expects."""
 
     inputs: tuple[str, ...]
     """Sequences, in the model's order."""
     target: str
-    """The sequence that a new patient does not have."""
+    """Target sequence, which a new patient lacks."""
     spacing_mm: float
     shape: tuple[int, int, int]
     """Voxels of the prepared grid, RAS."""
@@ -48,7 +48,7 @@ class Contract:
 
     @classmethod
     def of(cls, cohort: Cohort, inputs: tuple[str, ...], target: str) -> Contract:
-        """That of a model which was trained on a cohort."""
+        """Contract of a model trained on a cohort."""
         return cls(
             inputs=tuple(inputs),
             target=target,
@@ -63,7 +63,7 @@ class Contract:
 
     @classmethod
     def read(cls, known: dict[str, Any]) -> Contract:
-        """From what `as_dict` gave. Raises ValueError where something is missing."""
+        """The contract from the values of `as_dict`. Raises ValueError for missing values."""
         try:
             x, y, z = known["shape"]
             return cls(
@@ -75,7 +75,7 @@ class Contract:
                 layout=str(known.get("layout", "")),
                 cohort_digest=str(known["cohort_digest"]),
                 phantom=bool(known["phantom"]),
-                preparation_version=int(known.get("preparation_version", 1)),  # models of 0.3.0 do not say it
+                preparation_version=int(known.get("preparation_version", 1)),  # missing in models of 0.3.0
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the model does not say how its images were prepared ({error!r})") from None
@@ -90,9 +90,9 @@ class Contract:
         return with_reference(self.inputs)
 
     def recipe(self, brain_mask: str | None = None) -> Recipe:
-        """The settings that the cohort was prepared with, without the target.
+        """The settings of the cohort's preparation, without the target.
 
-        Raises ValueError where this program prepares otherwise than the one that made the cohort.
+        Raises ValueError where this program has another version of the preparation.
         """
         if self.preparation_version != VERSION:
             raise ValueError(
@@ -109,7 +109,7 @@ class Contract:
         )
 
     def prepare(self, subject: Subject, brain_mask: str | None = None) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Image (C, X, Y, Z) as in `channels`, bit flags (X, Y, Z), and what was measured; see `prepare_case`.
+        """Image (C, X, Y, Z) as in `channels`, bit flags (X, Y, Z), and measured values; see `prepare_case`.
 
         Raises ValueError with the reason why the patient cannot be used.
         """
@@ -117,16 +117,16 @@ class Contract:
         return prepare_case(subject, self.recipe(brain_mask))
 
     def open(self, subject: Subject, brain_mask: str | None = None) -> PreparedCase:
-        """As `prepare`, with the way back to the T1's own grid, and without the need of a tumour mask."""
+        """As `prepare`, with the way back to the T1's own grid; needs no tumour mask."""
         _check_identity(subject)
         return open_case(subject, self.recipe(brain_mask), mask_needed=False)
 
 
 def read_contract(known: dict[str, Any]) -> Contract:
-    """A model's contract that this program can keep.
+    """A model's contract, validated.
 
-    Raises ValueError where something is missing, impossible or unknown: a setting that is unknown here was added by
-    another version, and images prepared without it are not those that the model was trained on.
+    Raises ValueError for missing, impossible or unknown settings: an unknown one was added by another version, and
+    images prepared without it differ from the training images.
     """
     contract = Contract.read(known)
     how = contract.preparation
@@ -156,7 +156,7 @@ def read_contract(known: dict[str, Any]) -> Contract:
 
 
 def create_subject(case_id: str, images: dict[str, Path], mask: Path | None, *, like: Contract) -> Subject:
-    """A patient given by paths; skull-stripped or not as the patients were that the model was trained on.
+    """A patient given by paths; skull-stripped or not like the model's training patients.
 
     An image is a NIfTI file or a folder with one DICOM series. Raises FileNotFoundError, and ValueError where a mask is
     a folder.
@@ -184,8 +184,8 @@ def open_patient(
 ) -> tuple[PreparedCase, list[str]]:
     """A new patient's prepared case, and warnings for the user; `hashes` gives the `sha256` of each sequence.
 
-    Raises ValueError where two scans are one, nothing fits the contract, or a T1 says of itself that contrast agent was
-    given, unless `strangers` is `warn`.
+    Raises ValueError where two sequences are one scan, the patient does not fit the contract, or (unless `strangers` is
+    `warn`) the T1's file records contrast agent.
     """
     _check_different(subject, contract, hashes)
     contrast = check_without_contrast(

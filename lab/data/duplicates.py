@@ -1,9 +1,9 @@
 """Duplicate detection: a fingerprint of each prepared head, and pairs of cases that show one head.
 
 A fingerprint holds each input between 3 and 8 mm on a grid of 4 mm: folds and ventricles, not contrast, bias field or
-noise. Two of them are correlated at every shift, plain and mirrored, and compared with the cohort's usual pair, since
-heads of one atlas (or phantoms of one template) resemble each other. Only pairs with similar power spectra, which no
-shift changes, are correlated.
+noise. Pairs with similar power spectra, which are invariant to shifts, are correlated at every shift, plain and
+mirrored, and compared with the cohort's usual pair, since heads of one atlas (or phantoms of one template) resemble
+each other.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ LEAST, LEAST_OF_ONE = 0.58, 0.85
 """Similarity from which two cases are one person: over all inputs, or in one input alone (a shared T1). 0 is the usual
 pair of the cohort, 1 the same image. Of 378 pairs of different BraTS patients one had 0.51, the next 0.38."""
 TRIED, TYPICAL, FEWEST, USUAL = 100, 20, 10, 0.6
-"""Number of pairs that are correlated, and of pairs for the usual similarity; with fewer than `FEWEST` pairs `USUAL` is
-taken, that of phantoms."""
+"""Maximum number of correlated pairs, and of pairs for the usual similarity; with fewer than `FEWEST` of these `USUAL`
+is taken, that of phantoms."""
 WAVES_MM = (12.0, 60.0)
 """Wavelengths of the spectrum that pairs are ranked by."""
 REACH_MM = 32.0
-"""Shifts that are tried at least."""
+"""Minimum range of the shifts."""
 
 Bands = NDArray[np.float32]
 
@@ -46,9 +46,10 @@ class Pair:
 
 
 def fingerprint_head(image: np.ndarray, mask: np.ndarray, spacing_mm: float) -> str:
-    """Text that holds the inputs (C, X, Y, Z) between 3 and 8 mm in the brain without the tumour.
+    """Fingerprint, as text, of the inputs (C, X, Y, Z) in the brain without the tumour.
 
-    `mask` (X, Y, Z) holds bit flags. Tumours of many people lie alike, and one person's grows.
+    `mask` (X, Y, Z) holds bit flags. The tumour is left out: those of different people lie alike, and one person's
+    grows.
     """
     factor = max(1, round(GRID_MM / spacing_mm))
     brain = ((mask & (BRAIN | TUMOUR)) == BRAIN).astype(np.float32)
@@ -64,7 +65,7 @@ def fingerprint_head(image: np.ndarray, mask: np.ndarray, spacing_mm: float) -> 
 
 
 def _smooth(values: Bands, share: Bands, sigma: float) -> Bands:
-    """Mean over the brain round each voxel, the borders of the volume being borders of the brain."""
+    """Gaussian mean over the brain around each voxel; outside the volume there is no brain."""
     weights = ndimage.gaussian_filter(share, sigma, mode="constant", truncate=3)
     return ndimage.gaussian_filter(values, sigma, mode="constant", truncate=3) / np.maximum(weights, 0.05)
 
@@ -137,7 +138,7 @@ def _spectrum(bands: Bands, cell_mm: float) -> Bands:
 
 
 def _correlation(one: Bands, other: Bands) -> NDArray[np.float64]:
-    """Correlation of each input (C,) at the shift, plain or mirrored, at which their mean is the highest."""
+    """Correlation of each input (C,) at the shift, plain or mirrored, with the highest mean."""
     reach = int(REACH_MM / GRID_MM)
     size = [scipy.fft.next_fast_len(length + reach, real=True) for length in one.shape[1:]]
     spectrum = scipy.fft.rfftn(one, size, axes=(1, 2, 3))

@@ -1,6 +1,6 @@
-"""From the prepared grid and its values back to a scan's own grid, orientation and intensities.
+"""Mapping from the prepared grid back to a scan's own grid, orientation and intensities.
 
-This is exact where voxels keep their size. Where a scan's voxels are smaller than the model's, values are interpolated.
+It is exact where voxels keep their size. Where a scan's voxels are smaller than the model's, values are interpolated.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ GEOMETRY = (
     "pixdim", "qform_code", "sform_code", "quatern_b", "quatern_c", "quatern_d", "qoffset_x", "qoffset_y", "qoffset_z",
     "srow_x", "srow_y", "srow_z", "xyzt_units",
 )  # fmt: skip
-"""Fields of a header that say where voxels lie. No other is copied: some hold names."""
+"""Header fields of the geometry. No others are copied: some hold names."""
 RAS = np.array([[0, 1], [1, 1], [2, 1]])
 SCANNER = 1
-"""NIfTI's code for coordinates of the scanner."""
+"""NIfTI's code for scanner coordinates."""
 
 
 def image_on_scan(case: PreparedCase, values: np.ndarray) -> np.ndarray:
@@ -60,16 +60,16 @@ def mask_on_scan(case: PreparedCase, mask: np.ndarray) -> np.ndarray:
 
 
 def find_background(case: PreparedCase) -> float:
-    """The T1's value outside of everything: its background where a stripped scan has it, else its lowest."""
+    """The T1's value outside the head: its background where voxels outside the brain have it, else their lowest."""
     outside, usual = case.t1.data[~case.brain], case.t1.background
     return usual if not outside.size or (outside == usual).any() else float(outside.min())
 
 
 def _spread(case: PreparedCase, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Values (X, Y, Z) float32 on the scan's grid, from the brain's voxels alone, and where there are any.
+    """Values (X, Y, Z) float32 on the scan's grid, from the brain's voxels alone, and a mask of known voxels.
 
-    At the brain's rim a voxel of the scan may have no neighbour in the prepared brain: the nearest is taken, up to the
-    size of a prepared voxel. What lies outside the prepared grid stays unknown.
+    At the brain's rim a voxel of the scan may have no neighbour in the prepared brain: it takes the nearest known
+    value, within twice the size of a prepared voxel. Voxels outside the prepared grid stay unknown.
     """
     inside = (case.masks & BRAIN) > 0
     drawn = np.where(inside, values, 0).astype(np.float32)
@@ -108,11 +108,11 @@ def _apply(matrix: np.ndarray, volume: np.ndarray, axis: int) -> np.ndarray:
 
 
 def write_like(path: Path, data: np.ndarray, scan: Path, *, purpose: str, note: str) -> None:
-    """Write a RAS volume on the grid of a NIfTI file or a DICOM series, in the orientation in which that is stored.
+    """Write a RAS volume on the grid of a NIfTI file or a DICOM series, in its stored orientation.
 
     Affine, voxel size and their codes are the file's own to the bit (for DICOM see `read_grid_header`). `purpose`
-    becomes the header's intent (15 letters) and `note` its description (79); nothing else is taken over. Raises
-    ValueError where the shapes do not fit.
+    becomes the header's intent (15 letters) and `note` its description (79); nothing else is copied. Raises ValueError
+    where the shapes differ.
     """
     header = read_grid_header(scan)
     orientation = nib.io_orientation(header.get_best_affine())
@@ -131,9 +131,9 @@ def write_like(path: Path, data: np.ndarray, scan: Path, *, purpose: str, note: 
 def read_grid_header(path: Path) -> nib.Nifti1Header:
     """The header of a NIfTI-1 or -2 file, compressed or not, whatever its name ends in; without its extensions.
 
-    For a folder with a DICOM series, one made from its geometry and nothing else: voxels in the order of the pixels, as
-    ITK and SimpleITK give them (column, row, slice in ascending order along the normal: LPS for an axial series, where
-    dcm2niix turns the rows round and stores LAS; world coordinates are the same).
+    For a folder with a DICOM series, a header of its geometry alone: voxels in the order of the pixels, as in ITK and
+    SimpleITK (column, row, slice in ascending order along the normal: LPS for an axial series, where dcm2niix reverses
+    the rows and stores LAS; world coordinates are the same).
     """
     if path.is_dir():
         from lab.io.dicom import open_series

@@ -1,4 +1,4 @@
-"""A folder of scans -> a prepared cohort: in parallel, resumable, with a reason for each subject that is left out."""
+"""Preparation of a cohort from scans: parallel, resumable, with a reason for each subject that is left out."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ def prepare(
 ) -> Cohort:
     """Prepare every usable subject of `source` into the folder `out`.
 
-    Finished cases of an earlier call are kept where the settings and their source files are the same; with nothing to
-    do no file is written. Subjects that cannot be used are left out with a reason in `index.csv`. Other files in `out`
-    stay, and `say` tells of them. Raises ValueError or an OSError where the source is not understood, `out` cannot be
-    written or holds the files of others only, no subject is usable, or all belong to one class (unless
-    `settings.allow_one_class`); `out` then holds no manifest and does not count as a cohort.
+    Finished cases of an earlier call are kept where settings and source files are the same; with nothing to do no file
+    is written. Unusable subjects are left out with a reason in `index.csv`. Other files in `out` stay, and `say`
+    reports them. Raises ValueError or OSError where the source is not understood, `out` cannot be written or holds
+    foreign files only, no subject is usable, or all belong to one class (unless `settings.allow_one_class`); `out` then
+    has no manifest and is not a cohort.
     """
     source, out = Path(source), Path(out)
     if is_cohort(source):
@@ -84,7 +84,7 @@ def prepare(
 
 
 def _recipe(subjects: list[Subject], settings: DataConfig) -> Recipe:
-    """The settings with the voxel size settled: the scans' own, if none is asked for."""
+    """The recipe of the settings, with the voxel size resolved: by default the scans' own."""
     spacing_mm = _own_spacing(subjects) if settings.spacing_mm is None else settings.spacing_mm
     if not spacing_mm > 0:
         raise ValueError(f"--spacing {spacing_mm} mm must be above 0")
@@ -123,7 +123,7 @@ def _prepare_all(
     progress: Progress | None,
     say: Callable[[str], None],
 ) -> dict[str, workers.CaseRecord]:
-    """Records by case id: those of earlier calls where still valid, the others made now."""
+    """Records by case id: valid ones of earlier calls are kept, the others made now."""
     before = {job.subject.case_id: job.finished() for job in jobs}
     records = {case_id: record for case_id, record in before.items() if record is not None}
     waiting = [job for job in jobs if job.subject.case_id not in records]
@@ -188,7 +188,7 @@ def _check_classes(source: Path, index: pd.DataFrame, settings: DataConfig) -> N
 
 
 def _kind(reason: str) -> str:
-    """A reason without the path in front of it, so that equal reasons count together."""
+    """A reason without its leading path, so that equal reasons are counted together."""
     head, _, rest = reason.partition(": ")
     return rest if rest and ".nii" in head else reason
 
@@ -196,7 +196,7 @@ def _kind(reason: str) -> str:
 def _split_and_manifest(
     source: Path, out: Path, settings: DataConfig, recipe: Recipe, index: pd.DataFrame, patients: Patients
 ) -> dict[str, str]:
-    """What `split.csv` and `manifest.json` hold."""
+    """Contents of `split.csv` and `manifest.json`."""
     used = index[index["status"] == "used"]
     contents = used[["case_id", "patient_id", "enhancing", "sha256"]].to_numpy().tolist()
     described = {name: value for name, value in flatten(settings).items() if name not in ("path", "processes")}
@@ -236,7 +236,7 @@ def _split_and_manifest(
 
 
 def _is_phantom(source: Path) -> bool:
-    """Whether the scans are simulated; a card that cannot be read must not make patients of them."""
+    """Whether the scans are simulated. Raises ValueError for a damaged card: phantoms must not pass for patients."""
     for card in (source / "phantom.json", source.parent / "phantom.json"):
         if card.is_file():
             try:

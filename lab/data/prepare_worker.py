@@ -1,4 +1,4 @@
-"""Prepares one subject, as a piece of work that leaves the case, or the reason why there is none, on disk."""
+"""Preparation job of one subject: writes the prepared case, or the reason for leaving the subject out, to disk."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lab.io.scan import scan_sha256, source_state
 from lab.io.sealed_json import seal
 
 CaseRecord = dict[str, Any]
-"""`case_id`, `recipe` and `source` (fingerprints), and `row`: status, reason and what was measured; of a used case also
+"""`case_id`, `recipe` and `source` (fingerprints), and `row`: status, reason and measured values; of a used case also
 `scans`, the digests of its image files, and `head`, its fingerprint (`duplicates.py`)."""
 
 
@@ -33,12 +33,12 @@ class PrepareJob:
 
     @property
     def case_path(self) -> Path:
-        """Where the prepared case lies."""
+        """Path of the prepared case."""
         return case_path(self.out, self.subject.case_id)
 
     @property
     def note_path(self) -> Path:
-        """Where the record of a left-out subject lies."""
+        """Path of the record of a left-out subject."""
         return self.out / "left_out" / f"{self.subject.case_id}.json"
 
     def expected(self) -> CaseRecord:
@@ -59,7 +59,7 @@ class PrepareJob:
         }
 
     def finished(self) -> CaseRecord | None:
-        """The record of an earlier run, where recipe and source files are still the same and the case is whole."""
+        """The record of an earlier run, if recipe and source files are unchanged and the case is intact."""
         if self.subject.fault is not None:  # known without work; its case id may be no file name
             row = {"status": "left out", "reason": one_line(self.subject.fault)}
             return {"case_id": self.subject.case_id, "row": row}
@@ -74,7 +74,7 @@ class PrepareJob:
         return None
 
     def run(self) -> CaseRecord:
-        """Prepare the subject, or note why it cannot be used; either is on disk before this returns."""
+        """Prepare the subject, or note why it cannot be used; either is on disk on return."""
         record = self.expected()
         try:
             image, mask, measured = prepare_case(self.subject, self.recipe)

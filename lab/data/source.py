@@ -22,8 +22,7 @@ LATER = ("path", "processes", "split", "split_seed", "balance")  # settings that
 def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = print) -> Cohort:
     """The prepared cohort for these settings; a new one is made under `work`, where later calls find it.
 
-    Raises ValueError or an OSError, as `prepare` does, and ValueError where a cohort prepared before does not have the
-    sequences or the voxel size that are asked for.
+    Raises ValueError or OSError as `prepare`, and ValueError where a cohort prepared before differs from the settings.
     """
     if data.path is not None and is_cohort(data.path):
         cohort = open_cohort(data.path)
@@ -31,7 +30,7 @@ def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = prin
     else:
         source = data.path if data.path is not None else make_phantom(data, phantom, work / "phantom", say)
         recipe = {name: value for name, value in flatten(data).items() if name not in LATER}
-        if data.labels == "auto":  # as before there was a choice, so that a cohort made then is found
+        if data.labels == "auto":  # keeps the key of cohorts from before this setting existed
             del recipe["labels"]
         key = fingerprint([str(Path(source).resolve()), recipe])
         out = work / "cohorts" / f"{Path(source).resolve().name}-{key}"
@@ -95,14 +94,14 @@ def describe_cohort(cohort: Cohort) -> str:
 
 
 class Ticker:
-    """Progress, a line every few seconds; left-out subjects and remarks are always shown."""
+    """Progress as a line every few seconds; left-out subjects and remarks are always shown."""
 
     def __init__(self, what: str, say: Say, every_s: float = 5.0) -> None:
         self.what, self.say, self.every_s = what, say, every_s
         self.last = time.monotonic()
 
     def __call__(self, done: int, total: int, line: str) -> None:
-        """`done` of `total`, and what happened to the last one."""
+        """Report `done` of `total`, and the `line` on the last one."""
         if "left out" in line or "(remark: " in line:
             self.say(f"  {line}")
         now = time.monotonic()

@@ -1,6 +1,6 @@
-"""Reads the scans and the tumour mask of one subject, and finds notes on contrast agent in them.
+"""Reading of one subject's scans and tumour mask, and search for notes on contrast agent.
 
-Such a note is in a DICOM header, a NIfTI description, a BIDS sidecar or the name of a file.
+A note is in a DICOM header, a NIfTI description, a BIDS sidecar or the name of a file.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ GIVEN = (
     "ContrastBolusStopTime", "ContrastBolusVolume", "ContrastBolusTotalDose", "ContrastBolusAgentAdministered",
     "ContrastBolusAgentDetected",
 )  # fmt: skip
-"""Attributes of DICOM, and of BIDS, that are filled in where contrast agent was given."""
+"""Attributes of DICOM and BIDS that are filled in for scans with contrast agent."""
 DESCRIBED = ("SeriesDescription", "ProtocolName", "ImageComments", "AcquisitionComments")
 NOT_GIVEN = {
     *("", "0", "0.0", "no", "none", "n/a", "na", "n", "without", "nil", "false", "unknown", "ohne", "native", "nativ"),
@@ -53,11 +53,11 @@ WORDS = (
 )
 """Words for contrast agent."""
 NAMED = r"(?:^|[_-])(?:t1w?(?:[_-]?(?:gd|gad|gado|ce|km|post|post[_-]?contrast)|c)|ce-[a-z0-9]+)(?:$|[_-])"
-"""The same in the names of files."""
+"""Marks of contrast agent in the names of files."""
 
 
 def read_scans(subject: Subject, sequences: Sequence[str], mask_needed: bool) -> dict[str, Scan]:
-    """Sequences by canonical name, on one grid. Raises ValueError where one is missing or lies on another grid."""
+    """Sequences by canonical name, on one grid. Raises ValueError where one is missing or on another grid."""
     missing = [name for name in sequences if canonical(name) not in subject.images]
     if missing:
         raise ValueError(f"{', '.join(missing)} missing (found {', '.join(sorted(subject.images)) or 'no sequence'})")
@@ -75,9 +75,9 @@ def _check_grid(name: str, scan: Scan, first: Scan) -> None:
 
 
 def read_tumour(subject: Subject, scans: dict[str, Scan], mask_needed: bool) -> tuple[Subject, np.ndarray, list[str]]:
-    """The subject as its mask can be used, the label map (X, Y, Z) uint8 without cavities, and notes.
+    """The subject without an unusable mask or labels, the label map (X, Y, Z) uint8 without cavities, and notes.
 
-    Raises ValueError where a mask is needed and there is none with a tumour whose labels are known.
+    Raises ValueError where a mask is needed and the subject's is damaged, empty, or of unknown labels.
     """
     first = scans[REFERENCE]
     if subject.mask is None:
@@ -111,7 +111,7 @@ def read_tumour(subject: Subject, scans: dict[str, Scan], mask_needed: bool) -> 
 
 
 def _misfit(subject: Subject, values: set[int]) -> str | None:
-    """Why values of the mask are not those of its label book."""
+    """Why the mask's values do not fit its label book; None where they do."""
     if subject.labels is None or values <= subject.labels:
         return None
     name, labels = subject.label_book, format_values(subject.labels)
@@ -125,8 +125,8 @@ def _misfit(subject: Subject, values: set[int]) -> str | None:
 def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: str, refuse: bool = True) -> list[str]:
     """Warnings about contrast agent in the given sequences.
 
-    Raises ValueError where it was given before the T1, unless `refuse` is off: enhancement would be read off, not
-    predicted. `overrule` says how to go on in spite of it.
+    Raises ValueError where the T1 has it, unless `refuse` is off: enhancement would be visible, not predicted.
+    `overrule` tells the user, in the message, how to continue all the same.
     """
     found = []
     for name in dict.fromkeys(map(canonical, names)):
@@ -146,7 +146,7 @@ def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: 
 def find_contrast(path: Path, case_id: str = "") -> str | None:
     """A scan's note on contrast agent, such as "ContrastBolusAgent: Gadovist"; None if there is none.
 
-    A case id at the beginning of the file's name is skipped: a patient may be called CE-001. Raises ValueError where
+    A case id at the beginning of the file's name is ignored: a patient may be called CE-001. Raises ValueError where
     the scan cannot be read.
     """
     if os.path.isdir(path):

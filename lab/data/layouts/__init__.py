@@ -1,1 +1,1 @@
-"""Where data sets keep their scans, labels and clinical values."""
+"""Layouts of data sets: files of scans, labels and clinical values."""

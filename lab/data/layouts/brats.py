@@ -1,4 +1,4 @@
-"""BraTS and the data sets that name their files alike: `<case>_t1ce.nii.gz` to 2021, `<case>-t1c.nii.gz` from 2023."""
+"""Layouts of BraTS and similar data sets: `<case>_t1ce.nii.gz` to 2021, `<case>-t1c.nii.gz` from 2023."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ BY_NAME: tuple[tuple[str, tuple[str | None, ...]], ...] = (
     (r"UPENN-GBM-", ("upenn-gbm", "brats2023", "brats2024")),
     (r"\d+_time\d", (None, "ucsf-post-treatment", "brats2021")),
 )
-"""How case ids begin -> label books: the usual one (`None`: there is none), then what else it may be."""
+"""Beginning of case ids -> label books: the usual one (`None`: there is none), then the alternatives."""
 
 
 def find_brats(files: list[Path], separator: str, sequences: tuple[str, ...]) -> list[Subject]:
@@ -44,7 +44,7 @@ def _files(separator: str, **suffixes: str) -> dict[str, str]:
 
 
 def _books(*usual: str) -> Callable[[str], tuple[str | None, ...]]:
-    """The label books of a case id by how it begins, else the usual ones of its year."""
+    """The label books of a case id by its beginning, else the `usual` ones."""
     return lambda case_id: next((names for start, names in BY_NAME if re.match(start, case_id)), usual)
 
 

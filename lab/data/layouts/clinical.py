@@ -1,4 +1,4 @@
-"""Parsers of clinical values as people write them. Unknown is `None`; other text raises ValueError."""
+"""Parsers of clinical values in the usual spellings. Unknown is `None`; other text raises ValueError."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ UNKNOWN = {
     *("nos", "nec", "nos/nec", "not reported", "not available", "not tested", "not done", "not known", "missing"),
     *("pending", "inconclusive", "not otherwise specified", "not elsewhere classified", "unclear"),
 }
-"""Ways to say that something is not known, in small letters; NOS and NEC are the WHO's (Louis 2018)."""
+"""Spellings of unknown values, in lower case; NOS and NEC are the WHO's (Louis 2018)."""
 LONGEST = 200
-"""Characters of a value; more is no answer."""
+"""Maximum number of characters of a value."""
 ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4}
 VENDORS = {"siemens": "Siemens", "philips": "Philips", "ge": "GE", "toshiba": "Toshiba", "canon": "Canon"}
 AGE = r"(?P<number>[+-]?[\d.,]+)\s*(?P<unit>y|yrs?\.?|years?|y/?o\.?|months?|weeks?|days?)?(\s*old)?"
@@ -58,7 +58,7 @@ def _within(number: float, high: float, text: str, what: str) -> float | None:
 
 
 def _of_text(parse: Callable[Concatenate[str, P], T]) -> Callable[Concatenate[Any, P], T | None]:
-    """The parser of a text as one of any value: `None` for unknown values."""
+    """Extend a parser of text to any value, with `None` for unknown ones."""
 
     @functools.wraps(parse)
     def parse_value(value: Any, *args: P.args, **options: P.kwargs) -> T | None:
@@ -87,7 +87,7 @@ def parse_field(text: str) -> float | None:
 
 @_of_text
 def parse_grade(text: str) -> int:
-    """WHO grade 1-4 in Arabic or Roman figures, "WHO IV", "grade 4"; several grades are none. Raises ValueError."""
+    """WHO grade 1-4 in Arabic or Roman figures, "WHO IV", "grade 4". Raises ValueError, also for several grades."""
     bare = re.sub(r"^((cns|who|grade|grad|gr|g)[\s:.°_-]*)+|[\s°]+$", "", text.casefold()).upper()
     if bare in ROMAN:
         return ROMAN[bare]
@@ -131,19 +131,19 @@ def parse_bool(value: Any) -> bool | None:
 
 @_of_text
 def parse_sex(text: str) -> str:
-    """`M` or `F`; another answer stays as it is written."""
+    """`M` or `F`; other text is returned unchanged."""
     return {"m": "M", "male": "M", "f": "F", "female": "F"}.get(text.casefold(), text)
 
 
 @_of_text
 def parse_vendor(text: str) -> str:
-    """Short name of a scanner's maker: `Philips Medical Systems` is `Philips`."""
+    """Short name of a scanner's vendor: `Philips Medical Systems` is `Philips`."""
     return VENDORS.get(text.casefold().split()[0], text)
 
 
 @_of_text
 def parse_label(text: str) -> int:
-    """A value that a mask can hold for a part of the tumour, 1 to 255. Raises ValueError."""
+    """Mask value of a tumour part, 1 to 255. Raises ValueError."""
     number = _number(text)
     if not (math.isfinite(number) and number == int(number) and 1 <= number <= 255):
         raise ValueError(f"{text!r} is not a whole number from 1 to 255; leave it empty if the mask has no such part")

@@ -1,4 +1,4 @@
-"""NIfTI files by name, copies beside their original, two files for one sequence, repeated case ids."""
+"""Search for NIfTI files; handling of copies, of two files for one sequence, and of repeated case ids."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lab.data.layouts.subject import Remark, Subject
 from lab.io.files import canonical
 
 NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
-"""How the name of a NIfTI file ends."""
+"""Ending of the name of a NIfTI file."""
 
 COPY = re.compile(
     r"^(copy|backup|kopie|copie)( of| von| de)? (\(\d+\) )?(of )?|^~\$?"
@@ -32,7 +32,7 @@ def nifti_stem(path: Path) -> str:
 
 
 def scan_files(root: Path) -> tuple[list[Path], list[Path]]:
-    """All NIfTI files below `root`, links followed once, in a fixed order; and copies, by their name, of those."""
+    """All NIfTI files below `root` in a fixed order, following links once; and copies of these, by their name."""
     files: list[Path] = []
     copies: list[Path] = []
     seen = set()
@@ -53,7 +53,7 @@ def scan_files(root: Path) -> tuple[list[Path], list[Path]]:
 
 
 def choose_files(named: list[tuple[str, Path]]) -> dict[str, Any]:
-    """`images`, `mask`, `remarks` and `fault` of a subject, from its files and the sequence each is named by."""
+    """`images`, `mask`, `remarks` and `fault` of a subject, from its files and the sequences in their names."""
     sequences: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for sequence, path in named:
         sequences[canonical(sequence)][sequence.strip().lower()].append(path)
@@ -73,7 +73,7 @@ def choose_files(named: list[tuple[str, Path]]) -> dict[str, Any]:
 
 
 def choose_file(sequence: str, paths: list[Path]) -> tuple[Path, Remark | None]:
-    """The file of a sequence among those that claim to be it: any of them where all hold the same bytes, decompressed.
+    """One of the files of a sequence; they must hold the same bytes after decompression.
 
     Raises ValueError where they differ.
     """
@@ -85,7 +85,7 @@ def choose_file(sequence: str, paths: list[Path]) -> tuple[Path, Remark | None]:
 
 
 def same_content(a: Path, b: Path) -> bool:
-    """Whether two regular files hold the same bytes, after decompression where they are compressed."""
+    """Whether two regular files hold the same bytes, after decompression of gzip files."""
     try:
         if not (stat.S_ISREG(a.stat().st_mode) and stat.S_ISREG(b.stat().st_mode)):
             return False
@@ -105,9 +105,9 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def merge_repeated(subjects: list[Subject]) -> list[Subject]:
-    """Subjects with unique ids, also without capitals; equal subjects with one id are taken once.
+    """Subjects with unique ids; equal subjects with one id are merged, of differing ones one remains with a fault.
 
-    Of differing subjects with one id, one remains and has a fault.
+    Subjects with ids that differ only in capitals all get a fault.
     """
     groups: dict[str, list[Subject]] = defaultdict(list)
     for subject in subjects:
@@ -129,7 +129,7 @@ def _settled(group: list[Subject]) -> list[Subject]:
 
 
 def _alike(a: Subject, b: Subject) -> bool:
-    """Whether two subjects are one: all that is known of them, and all their files."""
+    """Whether two subjects agree in all values and in the content of all files."""
     if replace(a, images={}, mask=None, remarks=()) != replace(b, images={}, mask=None, remarks=()):
         return False
     files, others = ({**one.images, **({} if one.mask is None else {"MASK": one.mask})} for one in (a, b))

@@ -18,7 +18,7 @@ from lab.io.files import read_text_file
 
 SEQUENCES = ("t1", "t2", "flair", "t1gd")
 LARGEST_JSON = 2**20
-"""Bytes of a metadata.json; EGD's have less than 2,000."""
+"""Maximum bytes of a metadata.json; EGD's have less than 2,000."""
 EGD_METADATA = {
     "grade": ("genetic_and_histological_labels", "grade"),
     "idh": ("genetic_and_histological_labels", "idh"),
@@ -28,7 +28,7 @@ EGD_METADATA = {
     "vendor": ("scan_characteristics", "manufacturer"),
     "field_strength_t": ("scan_characteristics", "field"),
 }
-"""What is known of a patient -> part and key of `metadata.json`, in small letters."""
+"""Clinical value -> part and key of `metadata.json`, in lower case."""
 
 
 def find_egd(files: list[Path]) -> list[Subject]:
@@ -50,9 +50,9 @@ def find_egd(files: list[Path]) -> list[Subject]:
 
 
 def read_metadata(folder: str) -> tuple[dict[str, Any], list[Remark]]:
-    """What `metadata.json` says, anywhere in the folder of the scans or of its subject; -1 is EGD's "unknown".
+    """Clinical values from `metadata.json`, anywhere in the folder of the scans or of its subject, and remarks.
 
-    A value, or a file, that is not understood is unknown, and remarked.
+    -1 is EGD's "unknown". A value or a file that is not understood is unknown, with a remark.
     """
     session = Path(folder)
     folders = [session, session.parent] if session.name == f"MR_{session.parent.name}" else [session]
@@ -77,7 +77,7 @@ def read_metadata(folder: str) -> tuple[dict[str, Any], list[Remark]]:
 
 
 def _small(part: Any) -> dict[str, Any] | None:
-    """A part of a JSON file with its keys in small letters; None where it is none."""
+    """A JSON object with its keys in lower case; None for anything else."""
     return {key.strip().casefold(): value for key, value in part.items()} if isinstance(part, dict) else None
 
 

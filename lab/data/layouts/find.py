@@ -1,9 +1,8 @@
-"""Scans on disk -> `Subject`, in one of the known layouts.
+"""Search for subjects on disk, in one of the known layouts.
 
-A folder is searched at any depth, so it does not matter which level of a download is named. What a scan *holds* is
-checked when it is prepared: here a missing sequence is simply absent from `Subject.images`. What is wrong with one
-patient stays with that patient: a value that is not understood is unknown (`Subject.remarks`), files that contradict
-each other are a `Subject.fault`.
+A folder is searched at any depth, so any level of a download can be named. The content of scans is checked at
+preparation: here a missing sequence is simply absent from `Subject.images`. An error in one patient affects that
+patient alone: a value that is not understood is unknown (`Subject.remarks`), contradictory files are a `Subject.fault`.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ LAYOUTS: dict[str, Layout] = {
 """Name -> layout; the names are the choices of `--layout`."""
 CASE_ID = re.compile(r"[\w][\w.+-]*", re.ASCII)
 LONGEST_ID = 150
-"""Letters of a case id: files are named by it, and a file's name ends at 255."""
+"""Maximum letters of a case id: file names contain it, and have at most 255 bytes."""
 
 
 def detect(path: Path) -> str:
@@ -46,8 +45,8 @@ def find_subjects(
 ) -> list[Subject]:
     """Subjects below PATH, sorted by case id; `labels` is a key of `label_books.LABEL_BOOKS`, or `auto`.
 
-    A patient who cannot be used has a `fault`; what else is odd is told by `say`, counted. Raises FileNotFoundError or
-    ValueError where PATH is missing, empty, in no known layout, or all patients have a fault.
+    A patient who cannot be used has a `fault`; `say` reports other anomalies with their counts. Raises
+    FileNotFoundError or ValueError where PATH is missing, empty, in no known layout, or all patients have a fault.
     """
     path = _existing(path)
     files, copies = ([path], []) if path.is_file() else scan_files(path)
@@ -75,7 +74,7 @@ def find_subjects(
 
 
 def _tell(subjects: list[Subject], say: Callable[[str], None]) -> None:
-    """What is odd about patients, a line for each kind."""
+    """Report the remarks on patients, one line per kind."""
     kinds: dict[str, list[str]] = defaultdict(list)
     for subject in subjects:
         for remark in subject.remarks:
@@ -104,7 +103,7 @@ def _existing(path: Path) -> Path:
 
 
 def _recognise(path: Path, files: list[Path]) -> tuple[str, list[Subject]]:
-    """The one layout that finds subjects, and these."""
+    """The one layout that finds subjects, and the subjects."""
     if path.is_file() and path.suffix.lower() not in (".csv", ".tsv"):
         raise ValueError(f"{path} is a file: name a folder of scans, or a .csv of paths")
     known = {name: layout for name, layout in LAYOUTS.items() if layout.table == path.is_file()}

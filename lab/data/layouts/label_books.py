@@ -1,4 +1,4 @@
-"""Meaning of the values of a tumour mask: a label book for each data set, given by the user or inferred.
+"""Label books: the meaning of the values of a tumour mask per data set, given by the user or inferred.
 
 brats2021       BraTS 2017-2021 (Baid 2021, arXiv:2107.02314), UCSF-PDGM (Calabrese 2022), UPENN-GBM (Bakas 2022)
 brats2015       BraTS 2012-2015: 3 is solid tumour that does not enhance (Menze 2015)
@@ -45,12 +45,12 @@ LABEL_BOOKS: dict[str, dict[str, int]] = {
 ODD = 0.1
 """The usual book is taken if fewer than this share of the masks do not fit it; those are left out."""
 MANY = 10
-"""A book is excluded when none of so many masks has its enhancing part."""
+"""A book is excluded when none of at least this many masks has its enhancing part."""
 _Values = frozenset[int]
 
 
 def set_book(subject: Subject, name: str) -> Subject:
-    """The subject whose mask is read by a book of `LABEL_BOOKS`."""
+    """The subject with its mask read by the book `name` of `LABEL_BOOKS`."""
     book = LABEL_BOOKS[name]
     values = frozenset({0, *book.values()}) if book else None
     enhancing, cavity = book.get("enhancing"), book.get("cavity")
@@ -81,7 +81,7 @@ def read_values(subjects: list[Subject]) -> dict[str, _Values]:
     masks = {subject.case_id: subject.mask for subject in subjects if subject.mask is not None and not subject.fault}
     from lab.io.pool import count_cores
 
-    with ThreadPoolExecutor(min(8, count_cores())) as pool:  # reading is mostly decompression, side by side
+    with ThreadPoolExecutor(min(8, count_cores())) as pool:  # mostly decompression, which runs in parallel
         found = dict(zip(masks, pool.map(values, masks.values())))
     return {case_id: one for case_id, one in found.items() if one}
 
@@ -89,10 +89,10 @@ def read_values(subjects: list[Subject]) -> dict[str, _Values]:
 def name_books(
     subjects: list[Subject], books: Callable[[str], tuple[str | None, ...]], name: str, say: Callable[[str], None]
 ) -> list[Subject]:
-    """The subjects with what the values of their masks mean.
+    """The subjects with the label books of their masks.
 
-    `books` is that of the layout (`Layout.label_books`), `name` a key of `LABEL_BOOKS` or `auto`. Where values have
-    more than one meaning, or a mask does not fit, the subject has a `mask_fault`. Raises ValueError for unknown names.
+    `books` is `Layout.label_books`, `name` a key of `LABEL_BOOKS` or `auto`. Where values are ambiguous, or a mask does
+    not fit, the subject has a `mask_fault`. Raises ValueError for unknown names.
     """
     if name == "auto":
         groups: dict[tuple[str | None, ...], list[Subject]] = defaultdict(list)
@@ -119,7 +119,7 @@ def _guess(group: list[Subject], names: tuple[str | None, ...], say: Callable[[s
     if usual is not None and not others:
         return [set_book(subject, usual) for subject in group]
     found = read_values(group)
-    children = any({3, 4} <= values for values in found.values())  # a cyst beside oedema, under whatever name
+    children = any({3, 4} <= values for values in found.values())  # a cyst beside oedema, in any book
     known = [name for name in names if name and (name != "brats-ped" or usual is None or children)]
     odd = [values for values in found.values() if usual is None or not _fits(usual, values)]
     if usual is not None and len(odd) < ODD * len(found):
@@ -137,7 +137,7 @@ def _fits(name: str, values: _Values) -> bool:
 
 
 def _agree(names: list[str], values: _Values) -> bool:
-    """Whether books agree on which of some values enhances, and which is no tumour."""
+    """Whether books agree on the enhancing value and the cavity value among some values."""
 
     def parts(book: dict[str, int]) -> frozenset[tuple[str, int | None]]:
         return frozenset((part, book.get(part)) for part in ("enhancing", "cavity") if book.get(part) in values)
@@ -159,7 +159,7 @@ def _only(names: list[str], found: list[_Values]) -> str | None:
 
 
 def _by_itself(subject: Subject, values: _Values, names: list[str], usual: str | None) -> Subject:
-    """A mask of a data set that no single book explains: usable if all fitting books agree on its values."""
+    """A subject of a data set that no single book explains: usable if all fitting books agree on its mask's values."""
     fitting = [name for name in names if _fits(name, values)] if values else []
     if fitting and _agree(fitting, values):
         return set_book(subject, fitting[0])
@@ -175,7 +175,7 @@ def _by_itself(subject: Subject, values: _Values, names: list[str], usual: str |
 
 
 def _by_column(group: list[Subject], found: dict[str, _Values]) -> list[Subject]:
-    """Subjects of a CSV with one `enhancing_label`, which must be seen in some mask, and not be another's book."""
+    """Subjects of a CSV with one `enhancing_label`; a fault where no mask holds it or another value seems meant."""
     label = group[0].enhancing_label
     everything = frozenset().union(*found.values())
     rival = {3: 4, 4: 3}.get(label or 0)

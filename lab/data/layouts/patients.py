@@ -1,8 +1,8 @@
-"""The patient of each scan: from the table, a pattern, the names, and equal scans.
+"""Assignment of scans to patients by table, pattern, names, and equal scans.
 
-A split that parts two scans of one person is wrong without a warning, while two persons on one side cost next to
-nothing; so names that look like time points of one person are one patient unless the user says otherwise. A bare
-running number (`case_1`, `case_2`, `EGD-0001`) is no time point.
+A split that separates two scans of one person leaks silently, while merging two persons costs next to nothing; so
+names that look like time points of one person are one patient unless the user says otherwise. A bare running number
+(`case_1`, `case_2`, `EGD-0001`) is not a time point.
 """
 
 from __future__ import annotations
@@ -57,9 +57,9 @@ NOBODY = {
     *["gbm", "hgg", "lgg", "glioma", "glioblastoma", "astro", "oligo", "met", "mets", "meningioma", "tumor", "tumour"],
     *["train", "training", "val", "validation", "test", "control", "healthy", "dataset", "data", "cohort"],
 }
-"""Words that name no person, so that `patient_time1` and `patient_time2` stay two."""
+"""Words that name no person: `patient_time1` and `patient_time2` stay two."""
 GROUP = re.compile(r"(?:site|cent(?:er|re)|hospital|group|grade|fold|batch)[-_. ]?(?:\d{1,2}|[a-z])", re.IGNORECASE)
-"""The same of groups: `site1_M01` and `site1_M02` stay two."""
+"""Names of groups, not of persons: `site1_M01` and `site1_M02` stay two."""
 MATCH_S = 10.0
 
 
@@ -74,7 +74,7 @@ class Patients:
     merged: list[dict[str, Any]] = field(default_factory=list)
     """patient, cases and why, of each merged group."""
     notes: list[str] = field(default_factory=list)
-    """What else the user should know."""
+    """Further messages for the user."""
 
 
 def find_person(name: str) -> str:
@@ -83,7 +83,7 @@ def find_person(name: str) -> str:
 
 
 def _without_time(name: str) -> str:
-    """The same as it is written; the whole name where the rest names no person."""
+    """A name without its time point, in its own spelling; the whole name where the rest names no person."""
     numbered = NUMBERED.fullmatch(name)
     rest = next(group for group in numbered.groups() if group) if numbered else TIME.sub("", name)
     rest = re.sub(r"([-_. ])[-_. ]+", r"\1", rest).strip("-_. ")
@@ -96,7 +96,7 @@ def fold_spelling(name: str) -> str:
 
 
 def normalise_name(name: str) -> str:
-    """A name in the spelling that spreadsheets leave alone: `7.0` and `007` become `7`."""
+    """A name in a spelling that survives spreadsheets: `7.0` and `007` become `7`."""
     text = fold_spelling(name)
     if re.fullmatch(r"\s*\d+[.,]0+\s*", name):
         text = re.sub(r"(?<=\d)[.,]0+$", "", text)
@@ -106,7 +106,7 @@ def normalise_name(name: str) -> str:
 def find_patients(subjects: Sequence[Subject], pattern: str | None) -> Patients:
     """The patient of each subject: by `pattern` where it matches, else the table's `patient_id`, else by the name.
 
-    Raises ValueError where the pattern is no regular expression, matches no case id, or takes too long.
+    Raises ValueError where the pattern is not a regular expression, matches no case id, or takes too long.
     """
     taken = _match(pattern, [subject.case_id for subject in subjects]) if pattern is not None else {}
     given = {s.case_id: s.patient_id for s in subjects if s.patient_given} | taken
@@ -133,7 +133,7 @@ def find_patients(subjects: Sequence[Subject], pattern: str | None) -> Patients:
 
 
 def _merge(found: Patients, members: list[Subject], given: Mapping[str, str], taken: Mapping[str, str]) -> None:
-    """Make one patient of a group of cases; recorded unless the table gives them the same name."""
+    """Merge a group of cases into one patient; recorded unless the table gives them the same name."""
     cases = [subject.case_id for subject in members]
     named = [given[case_id] for case_id in cases if case_id in given]
     written = {subject.patient_id for subject in members}
@@ -156,9 +156,9 @@ def _merge(found: Patients, members: list[Subject], given: Mapping[str, str], ta
 
 
 def merge_same_scans(found: Patients, scans: Mapping[str, Iterable[str]], near: Sequence[Pair]) -> dict[str, str]:
-    """Make one patient of cases that share a scan (digests by used case) or nearly so; the first case of each copy.
+    """Merge patients of cases that share a scan (digests by used case) or nearly so; returns copy -> first case.
 
-    The same scan is one person whatever the table says; nearly the same one is where the user has not named both.
+    Equal scans are one person whatever the table says; similar ones only where the user has not named both patients.
     """
     first: dict[str, str] = {}
     copies: dict[str, str] = {}
@@ -182,7 +182,7 @@ def merge_same_scans(found: Patients, scans: Mapping[str, Iterable[str]], near: 
 
 
 def _join(found: Patients, one: str, other: str, why: str) -> None:
-    """Give everybody who is one patient with `other` the patient of `one`."""
+    """Merge the patient of `other` into that of `one`."""
     old, new = found.of[other], found.of[one]
     if old != new:
         found.of |= {case: new for case, patient in found.of.items() if patient == old}
@@ -198,7 +198,7 @@ print(json.dumps({n: m.group(1) if m.re.groups else m.group() for n, m in found.
 
 
 def _match(pattern: str, case_ids: list[str]) -> dict[str, str]:
-    """The patient that the pattern finds in each case id; in a process of its own, since some patterns never end."""
+    """The patient that the pattern finds in each case id; in its own process, since some patterns never end."""
     flag = f"--data.patient-pattern {pattern!r}"
     try:
         re.compile(pattern)
@@ -220,7 +220,7 @@ def _match(pattern: str, case_ids: list[str]) -> dict[str, str]:
 
 
 def describe_patients(merged: Sequence[Mapping[str, Any]], notes: Sequence[str], most: int = 8) -> list[str]:
-    """Lines for the screen: merged patients, why, and how to overrule it."""
+    """Lines for the screen: merged patients, the reason, and how to overrule it."""
     lines = []
     for group in merged[:most]:
         lines.append(f"One patient, {group['patient']}: {format_some(group['cases'], 5)} ({group['why']})")

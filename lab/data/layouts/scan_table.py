@@ -1,9 +1,9 @@
-"""Scans listed in a CSV: one row a scan, with the paths of its sequences.
+"""Layout of scans listed in a CSV: one row per scan, with the paths of its sequences.
 
-Columns, in any order and capitals: `case_id` (or another of `CASE_NAMES`); `patient_id` (else the case id);
-`skull_stripped` (yes where it is missing), `enhancing_label`, those of `clinical.CLINICAL`; any other column whose
-cells end in .nii or .nii.gz is a sequence, `MASK` the tumour mask; a column T1..., T2... or FLAIR may also name
-folders, each with one DICOM series. Paths are relative to the CSV's folder.
+Columns, in any order and capitals: `case_id` (or another of `CASE_NAMES`); `patient_id` (default: the case id);
+`skull_stripped` (default: yes), `enhancing_label`, those of `clinical.CLINICAL`; any other column with cells that end
+in .nii or .nii.gz is a sequence, `MASK` the tumour mask; a column T1..., T2... or FLAIR may also name folders, each
+with one DICOM series. Paths are relative to the CSV's folder.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def _subject(table: Table, row: Row, case: str, patient: str | None, sequences: 
     fault = row.fault if row.cells[case] else f"{table.headers[case]} is empty"
     known, remarks = parse_clinical({name: row.cells[name] for name in CLINICAL if name in table.headers})
     for name, parse in (("enhancing_label", parse_label), ("skull_stripped", parse_bool)):
-        try:  # what decides how the scans are read is not guessed
+        try:  # settings of how the scans are read are not guessed
             known[name] = parse(row.cells.get(name))
         except ValueError as error:
             fault = fault or f"{name}: {error}"
@@ -69,7 +69,7 @@ def _subject(table: Table, row: Row, case: str, patient: str | None, sequences: 
 
 
 def _is_scan(folder: Path, column: str, cell: str) -> bool:
-    """Whether a cell of a column names a NIfTI file, or a folder where the column is a sequence's."""
+    """Whether a cell names a NIfTI file, or, in a sequence's column, a folder."""
     if NIFTI.search(cell):
         return True
     if not cell or not column.startswith(("t1", "t2", "flair")):
@@ -77,7 +77,7 @@ def _is_scan(folder: Path, column: str, cell: str) -> bool:
     try:
         return (folder / cell).is_dir()
     except (OSError, ValueError):
-        return False  # no path at all, such as a remark of 300 letters
+        return False  # not a path, such as a remark of 300 letters
 
 
 LAYOUT = Layout(

@@ -1,4 +1,4 @@
-"""The types of every layout: a scan session of a patient, and how a data set keeps its files."""
+"""Types of the layouts: a scan session of a patient, and the file layout of a data set."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from typing import NamedTuple
 
 
 class Remark(NamedTuple):
-    """Something odd about a patient that does not stop the work."""
+    """An anomaly of a patient that does not prevent its use."""
 
     what: str
-    """In words that count together: "age not understood, taken as unknown"."""
+    """Kind, by which remarks are counted: "age not understood, taken as unknown"."""
     found: str
-    """What was found: "'67X'"."""
+    """The value found: "'67X'"."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One scan session of one patient: where its files are and what is known of the patient (`None`: unknown)."""
+    """One scan session of one patient: its files and the patient's clinical values (`None`: unknown)."""
 
     case_id: str
     patient_id: str
@@ -30,11 +30,11 @@ class Subject:
     mask: Path | None = None
     """Tumour mask or segmentation: 0 is healthy."""
     label_book: str | None = None
-    """What the mask's values mean, a key of `label_books.LABEL_BOOKS` or in words; the next three follow from it."""
+    """Meaning of the mask's values, a key of `label_books.LABEL_BOOKS` or in words; the next three follow from it."""
     labels: frozenset[int] | None = None
     """Values the mask may hold; `None`: any."""
     enhancing_label: int | None = None
-    """Value of enhancing tumour in the mask, where experts drew it."""
+    """Value of enhancing tumour in the mask, where experts labelled it."""
     cavity_label: int | None = None
     """Value of a resection cavity in the mask, which is no tumour."""
     skull_stripped: bool = True
@@ -57,7 +57,7 @@ class Subject:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How a data set keeps its files; see the recipe in docs/extending.md."""
+    """File layout of a data set; see the recipe in docs/extending.md."""
 
     title: str
     """The data set's name, for reports."""
@@ -66,10 +66,10 @@ class Layout:
     files: dict[str, str]
     """T1, T2, FLAIR, T1GD and MASK -> path, in which `{id}` stands for the case id."""
     find: Callable[[list[Path]], list[Subject]]
-    """Subjects among NIfTI files; none where the files are not kept in this way. Of a `table`: its rows."""
+    """Subjects among NIfTI files; none where the files have another layout. For a `table`: its rows."""
     label_books: Callable[[str], tuple[str | None, ...]]
-    """Case id -> names of `LABEL_BOOKS`: the usual one of its mask (`None`: unknown), then what else it may be."""
+    """Case id -> names of `LABEL_BOOKS`: the usual one of its mask (`None`: unknown), then the alternatives."""
     brain_mask: str = "nonzero"
     """`nonzero` where scans are skull-stripped, `mni152` where they lie in MNI152 space with the skull."""
     table: bool = False
-    """Whether it is a file that lists paths, not a folder."""
+    """Whether the layout is a file that lists paths, not a folder."""

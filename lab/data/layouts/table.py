@@ -1,4 +1,4 @@
-"""Tables that people make: a CSV as any spreadsheet program writes it -> rows."""
+"""Reader of CSV tables as spreadsheet programs write them."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from pathlib import Path
 from lab.io.files import read_text_file
 
 LARGEST = 2**26
-"""Bytes of a table."""
+"""Maximum bytes of a table."""
 CASE_NAMES = ("case_id", "caseid", "case", "scan_id", "subject_id", "subjectid", "subject", "participant_id", "id")
 PATIENT_NAMES = ("patient_id", "patientid", "patient", "subject_id", "subjectid", "subject", "participant_id")
-"""Headers of the column that names a scan, or its patient, the surest first."""
+"""Headers of the column with the scan's name (`CASE_NAMES`) or the patient's, the most specific first."""
 BLANK = " \t\r\n\f\v\u00a0\u200b\ufeff"
 
 
@@ -25,18 +25,18 @@ class Row:
 
     line: int
     cells: dict[str, str]
-    """Cell by column, without blanks round it."""
+    """Cell by column, stripped of blanks."""
     fault: str | None = None
     """Why the cells cannot be trusted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
-    """A table whose columns are known by plain names: " Case-ID" is `case_id`."""
+    """A table with plain column names: " Case-ID" is `case_id`."""
 
     path: Path
     headers: dict[str, str]
-    """Column -> how the file writes it."""
+    """Column -> header in the file."""
     rows: list[Row]
 
     def column(self, names: Iterable[str]) -> str | None:
@@ -45,9 +45,9 @@ class Table:
 
 
 def read_table(path: Path) -> Table:
-    """A table with a header; its separator is a comma, semicolon, tab or bar, or what a first line `sep=;` says.
+    """A table with a header; its separator is a comma, semicolon, tab or bar, or that of a first line `sep=;`.
 
-    Blank rows are passed over. Raises ValueError where the file is missing or no table, has no rows, or has two columns
+    Blank rows are skipped. Raises ValueError where the file is missing or not a table, has no rows, or has two columns
     of one name that differ.
     """
     text = read_text_file(path, LARGEST)
