@@ -72,11 +72,6 @@ def colours(names: Iterable[object]) -> dict[str, str]:
     return {name: COLOURS[position % len(COLOURS)] for position, name in enumerate(dict.fromkeys(map(str, names)))}
 
 
-def markers(names: Iterable[object]) -> dict[str, str]:
-    """A marker for each name, in order of first appearance."""
-    return {name: MARKERS[position % len(MARKERS)] for position, name in enumerate(dict.fromkeys(map(str, names)))}
-
-
 _DRAWN: WeakKeyDictionary[Figure, dict[int, bytes]] = WeakKeyDictionary()
 
 

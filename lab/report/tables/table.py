@@ -189,11 +189,6 @@ def plain_markdown(text: str) -> str:
     return text.replace("|", "\\|").replace("_", "\\_")
 
 
-def spaced_row(cells: Sequence[str]) -> str:
-    """Cells with padding on the right, since MLflow shows tables without space."""
-    return _line(cells, True)
-
-
 def _line(cells: Sequence[str], spaced: bool) -> str:
     return "| " + " | ".join(f"{cell} &emsp;" if spaced else cell for cell in cells) + " |"
 
