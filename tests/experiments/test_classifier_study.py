@@ -82,7 +82,7 @@ def test_splits_and_trials_are_runs_below_the_study(parent):
         for trial in trials:
             assert trial.params["classifier"] in ("elastic_net", "svm")
             assert 0 <= trial.metrics["val/auc"] <= 1
-            assert trial.info.end_time - trial.info.start_time == pytest.approx(
+            assert trial.entity.info.end_time - trial.entity.info.start_time == pytest.approx(
                 1000 * trial.metrics["cost/seconds"], abs=2
             )
     best = max(trial.metrics["val/auc"] for trial in trials)

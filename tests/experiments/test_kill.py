@@ -136,7 +136,7 @@ def test_the_flags_do_what_they_say(killed):
         params = child.data.params
         assert (params["train.epochs"], params["train.seed"], params["train.batch_size"]) == ("5", "3", "4")
         if slot in grid:
-            assert slot == f"model {params['model.id']}, {params['loss.name']}"
+            assert slot == f"{params['model.id'].replace('-', ' ')}, {params['loss.name']}"
 
 
 def trained(metrics: dict[str, Any]) -> dict[str, Any]:

@@ -121,7 +121,7 @@ def test_the_code_comes_only_with_a_network_that_leaves_its_study(tmp_path):
 
 
 def test_the_run_points_at_its_model(run):
-    found = connect().search_logged_models([run.info.experiment_id], f"source_run_id = '{run.id}'")
+    found = connect().search_logged_models([run.entity.info.experiment_id], f"source_run_id = '{run.id}'")
     assert [f"models:/{model.model_id}" for model in found] == [run.tags["model_uri"]]
 
 
