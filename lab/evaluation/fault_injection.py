@@ -72,12 +72,12 @@ def score_faults(
         rows.append(
             {
                 "fault": name,
-                "what": fault.text if fault else "the patients as they are",
+                "what": injected.text if injected else "the patients as they are",
                 "n": count,
                 "seen": warned + refused,
                 "warned": warned,
                 "refused": refused,
-                "named": float(np.mean(named)) if fault and count else np.nan,
+                "named": float(np.mean(named)) if injected and count else np.nan,
             }
         )
     return pd.DataFrame(rows)

@@ -188,8 +188,8 @@ def test_states_of_optuna_mlflow_and_ours_are_understood(state, ending):
 
 def test_box_plots_show_every_patient_once_and_shade_the_rivals(patients):
     figure = box_plots(patients, phantom=True)
-    assert [axes.get_title() for axes in figure.axes] == ["MAE, brain", "SSIM, brain", "MAE, tumour", "SSIM, tumour"]
-    for axes, count in zip(figure.axes, (8, 8, 7, 7)):
+    assert [axes.get_title() for axes in figure.axes] == ["MAE, brain", "MAE, tumour", "SSIM, brain", "SSIM, tumour"]
+    for axes, count in zip(figure.axes, (8, 7, 8, 7)):
         assert sum(len(points.get_offsets()) for points in axes.collections) == 6 * count
         assert len(axes.patches) == 6 + 1
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
