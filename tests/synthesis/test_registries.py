@@ -131,6 +131,12 @@ def test_an_unbounded_receptive_field_is_found_and_memory_is_never_nothing():
     assert measure.bytes_needed(nn.Identity(), (64, 64, 64)) > 0
 
 
+@pytest.mark.parametrize("name", NETWORKS)
+def test_parameters_are_counted_before_a_network_is_built(name):
+    network = small(name)
+    assert parameters_of(name, network.origin.settings, 3) == count_parameters(network)
+
+
 def test_widths_are_matched_by_parameters():
     target = parameters_of("model-0", ModelConfig(width=8, depth=3), 3)
     for name in ("segresnet", "dynunet", "attention-unet"):  # SwinUNETR's narrowest is larger

@@ -153,14 +153,16 @@ def swin_unetr(settings: SwinUNETRConfig, channels: int) -> nn.Module:
     at_least(settings.window_size, "--swin-unetr.window-size", 2)
     from monai.networks.nets import SwinUNETR
 
-    network = SwinUNETR(
-        in_channels=channels,
-        out_channels=1,
-        feature_size=settings.feature_size,
-        window_size=settings.window_size,
-        drop_rate=settings.dropout,
-    )
-    return Padded(network, 32)
+    device = torch.get_default_device()
+    with torch.device("cpu"):  # it reads numbers out of tensors while it is built, and meta tensors hold none
+        network = SwinUNETR(
+            in_channels=channels,
+            out_channels=1,
+            feature_size=settings.feature_size,
+            window_size=settings.window_size,
+            drop_rate=settings.dropout,
+        )
+    return Padded(network.to(device), 32)
 
 
 def at_least(value: int, flag: str, least: int = 1) -> None:
