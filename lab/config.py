@@ -1,16 +1,13 @@
 """All settings of the experiments, as frozen dataclasses.
 
-The command line is made from them, so each field is also a flag: `--train.learning-rate 1e-4`, with the short names
-given by `alias`. `PAPER` is the published study, `DEMO` the same study on the phantom at a size that two CPU cores
-finish in minutes.
+Each field is also a flag, `--train.learning-rate 1e-4`, with the short names given by `alias`. `PAPER` is the published
+study, `DEMO` the same study on the phantom at a size that two CPU cores finish in minutes.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import importlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,19 +19,14 @@ alias = tyro.conf.arg
 
 
 def choice(registry: str, *others: str, aliases: tuple[str, ...] = ()) -> Any:
-    """Annotation of a setting with the values `others` and the names of a registry ("lab.data.layouts.find.LAYOUTS").
-
-    The registry is imported when a command line is read, since it may itself import this module.
-    """
+    """Annotation of a setting: `others` and the names of a registry, imported late since it may import this module."""
 
     def names() -> Any:
         module, _, name = registry.rpartition(".")
         return Literal[(*others, *getattr(importlib.import_module(module), name))]
 
-    def hint(default: str) -> str:
-        return f"(default: {default[2:-2]})"  # tyro gives "['auto']"
-
-    return alias(constructor_factory=names, aliases=aliases, help_behavior_hint=hint)
+    shown = "(default: {})".format  # tyro gives "['auto']"
+    return alias(constructor_factory=names, aliases=aliases, help_behavior_hint=lambda text: shown(text[2:-2]))
 
 
 LayoutName = Annotated[str, choice("lab.data.layouts.find.LAYOUTS", "auto")]
@@ -50,11 +42,9 @@ class DataConfig:
     layout: LayoutName = "auto"
     """Layout of PATH; `auto` detects it."""
     labels: LabelBook = "auto"
-    """Meaning of the values of the tumour masks; `auto` infers it from names and values where it is unambiguous.
-    `tumour`: every value above 0 is tumour, and none is known to enhance."""
+    """Meaning of the mask's values; `auto` infers it; `tumour`: all above 0 is tumour, none is known to enhance."""
     patient_pattern: str | None = None
-    """Regular expression that finds the patient in a case id: its first group, or else the whole match. It takes
-    precedence over the column `patient_id`, names and scans."""
+    """Regular expression of the patient in a case id (its first group, or all); overrides column, name and scan."""
     inputs: tuple[str, ...] = ("T1", "T2", "FLAIR")
     """Input sequences of the network, in this order."""
     target: str = "T1GD"
@@ -103,8 +93,7 @@ class ModelConfig:
     """The network, and the settings of the paper's five networks."""
 
     id: str = "model-0"
-    """A key of `lab.synthesis.networks.NETWORKS`: `model-0` to `model-4` (or 0 to 4), `segresnet`, `dynunet`,
-    `attention-unet`, `swin-unetr`. `--model.id NAME --help` lists a network's own settings."""
+    """A key of `lab.synthesis.networks.NETWORKS`, as `model-0` (or 0); `--model.id NAME --help` lists its flags."""
     width: int = 64
     """Filters of the first level (64 in the paper)."""
     depth: int = 5
@@ -133,8 +122,7 @@ class TrainConfig:
     """Training of a network."""
 
     method: Annotated[str, alias(aliases=("--method",))] = "supervised"
-    """A key of `lab.synthesis.methods.METHODS`: `supervised` or `gan`. `--method NAME --help` lists a method's own
-    settings."""
+    """A key of `lab.synthesis.methods.METHODS`: `supervised` or `gan`, whose settings `--method gan --help` lists."""
     epochs: Annotated[int, alias(aliases=("--epochs",))] = 300
     """Maximum number of passes over the training patients."""
     patience: int = 20
@@ -265,14 +253,11 @@ class GateSettings:
     """Requirements of the gate: score, margins and minimum number of patients."""
 
     score: str = "contrast_concordance"
-    """Score in which a network must be better: `contrast_concordance`, or `kappa`, `concordance` (of volumes) or `auc`
-    with `_expert` or `_rule`."""
+    """Score to be better in: `contrast_concordance`, or `kappa`, `concordance` or `auc` with `_expert` or `_rule`."""
     mae_margin: float = 0.005
-    """Tolerated increase of the brain's MAE, in normalised units: a tenth of the published 0.048, and less than its SD
-    over patients, 0.008."""
+    """Tolerated increase of the brain's MAE (normalised units): a tenth of the published 0.048, under its SD, 0.008."""
     hallucinated_margin_ml: float = 0.5
-    """Tolerated increase of the mean hallucinated volume: a sphere of 10 mm, the smallest lesion that RANO calls
-    measurable, and the volume that makes a tumour enhancing in the preparation."""
+    """Tolerated increase of the mean hallucinated volume: a sphere of 10 mm, the smallest measurable lesion in RANO."""
     brier_margin: float = 0.025
     """Tolerated increase of a classifier's Brier score: a tenth of the score of predicting one half for everybody."""
     least_patients: int = 10
@@ -296,12 +281,6 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + item.name] = value
     return flat
-
-
-def fingerprint(settings: Any, length: int = 12) -> str:
-    """Hex digest of settings that JSON can hold."""
-    text = json.dumps(settings, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:length]
 
 
 def override(config: Config, changes: dict[str, Any]) -> Config:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from lab.config import DEMO, PAPER, Config, DataConfig, TrainConfig, fingerprint, flatten, grid_shape, override
+from lab.config import DEMO, PAPER, Config, DataConfig, TrainConfig, flatten, grid_shape, override
+from lab.io.sealed_json import fingerprint
 
 
 def test_override_replaces_what_is_named_and_nothing_else():

@@ -30,8 +30,8 @@ ORDER = (
 )
 """Packages of the lab; each may import those before it."""
 ROOMS = {name: rank for rank, names in enumerate(ORDER) for name in names}
-WIDEST = 15
-"""Files in a folder."""
+WIDEST, LONGEST = 15, 300
+"""Files in a folder, lines in a file."""
 SERVED = "lab/deploy/serve/network_loader.py"
 """What MLflow runs to load a served network."""
 TORCH = tuple(f"lab/{name}/" for name in ("evaluation", "synthesis", "tracking", "inference", "experiments", "deploy"))
@@ -88,6 +88,11 @@ def test_imports_run_downwards_only(file):
 def test_no_folder_is_wider_than_a_shelf():
     counts = Counter(str(path.parent) for path in (ROOT / "lab").rglob("*") if path.is_file() and path.suffix != ".pyc")
     assert {folder: count for folder, count in counts.items() if count > WIDEST} == {}
+
+
+def test_no_file_is_longer_than_a_sitting():
+    lengths = {file: len((ROOT / file).read_text(encoding="utf-8").splitlines()) for file in FILES}
+    assert {file: length for file, length in lengths.items() if length > LONGEST} == {}
 
 
 @pytest.mark.parametrize(

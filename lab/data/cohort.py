@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lab.config import fingerprint
 from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, file_sha256, read_case
-from lab.io.sealed_json import read_sealed
+from lab.io.sealed_json import fingerprint, read_sealed
 
 __all__ = ["BRAIN", "ENHANCEMENT", "EXPERT", "TUMOUR", "Cohort", "is_cohort", "open_cohort", "split_patients"]
 

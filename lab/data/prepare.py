@@ -16,7 +16,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock
 
-from lab.config import DataConfig, fingerprint, flatten, grid_shape
+from lab.config import DataConfig, flatten, grid_shape
 from lab.data import cohort_folder
 from lab.data import prepare_worker as workers
 from lab.data.case import NUMBERS, REFERENCE, Recipe, list_channels
@@ -28,7 +28,7 @@ from lab.data.layouts.patients import Patients, find_patients, merge_same_scans
 from lab.io.files import format_some, one_line
 from lab.io.pool import run_all
 from lab.io.scan import read_spacing
-from lab.io.sealed_json import parse_json, seal
+from lab.io.sealed_json import fingerprint, parse_json, seal
 
 Progress = Callable[[int, int, str], None]
 """Called with the number of subjects done, their total, and a line for the screen."""

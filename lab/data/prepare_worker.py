@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from lab.config import fingerprint
 from lab.data.case import VERSION, Recipe, list_sources, prepare_case
 from lab.data.cohort import case_path
 from lab.data.duplicates import fingerprint_head
@@ -16,7 +15,7 @@ from lab.data.layouts.subject import Subject
 from lab.io.case_file import content_digest, read_case, read_case_record, write_atomically, write_case
 from lab.io.files import one_line
 from lab.io.scan import scan_sha256, source_state
-from lab.io.sealed_json import seal
+from lab.io.sealed_json import fingerprint, seal
 
 CaseRecord = dict[str, Any]
 """`case_id`, `recipe` and `source` (fingerprints), and `row`: status, reason and measured values; of a used case also

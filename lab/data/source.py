@@ -7,10 +7,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from lab.config import DataConfig, PhantomConfig, fingerprint, flatten
+from lab.config import DataConfig, PhantomConfig, flatten
 from lab.data.cohort import Cohort, is_cohort, open_cohort
 from lab.data.layouts.patients import describe_patients
 from lab.data.prepare import prepare
+from lab.io.sealed_json import fingerprint
 
 Say = Callable[[str], None]
 PHANTOM_SPACING_MM = 1.0

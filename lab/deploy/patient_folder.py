@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from lab.config import fingerprint
 from lab.data.case import REFERENCE
 from lab.data.layouts.subject import Subject
 from lab.data.native import image_on_scan, write_like
@@ -28,6 +27,7 @@ from lab.inference.patient import Hashes, Synthesis, hash_scans, synthesize_pati
 from lab.inference.settings import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTAINTY, WHAT, How
 from lab.io.case_file import file_sha256, write_atomically
 from lab.io.output_folder import check_output, output_folder
+from lab.io.sealed_json import fingerprint
 from lab.synthesis.device import Arithmetic, peak_memory_mb, reset_peak_memory
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from lab.config import fingerprint
+from lab.io.sealed_json import fingerprint
 from lab.tracking.store import trial_storage
 
 SLOT = "slot"

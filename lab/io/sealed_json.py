@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
-
-from lab.config import fingerprint
 
 SEAL = "seal"
 
@@ -46,3 +45,9 @@ def read_sealed(path: Path, *, needed: bool = False) -> dict[str, Any]:
         return unseal(parse_json(path.read_bytes()), needed=needed)
     except ValueError as error:
         raise ValueError(f"{path} is damaged ({error})") from None
+
+
+def fingerprint(settings: Any, length: int = 12) -> str:
+    """Hex digest of settings that JSON can hold."""
+    text = json.dumps(settings, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:length]

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from lab.config import ClassifierConfig, DataConfig, fingerprint
+from lab.config import ClassifierConfig, DataConfig
 from lab.data.cohort import Cohort
 from lab.data.prepare import Progress
+from lab.io.sealed_json import fingerprint
 from lab.radiomics.dataset import CLINICAL, Dataset
 from lab.radiomics.features.cohort_features import measure_cohort
 from lab.radiomics.features.image_features import PARAMETERS, load_extractor

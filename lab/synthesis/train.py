@@ -17,9 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lab.config import TrainConfig, fingerprint
+from lab.config import TrainConfig
 from lab.data.batches import Batch, CaseStore, plan_epoch
 from lab.evaluation.image_errors import METRICS
+from lab.io.sealed_json import fingerprint
 from lab.stats.agreement import concordance_of_sums
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
 from lab.synthesis.device import Arithmetic, is_out_of_memory, peak_memory_mb

@@ -263,7 +263,7 @@ class Run:
         return pd.read_csv(BytesIO(self.read_bytes(name)), dtype=dict.fromkeys(TEXTS, str))
 
     def download(self, name: str, folder: Path) -> Path:
-        """Copy an artifact, file or folder, to `folder`; returns its path."""
+        """Path of a copy of an artifact, file or folder, in `folder`."""
         return Path(connect().download_artifacts(self.id, name, str(folder)))
 
     def files(self, folder: str | None = None) -> list[str]:
@@ -287,12 +287,10 @@ class Run:
         try:
             yield
         except (KeyboardInterrupt, Exception) as error:
-            cause = error.__cause__ if isinstance(error.__cause__, Exception) else error
-            stopped = isinstance(error, KeyboardInterrupt) or store_trouble(error)
             with contextlib.suppress(Exception):  # best effort: the error itself says more
-                if not stopped:
+                if not (isinstance(error, KeyboardInterrupt) or store_trouble(error)):
                     self.end("failed", failure=str(error)[:4000])
-                elif isinstance(cause, KeyboardInterrupt) or not server_trouble(cause):
+                elif not server_trouble(error.__cause__ or error):
                     self.end("interrupted")
             raise
 

@@ -78,7 +78,7 @@ def store_trouble(error: Exception) -> bool:
     return isinstance(error, OSError | SQLAlchemyError | StorageInternalError)
 
 
-def server_trouble(error: Exception) -> bool:
+def server_trouble(error: BaseException) -> bool:
     """Whether an error is MLflow's own; another request to its server would wait all over again."""
     return isinstance(error, MlflowException)
 

@@ -12,10 +12,11 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from lab.config import DEMO, PhantomConfig, RadiomicsConfig, fingerprint, flatten
+from lab.config import DEMO, PhantomConfig, RadiomicsConfig, flatten
 from lab.data.cohort import Cohort
 from lab.data.source import Say, Ticker, obtain
 from lab.io.files import plural
+from lab.io.sealed_json import fingerprint
 from lab.radiomics.assemble import assemble, labelled
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.pipeline.search_space import CLASSIFIERS

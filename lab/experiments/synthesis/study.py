@@ -11,12 +11,13 @@ import pandas as pd
 from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
-from lab.config import Config, fingerprint, flatten, override
+from lab.config import Config, flatten, override
 from lab.data.cohort import PARTS, Cohort
 from lab.evaluation.figures import shown_in
 from lab.experiments.plan import Plan, Study, varied
 from lab.experiments.synthesis.trial import patch_edge, remove_checkpoint
 from lab.experiments.worker import search_winner, work, work_apart
+from lab.io.sealed_json import fingerprint
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run

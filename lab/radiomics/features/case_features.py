@@ -20,11 +20,10 @@ import numpy as np
 import SimpleITK as sitk
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
-from lab.config import fingerprint
 from lab.data.cohort import TUMOUR, Cohort
 from lab.data.prepare_worker import CaseRecord
 from lab.io.case_file import write_atomically
-from lab.io.sealed_json import parse_json
+from lab.io.sealed_json import fingerprint, parse_json
 from lab.radiomics.dataset import SHAPE
 from lab.radiomics.features.image_features import extract, to_images
 from lab.radiomics.features.masks import PERTURBATIONS, check_mask_extent

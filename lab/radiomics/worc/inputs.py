@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lab.config import fingerprint
 from lab.data.cohort import TUMOUR, Cohort
 from lab.io.scan import write_scan
+from lab.io.sealed_json import fingerprint
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.splits import Split
 from lab.radiomics.worc.process import Workplace
