@@ -86,7 +86,7 @@ def test_splits_and_trials_are_runs_below_the_study(parent):
                 1000 * trial.metrics["cost/seconds"], abs=2
             )
     best = max(trial.metrics["val/auc"] for trial in trials)
-    assert found["final"][0].data.metrics["val/auc"] == pytest.approx(best)
+    assert found["final"][0].metrics["val/auc"] == pytest.approx(best)
 
 
 def test_the_run_shows_its_answer_and_its_roc_first(parent):
