@@ -121,9 +121,13 @@ def test_all_recipes_together_are_a_study(flat_tree, tmp_path):
     )
     studies = [[*everything, *data, *TINY], ["studies/width.py", "--widths", "2", "3", *data, *TINY[:4], *TINY[6:]]]
     own = {"PYTHONPATH": quick_path(code), "LAB_RUNS": str(tmp_path / "runs"), "OMP_NUM_THREADS": "1"}
+    # MLflow leaves the store of this process in the environment, where the studies would end up
+    around = {
+        name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE")
+    }
     done = subprocess.run(
         [sys.executable, "-c", DRIVER, json.dumps([commands, studies])],
-        cwd=code, env={**os.environ, **own}, capture_output=True, text=True, timeout=300,
+        cwd=code, env=around | own, capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
 
