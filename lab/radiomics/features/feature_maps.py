@@ -22,7 +22,7 @@ from radiomics.featureextractor import RadiomicsFeatureExtractor, getFeatureClas
 
 from lab.data.cohort import BRAIN, TUMOUR, Cohort
 from lab.radiomics.dataset import SHAPE
-from lab.radiomics.features.boxes import bounding_box, crop, grow
+from lab.radiomics.features.boxes import crop, grow, label_box
 from lab.radiomics.features.image_features import PARAMETERS, load_extractor, to_images
 
 KERNEL_MM = 5.0
@@ -150,7 +150,7 @@ def feature_plane(
     """
     image, mask = to_images(volume, tumour, spacing_mm)
     settings = copy.deepcopy(extractor.settings)
-    box = bounding_box(mask, settings["label"])
+    box = label_box(mask, settings["label"])
     margin = np.full(3, max(MARGIN_VOXELS, round(MARGIN_MM / spacing_mm)))
     outer = grow(box, margin, np.array(image.GetSize()), wraps=False)
     filtered, used = _filtered(crop(image, outer), crop(mask, outer), name, extractor.enabledImagetypes, settings)

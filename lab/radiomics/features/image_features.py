@@ -22,7 +22,7 @@ from pykwalify.errors import PyKwalifyException
 from radiomics.featureextractor import RadiomicsFeatureExtractor, imageoperations
 from ruamel.yaml import YAMLError
 
-from lab.radiomics.features.boxes import bounding_box, crop, fits, grow, laplacian_of_gaussian
+from lab.radiomics.features.boxes import crop, fits, grow, label_box, laplacian_of_gaussian
 
 PARAMETERS = Path(__file__).with_name("features.yaml")
 MOST_LEVELS = 1000
@@ -69,7 +69,7 @@ def extract(
     _check_grids(image, mask)
     if settings.get("normalize") or settings.get("resampledPixelSpacing"):
         image, mask = extractor.loadImage(image, mask, None, **settings)
-    box = bounding_box(mask, settings["label"])
+    box = label_box(mask, settings["label"])
     inside, tumour = crop(image, box), sitk.Cast(crop(mask, box), sitk.sitkUInt32)
     bounds, _ = imageoperations.checkMask(inside, tumour, **settings)
     shape_mask = tumour

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 from scipy import ndimage
 
-from lab.radiomics.features.boxes import bounding_box, crop, laplacian_of_gaussian
+from lab.radiomics.features.boxes import crop, label_box, laplacian_of_gaussian
 from lab.radiomics.features.image_features import extract, load_extractor, to_images
 
 BASELINES = Path(__file__).parents[4] / "shared" / "conformance" / "pyradiomics"
@@ -67,7 +67,7 @@ def test_a_smaller_margin_would_not_do(monkeypatch):
 def test_laplacian_of_gaussian_is_that_of_itk(kind):
     image, mask = volume((28, 26, 25))
     image = sitk.Cast(1000 * image, kind)
-    box = bounding_box(mask, 1)
+    box = label_box(mask, 1)
     expected = crop(sitk.LaplacianRecursiveGaussian(image, 1.5, True), box)
     found = laplacian_of_gaussian(image, 1.5, box)
     assert found.GetSize() == expected.GetSize() == tuple(box[1] - box[0])
