@@ -19,10 +19,8 @@ from lab.io.grid import Window, bounding_box, window_round
 from lab.io.scan import Scan, count_values
 from lab.qc.scan_checks import check_mask, check_sequences, clip_outliers
 
-NUMBERS = ("clip_sigma", "enhancement_threshold", "enhancing_ml")
-"""Numeric settings of a recipe."""
-VERSION = 3
-"""Increase it when the same settings and files give another prepared case."""
+NUMBERS = ("clip_sigma", "enhancement_threshold", "enhancing_ml")  # numeric settings of a recipe
+VERSION = 3  # increase it when the same settings and files give another prepared case
 NO_TUMOUR = "no tumour is left inside the brain on the prepared grid"
 HEADER_WRONG = "if its header is wrong, correct that"
 RIM = 1.2
@@ -83,16 +81,11 @@ class PreparedCase:
     masks: np.ndarray
     measured: dict[str, Any]
     window: Window
-    t1: Scan
-    """The T1 as scanned, RAS."""
-    brain: np.ndarray
-    """The brain (X, Y, Z) bool on the grid of `t1`."""
-    mean: float
-    """Intensity of `t1` that became 0."""
-    scale: float
-    """Intensity of `t1` per unit on the prepared grid."""
-    notes: tuple[str, ...]
-    """Corrections of the scans and remarks on them, in words."""
+    t1: Scan  # the T1 as scanned, RAS
+    brain: np.ndarray  # the brain (X, Y, Z) bool on the grid of `t1`
+    mean: float  # intensity of `t1` that became 0
+    scale: float  # intensity of `t1` per unit on the prepared grid
+    notes: tuple[str, ...]  # corrections of the scans and remarks on them, in words
 
 
 def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> PreparedCase:

@@ -21,7 +21,7 @@ __all__ = ["BRAIN", "ENHANCEMENT", "EXPERT", "TUMOUR", "Cohort", "is_cohort", "o
 
 FORMAT = "gadfree prepared cohort"
 PARTS = ("train", "val", "test")
-COLUMNS = {
+COLUMNS = {  # columns of `index.csv`; an empty cell is unknown
     "case_id": "string",
     "patient_id": "string",
     "status": "string",
@@ -45,7 +45,6 @@ COLUMNS = {
     "duplicate_of": "string",
     "sha256": "string",
 }
-"""Columns of `index.csv`; an empty cell is unknown."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,7 @@ class Cohort:
     """Prepared cases of one recipe, or a part of them."""
 
     path: Path
-    index: pd.DataFrame
-    """Used cases, indexed by case id, with the other columns of `COLUMNS`; `enhancing` is bool."""
+    index: pd.DataFrame  # used cases, indexed by case id, with the other columns of `COLUMNS`; `enhancing` is bool
     manifest: dict[str, Any]
 
     @property

@@ -21,11 +21,9 @@ from lab.io.output_folder import check_output, is_marked, is_recorded, mark_ours
 FOLDERS = ("cases", "left_out")
 OUTPUT = "prepared cohort"
 INDEX, SPLIT, MANIFEST = TABLES = ("index.csv", "split.csv", "manifest.json")
-HEAD = b"case_id"
-"""First bytes of `index.csv` and `split.csv`."""
+HEAD = b"case_id"  # first bytes of `index.csv` and `split.csv`
 HEADER_BYTES = 1_000_000
-HALF = re.compile(r"\..+\.(safetensors|json)\.\d+\.tmp")
-"""Names of temporary files that a killed process leaves."""
+HALF = re.compile(r"\..+\.(safetensors|json)\.\d+\.tmp")  # names of temporary files that a killed process leaves
 
 
 def claim_folder(out: Path, say: Callable[[str], None]) -> None:

@@ -20,28 +20,21 @@ from lab.qc.image_quality import check_whole
 if TYPE_CHECKING:
     from lab.data.cohort import Cohort
 
-NOT_STRIPPED = ("egd",)
-"""Layouts of scans with the skull, in MNI152 space."""
+NOT_STRIPPED = ("egd",)  # layouts of scans with the skull, in MNI152 space
 BRAIN_MASKS = ("auto", "nonzero", "mni152")
-SIZES_DIFFER = 1.05
-"""Ratio of voxel edges above which the model's grid is called coarser than the scan's."""
+SIZES_DIFFER = 1.05  # ratio of voxel edges above which the model's grid is called coarser than the scan's
 
 
 @dataclass(frozen=True, kw_only=True)
 class Contract:
     """Image preparation that a model expects."""
 
-    inputs: tuple[str, ...]
-    """Sequences, in the model's order."""
-    target: str
-    """Target sequence, which a new patient lacks."""
+    inputs: tuple[str, ...]  # sequences, in the model's order
+    target: str  # target sequence, which a new patient lacks
     spacing_mm: float
-    shape: tuple[int, int, int]
-    """Voxels of the prepared grid, RAS."""
-    preparation: dict[str, Any]
-    """The preparation's settings, by dotted name."""
-    layout: str
-    """Layout of the scans that the model was trained on."""
+    shape: tuple[int, int, int]  # voxels of the prepared grid, RAS
+    preparation: dict[str, Any]  # the preparation's settings, by dotted name
+    layout: str  # layout of the scans that the model was trained on
     cohort_digest: str
     phantom: bool
     preparation_version: int = VERSION

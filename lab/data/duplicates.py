@@ -27,10 +27,8 @@ pair of the cohort, 1 the same image. Of 378 pairs of different BraTS patients o
 TRIED, TYPICAL, FEWEST, USUAL = 100, 20, 10, 0.6
 """Maximum number of correlated pairs, and of pairs for the usual similarity; with fewer than `FEWEST` of these `USUAL`
 is taken, that of phantoms."""
-WAVES_MM = (12.0, 60.0)
-"""Wavelengths of the spectrum that pairs are ranked by."""
-REACH_MM = 32.0
-"""Minimum range of the shifts."""
+WAVES_MM = (12.0, 60.0)  # wavelengths of the spectrum that pairs are ranked by
+REACH_MM = 32.0  # minimum range of the shifts
 
 Bands = NDArray[np.float32]
 
@@ -41,8 +39,7 @@ class Pair:
 
     one: str
     other: str
-    similarity: float
-    """0 for the usual pair of the cohort, 1 for the same image."""
+    similarity: float  # 0 for the usual pair of the cohort, 1 for the same image
 
 
 def fingerprint_head(image: np.ndarray, mask: np.ndarray, spacing_mm: float) -> str:

@@ -23,8 +23,7 @@ GEOMETRY = (
 )  # fmt: skip
 """Header fields of the geometry. No others are copied: some hold names."""
 RAS = np.array([[0, 1], [1, 1], [2, 1]])
-SCANNER = 1
-"""NIfTI's code for scanner coordinates."""
+SCANNER = 1  # NIfTI's code for scanner coordinates
 
 
 def image_on_scan(case: PreparedCase, values: np.ndarray) -> np.ndarray:

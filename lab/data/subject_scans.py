@@ -22,8 +22,7 @@ from lab.io.nifti import read_header
 from lab.io.scan import Scan, count_values, describe_grid, read_image, read_mask, same_grid
 from lab.qc.scan_checks import check_cavity
 
-REFERENCE = "T1"
-"""Enhancement is the target minus this sequence."""
+REFERENCE = "T1"  # enhancement is the target minus this sequence
 UNUSED = "the mask is not used: the whole brain is searched for enhancement, and vessels count too"
 GIVEN = (
     "ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolusAgentSequence", "ContrastBolusStartTime",
@@ -43,7 +42,7 @@ AGENT = (
 )
 BEFORE = r"(?:pre|pr[aä]|vor|before|avant|ohne|without|w/o|wo|no|non|not|kein\w*|sans|sin|senza|zonder|o)"
 OTHER = r"(?:phase|high|low|soft|tissue|image|edge|inverse|dual|multi|mt)"
-WORDS = (
+WORDS = (  # words for contrast agent
     rf"(?<![a-z0-9])(?:{AGENT})(?![a-z0-9])",
     r"(?<![a-z0-9])t1w?(?:[ _-]?(?:gd|gad|gado|ce|c|km|contrast)|post)(?![a-z0-9])",
     r"\+ ?(?:c|k|km|gd|gad|ce)(?![a-z0-9])|(?<![a-z0-9])(?:c|km|gd|gad|ce) ?\+",
@@ -51,7 +50,6 @@ WORDS = (
     r"(?![ _-]*(?:op|surg|trea|tx|rt|proc|chemo|radi|ict))",
     r"(?<![a-z0-9])(?:inj|injected|inject[eé]e?|injection)(?![a-z0-9])",
 )
-"""Words for contrast agent."""
 NAMED = r"(?:^|[_-])(?:t1w?(?:[_-]?(?:gd|gad|gado|ce|km|post|post[_-]?contrast)|c)|ce-[a-z0-9]+)(?:$|[_-])"
 """Marks of contrast agent in the names of files."""
 

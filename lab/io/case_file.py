@@ -21,18 +21,15 @@ from lab.io.sealed_json import parse_json, read_sealed, seal, unseal
 BRAIN, TUMOUR, ENHANCEMENT, EXPERT, NO_TARGET = 1, 2, 4, 8, 16
 """Bit flags of a prepared mask: brain, tumour, enhancement by the paper's rule, expert label of enhancement, and brain
 that the target scan does not reach."""
-TENSORS: dict[str, tuple[str, np.dtype[Any], int]] = {
+TENSORS: dict[str, tuple[str, np.dtype[Any], int]] = {  # tensor -> safetensors type, NumPy type and number of axes
     "image": ("F16", np.dtype("<f2"), 4),
     "mask": ("U8", np.dtype("u1"), 3),
 }
-"""Tensor -> safetensors type, NumPy type and number of axes."""
-LONGEST_HEADER = 1_000_000
-"""Maximum size of a header in bytes; ours have a few thousand."""
+LONGEST_HEADER = 1_000_000  # maximum size of a header in bytes; ours have a few thousand
 DAMAGE = (KeyError, IndexError, TypeError, AttributeError, OverflowError, ValueError)
 """Exceptions raised by a damaged header."""
 
-_checked: dict[Path, tuple[Any, ...]] = {}
-"""Files whose voxels this process has checked -> their state and digest."""
+_checked: dict[Path, tuple[Any, ...]] = {}  # files whose voxels this process has checked -> their state and digest
 
 
 def clear_without_target(mask: np.ndarray) -> np.ndarray:

@@ -36,8 +36,7 @@ from lab.io.files import LARGEST, open_regular, regular_sha256
 from lab.io.nifti import MOST_VOXELS
 
 MR_IMAGES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
-SUFFIXES = (".dcm", ".ima", ".dicom")
-"""Endings of DICOM files."""
+SUFFIXES = (".dcm", ".ima", ".dicom")  # endings of DICOM files
 DAMAGED = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
            OverflowError, RecursionError, struct.error, zlib.error)  # fmt: skip
 """Exceptions of pydicom on damaged files."""
@@ -48,10 +47,8 @@ class Series:
     """Headers and geometry of one MR series, without pixels."""
 
     folder: Path
-    slices: tuple[Slice, ...]
-    """In ascending order along the normal, the cross product of row and column direction."""
-    affine: np.ndarray
-    """(4, 4) from (column, row, slice) to RAS millimetres, with the precision of a NIfTI header."""
+    slices: tuple[Slice, ...]  # in ascending order along the normal, the cross product of row and column direction
+    affine: np.ndarray  # (4, 4) from (column, row, slice) to RAS millimetres, with the precision of a NIfTI header
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -27,20 +27,13 @@ class Slice:
     """One image plane of a series."""
 
     path: Path
-    frame: int | None
-    """Index in a multi-frame file."""
-    header: Dataset
-    """Header of the file, without pixels."""
-    plane: Dataset
-    """Attributes of this plane: the file's header, or the frame's part of it."""
-    position: np.ndarray
-    """(3,) centre of the first voxel in millimetres, LPS."""
-    orientation: np.ndarray
-    """(2, 3) unit vectors along a row and down a column, LPS."""
-    spacing_mm: tuple[float, float]
-    """Between rows, and between columns."""
-    size: tuple[int, int]
-    """Rows and columns."""
+    frame: int | None  # index in a multi-frame file
+    header: Dataset  # header of the file, without pixels
+    plane: Dataset  # attributes of this plane: the file's header, or the frame's part of it
+    position: np.ndarray  # (3,) centre of the first voxel in millimetres, LPS
+    orientation: np.ndarray  # (2, 3) unit vectors along a row and down a column, LPS
+    spacing_mm: tuple[float, float]  # between rows, and between columns
+    size: tuple[int, int]  # rows and columns
     slope: float
     intercept: float
 

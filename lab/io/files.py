@@ -11,12 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from io import BufferedReader
 from pathlib import Path
 
-LARGEST = 2**30
-"""Maximum size of a file in bytes, both stored and inflated."""
-SLACK = 2**20
-"""Bytes that may follow the voxels; some programs pad."""
-HEAD = 540
-"""Bytes that hold a NIfTI-1 or NIfTI-2 header."""
+LARGEST = 2**30  # maximum size of a file in bytes, both stored and inflated
+SLACK = 2**20  # bytes that may follow the voxels; some programs pad
+HEAD = 540  # bytes that hold a NIfTI-1 or NIfTI-2 header
 GZIP = b"\x1f\x8b"
 CHUNK = 2**14
 BOMS = (
@@ -26,14 +23,13 @@ BOMS = (
     (codecs.BOM_UTF16_LE, "utf-16"),
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
-ALIASES = {
+ALIASES = {  # sequence names of data sets -> canonical names
     **dict.fromkeys(("T1N", "T1W"), "T1"),
     "T2W": "T2",
     **dict.fromkeys(("T2F", "T2FLAIR"), "FLAIR"),
     **dict.fromkeys(("T1C", "T1CE"), "T1GD"),
     **dict.fromkeys(("SEG", "SEGM", "SEGMENTATION"), "MASK"),
 }
-"""Sequence names of data sets -> canonical names."""
 
 
 def open_regular(path: Path, largest: int = LARGEST) -> BufferedReader:

@@ -28,8 +28,7 @@ class Window:
 
     start: tuple[int, int, int]
     shape: tuple[int, int, int]
-    ratio: tuple[float, float, float]
-    """Edge of a new voxel in voxels of the scan."""
+    ratio: tuple[float, float, float]  # edge of a new voxel in voxels of the scan
 
     @property
     def is_crop(self) -> bool:

@@ -16,10 +16,8 @@ from contextlib import contextmanager
 from typing import Any
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-AGAIN_S = 0.05
-"""Delay until a lost interruption is raised again (s)."""
-SAME_S = 1.0
-"""Signals within this time (s) count as one: `timeout` and some schedulers send two."""
+AGAIN_S = 0.05  # delay until a lost interruption is raised again (s)
+SAME_S = 1.0  # signals within this time (s) count as one: `timeout` and some schedulers send two
 
 
 class Interruption:

@@ -16,17 +16,13 @@ import numpy as np
 
 from lab.io.files import HEAD, LARGEST, read_head, read_inflated
 
-MOST_VOXELS = 2**28
-"""Maximum number of voxels of a volume: 645 along each edge."""
-ROUNDED = 1e-3
-"""Rounding tolerance for the length of a unit quaternion and for qfac."""
-EDGE_MM = (0.01, 100.0)
-"""Plausible voxel edges of a head scan (mm)."""
-UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}
-"""Units of length other than millimetres by their code."""
+MOST_VOXELS = 2**28  # maximum number of voxels of a volume: 645 along each edge
+ROUNDED = 1e-3  # rounding tolerance for the length of a unit quaternion and for qfac
+EDGE_MM = (0.01, 100.0)  # plausible voxel edges of a head scan (mm)
+UNITS = {1: ("metres", 1000.0), 3: ("micrometres", 0.001)}  # units of length other than millimetres by their code
 SIZES = {b"\x5c\1\0\0": (1, "<"), b"\0\0\1\x5c": (1, ">"), b"\x1c\2\0\0": (2, "<"), b"\0\0\2\x1c": (2, ">")}
 """First bytes of a header -> version of NIfTI and byte order."""
-OTHERS = {
+OTHERS = {  # first bytes of files that are often mistaken for NIfTI -> description
     b"NRRD": "an NRRD file",
     b"\x89HDF": "an HDF5 or MINC file",
     b"PK\3\4": "a zip archive",
@@ -34,7 +30,6 @@ OTHERS = {
     b"<": "a page of the web, or XML",
     b"version https://git-lfs": "a placeholder of Git LFS, not the file itself",
 }
-"""First bytes of files that are often mistaken for NIfTI -> description."""
 NO_IMAGE = {1002: "labels", 1005: "matrices", 1006: "displacements", 1007: "vectors", 1008: "points", 1009: "triangles"}
 """Intent codes of volumes without grey values."""
 
@@ -43,18 +38,14 @@ NO_IMAGE = {1002: "labels", 1005: "matrices", 1006: "displacements", 1007: "vect
 class Header:
     """A validated header."""
 
-    raw: nib.Nifti1Header
-    """As stored, with corrected quaternions and signs; its affine is in the file's own unit."""
+    raw: nib.Nifti1Header  # as stored, with corrected quaternions and signs; its affine is in the file's own unit
     shape: tuple[int, int, int]
     dtype: np.dtype[Any]
-    offset: int
-    """Bytes before the first voxel."""
-    affine: np.ndarray
-    """(4, 4), voxel indices to millimetres."""
+    offset: int  # bytes before the first voxel
+    affine: np.ndarray  # (4, 4), voxel indices to millimetres
     slope: float
     intercept: float
-    notes: list[str] = field(default_factory=list)
-    """Corrections, in words."""
+    notes: list[str] = field(default_factory=list)  # corrections, in words
 
     @property
     def needed(self) -> int:

@@ -19,26 +19,19 @@ from lab.io.case_file import write_atomically
 from lab.io.files import regular_sha256
 from lab.io.nifti import check_grey, read_header, read_voxels
 
-WHOLE = 0.01
-"""Largest distance of a label from a whole number, as scaling to 8 bit leaves it."""
-FLAT = 1e-4
-"""Background differences below this share of a scan's intensities come from rounding or resampling."""
-LEAST_BORDER = 0.5
-"""Minimum share of the volume's faces that is background; the head may touch them."""
+WHOLE = 0.01  # largest distance of a label from a whole number, as scaling to 8 bit leaves it
+FLAT = 1e-4  # background differences below this share of a scan's intensities come from rounding or resampling
+LEAST_BORDER = 0.5  # minimum share of the volume's faces that is background; the head may touch them
 
 
 @dataclass(frozen=True)
 class Scan:
     """A volume in the orientation closest to RAS: axis 0 right, axis 1 anterior, axis 2 superior."""
 
-    data: np.ndarray
-    """(X, Y, Z); float32 for an image, uint8 for labels."""
-    affine: np.ndarray
-    """(4, 4), voxel indices to millimetres."""
-    background: float = 0.0
-    """Value of voxels that were not measured or were removed by skull-stripping."""
-    notes: tuple[str, ...] = ()
-    """Corrections on reading, in words."""
+    data: np.ndarray  # (X, Y, Z); float32 for an image, uint8 for labels
+    affine: np.ndarray  # (4, 4), voxel indices to millimetres
+    background: float = 0.0  # value of voxels that were not measured or were removed by skull-stripping
+    notes: tuple[str, ...] = ()  # corrections on reading, in words
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

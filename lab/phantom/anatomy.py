@@ -11,8 +11,7 @@ from scipy import ndimage
 
 from lab.phantom.fields import FIELD_OF_VIEW_START_MM, Grid, Index, Spline, Volume, field_of_view, random_field
 
-HEAD_MARGIN_MM = 14.0
-"""Skull and scalp outside the brain."""
+HEAD_MARGIN_MM = 14.0  # skull and scalp outside the brain
 _CONTROL_MM = 6.0
 _VENTRICLES_MM = (0.0, -14.0, 10.0)
 
@@ -26,8 +25,7 @@ class Atlas:
     white: NDArray[np.uint8]
     depth_mm: Volume
     """Distance to the brain's surface, positive inside, always on a 2 mm grid that starts with the field of view."""
-    head: tuple[slice, ...]
-    """Box of `grid` that holds brain, skull and scalp."""
+    head: tuple[slice, ...]  # box of `grid` that holds brain, skull and scalp
 
     def depth_at(self, x: Volume, y: Volume, z: Volume) -> Volume:
         """Depth below the brain's surface (mm) at positions in mm; all three arrays of one shape."""
@@ -90,10 +88,8 @@ class Head:
 
     grid: Grid
     depth_mm: Volume
-    midline_mm: Volume
-    """Distance from the (displaced) midline, positive on the right."""
-    brain: Index
-    """Flat indices of the voxels in the brain."""
+    midline_mm: Volume  # distance from the (displaced) midline, positive on the right
+    brain: Index  # flat indices of the voxels in the brain
     fractions: dict[str, Volume]
     """Part of each voxel that is white, grey, csf, blood; they add up to 1 in the brain and are 0 outside."""
 

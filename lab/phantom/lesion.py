@@ -26,16 +26,11 @@ class LesionPlan:
     mass: Mass
     axes: NDArray[np.float64]
     """(3, 3): from millimetres to the unit ball, for the ellipsoid from which the outline is distorted."""
-    leakiness: float
-    """0 (intact barrier) to 1: how much of the solid tissue leaks, and how strongly."""
-    necrotic_part: float
-    """Part of the radius that is necrotic, 0 to 0.75."""
-    oedema_mm: float
-    """How far oedema reaches along white matter."""
-    solid_t2_scale: float
-    """T2 and T1 of the solid part relative to `TISSUES`: cellular tumours are darker on T2."""
-    roughness: float
-    """Texture of the solid part."""
+    leakiness: float  # 0 (intact barrier) to 1: how much of the solid tissue leaks, and how strongly
+    necrotic_part: float  # part of the radius that is necrotic, 0 to 0.75
+    oedema_mm: float  # how far oedema reaches along white matter
+    solid_t2_scale: float  # T2 and T1 of the solid part relative to `TISSUES`: cellular tumours are darker on T2
+    roughness: float  # texture of the solid part
 
 
 def plan_lesion(rng: np.random.Generator, atlas: Atlas, grade: int) -> LesionPlan:
@@ -67,17 +62,12 @@ def plan_lesion(rng: np.random.Generator, atlas: Atlas, grade: int) -> LesionPla
 class Lesion:
     """The voxels that a tumour changes; every map is float32 over `index`."""
 
-    index: Index
-    """Flat indices on the head's grid, (N,)."""
-    fractions: dict[str, Volume]
-    """Part of each voxel that is oedema, tumour (solid), necrosis."""
+    index: Index  # flat indices on the head's grid, (N,)
+    fractions: dict[str, Volume]  # part of each voxel that is oedema, tumour (solid), necrosis
     t1_scale: Volume
-    t2_scale: Volume
-    """Relaxation times of the solid and swollen tissue relative to `TISSUES`."""
-    concentration_mm: Volume
-    """Contrast agent where solid tissue leaks (mM)."""
-    mask: NDArray[np.bool_]
-    """The whole tumour as an expert would segment it."""
+    t2_scale: Volume  # relaxation times of the solid and swollen tissue relative to `TISSUES`
+    concentration_mm: Volume  # contrast agent where solid tissue leaks (mM)
+    mask: NDArray[np.bool_]  # the whole tumour as an expert would segment it
 
 
 def _ramp(distance_mm: Volume, width_mm: float) -> Volume:

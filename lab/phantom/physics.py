@@ -15,8 +15,7 @@ Signal = NDArray[np.float32]
 
 R1_RELAXIVITY = 4.5
 """Longitudinal relaxivity of a gadolinium chelate in tissue, 1/(s mM), about 1.5 T (Rohrer et al. 2005)."""
-R2_RELAXIVITY = 5.5
-"""Transverse relaxivity, 1/(s mM) (Rohrer et al. 2005)."""
+R2_RELAXIVITY = 5.5  # transverse relaxivity, 1/(s mM) (Rohrer et al. 2005)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +36,7 @@ class Sequence:
     ti_ms: float | None = None
 
 
-TISSUES = {
+TISSUES = {  # values at 1.5 T
     "white": Tissue(t1_ms=650, t2_ms=78, pd=0.70),
     "grey": Tissue(t1_ms=1000, t2_ms=96, pd=0.82),
     "csf": Tissue(t1_ms=4000, t2_ms=1800, pd=1.00),
@@ -51,7 +50,6 @@ TISSUES = {
     "fat": Tissue(t1_ms=260, t2_ms=85, pd=0.90),
     "muscle": Tissue(t1_ms=900, t2_ms=45, pd=0.75),
 }
-"""Values at 1.5 T."""
 
 
 def _exp(x: ArrayLike) -> Signal:

@@ -15,18 +15,15 @@ from lab.phantom.fields import Index, Volume, random_field
 from lab.phantom.lesion import Lesion
 from lab.phantom.physics import TISSUES, Sequence, Tissue
 
-SCANNERS = {
+SCANNERS = {  # nominal repetition and echo time (ms) by vendor; sites vary around them
     "Siemens": {"T1": (550, 12), "T2": (4500, 100), "FLAIR": (9000, 110)},
     "Philips": {"T1": (520, 14), "T2": (4100, 95), "FLAIR": (8500, 115)},
     "GE": {"T1": (600, 11), "T2": (4900, 104), "FLAIR": (9500, 120)},
 }
-"""Nominal repetition and echo time (ms) by vendor; sites vary around them."""
 _FLOW_VOID = {"T1": 0.75, "T2": 0.3, "FLAIR": 0.3, "T1GD": 0.75}
 """Remaining signal of flowing blood without contrast agent."""
-LEAK_SHARE = {"tumour": 1.0, "oedema": 0.12, "necrosis": 0.1}
-"""Concentration relative to the solid tumour's."""
-_CHUNK = 1 << 16
-"""Voxels per chunk, which limits memory traffic."""
+LEAK_SHARE = {"tumour": 1.0, "oedema": 0.12, "necrosis": 0.1}  # concentration relative to the solid tumour's
+_CHUNK = 1 << 16  # voxels per chunk, which limits memory traffic
 _SHELLS_MM = (0.0, 0.8, 2.0, 3.0, 5.0, 7.0, 8.0, 11.5, 13.0)
 _SHELLS = ("csf", "dura", "dura", "bone", "marrow", "bone", "fat", "fat", None)
 
@@ -54,22 +51,15 @@ class Sample:
     """Properties shared by all four scans of a patient."""
 
     head: Head
-    brain: Volume
-    """Fractions of healthy tissue and blood in the voxels `head.brain`, (tissue, N)."""
+    brain: Volume  # fractions of healthy tissue and blood in the voxels `head.brain`, (tissue, N)
     tumour: Lesion
     tissues: dict[str, Tissue]
-    dose_mm: float
-    """Contrast agent in blood (mM)."""
-    shell: Index
-    """Flat indices of the voxels in skull and scalp."""
-    shell_depth_mm: Volume
-    """Distance of these voxels from the brain, scaled to the bone thickness of `_SHELLS_MM`."""
-    all: Index
-    """Flat indices of the voxels in brain, skull and scalp."""
-    coils: tuple[Volume, Volume]
-    """Smooth fields in the voxels `all`, which make up each scan's coil sensitivity."""
-    sigma: float
-    """Noise in units of relative signal."""
+    dose_mm: float  # contrast agent in blood (mM)
+    shell: Index  # flat indices of the voxels in skull and scalp
+    shell_depth_mm: Volume  # distance of these voxels from the brain, scaled to the bone thickness of `_SHELLS_MM`
+    all: Index  # flat indices of the voxels in brain, skull and scalp
+    coils: tuple[Volume, Volume]  # smooth fields in the voxels `all`, which make up each scan's coil sensitivity
+    sigma: float  # noise in units of relative signal
 
 
 def create_sample(rng: np.random.Generator, head: Head, tumour: Lesion, field_t: float) -> Sample:

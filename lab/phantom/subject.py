@@ -13,14 +13,12 @@ from lab.phantom import anatomy, lesion, scanner
 from lab.phantom.anatomy import Atlas
 from lab.phantom.fields import Volume
 
-VERSION = 1
-"""Increase it when the same seed gives other patients."""
+VERSION = 1  # increase it when the same seed gives other patients
 
 VENDOR_SHARE = {"Siemens": 0.45, "Philips": 0.33, "GE": 0.22}
 FIELD_SHARE = {1.5: 0.74, 3.0: 0.11, 1.0: 0.15}
 SEQUENCES = ("T1", "T2", "FLAIR", "T1GD")
-GRADE_SHARE = {2: 0.32, 3: 0.20, 4: 0.48}
-"""More low grades than in EGD, so that about half of the patients enhance."""
+GRADE_SHARE = {2: 0.32, 3: 0.20, 4: 0.48}  # more low grades than in EGD, so that about half of the patients enhance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +26,11 @@ class PhantomSubject:
     """One patient in memory; maps are (X, Y, Z), RAS, on EGD's field of view."""
 
     case_id: str
-    images: dict[str, Volume]
-    """T1, T2, FLAIR, T1GD: float32, whole numbers as scanners store them, 0 outside the head."""
-    mask: NDArray[np.uint8]
-    """1 in the whole tumour (with oedema)."""
+    images: dict[str, Volume]  # T1, T2, FLAIR, T1GD: float32, whole numbers as scanners store them, 0 outside the head
+    mask: NDArray[np.uint8]  # 1 in the whole tumour (with oedema)
     truth: dict[str, Volume]
     """`gadolinium_mm` (mean concentration in tissue and vessels) and the fractions oedema, tumour, necrosis, blood."""
-    metadata: dict[str, Any]
-    """As EGD's metadata.json; -1 is unknown."""
+    metadata: dict[str, Any]  # as EGD's metadata.json; -1 is unknown
     affine: NDArray[np.float64]
 
 

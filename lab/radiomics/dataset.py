@@ -11,8 +11,7 @@ import pandas as pd
 
 CLINICAL = ("age", "sex", "grade", "idh", "codeletion", "vendor", "field_strength_t", "tumour_ml")
 """Columns of a cohort's index that are kept beside the features."""
-SHAPE = "MASK"
-"""Prefix of shape features, in place of the sequence: `MASK_original_shape_Sphericity`."""
+SHAPE = "MASK"  # prefix of shape features, in place of the sequence: `MASK_original_shape_Sphericity`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,16 +20,12 @@ class Dataset:
 
     features: pd.DataFrame
     """(cases, features) float64, columns `<sequence>_<pyradiomics name>`, shape as `MASK_original_shape_...`."""
-    table: pd.DataFrame
-    """`patient_id`, `label` (0 or 1) and the columns of `CLINICAL`; unknown values are NaN."""
-    event: str
-    """Name of label 1, as in "48 enhancing"."""
+    table: pd.DataFrame  # `patient_id`, `label` (0 or 1) and the columns of `CLINICAL`; unknown values are NaN
+    event: str  # name of label 1, as in "48 enhancing"
     name: str
     phantom: bool
-    digest: str
-    """Digest of the cohort, the feature settings and the labels."""
-    left_out: dict[str, str] = field(default_factory=dict)
-    """Case id -> reason for its exclusion."""
+    digest: str  # digest of the cohort, the feature settings and the labels
+    left_out: dict[str, str] = field(default_factory=dict)  # case id -> reason for its exclusion
     perturbed: dict[str, pd.DataFrame] = field(default_factory=dict)
     """Mask perturbation -> features of some cases under it; empty without a stability filter."""
 

@@ -24,12 +24,9 @@ NO_OR_LESS = WILDTYPE | INTACT | {"unmethylated", "notmethylated", "low", "nonen
 class Labels(NamedTuple):
     """Labels of a cohort's cases."""
 
-    values: pd.Series
-    """0 or 1 by case id; cases without a label are absent."""
-    event: str
-    """Name of label 1, as in "48 enhancing"."""
-    missing: dict[str, str]
-    """Case id -> reason why it has no label."""
+    values: pd.Series  # 0 or 1 by case id; cases without a label are absent
+    event: str  # name of label 1, as in "48 enhancing"
+    missing: dict[str, str]  # case id -> reason why it has no label
 
 
 def read_labels(

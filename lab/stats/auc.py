@@ -20,8 +20,7 @@ from lab.stats.bootstrap import RESAMPLES, bootstrap
 from lab.stats.intervals import CONFIDENCE, Estimate, z_of
 from lab.stats.predictions import Floats, Labels, checked
 
-MIN_CLASS = 5
-"""Minimum number of patients of each class for a subgroup's AUC."""
+MIN_CLASS = 5  # minimum number of patients of each class for a subgroup's AUC
 NO_VARIANCE = 1e-24
 """A variance of AUCs below this is rounding error: one differing pair among a million patients gives more."""
 
@@ -31,23 +30,19 @@ class Difference(NamedTuple):
 
     first: float
     second: float
-    difference: float
-    """first - second."""
+    difference: float  # first - second
     low: float
     high: float
     z: float
-    p: float
-    """Two-sided; NaN where DeLong's variance is zero although the AUCs differ."""
+    p: float  # two-sided; NaN where DeLong's variance is zero although the AUCs differ
 
 
 class Null(NamedTuple):
     """An AUC with its distribution under permuted labels."""
 
     auc: float
-    p: float
-    """One-sided p-value."""
-    aucs: Floats
-    """(permutations,) AUCs under the null."""
+    p: float  # one-sided p-value
+    aucs: Floats  # (permutations,) AUCs under the null
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:

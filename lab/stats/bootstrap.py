@@ -16,8 +16,7 @@ from lab.stats.predictions import Floats, Labels
 
 RESAMPLES = 2000
 
-Figure = Callable[[Floats], Floats]
-"""Weights (draws, patients), how often each patient counts -> values (draws,)."""
+Figure = Callable[[Floats], Floats]  # weights (draws, patients), how often each patient counts -> values (draws,)
 
 
 def patient_draws(patients: int, resamples: int, rng: np.random.Generator) -> Floats:

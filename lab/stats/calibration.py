@@ -12,8 +12,7 @@ from scipy.special import expit, logit
 from lab.stats.intervals import CONFIDENCE, Estimate, wilson, z_of
 from lab.stats.predictions import Floats, Labels, checked_probabilities
 
-CLIP = 1e-6
-"""Probabilities are clipped to this distance from 0 and 1 before the logit."""
+CLIP = 1e-6  # probabilities are clipped to this distance from 0 and 1 before the logit
 BINS, PER_BIN = 10, 10
 """Maximum number of bins of a reliability table, and patients per bin below which there are fewer bins (2 at least)."""
 STEPS = 100
@@ -24,23 +23,18 @@ NOT_KNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 class Calibration:
     """Agreement of predicted probabilities with outcomes over a group of patients."""
 
-    slope: Estimate
-    """1 is ideal; below 1 predictions are too extreme, as after overfitting."""
-    intercept: Estimate
-    """Intercept of the same fit; 0 is ideal. Interpret it together with the slope."""
+    slope: Estimate  # 1 is ideal; below 1 predictions are too extreme, as after overfitting
+    intercept: Estimate  # intercept of the same fit; 0 is ideal. Interpret it together with the slope
     in_the_large: Estimate
     """Intercept with the slope fixed at 1: above 0 the predicted risks are too low on average, below 0 too high."""
-    brier: Estimate
-    """Mean squared error in [0, 1]; 0 is ideal."""
+    brier: Estimate  # mean squared error in [0, 1]; 0 is ideal
     scaled_brier: Estimate
     """1 - Brier / Brier of the prevalence: 1 is ideal, 0 no better than the prevalence, below 0 worse."""
     patients: int
     events: int
-    clipped: int
-    """Number of probabilities clipped to `CLIP` from 0 or 1 for their logit."""
+    clipped: int  # number of probabilities clipped to `CLIP` from 0 or 1 for their logit
     level: float
-    note: str
-    """Why the slope has no estimate, or ""."""
+    note: str  # why the slope has no estimate, or ""
 
 
 def calibration(labels: ArrayLike, probabilities: ArrayLike, *, level: float = CONFIDENCE) -> Calibration:

@@ -20,10 +20,8 @@ class Estimate(NamedTuple):
     value: float
     low: float
     high: float
-    se: float = float("nan")
-    """Standard error, on the figure's own scale; NaN where the interval needs none."""
-    method: str = ""
-    """Name of the interval for a legend: "DeLong", "bootstrap"."""
+    se: float = float("nan")  # standard error, on the figure's own scale; NaN where the interval needs none
+    method: str = ""  # name of the interval for a legend: "DeLong", "bootstrap"
 
 
 def z_of(level: float) -> float:

@@ -12,10 +12,8 @@ import numpy as np
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-WEAK = 100.0
-"""Inverse strength of the ridge penalty on the slope of standardised scores."""
-FLATTEST = 1e-3
-"""Minimum slope, per SD of the scores."""
+WEAK = 100.0  # inverse strength of the ridge penalty on the slope of standardised scores
+FLATTEST = 1e-3  # minimum slope, per SD of the scores
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,16 +18,14 @@ from lab.stats.bootstrap import RESAMPLES, bootstrap, stratified_draws
 from lab.stats.intervals import CONFIDENCE, Estimate, corrected_se, corrected_t, t_of
 from lab.stats.predictions import Floats, Labels, checked
 
-GRID = np.linspace(0, 1, 501)
-"""1 - specificity at which curves are averaged."""
+GRID = np.linspace(0, 1, 501)  # 1 - specificity at which curves are averaged
 
 
 @dataclass(frozen=True, kw_only=True)
 class Roc:
     """A ROC curve, or the mean of several, with its band and the intervals of its AUC."""
 
-    grid: Floats
-    """1 - specificity, (G,)."""
+    grid: Floats  # 1 - specificity, (G,)
     sensitivity: Floats
     low: Floats
     high: Floats
@@ -35,10 +33,8 @@ class Roc:
     """Exact curves (1 - specificity, sensitivity): one per split, or a single one."""
     intervals: tuple[Estimate, ...]
     """Intervals of the AUC: DeLong and bootstrap over patients, Nadeau-Bengio over splits."""
-    aucs: tuple[float, ...]
-    """AUC of each curve."""
-    patients: int | None = None
-    """None where only splits are known."""
+    aucs: tuple[float, ...]  # AUC of each curve
+    patients: int | None = None  # none where only splits are known
     events: int | None = None
     level: float = CONFIDENCE
 
@@ -50,8 +46,7 @@ class PrecisionRecall:
     recall: Floats
     precision: Floats
     average: Estimate
-    prevalence: float
-    """Precision of calling everybody positive."""
+    prevalence: float  # precision of calling everybody positive
     patients: int
     events: int
     level: float = CONFIDENCE

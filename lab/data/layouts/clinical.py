@@ -12,15 +12,13 @@ from lab.data.layouts.subject import Remark
 
 P = ParamSpec("P")
 T = TypeVar("T")
-UNKNOWN = {
+UNKNOWN = {  # spellings of unknown values, in lower case; NOS and NEC are the WHO's (Louis 2018)
     *("", "-", "--", ".", "?", "-1", "-1.0", "-9", "-99", "-999", "-9999", "9999", "#n/a", "#na", "n.a.", "n/a", "na"),
     *("nan", "none", "null", "nil", "unknown", "unk", "undetermined", "indeterminate", "indeterminant", "equivocal"),
     *("nos", "nec", "nos/nec", "not reported", "not available", "not tested", "not done", "not known", "missing"),
     *("pending", "inconclusive", "not otherwise specified", "not elsewhere classified", "unclear"),
 }
-"""Spellings of unknown values, in lower case; NOS and NEC are the WHO's (Louis 2018)."""
-LONGEST = 200
-"""Maximum number of characters of a value."""
+LONGEST = 200  # maximum number of characters of a value
 ROMAN = {"I": 1, "II": 2, "III": 3, "IV": 4}
 VENDORS = {"siemens": "Siemens", "philips": "Philips", "ge": "GE", "toshiba": "Toshiba", "canon": "Canon"}
 AGE = r"(?P<number>[+-]?[\d.,]+)\s*(?P<unit>y|yrs?\.?|years?|y/?o\.?|months?|weeks?|days?)?(\s*old)?"

@@ -15,15 +15,13 @@ from typing import IO, Any
 from lab.data.layouts.subject import Remark, Subject
 from lab.io.files import canonical
 
-NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
-"""Ending of the name of a NIfTI file."""
+NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)  # ending of the name of a NIfTI file
 
-COPY = re.compile(
+COPY = re.compile(  # beginnings and endings of the names of copies
     r"^(copy|backup|kopie|copie)( of| von| de)? (\(\d+\) )?(of )?|^~\$?"
     r"|( \(\d+\)|[ _.-]+(copy|kopie|copie|backup|bak)[ _-]?\(?\d*\)?|~\d*~?)$",
     re.IGNORECASE,
 )
-"""Beginnings and endings of the names of copies."""
 
 
 def nifti_stem(path: Path) -> str:

@@ -17,9 +17,8 @@ from lab.data.layouts.subject import Layout, Remark, Subject
 from lab.io.files import read_text_file
 
 SEQUENCES = ("t1", "t2", "flair", "t1gd")
-LARGEST_JSON = 2**20
-"""Maximum bytes of a metadata.json; EGD's have less than 2,000."""
-EGD_METADATA = {
+LARGEST_JSON = 2**20  # maximum bytes of a metadata.json; EGD's have less than 2,000
+EGD_METADATA = {  # clinical value -> part and key of `metadata.json`, in lower case
     "grade": ("genetic_and_histological_labels", "grade"),
     "idh": ("genetic_and_histological_labels", "idh"),
     "codeletion": ("genetic_and_histological_labels", "1p19q"),
@@ -28,7 +27,6 @@ EGD_METADATA = {
     "vendor": ("scan_characteristics", "manufacturer"),
     "field_strength_t": ("scan_characteristics", "field"),
 }
-"""Clinical value -> part and key of `metadata.json`, in lower case."""
 
 
 def find_egd(files: list[Path]) -> list[Subject]:

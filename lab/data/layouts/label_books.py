@@ -42,10 +42,8 @@ LABEL_BOOKS: dict[str, dict[str, int]] = {
 }
 """Name -> part of the tumour -> its value; no part of a book `tumour` or `egd` is known to enhance."""
 
-ODD = 0.1
-"""The usual book is taken if fewer than this share of the masks do not fit it; those are left out."""
-MANY = 10
-"""A book is excluded when none of at least this many masks has its enhancing part."""
+ODD = 0.1  # the usual book is taken if fewer than this share of the masks do not fit it; those are left out
+MANY = 10  # a book is excluded when none of at least this many masks has its enhancing part
 _Values = frozenset[int]
 
 

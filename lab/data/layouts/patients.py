@@ -40,24 +40,22 @@ _AFTER = (
 _MONTH_NAME = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)"
 _CLOCK = r"(?:[t_-](?:[01]\d|2[0-3])[-_.:]?[0-5]\d(?:[-_.:]?[0-5]\d)?)?"
 _AT = r"(?:^|(?<=[-_. ]))"
-TIME = re.compile(
+TIME = re.compile(  # time points in names: a date, `time1`, `ses-2`, `week-000-1`, `FU016d`, `pre`, `baseline`
     rf"{_AT}{_YEAR}[-_.]?{_MONTH}[-_.]?{_DAY}{_CLOCK}(?=$|[-_. ])|{_AT}{_DAY}[-_.]{_MONTH}[-_.]{_YEAR}(?=$|[-_. ])|"
     rf"{_AT}{_MONTH}[-_.]{_DAY}[-_.]{_YEAR}(?=$|[-_. ])|{_AT}{_DAY}[-_. ]?{_MONTH_NAME}[-_. ]?{_YEAR}(?=$|[-_. ])|"
     rf"(?:^|(?<=[-_. \d]))(?:{_NUMBERED}|{_WORDS})(?=$|[-_. ])|(?<=[-_. ])(?:{_AFTER})(?=$|[-_. ])",
     re.IGNORECASE,
 )
-"""Time points in names: a date, `time1`, `ses-2`, `week-000-1`, `FU016d`, `pre`, `baseline`."""
 NUMBERED = re.compile(
     r"(.*-\d{5})-\d{3}|((?:UPENN-GBM-\d{5}|UCSD-PTGBM-\d{4}))_\d{2}|(BraTS-MEN-RT-\d{4})-\d|(RHUH-\d{4})[-_]\d",
     re.IGNORECASE,
 )
 """Data sets whose last number is the time point: BraTS since 2023, UPENN-GBM, UCSD-PTGBM, RHUH-GBM."""
-NOBODY = {
+NOBODY = {  # words that name no person: `patient_time1` and `patient_time2` stay two
     *("", *["case", "patient", "subject", "sub", "pat", "subj", "scan", "scans", "study", "mri", "mr", "brain", "id"]),
     *["gbm", "hgg", "lgg", "glioma", "glioblastoma", "astro", "oligo", "met", "mets", "meningioma", "tumor", "tumour"],
     *["train", "training", "val", "validation", "test", "control", "healthy", "dataset", "data", "cohort"],
 }
-"""Words that name no person: `patient_time1` and `patient_time2` stay two."""
 GROUP = re.compile(r"(?:site|cent(?:er|re)|hospital|group|grade|fold|batch)[-_. ]?(?:\d{1,2}|[a-z])", re.IGNORECASE)
 """Names of groups, not of persons: `site1_M01` and `site1_M02` stay two."""
 MATCH_S = 10.0
@@ -67,14 +65,10 @@ MATCH_S = 10.0
 class Patients:
     """The patient of each case, and which cases were merged."""
 
-    of: dict[str, str]
-    """Patient by case id."""
-    settled: set[str]
-    """Cases whose patient the user named, by the column or by the pattern."""
-    merged: list[dict[str, Any]] = field(default_factory=list)
-    """patient, cases and why, of each merged group."""
-    notes: list[str] = field(default_factory=list)
-    """Further messages for the user."""
+    of: dict[str, str]  # patient by case id
+    settled: set[str]  # cases whose patient the user named, by the column or by the pattern
+    merged: list[dict[str, Any]] = field(default_factory=list)  # patient, cases and why, of each merged group
+    notes: list[str] = field(default_factory=list)  # further messages for the user
 
 
 def find_person(name: str) -> str:

@@ -11,10 +11,8 @@ from typing import NamedTuple
 class Remark(NamedTuple):
     """An anomaly of a patient that does not prevent its use."""
 
-    what: str
-    """Kind, by which remarks are counted: "age not understood, taken as unknown"."""
-    found: str
-    """The value found: "'67X'"."""
+    what: str  # kind, by which remarks are counted: "age not understood, taken as unknown"
+    found: str  # the value found: "'67X'"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,35 +21,25 @@ class Subject:
 
     case_id: str
     patient_id: str
-    patient_given: bool = False
-    """Whether a table gives the patient; otherwise `patients` infers it from the name."""
+    patient_given: bool = False  # whether a table gives the patient; otherwise `patients` infers it from the name
     images: dict[str, Path] = field(default_factory=dict)
     """Path per sequence, by canonical name: T1, T2, FLAIR, T1GD, and any other in capitals (ADC)."""
-    mask: Path | None = None
-    """Tumour mask or segmentation: 0 is healthy."""
+    mask: Path | None = None  # tumour mask or segmentation: 0 is healthy
     label_book: str | None = None
     """Meaning of the mask's values, a key of `label_books.LABEL_BOOKS` or in words; the next three follow from it."""
-    labels: frozenset[int] | None = None
-    """Values the mask may hold; `None`: any."""
-    enhancing_label: int | None = None
-    """Value of enhancing tumour in the mask, where experts labelled it."""
-    cavity_label: int | None = None
-    """Value of a resection cavity in the mask, which is no tumour."""
+    labels: frozenset[int] | None = None  # values the mask may hold; `None`: any
+    enhancing_label: int | None = None  # value of enhancing tumour in the mask, where experts labelled it
+    cavity_label: int | None = None  # value of a resection cavity in the mask, which is no tumour
     skull_stripped: bool = True
     grade: int | None = None
-    age: float | None = None
-    """Years."""
+    age: float | None = None  # years
     sex: str | None = None
-    idh: int | None = None
-    """1 mutant, 0 wild type."""
-    codeletion: int | None = None
-    """1p/19q: 1 codeleted, 0 intact."""
+    idh: int | None = None  # 1 mutant, 0 wild type
+    codeletion: int | None = None  # 1p/19q: 1 codeleted, 0 intact
     vendor: str | None = None
     field_strength_t: float | None = None
-    fault: str | None = None
-    """Why this patient cannot be used at all."""
-    mask_fault: str | None = None
-    """Why the mask's values are unclear; the scans can be used where no mask is needed."""
+    fault: str | None = None  # why this patient cannot be used at all
+    mask_fault: str | None = None  # why the mask's values are unclear; the scans can be used where no mask is needed
     remarks: tuple[Remark, ...] = ()
 
 
@@ -59,17 +47,13 @@ class Subject:
 class Layout:
     """File layout of a data set; see the recipe in docs/extending.md."""
 
-    title: str
-    """The data set's name, for reports."""
-    example: str
-    """A case id."""
-    files: dict[str, str]
-    """T1, T2, FLAIR, T1GD and MASK -> path, in which `{id}` stands for the case id."""
+    title: str  # the data set's name, for reports
+    example: str  # a case id
+    files: dict[str, str]  # T1, T2, FLAIR, T1GD and MASK -> path, in which `{id}` stands for the case id
     find: Callable[[list[Path]], list[Subject]]
     """Subjects among NIfTI files; none where the files have another layout. For a `table`: its rows."""
     label_books: Callable[[str], tuple[str | None, ...]]
     """Case id -> names of `LABEL_BOOKS`: the usual one of its mask (`None`: unknown), then the alternatives."""
     brain_mask: str = "nonzero"
     """`nonzero` where scans are skull-stripped, `mni152` where they lie in MNI152 space with the skull."""
-    table: bool = False
-    """Whether the layout is a file that lists paths, not a folder."""
+    table: bool = False  # whether the layout is a file that lists paths, not a folder

@@ -11,8 +11,7 @@ from pathlib import Path
 
 from lab.io.files import read_text_file
 
-LARGEST = 2**26
-"""Maximum bytes of a table."""
+LARGEST = 2**26  # maximum bytes of a table
 CASE_NAMES = ("case_id", "caseid", "case", "scan_id", "subject_id", "subjectid", "subject", "participant_id", "id")
 PATIENT_NAMES = ("patient_id", "patientid", "patient", "subject_id", "subjectid", "subject", "participant_id")
 """Headers of the column with the scan's name (`CASE_NAMES`) or the patient's, the most specific first."""
@@ -24,10 +23,8 @@ class Row:
     """One row of a table."""
 
     line: int
-    cells: dict[str, str]
-    """Cell by column, stripped of blanks."""
-    fault: str | None = None
-    """Why the cells cannot be trusted."""
+    cells: dict[str, str]  # cell by column, stripped of blanks
+    fault: str | None = None  # why the cells cannot be trusted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +32,7 @@ class Table:
     """A table with plain column names: " Case-ID" is `case_id`."""
 
     path: Path
-    headers: dict[str, str]
-    """Column -> header in the file."""
+    headers: dict[str, str]  # column -> header in the file
     rows: list[Row]
 
     def column(self, names: Iterable[str]) -> str | None:

@@ -39,12 +39,9 @@ class Assessment:
     """One row per method: AUC over patients (`auc`, with DeLong's `_low`, `_high` and the bootstrap's `boot_`), mean
     over splits (`auc_splits`), average precision (`ap`), calibration, each with `_low` and `_high`, and the permutation
     test's `p`. Unknown values are NaN, and `note` gives the reason."""
-    accuracy: pd.DataFrame
-    """method, figure (sensitivity, specificity, ppv, npv, accuracy), value, low, high, hits, n."""
-    comparisons: pd.DataFrame
-    """DeLong's tests on common patients; see `lab.stats.multiple_tests`."""
-    subgroups: pd.DataFrame
-    """method, by, group, n, events, auc, low, high, note."""
+    accuracy: pd.DataFrame  # method, figure (sensitivity, specificity, ppv, npv, accuracy), value, low, high, hits, n
+    comparisons: pd.DataFrame  # DeLong's tests on common patients; see `lab.stats.multiple_tests`
+    subgroups: pd.DataFrame  # method, by, group, n, events, auc, low, high, note
     patients: pd.DataFrame
     """method, patient_id, label, score (mean), margin (mean of score - threshold), called (1, 0 or unknown), splits."""
 

@@ -24,8 +24,7 @@ class OuterEstimate:
     auc_high: float
     auc_patients: int
     auc_events: int
-    calibration_slope: float | None
-    """1 is ideal; None if it could not be fitted."""
+    calibration_slope: float | None  # 1 is ideal; None if it could not be fitted
     calibration_slope_low: float | None
     calibration_slope_high: float | None
 

@@ -28,8 +28,7 @@ from lab.radiomics.dataset import SHAPE
 from lab.radiomics.features.image_features import extract, to_images
 from lab.radiomics.features.masks import PERTURBATIONS, check_mask_extent
 
-VERSION = 1
-"""Increase it when the same voxels and parameters give other features."""
+VERSION = 1  # increase it when the same voxels and parameters give other features
 SOFTWARE = ("pyradiomics", "SimpleITK", "PyWavelets", "numpy", "scipy")
 
 
@@ -37,8 +36,7 @@ SOFTWARE = ("pyradiomics", "SimpleITK", "PyWavelets", "numpy", "scipy")
 class Job:
     """The measurement of one case of a cohort."""
 
-    cohort: Cohort
-    """The cohort, with only this case in its index."""
+    cohort: Cohort  # the cohort, with only this case in its index
     sequences: tuple[str, ...]
     extractor: RadiomicsFeatureExtractor
     perturbation: str

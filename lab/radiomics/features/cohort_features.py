@@ -28,10 +28,8 @@ KILLED = "its process was killed three times, probably for lack of memory; run a
 class CohortFeatures:
     """Features of a cohort, and its excluded cases."""
 
-    table: pd.DataFrame
-    """(cases, features) float64, indexed by `case_id`; columns `<sequence>_<pyradiomics name>`."""
-    left_out: dict[str, str]
-    """Case id -> reason, including the cases that the preparation excluded."""
+    table: pd.DataFrame  # (cases, features) float64, indexed by `case_id`; columns `<sequence>_<pyradiomics name>`
+    left_out: dict[str, str]  # case id -> reason, including the cases that the preparation excluded
 
 
 def measure_cohort(

@@ -25,14 +25,11 @@ from lab.radiomics.dataset import SHAPE
 from lab.radiomics.features.boxes import crop, grow, label_box
 from lab.radiomics.features.image_features import PARAMETERS, load_extractor, to_images
 
-KERNEL_MM = 5.0
-"""Approximate edge of the cube, which has 3 to 5 voxels."""
-BATCH = 500
-"""Voxels per batch: one co-occurrence matrix per voxel would fill the memory otherwise."""
+KERNEL_MM = 5.0  # approximate edge of the cube, which has 3 to 5 voxels
+BATCH = 500  # voxels per batch: one co-occurrence matrix per voxel would fill the memory otherwise
 MARGIN_MM, MARGIN_VOXELS = 24.0, 12
 """Margin around the tumour for filters; the map is a picture and needs no exact values."""
-UNDER_SHAPE = ("FLAIR", "T2", "T1")
-"""Background images of shape features, in order of preference."""
+UNDER_SHAPE = ("FLAIR", "T2", "T1")  # background images of shape features, in order of preference
 
 
 class FeatureName(NamedTuple):
@@ -55,13 +52,10 @@ class FeatureMap:
 
     feature: str
     case_id: str
-    role: str
-    """Rank of the case's value among the cases: "lowest", "median" or "highest"."""
-    value: float
-    """The feature of the whole tumour."""
+    role: str  # rank of the case's value among the cases: "lowest", "median" or "highest"
+    value: float  # the feature of the whole tumour
     label: int
-    sequence: str
-    """Sequence of the background image."""
+    sequence: str  # sequence of the background image
     z: int
     picture: np.ndarray
     brain: np.ndarray

@@ -28,8 +28,7 @@ PARAMETERS = Path(__file__).with_name("features.yaml")
 MOST_LEVELS = 1000
 """Upper limit of grey levels for textures. IBSI advises 16 to 128; an image with 1,400 took 287 s, and matrices of
 14,000 do not fit into memory."""
-WHOLE = 1 << 30
-"""A margin that covers every image."""
+WHOLE = 1 << 30  # a margin that covers every image
 
 
 def load_extractor(parameters: Path = PARAMETERS) -> RadiomicsFeatureExtractor:

@@ -14,14 +14,10 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from lab.stats.icc import icc_3_1
 
-StabilityTables = Mapping[str, pd.DataFrame]
-"""Mask perturbation -> features of some cases under it."""
-FEWEST_CASES = 3
-"""Least number of cases for a useful ICC."""
-MOSTLY = 0.95
-"""A feature is near-constant if this share of the cases has one value."""
-NORMAL_IQR = 1.349
-"""Interquartile range of a standard normal distribution."""
+StabilityTables = Mapping[str, pd.DataFrame]  # mask perturbation -> features of some cases under it
+FEWEST_CASES = 3  # least number of cases for a useful ICC
+MOSTLY = 0.95  # a feature is near-constant if this share of the cases has one value
+NORMAL_IQR = 1.349  # interquartile range of a standard normal distribution
 
 
 class StabilityFilter(TransformerMixin, BaseEstimator):

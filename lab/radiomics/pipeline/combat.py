@@ -16,8 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 
 from lab.radiomics.pipeline.cleaning import finite
 
-FEWEST = 3
-"""Least number of training cases for which the effect of a batch is estimated."""
+FEWEST = 3  # least number of training cases for which the effect of a batch is estimated
 CONVERGED, STEPS = 1e-4, 500
 
 

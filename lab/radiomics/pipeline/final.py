@@ -21,12 +21,9 @@ from lab.stats.platt import Line
 __all__ = ["Final", "fit_final"]
 
 REFITS = 50
-DRAWS = 20
-"""Bootstrap samples tried per refit, until one can be fitted."""
-REPEATS = 2
-"""Repeats of the inner cross-validation, with different folds."""
-REFIT_TREES = 40
-"""Trees of a refitted forest; 50 forests of full size would take 10 MB and seconds to load."""
+DRAWS = 20  # bootstrap samples tried per refit, until one can be fitted
+REPEATS = 2  # repeats of the inner cross-validation, with different folds
+REFIT_TREES = 40  # trees of a refitted forest; 50 forests of full size would take 10 MB and seconds to load
 
 
 def fit_final(

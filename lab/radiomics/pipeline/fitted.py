@@ -36,13 +36,12 @@ from lab.stats.intervals import CONFIDENCE, z_of
 from lab.stats.platt import Line
 
 MODEL, FACTS = "model.skops", "final.json"
-TRUSTED = (
+TRUSTED = (  # types that a model may hold beyond skops' own list; a file with any other type is not opened
     "lab.radiomics.pipeline.cleaning.MedianImputer",
     "lab.radiomics.pipeline.cleaning.Scaler",
     "lab.radiomics.pipeline.combat.ComBat",
     "sklearn.tree._tree.Tree",
 )
-"""Types that a model may hold beyond skops' own list; a file with any other type is not opened."""
 SOFTWARE = ("scikit-learn", "skops", "numpy", "pandas", "pyradiomics")
 FORMAT = 1
 DISTANCE = ("mean", "sd", "precision", "reference")
@@ -58,25 +57,20 @@ class Facts:
     """Properties of a final classifier, as values that JSON can hold."""
 
     event: str
-    features: tuple[str, ...]
-    """Columns that `predict` needs, including the batch column."""
+    features: tuple[str, ...]  # columns that `predict` needs, including the batch column
     combat: str
     params: Params
-    inner_auc: float
-    """Mean over inner folds of the best of many trials, so biased upwards; quote `outer`."""
+    inner_auc: float  # mean over inner folds of the best of many trials, so biased upwards; quote `outer`
     threshold: float
     patients: int
     events: int
     dataset: str
     digest: str
     phantom: bool
-    parameters_sha256: str
-    """Digest of the file of feature settings; "" if none was given."""
-    spacing_mm: float | None
-    """Voxel size at which the features were measured."""
+    parameters_sha256: str  # digest of the file of feature settings; "" if none was given
+    spacing_mm: float | None  # voxel size at which the features were measured
     covers: str = COVERS
-    outer: OuterEstimate | None = None
-    """Performance of such classifiers on held-out patients; None if it is unknown."""
+    outer: OuterEstimate | None = None  # performance of such classifiers on held-out patients; None if it is unknown
 
     @property
     def caution(self) -> str:

@@ -36,11 +36,9 @@ class SearchResult:
 
     params: Params
     trials: pd.DataFrame
-    inner_auc: float
-    """Mean AUC of the best trial over the inner folds; the best of many, so biased upwards."""
+    inner_auc: float  # mean AUC of the best trial over the inner folds; the best of many, so biased upwards
     line: Line
-    threshold: float
-    """Youden's threshold of the calibrated probability, on inner out-of-fold predictions."""
+    threshold: float  # Youden's threshold of the calibrated probability, on inner out-of-fold predictions
     out_of_fold: pd.DataFrame
     """patient_id, label and score (uncalibrated) with the best params; one row per held-out case and repeat."""
 

@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 from sklearn.covariance import LedoitWolf
 
-FAR = 0.975
-"""A patient is OOD if this share of the training cases is nearer."""
+FAR = 0.975  # a patient is OOD if this share of the training cases is nearer
 OUTLYING_SD, NAMED = 3.0, 3
 """SDs from the training mean beyond which a feature is named, and the number of features named."""
 
@@ -25,13 +24,10 @@ class MahalanobisDistance:
     """The distribution of the training cases over F features."""
 
     features: tuple[str, ...]
-    mean: np.ndarray
-    """(F,), in the features' own units."""
+    mean: np.ndarray  # (F,), in the features' own units
     sd: np.ndarray
-    precision: np.ndarray
-    """(F, F) inverse covariance of the features in units of their SD."""
-    reference: np.ndarray
-    """(cases,) distances of training cases from the others, ascending."""
+    precision: np.ndarray  # (F, F) inverse covariance of the features in units of their SD
+    reference: np.ndarray  # (cases,) distances of training cases from the others, ascending
 
     def distances(self, cases: pd.DataFrame) -> np.ndarray:
         """(cases,) Mahalanobis distances in SDs; the cases must have all features, without missing values."""

@@ -24,8 +24,7 @@ from lab.radiomics.splits import Split
 
 __all__ = ["SplitResult", "Tuner", "run_split"]
 
-SHARES = (0.4, 0.6, 0.8, 1.0)
-"""Shares of the training patients for the learning curve."""
+SHARES = (0.4, 0.6, 0.8, 1.0)  # shares of the training patients for the learning curve
 NO_CURVE = pd.DataFrame({"n": pd.Series(dtype=int), "score": pd.Series(dtype=float)})
 
 

@@ -15,30 +15,25 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.svm import SVC
 
 Params = dict[str, bool | int | float | str]
-Range = tuple[float, float] | list[str]
-"""Bounds of an integer or a float, or a list of choices."""
+Range = tuple[float, float] | list[str]  # bounds of an integer or a float, or a list of choices
 
 TREES = 100
-LOGARITHMIC = ("features", "net_c", "boosting_rate", "svm_c")
-"""Settings drawn on a logarithmic scale."""
-COMMON: dict[str, Range] = {
+LOGARITHMIC = ("features", "net_c", "boosting_rate", "svm_c")  # settings drawn on a logarithmic scale
+COMMON: dict[str, Range] = {  # settings of every searched pipeline
     "scaler": ["standard", "robust"],
     "ranking": ["anova", "auc"],
     "correlation_limit": (0.6, 0.95),
     "features": (2, 64),
 }
-"""Settings of every searched pipeline."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClassifierSpec:
     """A classifier and its search space."""
 
-    build: Callable[[Params, int], Any]
-    """(params, seed) -> the unfitted classifier."""
+    build: Callable[[Params, int], Any]  # (params, seed) -> the unfitted classifier
     space: dict[str, Range] = field(default_factory=dict)
-    searched: bool = True
-    """If False, the other steps are fixed too, and the classifier gets every column."""
+    searched: bool = True  # if False, the other steps are fixed too, and the classifier gets every column
 
 
 CLASSIFIERS: dict[str, ClassifierSpec] = {

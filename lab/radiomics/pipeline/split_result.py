@@ -16,8 +16,7 @@ from lab.stats.intervals import hanley_mcneil
 from lab.stats.platt import Line
 
 TABLES = ("predictions", "trials", "chosen", "learning")
-GAP = 0.2
-"""Inner AUC minus test AUC, averaged over splits; chance and search alone rarely exceed it."""
+GAP = 0.2  # inner AUC minus test AUC, averaged over splits; chance and search alone rarely exceed it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,15 +29,11 @@ class SplitResult:
     """Per test case: method, repeat, fold, case_id, patient_id, label, score, threshold, train, test (patients)."""
     params: Params
     trials: pd.DataFrame
-    inner_auc: float
-    """AUC of the best trial over inner folds."""
+    inner_auc: float  # AUC of the best trial over inner folds
     threshold: float
-    line: Line
-    """Score -> probability."""
-    chosen: pd.DataFrame
-    """feature and importance: mean drop of the test AUC when the feature is permuted."""
-    learning: pd.DataFrame
-    """n (training patients) and score (test AUC); empty if it was not requested."""
+    line: Line  # score -> probability
+    chosen: pd.DataFrame  # feature and importance: mean drop of the test AUC when the feature is permuted
+    learning: pd.DataFrame  # n (training patients) and score (test AUC); empty if it was not requested
     seconds: float
 
     @property

@@ -20,8 +20,7 @@ from lab.radiomics.pipeline.combat import ComBat
 from lab.radiomics.pipeline.search_space import CLASSIFIERS, Params
 from lab.radiomics.pipeline.selection import BestUncorrelated, Ranked
 
-CLIP = 0.02
-"""Forest votes are clipped this far from 0 and 1 before the logit."""
+CLIP = 0.02  # forest votes are clipped this far from 0 and 1 before the logit
 CLEAN, ORDER = ("stability", "combat", "informative", "impute"), ("scale", "rank")
 """Steps that no param changes, and steps that depend on `scaler` and `ranking` alone. The others follow."""
 

@@ -20,14 +20,11 @@ from lab.radiomics.splits import Split
 from lab.radiomics.worc.process import Workplace
 from lab.radiomics.worc.settings import LABEL, WorcSettings, configuration
 
-VERSION = 1
-"""Increase it when the same settings and features give another result."""
+VERSION = 1  # increase it when the same settings and features give another result
 SOFTWARE = ("WORC", "scikit-learn", "xgboost", "imbalanced-learn", "numpy", "scipy")
 
-MIN_PATIENTS = 10
-"""WORC refuses fewer patients."""
-MIN_TRAIN = 4
-"""Training cases per class; with fewer, an inner split may lack a class."""
+MIN_PATIENTS = 10  # WORC refuses fewer patients
+MIN_TRAIN = 4  # training cases per class; with fewer, an inner split may lack a class
 KINDS = {"shape": "sf", "firstorder": "hf"}
 """pyradiomics' feature class -> WORC's prefix of its group; all others are texture, `tf`."""
 

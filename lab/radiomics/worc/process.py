@@ -24,10 +24,8 @@ KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "SYSTEMROOT")
 """Environment variables that a child inherits; it gets no others of ours."""
 PROGRAM = ("-m", "lab.radiomics.worc.child")
 POLL_S = 0.2
-LINES = 3
-"""Last lines of a log shown in an error."""
-WRAPPED = "An unexpected error has occured"
-"""Text in which WORC wraps unexpected errors, with WORC's spelling."""
+LINES = 3  # last lines of a log shown in an error
+WRAPPED = "An unexpected error has occured"  # text in which WORC wraps unexpected errors, with WORC's spelling
 CONFIGURATION = """
 mounts['output'] = {output!r}
 mounts['tmp'] = {tmp!r}

@@ -16,9 +16,8 @@ from lab.radiomics.dataset import Dataset
 from lab.radiomics.splits import Split
 from lab.stats.auc import auc
 
-THRESHOLD = 0.5
-"""WORC's decision threshold. Youden's is unavailable, as WORC keeps no posteriors of inner splits."""
-STEPS = {
+THRESHOLD = 0.5  # WORC's decision threshold. Youden's is unavailable, as WORC keeps no posteriors of inner splits
+STEPS = {  # WORC's switches of feature selection -> their display names
     "SelectGroups": "feature groups",
     "Featsel_Variance": "variance",
     "StatisticalTestUse": "statistical test",
@@ -27,7 +26,6 @@ STEPS = {
     "RFE": "recursive elimination",
     "UsePCA": "principal components",
 }
-"""WORC's switches of feature selection -> their display names."""
 
 Record = dict[str, Any]
 """`posteriors` (case -> posterior of label 1), `used` (feature -> share of the ensemble), `workflows`, `failed` (number
@@ -38,8 +36,7 @@ of drawn workflows without a score) and `seconds`."""
 class WorcResult:
     """Result of a WORC experiment."""
 
-    predictions: pd.DataFrame
-    """The columns common to all methods; the threshold is WORC's, 0.5."""
+    predictions: pd.DataFrame  # the columns common to all methods; the threshold is WORC's, 0.5
     chosen: pd.DataFrame
     """`feature`, `splits` (share of splits in which the ensemble used it), `members` (mean share of the ensemble)."""
     workflows: pd.DataFrame
@@ -48,8 +45,7 @@ class WorcResult:
     seconds: pd.DataFrame
     """`repeat, fold, seconds, failed` (drawn workflows without a score, for instance because all feature groups were
     off). On the images route, each split gets an equal share of the network's time."""
-    log: Path
-    """Folder of the logs of WORC's processes."""
+    log: Path  # folder of the logs of WORC's processes
 
 
 def check_record(record: Record, cases: Sequence[str]) -> str:

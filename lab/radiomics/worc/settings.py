@@ -14,10 +14,8 @@ Route = Literal["features", "images"]
 
 CLASSIFIERS = ("SVM", "RF", "LR", "LDA", "QDA", "GaussianNB", "AdaBoostClassifier", "XGBClassifier")
 """WORC's default classifiers."""
-LABEL = "Label"
-"""Name of the label inside WORC, whatever its meaning."""
-ESTIMATOR = "estimator_all_0.hdf5"
-"""WORC's name of its output file."""
+LABEL = "Label"  # name of the label inside WORC, whatever its meaning
+ESTIMATOR = "estimator_all_0.hdf5"  # WORC's name of its output file
 GROUPS = (
     "orientation", "texture_Gabor", "texture_GLCMMS", "texture_GLDZM", "texture_NGLDM", "texture_LBP", "vessel",
     "phase", "fractal", "location", "rgrd",
@@ -29,27 +27,19 @@ GROUPS = (
 class WorcSettings:
     """Settings that determine the result and the cost of a WORC experiment."""
 
-    search: int = 1000
-    """Workflows drawn per split."""
-    inner_splits: int = 5
-    """Random splits of the training patients that score every workflow."""
-    inner_test: float = 0.2
-    """Share of the training patients that an inner split holds out."""
-    ensemble: int = 100
-    """Number of best workflows whose posteriors are averaged; at most `search`."""
-    classifiers: tuple[str, ...] = CLASSIFIERS
-    """Classifiers to draw from, by WORC's names."""
+    search: int = 1000  # workflows drawn per split
+    inner_splits: int = 5  # random splits of the training patients that score every workflow
+    inner_test: float = 0.2  # share of the training patients that an inner split holds out
+    ensemble: int = 100  # number of best workflows whose posteriors are averaged; at most `search`
+    classifiers: tuple[str, ...] = CLASSIFIERS  # classifiers to draw from, by WORC's names
     route: Route = "features"
     """`features`: WORC's search on our features, one process per split. `images`: WORC's whole fastr network on images
     and masks, with features that it extracts itself."""
     coarse: bool = True
     """Images route only: WORC's small set of features (PREDICT's) instead of all that it can extract (hours)."""
-    seed: int = 0
-    """The same seed gives the same predictions."""
-    workers: int = 2
-    """Splits (or fastr's jobs) in parallel; does not change the result."""
-    timeout_s: float = 6 * 3600
-    """Time limit of a split (`features`) or of the whole network (`images`), in seconds."""
+    seed: int = 0  # the same seed gives the same predictions
+    workers: int = 2  # splits (or fastr's jobs) in parallel; does not change the result
+    timeout_s: float = 6 * 3600  # time limit of a split (`features`) or of the whole network (`images`), in seconds
 
     def __post_init__(self) -> None:
         if not 1 <= self.ensemble <= self.search:
@@ -61,8 +51,7 @@ class WorcSettings:
             raise ValueError(f"unknown WORC classifier {', '.join(unknown)}; there are {', '.join(CLASSIFIERS)}")
 
 
-FULL = WorcSettings()
-"""WORC's own defaults: 20 minutes per split with 100 patients and 3362 features."""
+FULL = WorcSettings()  # WORC's own defaults: 20 minutes per split with 100 patients and 3362 features
 QUICK = WorcSettings(search=30, inner_splits=3, ensemble=10, timeout_s=1800)
 """29 s per split, to show that everything works and roughly how WORC performs; published figures need FULL. Three inner
 splits, because the best of 30 workflows on one small validation set would be chance."""
