@@ -6,7 +6,7 @@ batch ahead.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -31,6 +31,20 @@ class Batch:
     target: Tensor  # (B, 1, X, Y, Z) float32 in [-1, 1]
     masks: dict[str, Tensor]  # each (B, 1, X, Y, Z) bool
     case_ids: tuple[str, ...]
+
+
+Prediction = Tensor | Mapping[str, Tensor]
+"""Of a predictor: the image (B, 1, X, Y, Z), or `image` and `probability`, that of enhancement in [0, 1], as large."""
+
+
+def image_of(prediction: Prediction) -> Tensor:
+    """The image of a prediction, (B, 1, X, Y, Z)."""
+    return prediction if isinstance(prediction, Tensor) else prediction["image"]
+
+
+def probability_of(prediction: Prediction) -> Tensor | None:
+    """The stated probability of enhancement, (B, 1, X, Y, Z) in [0, 1]; None where only an image is predicted."""
+    return None if isinstance(prediction, Tensor) else prediction.get("probability")
 
 
 def unpack_masks(flags: Tensor) -> dict[str, Tensor]:

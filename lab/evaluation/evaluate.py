@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.config import DataConfig
-from lab.data.batches import Batch, CaseStore, patch_window, unpack_masks
+from lab.data.batches import Batch, CaseStore, Prediction, image_of, patch_window, probability_of, unpack_masks
 from lab.data.cohort import BRAIN
 from lab.evaluation.enhancement import SUMS, scorecard
 from lab.evaluation.figure_spec import JudgedCase
@@ -31,7 +31,7 @@ REGIONS = {"brain": ("_brain",), "tumour": ("_tumour", "_balanced")}
 KNOWN = ["case_id", "patient_id", "enhancing"]
 
 
-def evaluate(predict: Callable[[Batch], Tensor], cases: CaseStore) -> pd.DataFrame:
+def evaluate(predict: Callable[[Batch], Prediction], cases: CaseStore) -> pd.DataFrame:
     """All figures of all cases, one row per case.
 
     Columns: `case_id`, `patient_id`, `enhancing`; the metrics of `METRICS`; the enhancement scorecard against `rule`
@@ -45,7 +45,7 @@ def evaluate(predict: Callable[[Batch], Tensor], cases: CaseStore) -> pd.DataFra
 
 @torch.no_grad()
 def evaluate_inside(
-    predict: Callable[[Batch], Tensor], cases: CaseStore, edges: Sequence[int | None]
+    predict: Callable[[Batch], Prediction], cases: CaseStore, edges: Sequence[int | None]
 ) -> list[pd.DataFrame]:
     """The table of `evaluate` for each edge: one prediction per case, scored inside cubes around the tumour.
 
@@ -54,7 +54,9 @@ def evaluate_inside(
     """
     tables: list[list[dict[str, Any]]] = [[] for _ in edges]
     for index, case_id in enumerate(cases.case_ids):
-        synthesis = predict(cases.batch([index]))[0, 0].float()
+        prediction = predict(cases.batch([index]))
+        synthesis, stated = image_of(prediction)[0, 0].float(), probability_of(prediction)
+        probability = None if stated is None else stated[0, 0].float().cpu().numpy()
         case = _case(cases, case_id)
         outer = patch_window(case.flags, cases.patch)
         entry = cases.cohort.index.loc[case_id]
@@ -64,7 +66,9 @@ def evaluate_inside(
             inner = tuple(
                 slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(window, outer)
             )
-            rows.append(known | _figures(synthesis[inner], case, window))
+            rows.append(
+                known | _figures(synthesis[inner], None if probability is None else probability[inner], case, window)
+            )
     return [pd.DataFrame(rows) for rows in tables]
 
 
@@ -118,13 +122,14 @@ def _case(cases: CaseStore, case_id: str) -> Case:
     )
 
 
-def _figures(synthesis: Tensor, case: Case, window: Box) -> dict[str, float]:
-    """All figures inside a window of the volume; `synthesis` holds that window's voxels."""
+def _figures(synthesis: Tensor, probability: NDArray[np.float32] | None, case: Case, window: Box) -> dict[str, float]:
+    """All figures inside a window of the volume; `synthesis` and `probability` hold that window's voxels."""
     t1, truth, flags, slab = case.t1[window], case.truth[window], case.flags[window], case.slab[window]
     brain = (flags & BRAIN) != 0
     image = synthesis.cpu().numpy()
     rule: dict[str, Any] = {"spacing_mm": case.spacing_mm, "threshold": case.threshold}
-    judged = JudgedCase(prediction=image, t1=t1, truth=truth, flags=flags, brain=brain, noise_sd=case.noise_sd, **rule)
+    images: dict[str, Any] = {"prediction": image, "probability": probability, "t1": t1, "truth": truth}
+    judged = JudgedCase(**images, flags=flags, brain=brain, noise_sd=case.noise_sd, **rule)
     return {
         **_metrics(synthesis, truth, flags),
         **scorecard(

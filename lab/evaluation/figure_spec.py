@@ -120,6 +120,8 @@ class JudgedCase:
     """One prediction beside the true images, the argument of a figure's `measure`; arrays (X, Y, Z) in [-1, 1]."""
 
     prediction: NDArray[np.float32]
+    probability: NDArray[np.float32] | None
+    """Stated probability of enhancement in [0, 1], where there is one."""
     t1: NDArray[np.float32]
     truth: NDArray[np.float32]
     flags: NDArray[np.uint8]

@@ -9,14 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lab.data.batches import Batch
+from lab.data.batches import Batch, Prediction
 from lab.data.cohort import BRAIN, Cohort
 from lab.io.case_file import clear_without_target
 
-Predictor = Callable[[Batch], Tensor]  # -> (B, 1, X, Y, Z)
+Predictor = Callable[[Batch], Prediction]
+"""A batch -> its images, with or without a probability of enhancement."""
 
 
-def copy_channel(position: int) -> Predictor:
+def copy_channel(position: int) -> Callable[[Batch], Tensor]:
     """Predictor that returns one of the inputs, the pre-contrast T1."""
     return lambda batch: batch.inputs[:, position : position + 1]
 
@@ -39,7 +40,7 @@ def fit_linear(cohort: Cohort, case_ids: Sequence[str], *, inputs: Sequence[str]
     return np.linalg.lstsq(gram, moment, rcond=None)[0]
 
 
-def linear(weights: np.ndarray) -> Predictor:
+def linear(weights: np.ndarray) -> Callable[[Batch], Tensor]:
     """Predictor with the weights of `fit_linear` inside the brain; background stays -1."""
     factors = torch.from_numpy(weights[:-1].astype(np.float32)).view(1, -1, 1, 1, 1)
 

@@ -18,6 +18,8 @@ from lab.data.prepare import prepare
 from lab.evaluation.artefacts import checkerboard, sharpness
 from lab.evaluation.enhancement import SUMS, scorecard
 from lab.evaluation.evaluate import evaluate, evaluate_inside, means
+from lab.evaluation.figure_spec import FigureSpec
+from lab.evaluation.figures import FIGURES
 from lab.evaluation.image_errors import METRICS
 from lab.evaluation.midline import midline_figures, midline_slab
 from lab.evaluation.noise_floor import noise_sd
@@ -296,3 +298,17 @@ def blurred(batch: Batch) -> Tensor:
     for axis in (2, 3, 4):
         image = sum(k * image.narrow(axis, i, image.shape[axis] - 2) for i, k in enumerate(kernel))
     return torch.where(batch.masks["brain"], image, -1.0)
+
+
+def test_a_predictor_may_state_a_probability_beside_its_image(tiny_cohort, monkeypatch):
+    store = CaseStore(tiny_cohort, tiny_cohort.index.index[:2], inputs=("T1", "T2"), target="T1GD")
+
+    def both(batch):
+        return {"image": batch.target, "probability": batch.masks["enhancement"].float()}
+
+    seen = FigureSpec(title="seen", decimals=2, direction="none", measure=lambda case: float(case.probability.sum()))
+    monkeypatch.setitem(FIGURES, "seen", seen)
+    table = evaluate(both, store)
+    expected = [store.batch([index]).masks["enhancement"].sum().item() for index in range(2)]
+    assert table["seen"].tolist() == expected
+    assert table["mae_brain"].eq(0).all()

@@ -7,7 +7,7 @@ import pandas as pd
 from torch import nn
 
 from lab.config import Config, override
-from lab.data.batches import Batch, CaseStore
+from lab.data.batches import Batch, CaseStore, image_of
 from lab.evaluation.evaluate import evaluate, evaluate_inside, means
 from lab.experiments.plan import Plan
 from lab.experiments.synthesis.configurations import ABOUT, fold_of
@@ -123,7 +123,7 @@ class Scorer:
     def image(self, predict: Predictor, cases: CaseStore, case: str) -> np.ndarray:
         """The synthetic image of one case, (X, Y, Z)."""
         batch: Batch = cases.batch([cases.case_ids.index(case)])
-        return predict(batch)[0, 0].float().cpu().numpy()
+        return image_of(predict(batch))[0, 0].float().cpu().numpy()
 
 
 def with_groups(table: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:

@@ -12,7 +12,7 @@ import pandas as pd
 import torch
 
 from lab.config import Config, ModelConfig, TrainConfig, flatten
-from lab.data.batches import CaseStore
+from lab.data.batches import Batch, CaseStore, Prediction, image_of
 from lab.data.cohort import Cohort
 from lab.data.contract import Contract
 from lab.evaluation.evaluate import evaluate, means
@@ -89,7 +89,7 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
     whole = val if val.patch is None else store(job, "val", arithmetic, whole=True)
     window = tile(config, job.cohort)
 
-    def predict(batch: Any) -> Any:
+    def predict(batch: Batch) -> Prediction:
         return predict_image(
             fitted.network, batch.inputs, brain=batch.masks["brain"], arithmetic=arithmetic, window=window
         )
@@ -97,7 +97,7 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
     table = evaluate(predict, whole)
     job.run.log_table(table, artifacts.VAL_PATIENTS)
     cases = table["case_id"].head(PATIENTS_SHOWN).tolist()
-    images = [predict(whole.batch([whole.case_ids.index(case)]))[0, 0].cpu().numpy() for case in cases]
+    images = [image_of(predict(whole.batch([whole.case_ids.index(case)])))[0, 0].cpu().numpy() for case in cases]
     patients = [slice_patient(job.cohort, case, config) for case in cases]
     figure = trial_slices(patients, images, label=f"{job.label}, validation patients", phantom=job.cohort.phantom)
     job.run.log_figure(figure, artifacts.SLICES)
