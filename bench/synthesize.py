@@ -26,7 +26,7 @@ from lab.data.layouts.find import find_subjects
 from lab.deploy.patient_folder import write_patient
 from lab.inference.load import from_packages
 from lab.inference.settings import How
-from lab.inference.tiling import choose_way, predict_image, run
+from lab.inference.tiling import choose_way, predict_by, predict_image
 from lab.phantom.cohort import write_cohort
 from lab.synthesis.device import choose, use_threads
 from lab.synthesis.networks.paper import build
@@ -85,7 +85,7 @@ def main() -> None:
         sliding: list[float] = []
         given: dict[str, Any] = {"brain": brain, "arithmetic": arithmetic}
         for _ in range(arguments.repeats + 1):
-            whole.append(seconds_of(lambda: run(network, inputs, way=way, **given)[0]))
+            whole.append(seconds_of(lambda: predict_by(network, inputs, way=way, **given)[0]))
             sliding.append(seconds_of(lambda: predict_image(network, inputs, window=WINDOW, **given)))
         ours, theirs = (statistics.median(times[1:]) for times in (whole, sliding))
         print(f"network alone: {way.kind} {ours:.1f} s, MONAI's {theirs:.1f} s, ratio {theirs / ours:.1f}")

@@ -55,7 +55,7 @@ class Promote:
         from lab.registry.candidate import run_with_model
         from lab.registry.gate import GateRefused, promote_through_gate
         from lab.registry.promotion import calibrate_before_promotion
-        from lab.report.tables.gate import as_text
+        from lab.report.tables.gate import verdict_text
 
         run = chosen_study(run, newest=self.newest).id
         print(f"Taken: run {run}" + (f", the newest of study {self.study}" if self.newest else ""))
@@ -63,10 +63,10 @@ class Promote:
         try:
             found = promote_through_gate(run, self.name, self.alias, force=self.force, settings=self.gate)
         except GateRefused as refused:
-            print(as_text(refused.verdict))
+            print(verdict_text(refused.verdict))
             raise
         if found.verdict is not None:
-            print(as_text(found.verdict))
+            print(verdict_text(found.verdict))
         if found.caution:
             print(f"It gives no verdict on a patient: {found.caution}")
         done = found.promotion
@@ -121,14 +121,14 @@ class Calibrate:
             if picture == self.out:
                 raise ValueError(f"--out {self.out}: the picture beside the calibration gets this name; take .json")
             check_output(self.out.parent, self.out.name, picture.name)
-        from lab.inference.calibrate_run import calibrate_models, summary_lines, write
+        from lab.inference.calibrate_run import calibrate_models, summary_lines, write_calibration
         from lab.synthesis.device import choose
         from lab.tracking.store import clear_errors
 
         with clear_errors():
             found = calibrate_models(self.model, choose(self.device, "auto"), cohort=self.cohort, looks=self.looks)
             if self.out is not None:
-                write(found, self.out)
+                write_calibration(found, self.out)
         print("\n".join(summary_lines(found)))
         print(f"Written to {self.out}" if self.out is not None else "Kept with the model")
 

@@ -90,7 +90,7 @@ class Classify(Patients):
             raise ValueError("--mask is needed: the features are those of the tumour")
         from lab.data.contract import create_subject
         from lab.data.layouts.find import find_subjects
-        from lab.deploy.classify import RESEARCH, classify, format_prediction, write
+        from lab.deploy.classify import RESEARCH, classify, format_prediction, write_predictions
         from lab.io.files import plural
         from lab.tracking.store import clear_errors
 
@@ -104,7 +104,7 @@ class Classify(Patients):
         for row in found.table.itertuples():
             print(format_prediction(row, found.about["event"]))
         if self.out is not None:
-            write(found, self.out)
+            write_predictions(found, self.out)
             print(f"Written to {self.out}")
         print(RESEARCH)
         if found.table.empty:

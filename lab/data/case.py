@@ -17,7 +17,7 @@ from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
 from lab.io.files import canonical
 from lab.io.grid import Window, bounding_box, window_round
 from lab.io.scan import Scan, count_values
-from lab.qc.scan_checks import check_mask, check_sequences, clip_outliers
+from lab.qc.scan_checks import check_contrasts, check_mask, clip_outliers
 
 NUMBERS = ("clip_sigma", "enhancement_threshold", "enhancing_ml")  # numeric settings of a recipe
 VERSION = 3  # increase it when the same settings and files give another prepared case
@@ -144,7 +144,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
         contrast = image[names.index(canonical(recipe.target))].astype(np.float32) - image[names.index(REFERENCE)]
         masks[(contrast > recipe.enhancement_threshold) & inside] |= ENHANCEMENT
     if mask_needed:
-        notes += check_sequences(image, masks, recipe.channels, recipe.spacing_mm)
+        notes += check_contrasts(image, masks, recipe.channels, recipe.spacing_mm)
     mean, scale = scales[REFERENCE]
     return PreparedCase(
         image=image,
@@ -166,7 +166,7 @@ def check_as_cohort(case: PreparedCase, subject: Subject, recipe: Recipe) -> Non
     check_mask(labels, case.brain, case.t1.voxel_ml)
     if not (case.masks & TUMOUR).any():
         raise ValueError(NO_TUMOUR)
-    check_sequences(case.image, case.masks, recipe.channels, recipe.spacing_mm)
+    check_contrasts(case.image, case.masks, recipe.channels, recipe.spacing_mm)
 
 
 def _masks(window: Window, brain: np.ndarray, labels: np.ndarray, subject: Subject) -> tuple[np.ndarray, np.ndarray]:

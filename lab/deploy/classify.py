@@ -32,7 +32,7 @@ RESEARCH = "For research only, not for diagnosis."
 COLUMNS = ("probability", "low", "high", "positive", "novelty", "far", "strangest", "caution")
 
 
-class Classifier:
+class LoadedClassifier:
     """A logged or registered classifier, loaded once for all patients."""
 
     def __init__(self, uri: str) -> None:
@@ -138,7 +138,7 @@ def classify(
     """
     if out is not None:
         check_output(out, *FILES)
-    model = Classifier(model_uri)
+    model = LoadedClassifier(model_uri)
     if model.contract.phantom:
         say("This classifier learned from phantoms: what it says of patients means nothing.")
     if model.final.facts.caution:
@@ -167,7 +167,7 @@ def format_prediction(row: Any, event: str) -> str:
     return text + (f" ({row.strangest})" if row.strangest else "")
 
 
-def write(classified: Classified, out: Path) -> None:
+def write_predictions(classified: Classified, out: Path) -> None:
     """Write the `FILES` to a folder, which is created. Raises ValueError or an OSError as `check_output`."""
     left = pd.DataFrame(sorted(classified.left_out.items()), columns=["case_id", "reason"])
     with output_folder(out, output="classification", last=MODEL) as folder:

@@ -34,7 +34,7 @@ from lab.synthesis.device import Arithmetic, choose
 from lab.tracking.models.registered import described
 
 if TYPE_CHECKING:
-    from lab.deploy.classify import Classifier
+    from lab.deploy.classify import LoadedClassifier
 
 PATIENTS, LEFT_OUT = TABLES = ("patients.csv", "left_out.csv")
 """Tables of the synthesized patients and of those left out, in the folder of all patients."""
@@ -59,11 +59,11 @@ class Models:
         self.how = how if how.classifier is None else replace(how, classifier=_pinned(how.classifier))
         self.arithmetic: Arithmetic = choose(how.device, how.precision)
         self.networks: Networks = open_networks([model] if isinstance(model, str) else list(model), self.arithmetic)
-        self.classifier: Classifier | None = None
+        self.classifier: LoadedClassifier | None = None
         if self.how.classifier is not None:
-            from lab.deploy.classify import Classifier  # pyradiomics takes a second to import
+            from lab.deploy.classify import LoadedClassifier  # pyradiomics takes a second to import
 
-            self.classifier = Classifier(self.how.classifier)
+            self.classifier = LoadedClassifier(self.how.classifier)
         if self.networks.phantom:
             say("*" * 40 + f"\n{PHANTOM_WARNING}\n" + "*" * 40)
 

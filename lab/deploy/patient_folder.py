@@ -31,7 +31,7 @@ from lab.io.sealed_json import fingerprint
 from lab.synthesis.device import Arithmetic, peak_memory_mb, reset_peak_memory
 
 if TYPE_CHECKING:
-    from lab.deploy.classify import Classifier
+    from lab.deploy.classify import LoadedClassifier
 
 PICTURE, REPORT, DICOM = "synthesis.png", "report.json", "dicom"
 NOT_SHOWN = ", not shown to tell patients apart"
@@ -46,7 +46,7 @@ def write_patient(
     how: How,
     arithmetic: Arithmetic,
     *,
-    classifier: Classifier | None = None,
+    classifier: LoadedClassifier | None = None,
     hashes: Hashes | None = None,
 ) -> dict[str, Any]:
     """Write one patient's folder; returns its report.

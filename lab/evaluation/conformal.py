@@ -165,7 +165,7 @@ def fit_intervals(curves: Sequence[Curve], floor: float) -> Intervals:
         raise ValueError("intervals need validation patients, and there are none")
     factors: dict[str, dict[str, float]] = {}
     for region in REGIONS:
-        table = by_patient(curves, region)
+        table = shares_by_patient(curves, region)
         if len(table):
             factors[region] = {f"{level:g}": _factor(table, level) for level in COVERAGES}
     if "brain" not in factors:
@@ -173,7 +173,7 @@ def fit_intervals(curves: Sequence[Curve], floor: float) -> Intervals:
     return Intervals(floor=floor, factors=factors, patients=len({curve.patient_id for curve in curves}))
 
 
-def by_patient(curves: Sequence[Curve], region: str) -> Values:
+def shares_by_patient(curves: Sequence[Curve], region: str) -> Values:
     """(patients, len(GRID)) shares inside: the mean over a patient's scans, for patients who have the region."""
     found: dict[str, list[Values]] = {}
     for curve in curves:

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lab.data.case import REFERENCE
 from lab.data.cohort import Cohort
-from lab.evaluation.faults import FAULTS, Case, Fault
+from lab.evaluation.faults import FAULTS, Fault, ScanCase
 from lab.io.files import canonical
 from lab.qc.image_quality import measure
 from lab.qc.ood import OodReference, OodResult
@@ -18,14 +18,14 @@ NONE = "none"
 """The row of unchanged patients; a detection there is a false alarm."""
 
 
-def cases_of(cohort: Cohort, case_ids: Sequence[str], inputs: Sequence[str], target: str) -> Iterator[Case]:
+def cases_of(cohort: Cohort, case_ids: Sequence[str], inputs: Sequence[str], target: str) -> Iterator[ScanCase]:
     """Prepared patients one by one, with the channels that a model gets for a new patient."""
     names = {canonical(name): name for name in (*inputs, REFERENCE)}
     channels = tuple(names.values())
     places = [cohort.channel(name) for name in channels]
     for case_id in case_ids:
         image, masks = cohort.load(case_id)
-        yield Case(
+        yield ScanCase(
             image=image[places],
             masks=np.asarray(masks),
             channels=channels,
@@ -36,7 +36,7 @@ def cases_of(cohort: Cohort, case_ids: Sequence[str], inputs: Sequence[str], tar
 
 
 def score_faults(
-    cases: Iterable[Case],
+    cases: Iterable[ScanCase],
     reference: OodReference,
     rng: np.random.Generator,
     *,
@@ -58,11 +58,11 @@ def score_faults(
     """
     found: dict[str, list[OodResult]] = {NONE: [], **{name: [] for name in faults}}
     for number, case in enumerate(cases):
-        found[NONE].append(assess(case, reference))
+        found[NONE].append(ood_result(case, reference))
         for name, fault in faults.items() if injected_into is None or number < injected_into else ():
             faulty = fault.inject(case, rng)
             if faulty is not None:
-                found[name].append(assess(faulty, reference))
+                found[name].append(ood_result(faulty, reference))
     rows = []
     for name, results in found.items():
         count, injected = len(results), faults.get(name)
@@ -83,6 +83,6 @@ def score_faults(
     return pd.DataFrame(rows)
 
 
-def assess(case: Case, reference: OodReference) -> OodResult:
+def ood_result(case: ScanCase, reference: OodReference) -> OodResult:
     """OOD result of a case against the training patients."""
     return reference.assess(measure(case.image, case.masks, case.channels, case.spacing_mm))

@@ -34,7 +34,7 @@ LOBES = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Case:
+class ScanCase:
     """A prepared patient, as a model gets it for a new patient."""
 
     image: np.ndarray
@@ -63,7 +63,7 @@ class Case:
         return names.index(sequence) if sequence in names else None
 
 
-def renormalise(case: Case, signal: np.ndarray, brain: np.ndarray) -> Case:
+def renormalise(case: ScanCase, signal: np.ndarray, brain: np.ndarray) -> ScanCase:
     """A case with new intensities (C, X, Y, Z) and a new brain (X, Y, Z), normalised within that brain.
 
     Mean and spread are those of the original case in its own brain; these need not be 0 and 1 / clip_sigma (see
@@ -79,7 +79,7 @@ def renormalise(case: Case, signal: np.ndarray, brain: np.ndarray) -> Case:
     return dataclasses.replace(case, image=image, masks=masks)
 
 
-def swapped(first: str, second: str, case: Case, rng: np.random.Generator) -> Case | None:
+def swapped(first: str, second: str, case: ScanCase, rng: np.random.Generator) -> ScanCase | None:
     """Two sequences swapped."""
     one, other = case.place(first), case.place(second)
     if one is None or other is None:
@@ -89,7 +89,7 @@ def swapped(first: str, second: str, case: Case, rng: np.random.Generator) -> Ca
     return dataclasses.replace(case, image=image)
 
 
-def contrast_agent(case: Case, rng: np.random.Generator) -> Case | None:
+def contrast_agent(case: ScanCase, rng: np.random.Generator) -> ScanCase | None:
     """The true target in place of T1."""
     place = case.place(REFERENCE)
     if case.contrast is None or place is None:
@@ -99,14 +99,14 @@ def contrast_agent(case: Case, rng: np.random.Generator) -> Case | None:
     return dataclasses.replace(case, image=image)
 
 
-def empty(case: Case, rng: np.random.Generator) -> Case:
+def empty(case: ScanCase, rng: np.random.Generator) -> ScanCase:
     """A sequence with nothing but the scanner's noise."""
     signal = case.signal
     signal[int(rng.integers(len(signal)))] = rng.rayleigh(1.0, signal[0].shape)
     return renormalise(case, signal, case.brain)
 
 
-def skull(case: Case, rng: np.random.Generator) -> Case:
+def skull(case: ScanCase, rng: np.random.Generator) -> ScanCase:
     """Fluid, skull and scalp around the brain, inside the brain mask."""
     brain, signal = case.brain, case.signal
     distance = ndimage.distance_transform_edt(~brain, sampling=case.spacing_mm)
@@ -121,7 +121,7 @@ def skull(case: Case, rng: np.random.Generator) -> Case:
     return renormalise(case, signal, distance <= fluid + bone + scalp)
 
 
-def without(shares: tuple[tuple[float, float], ...], case: Case, rng: np.random.Generator) -> Case:
+def without(shares: tuple[tuple[float, float], ...], case: ScanCase, rng: np.random.Generator) -> ScanCase:
     """A part of the brain not scanned: shares of its box (left-right or mirrored, back to front, bottom to top)."""
     first, *others = shares
     sides = ((1 - first[1], 1 - first[0]) if rng.random() < 0.5 else first, *others)
@@ -134,18 +134,18 @@ def without(shares: tuple[tuple[float, float], ...], case: Case, rng: np.random.
     return renormalise(case, case.signal, largest_solid(brain))
 
 
-def missing_lobe(case: Case, rng: np.random.Generator) -> Case:
+def missing_lobe(case: ScanCase, rng: np.random.Generator) -> ScanCase:
     """A lobe missing from the brain mask."""
     return without(LOBES[str(rng.choice(list(LOBES)))], case, rng)
 
 
-def upside_down(case: Case, rng: np.random.Generator) -> Case:
+def upside_down(case: ScanCase, rng: np.random.Generator) -> ScanCase:
     """A header with bottom and top exchanged."""
     contrast = None if case.contrast is None else case.contrast[..., ::-1]
     return dataclasses.replace(case, image=case.image[..., ::-1], masks=case.masks[..., ::-1], contrast=contrast)
 
 
-def scaled(factor: float, case: Case, rng: np.random.Generator) -> Case:
+def scaled(factor: float, case: ScanCase, rng: np.random.Generator) -> ScanCase:
     """A brain of another size, scanned with the same voxels."""
     centre = (np.array(case.brain.shape) - 1) / 2
     grid = {"matrix": np.full(3, 1 / factor), "offset": centre - centre / factor}
@@ -155,7 +155,7 @@ def scaled(factor: float, case: Case, rng: np.random.Generator) -> Case:
     return renormalise(dataclasses.replace(case, masks=masks), signal, brain)
 
 
-def noisy(ratio: float, case: Case, rng: np.random.Generator) -> Case:
+def noisy(ratio: float, case: ScanCase, rng: np.random.Generator) -> ScanCase:
     """Rician noise (Gudbjartsson & Patz 1995) with a signal-to-noise ratio relative to each sequence's median."""
     signal = case.signal
     for values in signal:
@@ -165,12 +165,12 @@ def noisy(ratio: float, case: Case, rng: np.random.Generator) -> Case:
     return renormalise(case, signal, case.brain)
 
 
-def blurred(case: Case, rng: np.random.Generator) -> Case:
+def blurred(case: ScanCase, rng: np.random.Generator) -> ScanCase:
     """Smoothing by 1.2 voxels (a full width at half maximum of nearly three)."""
     return renormalise(case, ndimage.gaussian_filter(_filled(case), (0, 1.2, 1.2, 1.2)), case.brain)
 
 
-def thick(case: Case, rng: np.random.Generator) -> Case:
+def thick(case: ScanCase, rng: np.random.Generator) -> ScanCase:
     """Axial slices of at least three voxels and 6 mm, interpolated in between."""
     count = max(3, round(6 / case.spacing_mm))
     slices = ndimage.uniform_filter1d(_filled(case), count, axis=-1)[..., count // 2 :: count]
@@ -178,7 +178,7 @@ def thick(case: Case, rng: np.random.Generator) -> Case:
     return renormalise(case, ndimage.affine_transform(slices, output_shape=case.image.shape, **grid), case.brain)
 
 
-def shaded(case: Case, rng: np.random.Generator) -> Case:
+def shaded(case: ScanCase, rng: np.random.Generator) -> ScanCase:
     """A bias field that at least doubles every sequence's signal from one side of the brain to the other."""
     direction = rng.standard_normal(3)
     steps = [
@@ -189,7 +189,7 @@ def shaded(case: Case, rng: np.random.Generator) -> Case:
     return renormalise(case, case.signal * field, case.brain)
 
 
-def _filled(case: Case) -> np.ndarray:
+def _filled(case: ScanCase) -> np.ndarray:
     """(C, X, Y, Z) intensities, outside the brain those of the nearest brain voxel: an edge would ring and leak."""
     nearest = ndimage.distance_transform_edt(~case.brain, return_distances=False, return_indices=True)
     return case.signal[:, *nearest]
@@ -199,7 +199,7 @@ class Fault(NamedTuple):
     """A fault of a scan."""
 
     text: str
-    inject: Callable[[Case, np.random.Generator], Case | None]
+    inject: Callable[[ScanCase, np.random.Generator], ScanCase | None]
     """The case with the fault; None where the case lacks what the fault needs."""
     suspects: tuple[str, ...]
     """Findings that name this fault, any of these keys of `lab.qc.findings.SUSPECTS`."""

@@ -86,7 +86,7 @@ class PredictedCase:
     flags: np.ndarray
 
 
-def calibrate(
+def calibrate_networks(
     networks: Networks,
     cohort: Cohort,
     parts: Mapping[str, Sequence[str]],

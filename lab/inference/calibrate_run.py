@@ -11,7 +11,7 @@ import pandas as pd
 from lab.data.cohort import PARTS, Cohort, is_cohort, open_cohort
 from lab.evaluation.calibration_text import REGIONS, describe_coverage, describe_doubt, format_share
 from lab.evaluation.conformal import NOMINAL
-from lab.inference.calibrate import MOST, Calibrated, Ood, calibrate
+from lab.inference.calibrate import MOST, Calibrated, Ood, calibrate_networks
 from lab.inference.load import from_packages, open_networks
 from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.case_file import write_atomically
@@ -46,7 +46,7 @@ def calibrate_models(
                 f"{own.digest}; give the cohort that it learned from with --cohort"
             )
     parts = common_parts([run.read_table(SPLIT) for run in runs])
-    found = calibrate(networks, own, parts, arithmetic, looks=looks)
+    found = calibrate_networks(networks, own, parts, arithmetic, looks=looks)
     if len(runs) == 1:
         log_calibration(runs[0], found)
     return found
@@ -68,7 +68,7 @@ def calibrate_study_run(
     """
     if run.tags.get(Tag.CALIBRATED) != str(looks):
         networks = from_packages([(package, {"model": run.tags[Tag.MODEL], "run_id": run.id})], arithmetic)
-        log_calibration(run, calibrate(networks, cohort, parts, arithmetic, looks=looks, ood=ood))
+        log_calibration(run, calibrate_networks(networks, cohort, parts, arithmetic, looks=looks, ood=ood))
 
 
 def log_calibration(run: Run, found: Calibrated) -> None:
@@ -82,7 +82,7 @@ def log_calibration(run: Run, found: Calibrated) -> None:
     if not found.strangers.empty:
         run.log_table(found.strangers, OOD_PATIENTS)
     if coverage:
-        run.log_figure(reliability(found), RELIABILITY)
+        run.log_figure(coverage_plot(found), RELIABILITY)
     figures = {
         f"coverage/{row['region']}": float(row["value"])
         for row in coverage
@@ -93,18 +93,18 @@ def log_calibration(run: Run, found: Calibrated) -> None:
     run.set_tags({Tag.CALIBRATED: found.looks})
 
 
-def reliability(found: Calibrated) -> Figure:
+def coverage_plot(found: Calibrated) -> Figure:
     """The reliability plot, where there are test patients."""
     return reliability_figure(pd.DataFrame(found.record["coverage"]), looks=DEFAULT_LOOKS, phantom=found.phantom)
 
 
-def write(found: Calibrated, file: Path) -> None:
+def write_calibration(found: Calibrated, file: Path) -> None:
     """Write the calibration to a file for `python -m lab synthesize --calibration`, with the reliability plot beside
     it."""
     with output_folder(file.parent, output=f"calibration {file.name}", last=file.name, say=None) as folder:
         write_atomically(folder / file.name, (json.dumps(seal(found.record), indent=2) + "\n").encode())
         if found.record["coverage"]:
-            save(reliability(found), folder / file.with_suffix(".png").name)
+            save(coverage_plot(found), folder / file.with_suffix(".png").name)
 
 
 def common_parts(splits: Sequence[pd.DataFrame]) -> dict[str, list[str]]:

@@ -22,7 +22,7 @@ NEEDED = {"weights_sha256", "intervals", "probability", "likeness"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class NetworkCalibration:
     """Calibration of networks for one number of test-time augmentations."""
 
     intervals: Intervals | None = None
@@ -36,7 +36,7 @@ class Calibration:
     warnings: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, record: Mapping[str, Any], looks: int) -> Calibration:
+    def of(cls, record: Mapping[str, Any], looks: int) -> NetworkCalibration:
         """From the contents of `calibration.json`, {} without a calibration."""
         if not record:
             return cls()
@@ -66,7 +66,7 @@ class Calibration:
         return float(expit(float(self.probability["intercept"]) + float(self.probability["slope"]) * level))
 
 
-def calibration_for(networks: Networks, looks: int, file: Path | None = None) -> Calibration:
+def calibration_for(networks: Networks, looks: int, file: Path | None = None) -> NetworkCalibration:
     """Calibration from a network's package or, for an ensemble, from a file of `python -m lab calibrate`.
 
     Raises ValueError for a file of another kind or of other networks.
@@ -85,10 +85,10 @@ def calibration_for(networks: Networks, looks: int, file: Path | None = None) ->
         if several:
             said = f"these {len(networks.about)} networks were not calibrated together: {what} ({command} --out FILE)"
             reference, unread = _reference(own)
-            return Calibration(likeness=reference, warnings=(said, *unread))
+            return NetworkCalibration(likeness=reference, warnings=(said, *unread))
         said = f"the model was not calibrated: {what}, and scans that are unlike its training patients' go unnoticed"
-        return Calibration(warnings=(f"{said} ({command})",))
-    return Calibration.of(record, looks)
+        return NetworkCalibration(warnings=(f"{said} ({command})",))
+    return NetworkCalibration.of(record, looks)
 
 
 def _reference(record: Mapping[str, Any]) -> tuple[OodReference | None, list[str]]:

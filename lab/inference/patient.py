@@ -21,9 +21,9 @@ from lab.data.layouts.subject import Subject
 from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan
 from lab.evaluation.calibration_text import enhancement_verdict
 from lab.evaluation.enhancement import TOLERANCE_MM, enhancement_level, is_enhancing, millilitres, near
-from lab.inference.calibration import Calibration, calibration_for
+from lab.inference.calibration import NetworkCalibration, calibration_for
 from lab.inference.settings import ENHANCEMENT, INTERVAL, PHANTOM_WARNING, SYNTHESIS, UNCERTAINTY, How
-from lab.inference.tiling import Way, choose_way, run
+from lab.inference.tiling import Way, choose_way, predict_by
 from lab.inference.tta import TtaPrediction, predict_with_tta
 from lab.io.case_file import BRAIN, TUMOUR
 from lab.io.files import canonical
@@ -71,7 +71,7 @@ class Synthesis:
     """The prediction for one patient, on the model's grid (X, Y, Z)."""
 
     patient: Patient
-    calibration: Calibration
+    calibration: NetworkCalibration
     image: np.ndarray
     """float32 in [-1, 1]; -1 outside the brain."""
     spread: np.ndarray | None
@@ -119,7 +119,7 @@ def synthesize_patient(
     assert image is not None
     seconds = {"prepare": prepared - started, "network": time.monotonic() - prepared}
     before = [PHANTOM_WARNING] if networks.phantom else []
-    return assess(patient, image, spread, calibration, before=before, ways=ways, seam=seam, seconds=seconds)
+    return assess_prediction(patient, image, spread, calibration, before=before, ways=ways, seam=seam, seconds=seconds)
 
 
 def hash_scans(subject: Subject, contract: Contract) -> dict[str, dict[str, str]]:
@@ -187,7 +187,7 @@ def predict_case(
 
     def through(network: torch.nn.Module, way: Way) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         def predict(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            predicted, seam = run(network, image, brain=mask, arithmetic=arithmetic, way=way)
+            predicted, seam = predict_by(network, image, brain=mask, arithmetic=arithmetic, way=way)
             seams.extend([] if seam is None else [seam])
             return predicted
 
@@ -203,11 +203,11 @@ def predict_case(
     return predicted, ways, max(seams, default=None)
 
 
-def assess(
+def assess_prediction(
     patient: Patient,
     image: np.ndarray,
     spread: np.ndarray | None,
-    calibration: Calibration,
+    calibration: NetworkCalibration,
     *,
     before: list[str],
     **about: Any,

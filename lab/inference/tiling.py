@@ -145,7 +145,7 @@ def why_not_exact(network: nn.Module, edge: int, shape: tuple[int, int, int]) ->
     return f"with all that they depend on they take {work:.0f} times the work" if work > MOST_WORK else ""
 
 
-def run(
+def predict_by(
     network: nn.Module, inputs: Tensor, *, brain: Tensor, arithmetic: Arithmetic, way: Way
 ) -> tuple[Tensor, float | None]:
     """Synthetic images as from `predict_image`, and for blended tiles the largest SD between them in the brain."""

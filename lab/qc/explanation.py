@@ -7,7 +7,7 @@ from statistics import median
 
 from lab.qc.findings import Finding, finding
 from lab.qc.hard_limits import Ranges
-from lab.qc.metrics import format_metric, group_of, kind_of
+from lab.qc.metrics import format_metric, group_of, metric_kind
 
 FAR = 3.0
 """SDs from the training patients' mean at which a metric is evidence."""
@@ -21,7 +21,7 @@ OUTCOMES = {"certain": "like", "better": "more like", "unclear": "nearly as much
 """Outcome of a trial, the strongest first -> how the changed scans compare with the training patients'."""
 
 
-def explain(
+def explain_ood(
     deviations: Mapping[str, float],
     values: Mapping[str, float],
     tests: Mapping[str, float],
@@ -43,7 +43,7 @@ def explain(
         for name in names:
             limits = range_of(name)
             assert limits is not None, name
-            low, high = map(kind_of(name).shown, limits)
+            low, high = map(metric_kind(name).shown, limits)
             known = low if low == high else f"{low} to {high}"
             shown.append(f"{format_metric(name, values[name])} (training patients: {known})")
         return ", ".join(shown)

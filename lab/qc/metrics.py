@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 
-class Kind(NamedTuple):
+class Metric(NamedTuple):
     """Definition of a kind of metric."""
 
     group: str
@@ -33,37 +33,43 @@ def _factor(value: float) -> str:
 
 _signed, _share = "{:+.2f}".format, "{:.0%}".format
 
-KINDS: dict[str, Kind] = {
-    "volume": Kind("size", 0.03, "the brain has {value} ml", _factor),
-    "length": Kind("size", 0.02, "the brain is {value} mm long", _factor),
-    "length_to_width": Kind("shape", 0.02, "the brain is {value} times as long as wide", _factor),
-    "height_to_width": Kind("shape", 0.02, "the brain is {value} times as high as wide", _factor),
-    "asymmetry": Kind("shape", 0.2, "one half lacks what the other has, {value} mm deep", _factor),
-    "flattest": Kind("shape", 0.02, "the brain's outermost slice has {value} of its largest section", _share),
-    "tilt": Kind("shape", 0.01, "the lower part lies {value} of its length further forward than the upper", _share),
-    "clefts": Kind("shape", 0.01, "the brain's lower part is fuller than the upper by {value}", _share),
-    "centre_y": Kind("shape", 0.006, "the brain's centre lies {value} of its length in front of its middle", _share),
-    "centre_z": Kind("shape", 0.006, "the brain's centre lies {value} of its height above its middle", _share),
-    "dark": Kind("shape", 0.005, "{value} of the brain is dark in every sequence", _share),
-    "p02": Kind("histogram {a}", 0.05, "{a}: the dark tail (2 %) reaches {value} spreads down", _factor),
-    "p98": Kind("histogram {a}", 0.05, "{a}: the bright tail (98 %) reaches {value} spreads up", _factor),
-    "p998": Kind("histogram {a}", 0.08, "{a}: the brightest voxels (99.8 %) lie {value} spreads up", _factor),
-    "vessels": Kind(
+KINDS: dict[str, Metric] = {
+    "volume": Metric("size", 0.03, "the brain has {value} ml", _factor),
+    "length": Metric("size", 0.02, "the brain is {value} mm long", _factor),
+    "length_to_width": Metric("shape", 0.02, "the brain is {value} times as long as wide", _factor),
+    "height_to_width": Metric("shape", 0.02, "the brain is {value} times as high as wide", _factor),
+    "asymmetry": Metric("shape", 0.2, "one half lacks what the other has, {value} mm deep", _factor),
+    "flattest": Metric("shape", 0.02, "the brain's outermost slice has {value} of its largest section", _share),
+    "tilt": Metric("shape", 0.01, "the lower part lies {value} of its length further forward than the upper", _share),
+    "clefts": Metric("shape", 0.01, "the brain's lower part is fuller than the upper by {value}", _share),
+    "centre_y": Metric("shape", 0.006, "the brain's centre lies {value} of its length in front of its middle", _share),
+    "centre_z": Metric("shape", 0.006, "the brain's centre lies {value} of its height above its middle", _share),
+    "dark": Metric("shape", 0.005, "{value} of the brain is dark in every sequence", _share),
+    "p02": Metric("histogram {a}", 0.05, "{a}: the dark tail (2 %) reaches {value} spreads down", _factor),
+    "p98": Metric("histogram {a}", 0.05, "{a}: the bright tail (98 %) reaches {value} spreads up", _factor),
+    "p998": Metric("histogram {a}", 0.08, "{a}: the brightest voxels (99.8 %) lie {value} spreads up", _factor),
+    "vessels": Metric(
         "vessels {a}", 0.05, "{a}: fine bright structures are {value} times as marked as dark ones", _factor
     ),
-    "dots": Kind("vessels {a}", 0.08, "{a}: the brightest fine structures stand out {value} times the usual", _factor),
-    "cnr": Kind("layers {a}", 0.1, "{a}: the brain's rim lies {value} spreads from the inside", _signed),
-    "cnr_core": Kind("layers {a}", 0.1, "{a}: the brain's middle lies {value} spreads from the rest", _signed),
-    "inu_x": Kind("layers {a}", 0.05, "{a}: the right half lies {value} spreads from the left", _signed),
-    "inu_y": Kind("layers {a}", 0.05, "{a}: the front lies {value} spreads from the back", _signed),
-    "inu_z": Kind("layers {a}", 0.05, "{a}: the upper half lies {value} spreads from the lower", _signed),
-    "snr_x": Kind("noise {a}", 0.08, "{a}: signal to noise from left to right is {value}", _factor),
-    "snr_y": Kind("noise {a}", 0.08, "{a}: signal to noise from back to front is {value}", _factor),
-    "snr_z": Kind("noise {a}", 0.08, "{a}: signal to noise from bottom to top is {value}", _factor),
-    "white": Kind("noise {a}", 0.04, "{a}: neighbouring voxels differ by {value} of what the next but one do", _factor),
-    "correlation": Kind("relations {a} {b}", 0.05, "{a} and {b} correlate {value}", _signed),
-    "where_dark": Kind("relations {a} {b}", 0.1, "{a} lies {value} spreads from its median where {b} is dark", _signed),
-    "where_bright": Kind(
+    "dots": Metric(
+        "vessels {a}", 0.08, "{a}: the brightest fine structures stand out {value} times the usual", _factor
+    ),
+    "cnr": Metric("layers {a}", 0.1, "{a}: the brain's rim lies {value} spreads from the inside", _signed),
+    "cnr_core": Metric("layers {a}", 0.1, "{a}: the brain's middle lies {value} spreads from the rest", _signed),
+    "inu_x": Metric("layers {a}", 0.05, "{a}: the right half lies {value} spreads from the left", _signed),
+    "inu_y": Metric("layers {a}", 0.05, "{a}: the front lies {value} spreads from the back", _signed),
+    "inu_z": Metric("layers {a}", 0.05, "{a}: the upper half lies {value} spreads from the lower", _signed),
+    "snr_x": Metric("noise {a}", 0.08, "{a}: signal to noise from left to right is {value}", _factor),
+    "snr_y": Metric("noise {a}", 0.08, "{a}: signal to noise from back to front is {value}", _factor),
+    "snr_z": Metric("noise {a}", 0.08, "{a}: signal to noise from bottom to top is {value}", _factor),
+    "white": Metric(
+        "noise {a}", 0.04, "{a}: neighbouring voxels differ by {value} of what the next but one do", _factor
+    ),
+    "correlation": Metric("relations {a} {b}", 0.05, "{a} and {b} correlate {value}", _signed),
+    "where_dark": Metric(
+        "relations {a} {b}", 0.1, "{a} lies {value} spreads from its median where {b} is dark", _signed
+    ),
+    "where_bright": Metric(
         "relations {a} {b}", 0.1, "{a} lies {value} spreads from its median where {b} is bright", _signed
     ),
 }
@@ -85,19 +91,19 @@ def metric_names(sequences: tuple[str, ...]) -> list[str]:
     return names
 
 
-def kind_of(name: str) -> Kind:
+def metric_kind(name: str) -> Metric:
     """Definition of a metric."""
     return KINDS[name.split(":")[0]]
 
 
 def group_of(name: str) -> str:
     """The group of a metric: "size", "noise T1", "relations T1 T2"."""
-    return kind_of(name).group.format(**dict(zip("ab", sorted(name.split(":")[1:]))))
+    return metric_kind(name).group.format(**dict(zip("ab", sorted(name.split(":")[1:]))))
 
 
 def format_metric(name: str, value: float) -> str:
     """A metric's value in words."""
-    kind = kind_of(name)
+    kind = metric_kind(name)
     return kind.text.format(value=kind.shown(value), **dict(zip("ab", name.split(":")[1:])))
 
 

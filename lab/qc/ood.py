@@ -25,7 +25,7 @@ from scipy import stats
 
 from lab.qc.findings import OodResult, finding
 from lab.qc.hard_limits import check_hard_limits
-from lab.qc.metrics import exchange, group_of, kind_of, turn
+from lab.qc.metrics import exchange, group_of, metric_kind, turn
 
 VERSION = 2
 """Version of metrics and tests; references of another version are refused."""
@@ -115,9 +115,9 @@ class OodReference:
         tests = {name: score for name, score in sorted(scores.items(), key=lambda item: -item[1]) if score > 1}
         outcomes = {name: self._outcome(name, row) for name in tests if name in self.certain}
         deviations = dict(zip(names, self.fit.deviations(row)[0].tolist()))
-        from lab.qc.explanation import explain  # for the few scans that are unlike those of training
+        from lab.qc.explanation import explain_ood  # for the few scans that are unlike those of training
 
-        findings = explain(deviations, values, tests, outcomes, self.range_of) if tests else []
+        findings = explain_ood(deviations, values, tests, outcomes, self.range_of) if tests else []
         return OodResult(
             level="refused" if any(one.certain for one in findings) else "unlike" if tests else "alike",
             distance=distance,
@@ -248,7 +248,7 @@ def _fit(values: np.ndarray, names: tuple[str, ...]) -> Fit:
     """Fit to values (N, D); no SD is below the metric's minimum."""
     from sklearn.covariance import ledoit_wolf  # slow to import, and not needed to assess a patient
 
-    least = np.array([kind_of(name).least_sd for name in names])
+    least = np.array([metric_kind(name).least_sd for name in names])
     mean = values.mean(axis=0)
     sd = np.maximum(values.std(axis=0, ddof=1), least) if len(values) > 1 else least
     precisions = {}

@@ -106,7 +106,7 @@ def check_cavity(t1: Scan, t1gd: Scan, cavity: np.ndarray) -> list[str]:
     return ["the resection cavity is bright in T1GD: does its label mean the enhancing part (brats2021) in this mask?"]
 
 
-def check_sequences(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spacing_mm: float) -> list[str]:
+def check_contrasts(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spacing_mm: float) -> list[str]:
     """Remarks on a prepared patient's sequences.
 
     `image` (C, X, Y, Z), bit flags `masks` (X, Y, Z). Raises ValueError where two sequences are one scan.

@@ -9,7 +9,7 @@ import pandas as pd
 
 from lab.experiments.synthesis.record import find_study, study_facts
 from lab.registry.patients import Tested, read_tested
-from lab.report.tables.model_figures import classifier_figures, network_figures
+from lab.report.tables.model_figures import classifier_card_figures, network_figures
 from lab.report.text.model_limits import classifier_caution
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -84,7 +84,7 @@ class Candidate:
         self.held_out()
         assert self.study is not None
         tables = [self.study.read_table(artifacts.table(name)) for name in ("performance", "subgroups")]
-        return classifier_figures(*(t[t["method"] == self.facts["main"]].reset_index(drop=True) for t in tables))
+        return classifier_card_figures(*(t[t["method"] == self.facts["main"]].reset_index(drop=True) for t in tables))
 
     @cached_property
     def caution(self) -> str:

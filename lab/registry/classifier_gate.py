@@ -10,7 +10,7 @@ from lab.evaluation.pooled import compare_means
 from lab.io.files import plural
 from lab.radiomics.baselines import VOLUME
 from lab.registry.candidate import Candidate
-from lab.report.tables.gate import Check, Verdict, check
+from lab.report.tables.gate import Check, Verdict
 from lab.stats.auc import delong_interval, delong_test
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -25,15 +25,15 @@ def judge_classifier(candidate: Candidate, champion: Candidate | None, settings:
     try:
         own, other = candidate.held_out(), candidate.held_out(VOLUME)
         ours, volume, _ = common(own, other, least=settings.least_patients)
-        checks = [above_chance(ours), better(ours, volume, VOLUME)]
+        checks = [above_chance(ours), auc_check(ours, volume, VOLUME)]
         if champion is None:
-            checks.append(no_worse(ours, volume, VOLUME, settings))
+            checks.append(brier_check(ours, volume, VOLUME, settings))
             return Verdict(against=against, checks=tuple(checks))
         same_question(candidate, champion)
         ours, theirs, notes = common(own, champion.held_out(), least=settings.least_patients)
         same_patients(candidate, champion, set(ours["patient_id"]))
         name = f"champion, {champion.name}"
-        checks = [better(ours, theirs, name), no_worse(ours, theirs, name, settings), *checks]
+        checks = [auc_check(ours, theirs, name), brier_check(ours, theirs, name, settings), *checks]
         return Verdict(against=against, checks=tuple(checks), notes=tuple(notes))
     except ValueError as error:
         return Verdict(against=against, trouble=str(error))
@@ -105,18 +105,18 @@ def above_chance(ours: pd.DataFrame) -> Check:
     )
 
 
-def better(ours: pd.DataFrame, theirs: pd.DataFrame, against: str) -> Check:
+def auc_check(ours: pd.DataFrame, theirs: pd.DataFrame, against: str) -> Check:
     """Whether the AUC is better by DeLong's test, with an interval clear of zero."""
     found = delong_test(ours["label"], ours["score"], theirs["score"])
     note = "DeLong's variance is 0: no test" if np.isnan(found.p) else ""
-    return check("AUC", against, found, limit=0.0, above=True, n=len(ours), note=note)
+    return Check.of("AUC", against, found, limit=0.0, above=True, n=len(ours), note=note)
 
 
-def no_worse(ours: pd.DataFrame, theirs: pd.DataFrame, against: str, settings: GateSettings) -> Check:
+def brier_check(ours: pd.DataFrame, theirs: pd.DataFrame, against: str, settings: GateSettings) -> Check:
     """Whether the Brier score is worse by no more than its margin. Raises ValueError for scores outside [0, 1]."""
     first, second = squares(ours, against), squares(theirs, against)
     found = compare_means(first, second, "square", resamples=settings.resamples, seed=settings.seed)
-    return check("Brier score", against, found, limit=settings.brier_margin, above=False, n=found.n)
+    return Check.of("Brier score", against, found, limit=settings.brier_margin, above=False, n=found.n)
 
 
 def squares(table: pd.DataFrame, against: str) -> pd.DataFrame:

@@ -64,7 +64,7 @@ def promote_through_gate(
     if force is not None and (alias != CHAMPION or not force.strip()):
         raise ValueError("--force needs --alias champion and a reason in words: what it overrides is the gate alone")
     chosen = settings or GateSettings()
-    check(chosen)
+    check_gate_settings(chosen)
     candidate = Candidate(run_with_model(run))
     tags = interval_tags(candidate.figures)
     tags |= {VersionTag.CAUTION: candidate.caution} if candidate.caution else {}
@@ -93,7 +93,7 @@ def promote_through_gate(
     return Outcome(promotion=done, verdict=verdict, forced=forced, caution=candidate.caution)
 
 
-def check(settings: GateSettings) -> None:
+def check_gate_settings(settings: GateSettings) -> None:
     """Raises ValueError for settings that allow no test."""
     scores = shown_in("gate")
     if settings.score not in scores:

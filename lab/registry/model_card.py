@@ -11,7 +11,7 @@ from lab.io.files import plural
 from lab.registry.candidate import Candidate
 from lab.report.tables.gate import Verdict
 from lab.report.tables.model_figures import EVERYBODY, evaluation_table
-from lab.report.text.model_card import ModelCard, model_card, shortened
+from lab.report.text.model_card import ModelCard, model_card, shortened_card
 from lab.report.text.model_limits import classifier_limits, network_limits
 from lab.report.text.model_trust import trust_lines, trust_table
 from lab.tracking import artifacts
@@ -46,7 +46,7 @@ def log_card(candidate: Candidate, version: Version, attempts: list[dict[str, An
     place = f"{folder}/{artifacts.MODEL_CARD}"
     run.log_text(text, place)
     rest = f"artifact {place} of run {run.id}"
-    version.describe(shortened(text, DESCRIPTION, rest))
+    version.describe(shortened_card(text, DESCRIPTION, rest))
     version.set_tags({VersionTag.CARD: rest})
 
 

@@ -13,8 +13,8 @@ from lab.evaluation.figures import spec_of
 from lab.evaluation.pooled import Paired, compare_means, compare_scores
 from lab.registry.candidate import Candidate
 from lab.registry.patients import common_patients
-from lab.report.tables.gate import Check, Verdict, check
-from lab.report.tables.patient_table import RIVALS
+from lab.report.tables.gate import Check, Verdict
+from lab.report.tables.patient_table import BASELINE_NAMES
 from lab.tracking import artifacts
 
 Table: TypeAlias = pd.DataFrame
@@ -28,14 +28,14 @@ def judge_network(candidate: Candidate, champion: Candidate | None, settings: Ga
     try:
         own = candidate.tested
         baselines = read_baselines(candidate, settings.least_patients)
-        checks = [better(own.patients, table, name, settings) for name, table in baselines.items()]
+        checks = [score_check(own.patients, table, name, settings) for name, table in baselines.items()]
         if champion is None:
             best = max(reversed(baselines), key=lambda name: next(c.other for c in checks if c.against == name))
-            checks += no_worse(own.patients, baselines[best], f"{best}, the better rival", settings)
+            checks += harm_checks(own.patients, baselines[best], f"{best}, the better baseline", settings)
             return Verdict(against=against, checks=tuple(checks), notes=own.notes)
         ours, theirs, notes = common_patients(own, champion.tested, least=settings.least_patients)
         name = f"champion, {champion.name}"
-        checks = [better(ours, theirs, name, settings), *no_worse(ours, theirs, name, settings), *checks]
+        checks = [score_check(ours, theirs, name, settings), *harm_checks(ours, theirs, name, settings), *checks]
         return Verdict(against=against, checks=tuple(checks), notes=tuple(notes))
     except ValueError as error:
         return Verdict(against=against, trouble=str(error))
@@ -51,27 +51,27 @@ def read_baselines(candidate: Candidate, least: int) -> dict[str, Table]:
     if count < least:
         raise ValueError(f"the candidate was tested on {count} patients, and at least {least} are needed")
     found = {}
-    for name in RIVALS:
+    for name in BASELINE_NAMES:
         found[name] = table[(table["trial"] == name) & table["case_id"].isin(cases)]
         if set(found[name]["case_id"]) != cases:
             raise ValueError(f"{file} of run {study.id} lacks {name!r} for some of the candidate's test cases")
     return found
 
 
-def better(ours: Table, theirs: Table, against: str, settings: GateSettings) -> Check:
+def score_check(ours: Table, theirs: Table, against: str, settings: GateSettings) -> Check:
     """Whether the score is better, with an interval clear of zero."""
     found = compare_scores(ours, theirs, settings.score, resamples=settings.resamples, seed=settings.seed)
-    return check(spec_of(settings.score).title, against, found, limit=0.0, above=True, n=found.n)
+    return Check.of(spec_of(settings.score).title, against, found, limit=0.0, above=True, n=found.n)
 
 
-def no_worse(ours: Table, theirs: Table, against: str, settings: GateSettings) -> list[Check]:
+def harm_checks(ours: Table, theirs: Table, against: str, settings: GateSettings) -> list[Check]:
     """Whether brain MAE and hallucinated volume are worse by no more than their margins."""
 
     def mean(column: str, first: Table = ours, second: Table = theirs) -> Paired:
         return compare_means(first, second, column, resamples=settings.resamples, seed=settings.seed)
 
     brain = mean("mae_brain")
-    error = check(spec_of("mae_brain").title, against, brain, limit=settings.mae_margin, above=False, n=brain.n)
+    error = Check.of(spec_of("mae_brain").title, against, brain, limit=settings.mae_margin, above=False, n=brain.n)
     return [error, made_up(ours, theirs, against, mean, settings.hallucinated_margin_ml)]
 
 
@@ -86,10 +86,12 @@ def made_up(ours: Table, theirs: Table, against: str, mean: Callable[..., Paired
     silent = ours.loc[ours[column].notna(), "patient_id"].nunique()
     if silent >= LEAST_SILENT:
         found = mean(column)
-        return check(spec_of(column).head, against, found, limit=margin, above=False, n=found.n)
+        return Check.of(spec_of(column).head, against, found, limit=margin, above=False, n=found.n)
     outside = [
         table.assign(outside_ml=table["ml_predicted"] - table[f"overlap_ml_{truth}"]) for table in (ours, theirs)
     ]
     note = f"in all patients, since only {silent} do not enhance"
     found = mean("outside_ml", *outside)
-    return check(f"ml drawn outside of it ({truth})", against, found, limit=margin, above=False, n=found.n, note=note)
+    return Check.of(
+        f"ml predicted outside of it ({truth})", against, found, limit=margin, above=False, n=found.n, note=note
+    )

@@ -58,7 +58,7 @@ def read_tested(run: Run, name: str) -> Tested:
     if len(together) < 2:
         patients, split = (run.read_table(file) for file in (artifacts.TEST_PATIENTS, artifacts.SPLIT))
         return Tested(name=name, patients=patients, split=split, digest=digest)
-    patients, split = pooled(together)
+    patients, split = pooled_folds(together)
     note = describe_folds(run, together, patients, name)
     return Tested(name=name, patients=patients, split=split, digest=digest, notes=(note,))
 
@@ -85,7 +85,7 @@ def fold_and_seed(run: Run) -> tuple[int, int]:
     return int(run.tags[Tag.FOLD]), int(run.params.get("train.seed", run.tags.get(Tag.SEED, 0)))
 
 
-def pooled(together: list[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def pooled_folds(together: list[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """A row per case, scored by networks that were not trained on the patient, and the equivalent split.
 
     In this split everybody with a row is a test patient; patients not tested by any of these runs keep another part.

@@ -144,7 +144,7 @@ def register(candidate: Candidate, name: str, more: Mapping[str, str]) -> Versio
     preparation, or was changed after registration.
     """
     run, kind, place = candidate.run, kind_of(candidate.run), location(candidate.run)
-    package = None if candidate.is_classifier else read_package(place)  # checked before the name is created
+    package = None if candidate.is_classifier else package_at(place)  # checked before the name is created
     there = versions(name)
     kinds = {one.tags.get(Tag.KIND, NETWORK) for one in there}
     if kinds - {kind}:
@@ -167,7 +167,7 @@ def register(candidate: Candidate, name: str, more: Mapping[str, str]) -> Versio
     return create_version(name, run, place, {str(key): value for key, value in tags.items()})
 
 
-def read_package(place: str) -> Package:
+def package_at(place: str) -> Package:
     """A network's package. Raises ValueError where it is damaged, gone, or needs an unknown preparation."""
     from lab.tracking.models.verify import load_package  # torch is needed for networks only
 

@@ -19,7 +19,7 @@ from patients import KNOWN, SEQUENCES, logged, named, stored
 
 from lab.__main__ import main
 from lab.deploy.export.bundle import MARK, export_bundle
-from lab.deploy.export.bundle_run import Prepare
+from lab.deploy.export.bundle_run import PreparePatient
 from lab.deploy.new_patients import synthesize
 from lab.inference.settings import How
 from lab.tracking.models.network import attach_calibration
@@ -231,7 +231,7 @@ def test_monai_finds_the_network_as_described(bundle):
 def test_what_does_not_fit_is_refused_there_too(uri, scans, tmp_path):
     place, out = tmp_path / "one", tmp_path / "out"
     export_bundle(uri, place)
-    prepare = Prepare(str(place / "models"))
+    prepare = PreparePatient(str(place / "models"))
     images = {name.lower(): str(scans / f"{name}.nii.gz") for name in SEQUENCES}
     with pytest.raises(ValueError, match="--flair missing: the network takes T1, T2, FLAIR"):
         prepare(images | {"flair": ""})
@@ -255,7 +255,7 @@ def test_scans_unlike_those_of_training_are_refused_there_too(uri, scans, tmp_pa
     strict = SimpleNamespace(assess=lambda _: SimpleNamespace(level="refused", reasons=("T1 and T2 are swapped",)))
     images = {name.lower(): str(scans / f"{name}.nii.gz") for name in SEQUENCES}
     for strangers in ("refuse", "warn"):
-        prepare = Prepare(str(place / "models"), strangers=strangers)
+        prepare = PreparePatient(str(place / "models"), strangers=strangers)
         monkeypatch.setattr(prepare, "likeness", strict)
         if strangers == "warn":
             assert "T1 and T2 are swapped" in prepare(images).warnings

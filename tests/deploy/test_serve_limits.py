@@ -15,7 +15,7 @@ import pytest
 import uvicorn
 from mlflow.exceptions import MlflowException
 
-from lab.deploy.serve.app import Limits, application, shortened
+from lab.deploy.serve.app import Limits, application, client_text
 from lab.tracking.models.serving import Refused, Served
 
 
@@ -200,5 +200,5 @@ def test_columns_that_a_classifier_does_not_know_are_refused(running, monkeypatc
 
 
 def test_paths_are_cut_out_of_what_is_told():
-    assert shortened("see /home/me/lab/x.py, C:\\Users\\me\\y or a/b\n  and go") == "see ..., ... or a/b and go"
-    assert len(shortened("word " * 1000)) == 500
+    assert client_text("see /home/me/lab/x.py, C:\\Users\\me\\y or a/b\n  and go") == "see ..., ... or a/b and go"
+    assert len(client_text("word " * 1000)) == 500

@@ -12,8 +12,8 @@ from scipy import ndimage
 from lab.config import DataConfig
 from lab.data.cohort import BRAIN, Cohort
 from lab.data.prepare import prepare
-from lab.evaluation.fault_injection import NONE, assess, cases_of, score_faults
-from lab.evaluation.faults import FAULTS, Case, noisy, renormalise
+from lab.evaluation.fault_injection import NONE, cases_of, ood_result, score_faults
+from lab.evaluation.faults import FAULTS, ScanCase, noisy, renormalise
 from lab.phantom.cohort import write_cohort
 from lab.qc.findings import SUSPECTS
 from lab.qc.image_quality import measure
@@ -23,11 +23,11 @@ INPUTS, TARGET = ("T1", "T2", "FLAIR"), "T1GD"
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2023-2mm"
 
 
-def measures(case: Case) -> dict[str, float]:
+def measures(case: ScanCase) -> dict[str, float]:
     return measure(case.image, case.masks, case.channels, case.spacing_mm)
 
 
-def split(cohort: Cohort, tested: int) -> tuple[OodReference, list[Case]]:
+def split(cohort: Cohort, tested: int) -> tuple[OodReference, list[ScanCase]]:
     """A reference of all but the last patients, and these."""
     ids = sorted(cohort.index.index)
     train = ids[:-tested]
@@ -45,7 +45,7 @@ def phantom(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
 
 
 @pytest.fixture(scope="module")
-def case(tiny_cohort: Cohort) -> Case:
+def case(tiny_cohort: Cohort) -> ScanCase:
     return next(cases_of(tiny_cohort, sorted(tiny_cohort.index.index)[:1], INPUTS, TARGET))
 
 
@@ -120,7 +120,7 @@ def test_noise_is_rician(case):
 
 def test_too_small_a_cohort_judges_nothing_and_says_so(tiny_cohort, case):
     like = fit_reference([measures(case)], ["one"])
-    assert assess(case, like).level == "unjudged"
+    assert ood_result(case, like).level == "unjudged"
     table = score_faults([case], like, np.random.default_rng(0), faults={"bias field": FAULTS["bias field"]})
     assert table["seen"].tolist() == [0, 0]
 
@@ -155,4 +155,4 @@ def test_faults_are_seen_in_real_patients_and_phantoms_are_no_patients(tmp_path,
     assert table.loc[NONE, "seen"] <= 1 / 4
     assert (table.loc[list(sure), "seen"] == 1).all(), table["seen"]
     other, _ = split(phantom, 3)
-    assert "alike" not in [assess(one, other).level for one in cases]
+    assert "alike" not in [ood_result(one, other).level for one in cases]

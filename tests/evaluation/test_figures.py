@@ -14,7 +14,7 @@ from lab.evaluation.figure_spec import FigureSpec, JudgedCase, number_text
 from lab.evaluation.figures import ERRORS, FIGURES, TRUTHS, group_figures, pooling_of, shown_in, spec_of, truth_in_words
 from lab.evaluation.pooled import pooled
 from lab.report.tables.patient_table import lower_is_better, metric_name, per_patient
-from lab.report.tables.scorecard import scorecard, scorecard_tables
+from lab.report.tables.scorecard import pooled_scorecard, scorecard_tables
 
 CASE_FIGURES = [name for name, spec in FIGURES.items() if spec.of_case]
 SCANNED = {"sharpness": 0.2, "checkerboard": 1e-9}
@@ -97,7 +97,7 @@ def test_one_entry_makes_a_column_a_metric_a_pooled_figure_and_a_column_of_the_c
     assert means(table, "test")["test/brightness"] == pytest.approx(table["brightness"].mean())
     assert "brightness" in set(pooled(table, resamples=5)["figure"])
     assert "brightness" in shown_in("effects")
-    card = scorecard(table.assign(trial=0, label="net", model=0, loss="L1"), resamples=5)
+    card = pooled_scorecard(table.assign(trial=0, label="net", model=0, loss="L1"), resamples=5)
     heads = [column.head for part in scorecard_tables(card, phantom=True) for column in part.columns]
     assert "brightness" in heads
 

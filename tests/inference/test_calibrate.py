@@ -108,7 +108,9 @@ def test_no_other_network_is(other):
 
 
 def test_a_study_that_goes_on_does_not_measure_twice(study, best, tiny_cohort, monkeypatch):
-    monkeypatch.setattr("lab.inference.calibrate_run.calibrate", lambda *_, **__: pytest.fail("measured again"))
+    monkeypatch.setattr(
+        "lab.inference.calibrate_run.calibrate_networks", lambda *_, **__: pytest.fail("measured again")
+    )
     again, _ = ran("calibrated", settings(tiny_cohort, train__epochs=1, study__repeats=2), TWO)
     assert again.parent == study.parent
 
@@ -117,7 +119,7 @@ def test_a_study_comes_to_its_end_without(tiny_cohort, monkeypatch, capsys):
     def no_memory(*_, **__):
         raise ValueError("out of memory; use --tile 32")
 
-    monkeypatch.setattr("lab.inference.calibrate_run.calibrate", no_memory)
+    monkeypatch.setattr("lab.inference.calibrate_run.calibrate_networks", no_memory)
     plan, seen = ran("uncalibrated", settings(tiny_cohort, train__epochs=1), {"one": {"loss.name": "L1_brain"}})
     assert seen.statuses == {"FINISHED"}
     assert "is left without: out of memory" in capsys.readouterr().out

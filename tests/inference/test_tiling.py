@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.inference import tiling as tiles
-from lab.inference.tiling import SHARE, Way, choose_way, exact, needed_bytes, predict_image, run, why_not_exact
+from lab.inference.tiling import SHARE, Way, choose_way, exact, needed_bytes, predict_by, predict_image, why_not_exact
 from lab.synthesis.device import choose
 from lab.synthesis.networks.measure import receptive_field
 from lab.synthesis.networks.paper import MODELS, UNet, build
@@ -124,11 +124,11 @@ def test_blended_tiles_tell_how_far_they_lie_apart():
     x = volume(20, 20, 20)
     brain = torch.ones(1, 1, 20, 20, 20, dtype=torch.bool)
     way = Way(kind="blended", edge=8)
-    blended, seam = run(Edgy(), x, brain=brain, arithmetic=CPU, way=way)
+    blended, seam = predict_by(Edgy(), x, brain=brain, arithmetic=CPU, way=way)
     torch.testing.assert_close(blended, predict_image(Edgy(), x, brain=brain, arithmetic=CPU, window=(8, 8, 8)))
     assert 0.05 < seam <= 0.25  # the largest SD of two values that lie 1/2 apart
     brain[..., :3] = False
-    image, seam = run(nn.Identity(), x[:, :1], brain=brain, arithmetic=CPU, way=way)
+    image, seam = predict_by(nn.Identity(), x[:, :1], brain=brain, arithmetic=CPU, way=way)
     torch.testing.assert_close(image, torch.where(brain, x[:, :1], -1.0), atol=1e-6, rtol=0)
     assert seam < 1e-3
 
@@ -138,7 +138,7 @@ def test_every_way_draws_background_outside_the_brain():
     brain = x[:, :1] > 0
     images = []
     for way in (Way(kind="whole"), Way(kind="exact", edge=8), Way(kind="blended", edge=16)):
-        image, _ = run(net, x, brain=brain, arithmetic=CPU, way=way)
+        image, _ = predict_by(net, x, brain=brain, arithmetic=CPU, way=way)
         assert (image[~brain] == -1).all()
         images.append(image)
     torch.testing.assert_close(images[0], images[1], atol=2e-6, rtol=0)

@@ -17,7 +17,7 @@ from lab.data.cohort import Cohort
 from lab.data.layouts.find import find_subjects
 from lab.io.case_file import BRAIN, EXPERT, TUMOUR
 from lab.io.scan import Scan, read_image, read_mask
-from lab.qc.scan_checks import STANDS_OUT, check_cavity, check_mask, check_sequences, clip_outliers
+from lab.qc.scan_checks import STANDS_OUT, check_cavity, check_contrasts, check_mask, clip_outliers
 
 REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2023-2mm"
 SHAPE = (20, 20, 20)
@@ -103,8 +103,8 @@ def test_t1_and_t1gd_exchanged_by_what_the_mask_says(label, remarks):
     masks[8:12, 8:12, 8:12] |= TUMOUR | label
     image[1:3, 8:12, 8:12, 8:12] += 0.5  # bright in T2 and FLAIR
     image[3, 8:12, 8:12, 8:12] += 0.4
-    assert check_sequences(image, masks, ("T1", "T2", "FLAIR", "T1GD"), 2.0) == []
-    found = check_sequences(image[[3, 1, 2, 0]], masks, ("T1", "T2", "FLAIR", "T1GD"), 2.0)
+    assert check_contrasts(image, masks, ("T1", "T2", "FLAIR", "T1GD"), 2.0) == []
+    found = check_contrasts(image[[3, 1, 2, 0]], masks, ("T1", "T2", "FLAIR", "T1GD"), 2.0)
     assert ["were T1 and T1GD exchanged, or does" in said for said in found] == [True] * remarks
 
 

@@ -51,8 +51,8 @@ def test_the_first_network_passes_that_beats_both_rivals(good):
     assert [(check.figure, check.against) for check in done.verdict.checks] == [
         ("contrast concordance", "copy T1"),
         ("contrast concordance", "linear regression"),
-        ("MAE, brain", "linear regression, the better rival"),
-        ("hallucinated volume (expert, ml)", "linear regression, the better rival"),
+        ("MAE, brain", "linear regression, the better baseline"),
+        ("hallucinated volume (expert, ml)", "linear regression, the better baseline"),
     ]
     assert done.verdict.passed
     kept = tags("first")
@@ -69,8 +69,11 @@ def test_the_first_network_passes_that_beats_both_rivals(good):
     ("changes", "against"),
     [
         ({"skill": 0.25}, [("contrast concordance", "linear regression")]),
-        ({"skill": 0.6, "mae": 0.13}, [("MAE, brain", "linear regression, the better rival")]),
-        ({"skill": 0.6, "made_up": 1.5}, [("hallucinated volume (expert, ml)", "linear regression, the better rival")]),
+        ({"skill": 0.6, "mae": 0.13}, [("MAE, brain", "linear regression, the better baseline")]),
+        (
+            {"skill": 0.6, "made_up": 1.5},
+            [("hallucinated volume (expert, ml)", "linear regression, the better baseline")],
+        ),
     ],
 )
 def test_a_first_network_is_refused_by_the_test_that_it_fails(changes, against):
@@ -91,7 +94,7 @@ def test_each_trivial_rival_must_be_beaten():
     run = network_run("copied", patients(ALL, 0.6, noise=5), rivals=(0.6, 0.25))
     verdict = refused(run, "copied")
     assert failed(verdict) == [("contrast concordance", "copy T1")]
-    assert verdict.checks[-1].against == "copy T1, the better rival"
+    assert verdict.checks[-1].against == "copy T1, the better baseline"
 
 
 def test_rivals_that_were_never_scored_are_missed():
@@ -106,7 +109,7 @@ def test_rivals_that_were_never_scored_are_missed():
 
 
 def test_a_little_more_made_up_volume_is_allowed():
-    """0.24 ml more than the better rival on average: the default margin allows it, one of 0.1 ml does not."""
+    """0.24 ml more than the better baseline on average: the default margin allows it, one of 0.1 ml does not."""
     run = network_run("made up", patients(ALL, 0.6, noise=5, made_up=0.35))
     strict = GateSettings(resamples=500, hallucinated_margin_ml=0.1)
     with pytest.raises(GateRefused, match=r"hallucinated volume .* must be below \+0\.1"):
@@ -115,7 +118,7 @@ def test_a_little_more_made_up_volume_is_allowed():
 
 
 def test_a_margin_is_what_may_be_lost(great):
-    """The MAE is worse by 0.003 than the better rival's 0.120: the default margin allows it, one of 0.002 does not."""
+    """The MAE is worse by 0.003 than the better baseline's 0.120: the default margin allows it, one of 0.002 does not."""
     run = network_run("margin", patients(ALL, 0.6, noise=5, mae=0.123))
     with pytest.raises(GateRefused, match=r"below \+0\.002"):
         promote_through_gate(run, "margin", "champion", settings=GateSettings(resamples=500, mae_margin=0.002))
@@ -152,7 +155,7 @@ def test_with_few_who_do_not_enhance_all_drawn_volume_counts(good):
     enhancing = [i for i in range(50) if i % 5 < 3]
     verdict = through(network_run("enhancing", patients(enhancing, 0.6, noise=6)), "enhancing").verdict
     check = verdict.checks[-1]
-    assert (check.figure, check.n) == ("ml drawn outside of it (expert)", 30)
+    assert (check.figure, check.n) == ("ml predicted outside of it (expert)", 30)
     assert check.note == "in all patients, since only 0 do not enhance"
 
 

@@ -10,7 +10,7 @@ from lab.config import GateSettings
 from lab.experiments.synthesis.configurations import ABOUT
 from lab.experiments.synthesis.scoring import with_groups
 from lab.registry.gate import GateRefused, promote_through_gate
-from lab.report.text.model_card import shortened
+from lab.report.text.model_card import shortened_card
 from lab.tracking.run import Run
 from lab.tracking.store import connect
 
@@ -129,11 +129,11 @@ def test_a_challenger_has_a_card_without_a_gate():
 
 def test_a_long_card_is_cut_at_a_paragraph_and_says_so():
     text = "\n\n".join(f"paragraph {number} " + "x" * 50 for number in range(20))
-    short = shortened(text, 500, "artifact a of run b")
+    short = shortened_card(text, 500, "artifact a of run b")
     assert len(short) <= 500
     assert short.endswith("\n\n*Shortened, without its end; the whole card: artifact a of run b.*\n")
     assert short.partition("\n\n*Short")[0] in text
-    assert shortened("brief", 500, "") == "brief"
+    assert shortened_card("brief", 500, "") == "brief"
 
 
 def test_a_long_card_goes_without_what_is_needed_least():
@@ -141,7 +141,7 @@ def test_a_long_card_goes_without_what_is_needed_least():
     names = ("Intended use", "Out of scope", "Evaluation", "Limits measured", "Versions")
     bodies = {name: f"what is said of {name}" for name in names} | {"Evaluation": "Tested.\n\n" + "\n".join(rows)}
     text = "# Model card\n\n" + "\n\n".join(f"## {name}\n\n{body}" for name, body in bodies.items()) + "\n"
-    short = shortened(text, 341, "there")
+    short = shortened_card(text, 341, "there")
     assert len(short) <= 341
     assert "| all patients | MAE |" in short
     assert "GE" not in short
@@ -149,6 +149,6 @@ def test_a_long_card_goes_without_what_is_needed_least():
     assert "## Versions" not in short
     assert '*Shortened, without figures by group, "Versions"; the whole card: there.*' in short
     assert "## Out of scope" in short
-    less = shortened(text, 276, "there")
+    less = shortened_card(text, 276, "there")
     assert "## Out of scope" not in less
     assert "## Evaluation" in less

@@ -7,7 +7,7 @@ import pandas as pd
 
 from lab.evaluation.enhancement import SUMS, concordance, gain_sums
 
-RIVALS = ("copy T1", "linear regression")
+BASELINE_NAMES = ("copy T1", "linear regression")
 FLOOR_SD = 0.03
 
 

@@ -14,7 +14,7 @@ from lab.config import Config, LossConfig, ModelConfig, TrainConfig, network_key
 from lab.data.batches import CaseStore
 from lab.evaluation.evaluate import evaluate
 from lab.inference.tiling import exact, why_not_exact
-from lab.report.tables.patient_table import RIVALS
+from lab.report.tables.patient_table import BASELINE_NAMES
 from lab.synthesis import Registry, group, settings_of
 from lab.synthesis.baselines import BASELINES
 from lab.synthesis.device import choose
@@ -204,4 +204,4 @@ def test_a_baseline_is_fitted_and_predicts(tiny_cohort, name):
 
 
 def test_reports_know_the_baselines():
-    assert tuple(BASELINES) == RIVALS
+    assert tuple(BASELINES) == BASELINE_NAMES

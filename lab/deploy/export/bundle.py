@@ -171,12 +171,14 @@ def workflow(networks: Networks) -> dict[str, Any]:
             "channels": len(networks.contract.inputs),
         },
         "network": step("Weighted", network="@network_def", folder=models, device="@device", precision="@precision"),
-        "preprocessing": composed(step("Prepare", folder=models, brain_mask="@brain_mask", strangers="@strangers")),
+        "preprocessing": composed(
+            step("PreparePatient", folder=models, brain_mask="@brain_mask", strangers="@strangers")
+        ),
         "dataset": {"_target_": "Dataset", "data": f"$[{{{scans}}}]", "transform": "@preprocessing"},
         "inferer": inferer,
         "postprocessing": composed(step("Save", folder=models, output_dir="@output_dir", about="@_meta_")),
         "evaluator": step(
-            "Synthesize",
+            "SynthesizePatients",
             **{name: f"@{name}" for name in ("dataset", "network", "inferer", "postprocessing", "looks")},
         ),
         "run": ["$@evaluator.run()"],

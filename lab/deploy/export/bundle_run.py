@@ -22,8 +22,8 @@ from lab.data.contract import create_subject, read_contract
 from lab.data.native import write_like
 from lab.evaluation.calibration_text import describe_coverage, describe_doubt
 from lab.evaluation.conformal import NOMINAL
-from lab.inference.calibration import Calibration
-from lab.inference.patient import Patient, assess, hash_scans, network_inputs, prepare_patient
+from lab.inference.calibration import NetworkCalibration
+from lab.inference.patient import Patient, assess_prediction, hash_scans, network_inputs, prepare_patient
 from lab.inference.settings import ENHANCEMENT, WHAT
 from lab.inference.tta import predict_with_tta
 from lab.io.case_file import file_sha256, write_atomically
@@ -41,10 +41,10 @@ def read_settings(folder: str) -> dict[str, Any]:
     return read_sealed(Path(folder) / SETTINGS)
 
 
-def read_calibration(folder: str, looks: int = 1) -> Calibration:
+def read_calibration(folder: str, looks: int = 1) -> NetworkCalibration:
     """The network's calibration."""
     file = Path(folder) / CALIBRATION
-    return Calibration.of(read_sealed(file) if file.is_file() else {}, looks)
+    return NetworkCalibration.of(read_sealed(file) if file.is_file() else {}, looks)
 
 
 class Weighted(nn.Module):
@@ -65,7 +65,7 @@ class Weighted(nn.Module):
         return self.arithmetic.run(self.network, x)
 
 
-class Prepare:
+class PreparePatient:
     """Paths of a patient's scans, by sequence in lower case, and `mask` -> `Patient`, prepared by the contract."""
 
     def __init__(self, folder: str, brain_mask: str | None = None, strangers: str = "refuse") -> None:
@@ -86,7 +86,7 @@ class Prepare:
         return prepare_patient(subject, contract, self.likeness, self.brain_mask, self.strangers, hashes)
 
 
-class Synthesize:
+class SynthesizePatients:
     """The bundle's evaluator: runs every patient of a data set through the network and writes the results."""
 
     def __init__(
@@ -131,7 +131,7 @@ class Save:
         before = [*self.about["warnings"]]
         if not calibration.probability:
             before.append("scans that are unlike those of training go unnoticed: the network was not calibrated")
-        made = assess(patient, predicted["image"], predicted["spread"], calibration, before=before)
+        made = assess_prediction(patient, predicted["image"], predicted["spread"], calibration, before=before)
         volumes, phantom = made.volumes(), patient.contract.phantom
         measured = describe_coverage(calibration.coverage, tumour_known=bool(patient.tumour.any()))
         interval = {"level": NOMINAL, "coverage_on_test": list(calibration.coverage), "held": measured}

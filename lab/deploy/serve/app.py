@@ -129,13 +129,13 @@ class _Queue:
     def _work(self, body: bytes) -> str:
         """Answer to a body, in the worker's thread. Raises Refused."""
         try:
-            check(body, self.limits, self.model.columns)
+            check_request(body, self.limits, self.model.columns)
             return self.model.answer(body)
         except Exception as error:
             raise refusal(error) from error
 
 
-def check(body: bytes, limits: Limits, columns: frozenset[str]) -> None:
+def check_request(body: bytes, limits: Limits, columns: frozenset[str]) -> None:
     """Raises Refused for a body that is not a valid request of few patients, before arrays are built from it."""
     if sum(body.count(sign) for sign in (b"[", b"{")) + body.count(b'"') // 2 > MOST_OBJECTS:
         raise Refused(400, f"the request holds more than {MOST_OBJECTS} lists, objects and texts")
@@ -144,7 +144,7 @@ def check(body: bytes, limits: Limits, columns: frozenset[str]) -> None:
     except RecursionError:
         raise Refused(400, "the request is nested too deeply") from None
     except ValueError as error:  # no JSON, no UTF-8, a number of thousands of digits
-        raise Refused(400, f"the request is no valid JSON ({shortened(str(error))})") from None
+        raise Refused(400, f"the request is no valid JSON ({client_text(str(error))})") from None
     given = [key for key in TABLES if key in request] if isinstance(request, dict) else []
     if len(given) != 1:
         raise Refused(400, f"the request must be an object with one of {', '.join(TABLES)}")
@@ -160,22 +160,22 @@ def check(body: bytes, limits: Limits, columns: frozenset[str]) -> None:
         named = names if isinstance(names, list) else [name for row in rows if isinstance(row, dict) for name in row]
         unknown = [str(name) for name in named if name not in columns]
         if unknown:
-            raise Refused(400, f"{shortened(unknown[0])!r} is none of the {len(columns)} features of this classifier")
+            raise Refused(400, f"{client_text(unknown[0])!r} is none of the {len(columns)} features of this classifier")
 
 
 def refusal(error: Exception) -> Refused:
     """The client's message for an error: the reason for a client's fault, otherwise that the server failed."""
     if isinstance(error, Refused):
-        return Refused(error.status, shortened(error.reason))
+        return Refused(error.status, client_text(error.reason))
     if isinstance(error, MemoryError):
         return Refused(503, "the server has too little memory for this request")
     if isinstance(error, ValueError):
-        return Refused(400, shortened(str(error)))
+        return Refused(400, client_text(str(error)))
     log.error("a request could not be answered", exc_info=error)
     return Refused(500, "the server failed; its log says why")
 
 
-def shortened(text: str) -> str:
+def client_text(text: str) -> str:
     """A text in one line, shortened and without paths."""
     return PATH.sub("...", " ".join(text.split()))[:LONGEST_REASON]
 

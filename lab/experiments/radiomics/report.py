@@ -23,7 +23,7 @@ from lab.report.figures.style import Figure, png
 from lab.report.pages.classifier import ClassifierRecord, classifier_page
 from lab.report.tables.performance import summary_table
 from lab.report.tables.table import plain_markdown
-from lab.report.text.checklists import LISTS, as_markdown, fill
+from lab.report.text.checklists import LISTS, checklist_markdown, fill
 from lab.report.text.classifier_findings import classifier_findings, classifier_note
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -95,7 +95,7 @@ def write_classifier_report(
         files[artifacts.ROC_SMALL] = png(roc_thumbnail(assessment.patients, assessment.judged))
         for name, table in lists.items():
             files[f"checklists/{name.lower()}.csv"] = table.to_csv(index=False).encode()
-            files[f"checklists/{name.lower()}.md"] = as_markdown(name, table, phantom=facts["phantom"]).encode()
+            files[f"checklists/{name.lower()}.md"] = checklist_markdown(name, table, phantom=facts["phantom"]).encode()
         left_out = run.read_table(artifacts.LEFT_OUT)
         record = ClassifierRecord(
             title=f"{TITLES[facts['experiment']]}: {facts['label']}{', shuffled labels' * facts['shuffled']}",

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lab.report.figures.noise_floor import floor_of
-from lab.report.tables.patient_table import is_rival, lower_is_better
+from lab.report.tables.patient_table import is_baseline, lower_is_better
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
@@ -58,7 +58,7 @@ class Record:
     def references(self) -> list[Any]:
         """References of the tests: the network chosen on validation patients, and the baselines."""
         trials = list(dict.fromkeys(self.patients["trial"]))
-        return [self.facts["best"], *(trial for trial in trials if is_rival(trial))]
+        return [self.facts["best"], *(trial for trial in trials if is_baseline(trial))]
 
     @property
     def floor(self) -> float | None:

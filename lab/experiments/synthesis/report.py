@@ -30,10 +30,10 @@ from lab.report.figures.search import search_figure
 from lab.report.figures.style import Figure, png
 from lab.report.pages.study import StudyReport, study_page
 from lab.report.tables.paired_tests import paired_tests
-from lab.report.tables.paper_table import paper_table, patch_tables
-from lab.report.tables.patient_table import is_rival, summarise
+from lab.report.tables.paper_table import paper_table, tables_inside_patches
+from lab.report.tables.patient_table import is_baseline, summarise
 from lab.report.tables.published import Comparison, comparable
-from lab.report.tables.scorecard import meanings, scorecard, scorecard_tables
+from lab.report.tables.scorecard import meanings, pooled_scorecard, scorecard_tables
 from lab.report.tables.spread import spread_table
 from lab.report.tables.table import Table, plain_markdown
 from lab.report.text.claims import about_the_paper
@@ -55,7 +55,7 @@ def write_report(parent: Run, *, seconds: float | None = None, out: Path | None 
     facts, phantom, best = record.facts, record.phantom, record.facts["best"]
     table, patches = paper_tables(record)
     tests = paired_tests(record.patients, against=record.references)
-    card = scorecard(record.patients, ceiling=record.tables["true_scans"])
+    card = pooled_scorecard(record.patients, ceiling=record.tables["true_scans"])
     compared = effects(record.patients, against=record.references, metrics=shown_in("effects"))
     words = findings(record.patients, tests, phantom=phantom, best=best, card=card)
     words[1:1] = about_search(record)
@@ -151,7 +151,7 @@ def paper_tables(record: Record) -> tuple[Table, list[Table]]:
         return table, []
     sizes = {trial: str(size).removesuffix(" mm") for trial, size in zip(trials["trial"], trials["size"])}
     inside = (with_model(part, trials) for part in (own, same))
-    return table, patch_tables(*inside, sizes=sizes, **shared)
+    return table, tables_inside_patches(*inside, sizes=sizes, **shared)
 
 
 def compared_with_paper(record: Record) -> Comparison:
@@ -219,7 +219,7 @@ def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:
     points = pd.DataFrame(
         {
             "label": rows["label"],
-            "kind": ["rival" if is_rival(trial) else phases[trial] for trial in rows.index],
+            "kind": ["rival" if is_baseline(trial) else phases[trial] for trial in rows.index],
             "mae_brain": rows["mae_brain_mean"],
         }
     )

@@ -9,7 +9,7 @@ from lab.experiments.synthesis.configurations import Configuration, fold_of
 from lab.experiments.synthesis.scoring import Scorer
 from lab.experiments.synthesis.trial import slice_patient
 from lab.report.figures.sheets import slice_figure
-from lab.report.tables.patient_table import is_rival
+from lab.report.tables.patient_table import is_baseline
 from lab.tracking import artifacts
 
 
@@ -30,7 +30,7 @@ def chosen_cases(patients: pd.DataFrame) -> dict[str, str]:
 
     The best, the median and the worst, and the median ones among enhancing and among non-enhancing tumours.
     """
-    networks = patients[~patients["trial"].map(is_rival)]
+    networks = patients[~patients["trial"].map(is_baseline)]
     ranked = networks.groupby(["case_id", "enhancing"])["mae_brain"].mean().sort_values().reset_index()
     enhancing = ranked["enhancing"].astype(bool)
     wanted = {

@@ -14,10 +14,10 @@ from lab.evaluation.figures import shown_in, spec_of
 from lab.io.files import plural
 from lab.report.figures.noise_floor import draw_floor, floor_level
 from lab.report.figures.style import (
+    BASELINE_COLOUR,
     FAINT,
     HEAD,
     INK,
-    RIVAL_COLOUR,
     SHADE,
     SMALL,
     TEXT,
@@ -58,7 +58,7 @@ def box_plots(
         for row, position in zip(order.itertuples(), positions):
             chosen = patients[patients["trial"] == row.trial].dropna(subset=[metric]).sort_values("case_id")
             values = chosen[metric].to_numpy(float)
-            colour = RIVAL_COLOUR if row.rival else palette[str(row.loss)]
+            colour = BASELINE_COLOUR if row.rival else palette[str(row.loss)]
             if not values.size:
                 axes.text(0.5, position, "region empty", transform=axes.get_yaxis_transform(), ha="center", va="center",
                           fontsize=SMALL, color=FAINT)  # fmt: skip
@@ -112,7 +112,7 @@ def _legend(figure: Figure, palette: dict[str, str], rivals: bool, enhancing: bo
         Patch(facecolor=c, alpha=0.5, edgecolor=c, label=name) for name, c in palette.items()
     ]
     if rivals:
-        handles.append(Patch(facecolor=RIVAL_COLOUR, alpha=0.5, label="trivial rival"))
+        handles.append(Patch(facecolor=BASELINE_COLOUR, alpha=0.5, label="trivial rival"))
         handles.append(Line2D([], [], color=FAINT, linestyle=":", label="better rival's median"))
     if enhancing:
         for face, text in ((INK, "enhancing tumour"), ("white", "not enhancing")):

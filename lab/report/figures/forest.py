@@ -14,7 +14,7 @@ from lab.evaluation.figures import shown_in, spec_of
 from lab.report.figures.paired_tests import BETTER, WORSE
 from lab.report.figures.style import FAINT, HEAD, INK, SHADE, SMALL, TEXT, headline, new_figure, plain_axes
 from lab.report.tables.paired_tests import asked
-from lab.report.tables.patient_table import is_rival, lower_is_better, metric_name
+from lab.report.tables.patient_table import is_baseline, lower_is_better, metric_name
 
 UNCLEAR = "#8a8a8a"
 ACROSS = 3
@@ -76,7 +76,7 @@ def forest(
 
 def _panel(axes: Axes, drawn: pd.DataFrame, metric: str, places: Mapping[str, int], clear: Mapping[str, bool]) -> None:
     """One metric: a dot and its interval for each trial; a value far off the scale is an arrow with its value."""
-    rivals = [place for key, place in places.items() if is_rival(key)]
+    rivals = [place for key, place in places.items() if is_baseline(key)]
     if rivals:
         axes.axhspan(min(rivals) - 0.5, max(rivals) + 0.5, color=SHADE, zorder=0)
     axes.axvline(0, color=INK, linewidth=0.9, zorder=1)
@@ -113,7 +113,7 @@ def _clear(tests: pd.DataFrame, metric: str, reference: str, alpha: float) -> di
 
 def _limits(drawn: pd.DataFrame) -> tuple[float, float]:
     """Limits of a panel: those of the networks' intervals, widened for a baseline not far beyond them."""
-    networks = drawn[~drawn["row"].map(is_rival)]
+    networks = drawn[~drawn["row"].map(is_baseline)]
     core = networks if len(networks) else drawn
     ends = np.append(core[["low", "high", "mean_difference"]].to_numpy(float).ravel(), 0.0)
     low, high = float(np.nanmin(ends)), float(np.nanmax(ends))

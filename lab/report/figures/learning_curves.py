@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from lab.report.figures.noise_floor import draw_floor
-from lab.report.figures.style import HEAD, INK, RIVAL_COLOUR, SMALL, TEXT, colours, headline, new_figure, plain_axes
+from lab.report.figures.style import BASELINE_COLOUR, HEAD, INK, SMALL, TEXT, colours, headline, new_figure, plain_axes
 from lab.report.tables.patient_table import model_name, model_title
 
 ENDINGS = {
@@ -74,7 +74,7 @@ def learning_curves(
         _scale(below, np.append(values.to_numpy(float), list((reference or {}).values())))
         draw_floor([below], floor, across=True)
         for dashes, level in zip(REFERENCE_DASHES, (reference or {}).values()):
-            below.axhline(level, color=RIVAL_COLOUR, linewidth=1.2, linestyle=dashes, zorder=1)
+            below.axhline(level, color=BASELINE_COLOUR, linewidth=1.2, linestyle=dashes, zorder=1)
         below.set_xlabel("epoch", fontsize=TEXT)
         if position % across == 0:
             upper.set_ylabel("loss", fontsize=TEXT)
@@ -147,7 +147,7 @@ def _legend(figure: Figure, palette: dict[str, str], endings: set[str], referenc
                 Line2D([], [], color=INK, marker=marker, linestyle="", markersize=8, markeredgewidth=width, label=text)
             )
     handles += [
-        Line2D([], [], color=RIVAL_COLOUR, linewidth=1.2, linestyle=dashes, label=name)
+        Line2D([], [], color=BASELINE_COLOUR, linewidth=1.2, linestyle=dashes, label=name)
         for dashes, name in zip(REFERENCE_DASHES, reference)
     ]
     columns = min(len(handles), max(2, int(figure.get_size_inches()[0] / 1.6)))  # as many as fit side by side

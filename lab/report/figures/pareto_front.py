@@ -14,13 +14,13 @@ from numpy.typing import ArrayLike
 
 from lab.evaluation.figures import spec_of
 from lab.report.figures.noise_floor import draw_floor, floor_level
-from lab.report.figures.style import COLOURS, FAINT, INK, RIVAL_COLOUR, SMALL, TEXT, headline, new_figure, plain_axes
+from lab.report.figures.style import BASELINE_COLOUR, COLOURS, FAINT, INK, SMALL, TEXT, headline, new_figure, plain_axes
 from lab.report.tables.patient_table import lower_is_better, metric_name
 
 KINDS = {
     "grid": (COLOURS[0], "o", 62, "network of the study"),
     "search": (COLOURS[1], "o", 34, "trial of the guided search"),
-    "rival": (RIVAL_COLOUR, "D", 48, "trivial rival"),
+    "rival": (BASELINE_COLOUR, "D", 48, "trivial rival"),
 }
 MAX_LABELS, ALL_LABELS = 9, 12
 """Most networks of the front that are named; up to so many networks in all, every one is named where there is room."""

@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from lab.io.files import plural
 from lab.report.figures.noise_floor import draw_floor, floor_level
 from lab.report.figures.style import (
+    BASELINE_COLOUR,
     COLOURS,
     FAINT,
     HEAD,
     INK,
-    RIVAL_COLOUR,
     SMALL,
     TEXT,
     headline,
@@ -78,7 +78,7 @@ def _history(axes: Axes, drawn: pd.DataFrame, *, low: bool, start: float | None)
         best = best_so_far(values, finished, low=low)
         axes.plot(numbers, best, color=COLOURS[1], linewidth=1.8, drawstyle="steps-post", label="best so far", zorder=1)
     if start is not None:
-        axes.axhline(start, color=RIVAL_COLOUR, linewidth=1.2, linestyle="--", label="the grid's best", zorder=0)
+        axes.axhline(start, color=BASELINE_COLOUR, linewidth=1.2, linestyle="--", label="the grid's best", zorder=0)
     axes.set_xlabel("trial of the search", fontsize=TEXT)
     axes.margins(y=0.12)
     plain_axes(axes)

@@ -12,9 +12,17 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
-from lab.report.figures.slices import ERROR_MAP, SYNTHETIC_COLOUR, TRUE_COLOUR, TUMOUR_COLOUR, Patient, View, Volume
+from lab.report.figures.slices import (
+    ERROR_MAP,
+    SYNTHETIC_COLOUR,
+    TRUE_COLOUR,
+    TUMOUR_COLOUR,
+    PatientImages,
+    View,
+    Volume,
+)
 from lab.report.figures.style import FAINT, HEAD, INK, SMALL, TEXT, headline, new_figure, panel
-from lab.report.tables.patient_table import is_rival
+from lab.report.tables.patient_table import is_baseline
 
 PANEL, GAP, MARGIN = 1.75, 0.06, 0.15  # inches, of a trial's figure
 BARS, TITLE_ROOM, LEGEND_ROOM = 0.95, 0.72, 0.4
@@ -24,7 +32,7 @@ LABEL = 42  # characters of a caption that fit over a pair
 
 
 def slice_figure(
-    patient: Patient,
+    patient: PatientImages,
     syntheses: Mapping[str, Volume],
     *,
     phantom: bool,
@@ -38,8 +46,8 @@ def slice_figure(
     one grey window and carry no outlines; all errors share one scale. `scores` adds to a label, such as "MAE 0.091".
     """
     view = View(patient, list(syntheses.values()))
-    rivals = [name for name in syntheses if is_rival(name)]
-    rows = _rows([name for name in syntheses if not is_rival(name)], groups or {})
+    rivals = [name for name in syntheses if is_baseline(name)]
+    rows = _rows([name for name in syntheses if not is_baseline(name)], groups or {})
     references = [*patient.inputs, patient.target, "difference"]
     room = 2 * PAIRS - 2 * len(rivals)
     if rivals and len(references) > room:
@@ -107,7 +115,9 @@ def _caption(name: str, score: str | None) -> str:
     return textwrap.fill(f"{name}: {score}" if score else name, LABEL)
 
 
-def trial_slices(patients: Sequence[Patient], syntheses: Sequence[Volume], *, label: str, phantom: bool) -> Figure:
+def trial_slices(
+    patients: Sequence[PatientImages], syntheses: Sequence[Volume], *, label: str, phantom: bool
+) -> Figure:
     """One network on a few patients, a row each: inputs, truth, synthetic image, error, enhancement.
 
     The last panel is the truth with the true and the synthetic enhancement outlined. Each row has its own grey window,
@@ -167,7 +177,7 @@ def _bar(
     bar.ax.locator_params(nbins=6)
 
 
-def _legend(figure: Figure, patient: Patient, *, synthetic: bool) -> None:
+def _legend(figure: Figure, patient: PatientImages, *, synthetic: bool) -> None:
     rule = f"true enhancement ({patient.target} - T1 > {patient.threshold:g}, in or near the tumour)"
     handles = [
         Line2D([], [], color=FAINT, linewidth=1, linestyle="dashed", label="tumour"),

@@ -31,7 +31,7 @@ ERROR_MAP = LinearSegmentedColormap.from_list(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patient:
+class PatientImages:
     """The images and masks of one patient for figures, all of shape (X, Y, Z), RAS."""
 
     case_id: str
@@ -50,6 +50,11 @@ class Patient:
     enhancing_ml: float = 0.5
     """Without an expert label, less than this by the rule counts as no enhancement in the choice of a slice."""
 
+    @property
+    def near(self) -> Volume:
+        """The tumour and the few millimetres around it in which enhancement is measured; bool (X, Y, Z)."""
+        return near(np.asarray(self.tumour, bool), np.asarray(self.brain, bool), self.spacing_mm)
+
 
 def patient_from(
     cohort: Cohort,
@@ -59,7 +64,7 @@ def patient_from(
     target: str = "T1GD",
     threshold: float = 0.3,
     enhancing_ml: float = 0.5,
-) -> Patient:
+) -> PatientImages:
     """The images of a prepared case for figures. Raises what `Cohort.load` and `Cohort.channel` raise."""
     image, mask = cohort.load(case_id)
     mask = clear_without_target(mask)
@@ -68,7 +73,7 @@ def patient_from(
         return np.asarray(image[cohort.channel(sequence)], np.float32)
 
     labelled = "expert" in str(cohort.index.loc[case_id, "enhancing_by"])
-    return Patient(
+    return PatientImages(
         case_id=case_id,
         inputs={name: channel(name) for name in inputs},
         truth=channel(target),
@@ -83,7 +88,7 @@ def patient_from(
     )
 
 
-def choose_slice(patient: Patient) -> tuple[int, str]:
+def choose_slice(patient: PatientImages) -> tuple[int, str]:
     """Index of the axial slice to show, and the reason for its choice.
 
     The slice with the largest enhancing area by the expert label or, without one, by the paper's rule in or near the
@@ -91,7 +96,7 @@ def choose_slice(patient: Patient) -> tuple[int, str]:
     """
     rule = None
     if patient.expert is None:
-        rule = (patient.truth - patient.t1 > patient.threshold) & near_tumour(patient)
+        rule = (patient.truth - patient.t1 > patient.threshold) & patient.near
         if rule.sum() * patient.spacing_mm**3 / 1000 < patient.enhancing_ml:
             rule = None
     choices = [
@@ -111,11 +116,6 @@ def radiological(plane: Volume) -> Volume:
     return plane.T[::-1, ::-1]
 
 
-def near_tumour(patient: Patient) -> Volume:
-    """The tumour and the few millimetres around it in which enhancement is measured; bool (X, Y, Z)."""
-    return near(np.asarray(patient.tumour, bool), np.asarray(patient.brain, bool), patient.spacing_mm)
-
-
 class View:
     """One slice of one patient: its position, window and outlines.
 
@@ -124,7 +124,7 @@ class View:
     enhancement, so colours mean the same in every figure.
     """
 
-    def __init__(self, patient: Patient, syntheses: Sequence[Volume]) -> None:
+    def __init__(self, patient: PatientImages, syntheses: Sequence[Volume]) -> None:
         named = {**patient.inputs, "T1": patient.t1, "brain": patient.brain, "tumour": patient.tumour}
         named |= {f"synthesis {number}": volume for number, volume in enumerate(syntheses)}
         for name, volume in named.items():
@@ -145,7 +145,7 @@ class View:
         self._truth, self._t1 = self._plane(patient.truth), self._plane(patient.t1)
         self.window = self._window(self._t1, self._truth)
         self.tumour = self._plane(patient.tumour) > 0
-        self._near = near_tumour(patient)[:, :, self.z]
+        self._near = patient.near[:, :, self.z]
         self.true = self.enhancement(patient.truth)
         self.error_limit = 2 * patient.threshold
         across, along = (len(range(*part.indices(size))) for part, size in zip(self._box, brain.shape))

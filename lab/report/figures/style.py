@@ -23,7 +23,7 @@ TITLE, HEAD, TEXT, SMALL = 13, 10, 9, 8  # type sizes in points
 # Okabe & Ito's palette, distinguishable with the common forms of colour blindness.
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D1F", "#000000", "#882255", "#999933")
 MARKERS = ("o", "s", "^", "D", "P", "X", "v", "<", ">", "*")
-RIVAL_COLOUR = "#777777"
+BASELINE_COLOUR = "#777777"
 
 
 def new_figure(width: float, height: float, *, by_hand: bool = False) -> Figure:

@@ -14,7 +14,7 @@ from lab.report.figures.style import DPI
 from lab.report.pages.html import Item, Page, Pairs, Pictures, Points, Text, page_html
 from lab.report.tables.performance import (
     accuracy_table,
-    comparison_tables,
+    delong_tables,
     performance_table,
     plain_table,
     subgroup_table,
@@ -67,7 +67,7 @@ def classifier_page(record: ClassifierRecord) -> str:
         "At the threshold": [
             nothing["accuracy"] if found.accuracy.empty else accuracy_table(found.accuracy, judged=judged)
         ],
-        "Comparisons": comparison_tables(found.comparisons) or [nothing["comparisons"]],
+        "Comparisons": delong_tables(found.comparisons) or [nothing["comparisons"]],
         "Figures": [Pictures(pictures, gallery=True, dpi=DPI)] if pictures else [],
         "Subgroups": [nothing["subgroups"] if found.subgroups.empty else subgroup_table(found.subgroups)],
         "Chosen settings": [] if chosen is None or chosen.empty else [_folding(chosen, "splits")],

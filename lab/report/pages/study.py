@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lab.report.pages.html import Item, Page, Pairs, Pictures, Points, Text, page_html
-from lab.report.tables.comparisons import comparison_tables, methods
+from lab.report.tables.comparisons import methods, paired_test_tables
 from lab.report.tables.patient_table import model_name
 from lab.report.tables.scorecard import meanings, scorecard_tables
 from lab.report.tables.spread import spread_summary
@@ -101,7 +101,7 @@ def _figures(report: StudyReport) -> list[Item]:
 
 
 def _tests(report: StudyReport) -> list[Item]:
-    tables = comparison_tables(report.tests, report.effects, report.names)
+    tables = paired_test_tables(report.tests, report.effects, report.names)
     if not tables:
         return [Text("No paired test was made.")]
     return [*map(Text, methods(report.effects)), *tables]

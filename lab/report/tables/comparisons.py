@@ -25,7 +25,7 @@ SIZES = (
 )
 
 
-def comparison_tables(
+def paired_test_tables(
     tests: pd.DataFrame | None, effects: pd.DataFrame | None, names: Mapping[str, str], *, alpha: float = 0.05
 ) -> list[Table]:
     """Tests and effect sizes, folded, one table per metric, those with effect sizes first.

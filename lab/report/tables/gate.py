@@ -36,6 +36,15 @@ class Check:
     n: int
     note: str = ""
 
+    @classmethod
+    def of(
+        cls, figure: str, against: str, found: Compared, *, limit: float, above: bool, n: int, note: str = ""
+    ) -> Check:
+        """The check of a comparison on `n` patients."""
+        values = {name: getattr(found, name) for name in ("difference", "low", "high")}
+        both = {"model": found.first, "other": found.second}
+        return cls(figure=figure, against=against, **both, **values, limit=limit, above=above, n=n, note=note)
+
     @property
     def passed(self) -> bool:
         """Whether the whole interval keeps to the limit; an unknown interval does not."""
@@ -63,23 +72,6 @@ class Check:
             f"{self.figure} against {self.against}: {self.model:.3f} and {self.other:.3f}, difference {self.interval} "
             f"in {plural(self.n, 'patient')}, must be {self.asked}{why}"
         )
-
-
-def check(figure: str, against: str, found: Compared, *, limit: float, above: bool, n: int, note: str = "") -> Check:
-    """The check of a comparison on `n` patients."""
-    return Check(
-        figure=figure,
-        against=against,
-        model=found.first,
-        other=found.second,
-        difference=found.difference,
-        low=found.low,
-        high=found.high,
-        limit=limit,
-        above=above,
-        n=n,
-        note=note,
-    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,12 +149,12 @@ def gate_table(verdict: Verdict) -> Table:
     return Table(columns=columns, rows=rows, notes=verdict.notes)
 
 
-def as_text(verdict: Verdict) -> str:
+def verdict_text(verdict: Verdict) -> str:
     """The verdict for a terminal: its trouble or its table."""
     return verdict.trouble or gate_table(verdict).text(None)
 
 
-def as_markdown(verdict: Verdict) -> str:
+def verdict_markdown(verdict: Verdict) -> str:
     """The verdict for a page."""
     if not verdict.checks:
         return "\n\n".join([verdict.trouble, *(f"- {note}" for note in verdict.notes)]).strip()

@@ -44,7 +44,7 @@ def network_figures(patients: pd.DataFrame, *, resamples: int = 2000, seed: int 
     return pd.concat(tables, ignore_index=True).reindex(columns=COLUMNS)
 
 
-def classifier_figures(performance: pd.DataFrame, subgroups: pd.DataFrame) -> pd.DataFrame:
+def classifier_card_figures(performance: pd.DataFrame, subgroups: pd.DataFrame) -> pd.DataFrame:
     """The same columns for a classifier, from the tables of `assess.Assessment` with the rows of one method."""
     row = performance.iloc[0]
     rows = [

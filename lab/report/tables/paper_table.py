@@ -105,7 +105,7 @@ def paper_table(
     )
 
 
-def patch_tables(
+def tables_inside_patches(
     own: pd.DataFrame,
     same: pd.DataFrame,
     *,

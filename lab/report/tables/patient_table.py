@@ -9,7 +9,7 @@ import pandas as pd
 
 from lab.evaluation.figures import ERRORS, is_case_figure, spec_of
 
-RIVALS = ("copy T1", "linear regression")
+BASELINE_NAMES = ("copy T1", "linear regression")
 
 
 def lower_is_better(column: str) -> bool:
@@ -17,9 +17,9 @@ def lower_is_better(column: str) -> bool:
     return spec_of(column).direction != "higher"
 
 
-def is_rival(trial: object) -> bool:
+def is_baseline(trial: object) -> bool:
     """Whether a value of the column `trial` is a baseline."""
-    return trial in RIVALS
+    return trial in BASELINE_NAMES
 
 
 def metric_name(column: str) -> str:
@@ -73,7 +73,7 @@ def summarise(patients: pd.DataFrame) -> pd.DataFrame:
             "label": str(first["label"]),
             "model": model_name(first.get("model")),
             "loss": first.get("loss"),
-            "rival": is_rival(trial),
+            "rival": is_baseline(trial),
             "patients": len(group),
         }
         for column in ERRORS:

@@ -77,7 +77,7 @@ def accuracy_table(accuracy: pd.DataFrame, *, judged: int = 1) -> Table:
     return Table(columns=[METHOD, *columns], rows=rows, notes=THRESHOLD_NOTES, stacked=True)
 
 
-def comparison_tables(comparisons: pd.DataFrame, *, alpha: float = 0.05) -> list[Table]:
+def delong_tables(comparisons: pd.DataFrame, *, alpha: float = 0.05) -> list[Table]:
     """DeLong's tests, a table per reference."""
     heads = [Column(title="AUC", decimals=2), Column(title="AUC against", decimals=2), DIFFERENCE]
     columns = [METHOD, PATIENTS, *heads, Column(title="p"), Column(title="p (Holm)")]

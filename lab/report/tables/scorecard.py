@@ -10,7 +10,7 @@ import pandas as pd
 from lab.evaluation.figures import FIGURES, TRUTHS, group_figures, truth_in_words
 from lab.evaluation.pooled import pooled
 from lab.io.files import plural
-from lab.report.tables.patient_table import is_rival, summarise
+from lab.report.tables.patient_table import is_baseline, summarise
 from lab.report.tables.table import Column, Row, Table
 
 COLUMNS = ["trial", "label", "rival", "definition", "figure", "value", "low", "high", "n"]
@@ -18,7 +18,7 @@ CEILING = "true scan"
 """Row of the true scan itself, scored by the rule like a synthetic image: the score of a perfect one."""
 
 
-def scorecard(
+def pooled_scorecard(
     patients: pd.DataFrame, *, ceiling: pd.DataFrame | None = None, resamples: int = 2000, seed: int = 0
 ) -> pd.DataFrame:
     """The pooled figures of every trial and baseline, one row per figure: the columns `COLUMNS`.
@@ -44,7 +44,7 @@ def scorecard(
         ]
         figures = pooled(own, resamples=resamples, seed=seed)
         figures = pd.concat([figures, pd.DataFrame(levels)], ignore_index=True) if levels else figures
-        parts.append(figures.assign(trial=row.trial, label=row.label, rival=is_rival(row.trial)))
+        parts.append(figures.assign(trial=row.trial, label=row.label, rival=is_baseline(row.trial)))
     if ceiling is not None and len(ceiling):
         figures = pooled(ceiling, resamples=resamples, seed=seed)
         figures = figures[figures["definition"] == "expert"]

@@ -76,7 +76,7 @@ def metrics_score(table: pd.DataFrame) -> Score:
     )
 
 
-def summary(name: str, table: pd.DataFrame) -> str:
+def checklist_summary(name: str, table: pd.DataFrame) -> str:
     """One sentence: the number of items that the run answers, and the METRICS score so far."""
     counts = table["status"].value_counts()
     parts = [
@@ -95,11 +95,11 @@ def summary(name: str, table: pd.DataFrame) -> str:
     return text
 
 
-def as_markdown(name: str, table: pd.DataFrame, *, phantom: bool) -> str:
+def checklist_markdown(name: str, table: pd.DataFrame, *, phantom: bool) -> str:
     """The filled list as a Markdown page."""
     lines = [f"# {name}, as far as the run can answer", ""]
     lines += ["**Phantom: simulated patients, no evidence about real ones.**", ""] if phantom else []
-    lines += [summary(name, table), "", source(name), ""]
+    lines += [checklist_summary(name, table), "", source(name), ""]
     for section, rows in table.groupby("section", sort=False):
         lines += [f"## {section}", "", _table(rows).markdown(), ""]
     return "\n".join(lines)
@@ -107,7 +107,7 @@ def as_markdown(name: str, table: pd.DataFrame, *, phantom: bool) -> str:
 
 def checklist_items(name: str, table: pd.DataFrame) -> list[Table]:
     """The filled list as a folded table of a page."""
-    return [dataclasses.replace(_table(table), notes=[source(name)], folded=summary(name, table))]
+    return [dataclasses.replace(_table(table), notes=[source(name)], folded=checklist_summary(name, table))]
 
 
 def source(name: str) -> str:

@@ -8,7 +8,7 @@ import pandas as pd
 
 from lab.evaluation.figures import FIGURES, TRUTHS, spec_of
 from lab.io.files import plural
-from lab.report.tables.patient_table import is_rival, per_patient, summarise
+from lab.report.tables.patient_table import is_baseline, per_patient, summarise
 from lab.report.tables.scorecard import true_pattern
 from lab.report.tables.table import Column
 from lab.report.text.verdict import words_of_tests
@@ -71,7 +71,7 @@ def about_enhancement(
             return []
         table = per_patient(patients)
         rows = table.drop_duplicates("trial")[["trial", "label"]]
-        rows = rows.assign(rival=rows["trial"].map(is_rival))
+        rows = rows.assign(rival=rows["trial"].map(is_baseline))
         rows[f"{metric}_n"] = rows["trial"].map(table.groupby("trial")[metric].count()).fillna(0)
         return [words_of_tests(rows, tests, best=best, metric=metric, alpha=alpha, named=True)]
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lab.report.tables.gate import Verdict, as_markdown
+from lab.report.tables.gate import Verdict, verdict_markdown
 from lab.report.tables.table import Table
 
 NOT_FOR_DIAGNOSIS = "**For research only, not for diagnosis.** No decision on a patient may rest on it."
@@ -121,7 +121,7 @@ def model_card(card: ModelCard) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def shortened(text: str, length: int, rest: str) -> str:
+def shortened_card(text: str, length: int, rest: str) -> str:
     """The text if it fits `length`; else without groups of patients, then without the least needed sections, then cut.
 
     A shortened text says so and names `rest`, the place of the full text.
@@ -158,7 +158,7 @@ def _gate(card: ModelCard) -> str:
     told = f"Held {card.held['when']} by {card.held['who']}, against {card.verdict.against}: **{result}**."
     if card.held["times"] != "1":
         told += f" The gate was held {card.held['times']} times for this version, and every time is another chance."
-    return f"{told}\n\n{as_markdown(card.verdict)}"
+    return f"{told}\n\n{verdict_markdown(card.verdict)}"
 
 
 def _forced(card: ModelCard) -> str:

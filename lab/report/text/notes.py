@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import pandas as pd
 
 from lab.evaluation.figures import FIGURES, group_figures, shown_in, spec_of
-from lab.report.tables.patient_table import RIVALS, summarise
+from lab.report.tables.patient_table import BASELINE_NAMES, summarise
 from lab.report.tables.table import Cell, Column, Row, Table, plain_markdown
 
 PHANTOM = "**Phantom: simulated patients, no evidence about real ones.** "
@@ -71,7 +71,7 @@ def trial_note(
     missing or NaN is shown as "-". The answer comes first, since MLflow folds a note after four lines. `artifacts` are
     names of files or folders of the run, each with an optional description: "slices.png: two patients".
     """
-    columns = {label: figures} | {name: rivals.get(name, {}) for name in RIVALS}
+    columns = {label: figures} | {name: rivals.get(name, {}) for name in BASELINE_NAMES}
     rows = []
     for name in shown_in("trial note"):
         spec = spec_of(name)
@@ -96,7 +96,7 @@ def answer(
     """The network's performance in one sentence, with the baselines' figures in brackets."""
 
     def beside(figure: str) -> str:
-        values = {name: rivals.get(name, {}).get(figure, math.nan) for name in RIVALS}
+        values = {name: rivals.get(name, {}).get(figure, math.nan) for name in BASELINE_NAMES}
         texts = [f"{name} {spec_of(figure).text(value)}" for name, value in values.items() if math.isfinite(value)]
         return f" ({', '.join(texts)})" if texts else ""
 

@@ -15,7 +15,7 @@ from lab.report.figures.learning_curves import ending_of, learning_curves
 from lab.report.figures.paired_tests import BETTER, EQUAL, WORSE, pairs_table
 from lab.report.figures.pareto_front import pareto
 from lab.report.figures.sheets import slice_figure, trial_slices
-from lab.report.figures.slices import ERROR_MAP, Patient, View, choose_slice, patient_from, radiological
+from lab.report.figures.slices import ERROR_MAP, PatientImages, View, choose_slice, patient_from, radiological
 from lab.report.figures.style import DPI, save
 from lab.report.pages.study import short_number
 from lab.report.tables.paired_tests import paired_tests
@@ -35,7 +35,7 @@ def title(figure):
 
 @pytest.fixture
 def patient(head):
-    return Patient(
+    return PatientImages(
         case_id="case-01", inputs={"T1": head.t1, "T2": head.t1 * 0.5, "FLAIR": head.t1}, truth=head.truth, t1=head.t1,
         brain=head.brain, tumour=head.tumour, spacing_mm=2.0,
     )  # fmt: skip
@@ -53,13 +53,13 @@ def test_the_slice_goes_through_the_largest_enhancing_area(patient, head):
     assert choose_slice(patient) == (12, "largest enhancing area (rule)")
     expert = np.zeros(head.shape, bool)
     expert[16:18, 10:13, 14] = True
-    assert choose_slice(Patient(**(vars(patient) | {"expert": expert})))[0] == 14
+    assert choose_slice(PatientImages(**(vars(patient) | {"expert": expert})))[0] == 14
 
 
 def test_without_enhancement_the_tumour_and_without_tumour_the_brain_is_shown(patient, head):
-    silent = Patient(**(vars(patient) | {"truth": head.t1}))
+    silent = PatientImages(**(vars(patient) | {"truth": head.t1}))
     assert choose_slice(silent) == (int(head.tumour.sum((0, 1)).argmax()), "largest tumour area, no enhancement")
-    healthy = Patient(**(vars(silent) | {"tumour": np.zeros(head.shape, bool)}))
+    healthy = PatientImages(**(vars(silent) | {"tumour": np.zeros(head.shape, bool)}))
     assert choose_slice(healthy) == (int(head.brain.sum((0, 1)).argmax()), "most brain, no tumour")
     assert len(slice_figure(healthy, {"copy T1": head.t1}, phantom=True).axes) == 9
 
@@ -121,7 +121,7 @@ def test_no_panel_covers_another(patient, head):
     many = {f"model {m}, L{i}": head.t1 for i in range(3) for m in range(i + 2)}
     rivals = {"copy T1": head.t1, "linear regression": head.t1}
     for inputs in (3, 8):
-        chosen = Patient(**(vars(patient) | {"inputs": {f"S{i}": head.t1 for i in range(inputs)}}))
+        chosen = PatientImages(**(vars(patient) | {"inputs": {f"S{i}": head.t1 for i in range(inputs)}}))
         for shown in (rivals, {"model 0, L1": head.t1, **rivals}, {**many, **rivals}):
             boxes = [axes.get_position() for axes in slice_figure(chosen, shown, phantom=True).axes]
             assert not any(a.overlaps(b.padded(-1e-6)) for i, a in enumerate(boxes) for b in boxes[:i])

@@ -7,9 +7,9 @@ from constructed import long_table, spread_of
 from lab.report.figures.box_plots import box_plots
 from lab.report.pages.study import StudyReport, study_page
 from lab.report.tables.paired_tests import paired_tests
-from lab.report.tables.paper_table import paper_table, patch_tables
+from lab.report.tables.paper_table import paper_table, tables_inside_patches
 from lab.report.tables.published import comparable
-from lab.report.tables.scorecard import scorecard
+from lab.report.tables.scorecard import pooled_scorecard
 from lab.report.text.findings import findings
 from lab.stats.effects import effects
 
@@ -113,7 +113,7 @@ def full():
     networks = {"<i>full</i>": (1, "SSIM", 0.2), "64": (1, "SSIM", 0.6)}
     patients = long_table(networks, patients=10)
     tests = paired_tests(patients, against=[1, "copy T1", "linear regression"])
-    card = scorecard(patients, resamples=50)
+    card = pooled_scorecard(patients, resamples=50)
     comparison = comparable(phantom=True, dataset="", spacing_mm=2, width=8, depth=3)
     shared = {"study": "patch_size", "comparison": comparison, "phantom": True, "dataset": ""}
     trials = patients[patients["model"].notna()].drop_duplicates("trial")[["trial", "label", "model", "loss"]]
@@ -125,7 +125,7 @@ def full():
             patients, against=[1, "copy T1", "linear regression"], metrics=("mae_brain", "dice_rule"), resamples=50
         ),
         spread=spread_of(patients, seeds=2, folds=2),
-        patches=patch_tables(patients, patients, sizes={0: "full", 1: "64"}, **shared),
+        patches=tables_inside_patches(patients, patients, sizes={0: "full", 1: "64"}, **shared),
         figures={"Boxes": box_plots(patients, phantom=True, metrics=("mae_brain",))}, slices={"A patient": b"png"},
         names={str(key): label for key, label in zip(patients["trial"], patients["label"])},
     )  # fmt: skip

@@ -9,7 +9,7 @@ from constructed import long_table
 
 from lab.evaluation.pooled import pooled
 from lab.report.pages.html import item_html
-from lab.report.tables.scorecard import COLUMNS, meanings, scorecard, scorecard_tables
+from lab.report.tables.scorecard import COLUMNS, meanings, pooled_scorecard, scorecard_tables
 from lab.report.tables.table import WIDTH, Table
 
 NETWORKS = {"good <net>": (0, "L1", 0.9), "poor|net": (1, "L1", 0.1)}
@@ -22,7 +22,7 @@ def patients() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def card(patients) -> pd.DataFrame:
-    return scorecard(patients, resamples=200)
+    return pooled_scorecard(patients, resamples=200)
 
 
 class Tags(HTMLParser):
@@ -77,7 +77,7 @@ def all_text(card, **settings) -> str:
 
 
 def test_definitions_without_data_have_no_table():
-    card = scorecard(long_table(NETWORKS, patients=8, expert=False), resamples=20)
+    card = pooled_scorecard(long_table(NETWORKS, patients=8, expert=False), resamples=20)
     assert len(scorecard_tables(card, phantom=False)) == 2
     assert "expert" not in all_text(card)
 

@@ -6,7 +6,7 @@ from constructed import long_table
 
 from lab.evaluation.figures import ERRORS
 from lab.report.pages.html import item_html
-from lab.report.tables.paper_table import OWN, SAME, patch_tables
+from lab.report.tables.paper_table import OWN, SAME, tables_inside_patches
 from lab.report.tables.published import comparable
 from lab.report.tables.table import WIDTH
 
@@ -19,7 +19,7 @@ def build(phantom: bool):
     same = own.assign(mae_brain=np.where(own["trial"] == 2, 0.05, own["mae_brain"]))
     comparison = comparable(phantom=phantom, dataset="EGD", spacing_mm=1, width=16, depth=5)
     shared = {"study": "patch_size", "comparison": comparison, "phantom": phantom, "dataset": "EGD"}
-    return patch_tables(own, same, sizes=SIZES, **shared)
+    return tables_inside_patches(own, same, sizes=SIZES, **shared)
 
 
 def test_each_size_has_its_own_published_row():
@@ -54,4 +54,4 @@ def test_an_empty_table_is_left_out():
     own = long_table(NETWORKS, patients=8)
     comparison = comparable(phantom=True, dataset="", spacing_mm=2, width=8, depth=3)
     shared = {"study": "patch_size", "comparison": comparison, "phantom": True, "dataset": "", "sizes": SIZES}
-    assert [OWN in table.title for table in patch_tables(own, own[:0], **shared)] == [True]
+    assert [OWN in table.title for table in tables_inside_patches(own, own[:0], **shared)] == [True]

@@ -12,7 +12,7 @@ from lab.radiomics.baselines import OURS, VOLUME, WORC
 from lab.report.pages.html import item_html
 from lab.report.tables.performance import (
     accuracy_table,
-    comparison_tables,
+    delong_tables,
     performance_table,
     plain_table,
     subgroup_table,
@@ -63,7 +63,7 @@ def test_accuracy_shows_its_counts(found):
 
 def test_a_small_p_is_bold_only_after_correction(found):
     tests = found.comparisons.assign(p=0.01, p_holm=[0.04] + [0.06] * (len(found.comparisons) - 1))
-    tables = comparison_tables(tests)
+    tables = delong_tables(tests)
     assert [table.title for table in tables] == [f"{OURS}, against", f"{WORC}, against"]
     pages = "".join(map(item_html, tables))
     assert pages.count('best"') == 1
@@ -72,10 +72,10 @@ def test_a_small_p_is_bold_only_after_correction(found):
 
 def test_a_pair_without_a_test_says_why(found):
     tests = found.comparisons.assign(p=np.nan, p_holm=np.nan, note="too few")
-    tables = comparison_tables(tests)
+    tables = delong_tables(tests)
     assert f"{NETWORK}: too few." in tables[0].notes
     assert rows_of(tables[0])[0][-2:] == ["-", "-"]
-    assert comparison_tables(found.comparisons.iloc[:0]) == []
+    assert delong_tables(found.comparisons.iloc[:0]) == []
 
 
 def test_subgroups_have_a_column_a_method():

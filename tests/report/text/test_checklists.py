@@ -6,7 +6,14 @@ import pytest
 
 from lab.radiomics.baselines import CLINICAL, VOLUME, one_sequence
 from lab.report.pages.html import item_html
-from lab.report.text.checklists import FOR_THE_AUTHORS, as_markdown, checklist_items, fill, metrics_score, summary
+from lab.report.text.checklists import (
+    FOR_THE_AUTHORS,
+    checklist_items,
+    checklist_markdown,
+    checklist_summary,
+    fill,
+    metrics_score,
+)
 
 KNOWN = {
     "patients": 28,
@@ -111,8 +118,8 @@ def test_the_score_is_partial_and_says_so():
     assert score.applicable == 29
     everything = table.assign(status="yes")
     assert metrics_score(everything).of_answered == pytest.approx(100)
-    assert f"{score.answered} items that the run answers" in summary("METRICS", table)
-    assert "score" not in summary("CLEAR", fill("CLEAR", KNOWN))
+    assert f"{score.answered} items that the run answers" in checklist_summary("METRICS", table)
+    assert "score" not in checklist_summary("CLEAR", fill("CLEAR", KNOWN))
 
 
 def test_written_as_text():
@@ -120,10 +127,10 @@ def test_written_as_text():
     page = item_html(checklist_items("CLEAR", table)[0])
     assert "&lt;scans&gt;" in page
     assert page.strip().startswith("<details>")
-    note = as_markdown("CLEAR", table, phantom=True)
+    note = checklist_markdown("CLEAR", table, phantom=True)
     assert "a\\|b" in note
     assert "Phantom: simulated patients" in note
-    assert "Phantom" not in as_markdown("CLEAR", table, phantom=False)
+    assert "Phantom" not in checklist_markdown("CLEAR", table, phantom=False)
 
 
 def test_an_unknown_list():

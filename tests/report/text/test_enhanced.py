@@ -5,7 +5,7 @@ import pytest
 from constructed import long_table
 
 from lab.report.tables.paired_tests import paired_tests
-from lab.report.tables.scorecard import scorecard
+from lab.report.tables.scorecard import pooled_scorecard
 from lab.report.text.findings import about_enhancement, findings
 from lab.report.text.notes import study_note
 
@@ -15,7 +15,7 @@ REFERENCES = [0, "copy T1", "linear regression"]
 def told(patients: pd.DataFrame, *, best: int = 0, tests: pd.DataFrame | None = None, card=None) -> list[str]:
     if tests is None:
         tests = paired_tests(patients, against=REFERENCES)
-    card = scorecard(patients, resamples=200) if card is None else card
+    card = pooled_scorecard(patients, resamples=200) if card is None else card
     return about_enhancement(patients, tests, card, best=best)
 
 
@@ -44,7 +44,7 @@ def test_the_first_in_dice_and_auc_is_named_for_each_definition(patients):
 
 
 def test_intervals_that_hold_chance_are_told(patients):
-    card = scorecard(patients, resamples=50)
+    card = pooled_scorecard(patients, resamples=50)
     chance = " ".join(told(patients, card=edited(card, "auc", low=0.4, high=0.9)))
     assert "2 of 2 intervals hold 0.5, which is chance" in chance
     clear = " ".join(told(patients, card=edited(card, "auc", low=0.6, high=0.9)))
@@ -78,7 +78,7 @@ def test_hallucination_blur_and_checkerboards_are_told_where_clear(patients):
     assert "In patients who do not enhance by the expert label (12), the networks hallucinate" in words
     assert "bright most" in words
     assert "Images of 2 of 2 networks are smoother" in words
-    card = scorecard(patients, resamples=50)
+    card = pooled_scorecard(patients, resamples=50)
     sharp = edited(edited(card, "sharpness", high=1.1), "checkerboard", low=0.002, value=0.01)
     assert not any("smoother" in point or "Checkerboards" in point for point in told(patients, card=sharp))
     grid = edited(card, "checkerboard", low=0.004, value=0.005, high=0.006)
@@ -86,7 +86,7 @@ def test_hallucination_blur_and_checkerboards_are_told_where_clear(patients):
 
 
 def test_findings_put_enhancement_after_the_image_metrics(patients):
-    tests, card = paired_tests(patients, against=REFERENCES), scorecard(patients, resamples=50)
+    tests, card = paired_tests(patients, against=REFERENCES), pooled_scorecard(patients, resamples=50)
     words = findings(patients, tests, phantom=True, best=0, card=card)
     assert words[0].startswith("Best on validation: faint")
     assert words[3].startswith("The highest concordance of synthetic and true contrast in and near the tumour of 2")
@@ -98,7 +98,7 @@ def test_findings_put_enhancement_after_the_image_metrics(patients):
 
 def test_the_note_has_the_enhancement_of_the_expert_or_else_the_rule(patients):
     for table, definition in ((patients, "expert"), (long_table({"net": (0, "L1", 0.5)}, expert=False), "rule")):
-        card = scorecard(table, resamples=50)
+        card = pooled_scorecard(table, resamples=50)
         shared = {"validation": {0: 0.1}, "best": 0, "phantom": True}
         note = study_note("Which?", ["Answer.", "More."], table, card=card, **shared)
         rows = [line for line in note.splitlines() if line.startswith("|")]

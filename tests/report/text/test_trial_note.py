@@ -17,10 +17,10 @@ NETWORK = {
     "hallucinated_ml_rule": 0.84,
     "contrast_rule": 0.5,
 }
-RIVALS = {"copy T1": {"mae_brain": 0.0912, "dice_pooled_rule": 0.0}, "linear regression": {"mae_brain": 0.087}}
+BASELINE_NAMES = {"copy T1": {"mae_brain": 0.0912, "dice_pooled_rule": 0.0}, "linear regression": {"mae_brain": 0.087}}
 
 
-def note(figures=NETWORK, rivals=RIVALS, *, phantom=False, best=False, artifacts=()):
+def note(figures=NETWORK, rivals=BASELINE_NAMES, *, phantom=False, best=False, artifacts=()):
     return trial_note("model 0, L1_brain", figures, rivals, phantom=phantom, best=best, artifacts=artifacts)
 
 

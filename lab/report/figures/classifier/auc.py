@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from lab.io.files import plural
 from lab.report.figures.classifier.roc import count_note
 from lab.report.figures.style import (
+    BASELINE_COLOUR,
     COLOURS,
     FAINT,
     INK,
-    RIVAL_COLOUR,
     SMALL,
     TEXT,
     headline,
@@ -46,7 +46,7 @@ def auc_figure(
     names = []
     for place, row in enumerate(table.to_dict("records")):
         height = len(table) - 1 - place
-        colour = COLOURS[place % len(COLOURS)] if place < judged else RIVAL_COLOUR
+        colour = COLOURS[place % len(COLOURS)] if place < judged else BASELINE_COLOUR
         axes.plot([row["auc_low"], row["auc_high"]], [height, height], color=colour, linewidth=2.4)
         axes.plot(row["auc"], height, "o", color=colour, markersize=7)
         if np.isfinite(row["auc_splits"]):
