@@ -118,7 +118,7 @@ def test_a_little_more_made_up_volume_is_allowed():
 
 
 def test_a_margin_is_what_may_be_lost(great):
-    """The MAE is worse by 0.003 than the better baseline's 0.120: the default margin allows it, one of 0.002 does not."""
+    """The MAE is worse by 0.003 than the better baseline's 0.120: within the default margin, not one of 0.002."""
     run = network_run("margin", patients(ALL, 0.6, noise=5, mae=0.123))
     with pytest.raises(GateRefused, match=r"below \+0\.002"):
         promote_through_gate(run, "margin", "champion", settings=GateSettings(resamples=500, mae_margin=0.002))
