@@ -83,15 +83,7 @@ class Contract:
         return with_reference(self.inputs)
 
     def recipe(self, brain_mask: str | None = None) -> Recipe:
-        """The settings of the cohort's preparation, without the target.
-
-        Raises ValueError where this program has another version of the preparation.
-        """
-        if self.preparation_version != VERSION:
-            raise ValueError(
-                f"the model was trained on images of version {self.preparation_version} of the preparation, this "
-                f"program makes version {VERSION}: use the version that trained it, or train it again"
-            )
+        """The settings of the cohort's preparation, without the target."""
         return Recipe(
             channels=self.channels,
             target=self.target,
@@ -118,10 +110,15 @@ class Contract:
 def read_contract(known: dict[str, Any]) -> Contract:
     """A model's contract, validated.
 
-    Raises ValueError for missing, impossible or unknown settings: an unknown one was added by another version, and
-    images prepared without it differ from the training images.
+    Raises ValueError for missing, impossible or unknown settings, and for another version of the preparation: images
+    prepared without an unknown setting or by another version differ from the training images.
     """
     contract = Contract.read(known)
+    if contract.preparation_version != VERSION:
+        raise ValueError(
+            f"the model was trained on images of version {contract.preparation_version} of the preparation, this "
+            f"program makes version {VERSION}: use the version that trained it, or train it again"
+        )
     how = contract.preparation
     missing = [name for name in ("brain_mask", *NUMBERS) if name not in how]
     if missing:

@@ -13,7 +13,7 @@ import pandas as pd
 from mlflow.models import ModelSignature
 from mlflow.types import ColSpec, Schema
 
-from lab.data.contract import Contract
+from lab.data.contract import Contract, read_contract
 from lab.io.case_file import file_sha256
 from lab.io.sealed_json import read_sealed, seal
 from lab.radiomics.features.image_features import PARAMETERS
@@ -68,7 +68,7 @@ def log_classifier(run: Run, folder: Path, contract: Contract, example: pd.DataF
 def load_classifier(model_uri: str) -> tuple[Final, Contract, Path]:
     """Classifier, contract and feature settings of a logged or registered model.
 
-    Raises ValueError for a model that is not from this lab, or whose files were changed.
+    Raises ValueError for a model that is not from this lab or needs another preparation, or whose files were changed.
     """
     connect()
     return classifier_in(Path(mlflow.artifacts.download_artifacts(model_uri)) / "artifacts" / "classifier", model_uri)
@@ -80,7 +80,7 @@ def classifier_in(folder: Path, uri: str) -> tuple[Final, Contract, Path]:
         raise ValueError(f"{uri} is not a classifier of this lab (no {CONTRACT} in it)")
     final, settings = Final.load(folder), folder / FEATURES
     try:
-        contract = Contract.read(read_sealed(folder / CONTRACT))
+        contract = read_contract(read_sealed(folder / CONTRACT))
     except ValueError as error:
         raise ValueError(f"{uri}: {CONTRACT}: {error}") from None
     if final.facts.parameters_sha256 not in ("", file_sha256(settings)):
