@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lab.config import TrainConfig
+from lab.config import AugmentConfig, TrainConfig
 from lab.data.batches import Batch, CaseStore, plan_epoch
 from lab.evaluation.image_errors import METRICS
 from lab.io.sealed_json import fingerprint
@@ -63,10 +63,12 @@ def fit(
     settings: TrainConfig,
     *,
     arithmetic: Arithmetic,
+    augment: AugmentConfig | None = None,
+    start_sha256: str | None = None,
     checkpoint: Path | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> Fitted:
-    """Train until the validation loss has not improved for `patience` epochs.
+    """Train until the validation loss has not improved for `patience` epochs, on images changed as `augment` says.
 
     `checkpoint` is written atomically after each epoch; if it exists, training resumes from it. `on_epoch` gets each
     epoch's figures (`epoch`, `train/loss` and the method's others, those of `validate`, `seconds`) and may raise to end
@@ -76,7 +78,7 @@ def fit(
     """
     if settings.epochs < 1 or settings.patience < 1 or settings.batch_size < 1:
         raise ValueError("--epochs, --train.patience and --train.batch-size must be at least 1")
-    identity = identify(method, train, val, settings, arithmetic)
+    identity = identify(method, train, val, settings, arithmetic, augment, start_sha256)
     progress, best = Progress(), snapshot(method.network)
     if checkpoint is not None and checkpoint.exists():
         state = load_checkpoint(checkpoint, identity)
@@ -88,7 +90,7 @@ def fit(
     while progress.epoch < settings.epochs and not out_of_patience(progress, settings):
         started = time.perf_counter()
         with advice_on_memory(settings):
-            figures = run_epoch(method, train, val, settings, arithmetic, progress.epoch)
+            figures = run_epoch(method, train, val, settings, arithmetic, progress.epoch, augment)
         progress.epoch += 1
         progress.seconds += time.perf_counter() - started
         figures = {"epoch": progress.epoch, **figures, "seconds": progress.seconds}
@@ -108,13 +110,23 @@ def fit(
 
 
 def identify(
-    method: Method, train: CaseStore, val: CaseStore, settings: TrainConfig, arithmetic: Arithmetic
+    method: Method,
+    train: CaseStore,
+    val: CaseStore,
+    settings: TrainConfig,
+    arithmetic: Arithmetic,
+    augment: AugmentConfig | None = None,
+    start_sha256: str | None = None,
 ) -> dict[str, Any]:
     """Settings that must be equal in a checkpoint and the run that resumes from it.
 
-    The length of training and the choice between several GPUs may change.
+    The length of training and the choice between several GPUs may change, and the name of the weights that the network
+    started from, not their hash.
     """
-    kept = {name: value for name, value in asdict(settings).items() if name not in ("epochs", "patience", "device")}
+    free = ("epochs", "patience", "device", "start_from")
+    kept = {name: value for name, value in asdict(settings).items() if name not in free}
+    kept |= {} if start_sha256 is None else {"weights of --train.start-from": start_sha256}
+    kept |= {} if augment is None else {f"augment.{name}": value for name, value in asdict(augment).items()}
     shapes = [(name, list(tensor.shape)) for name, tensor in method.network.state_dict().items()]
     return kept | {
         "arithmetic": replace(arithmetic, device=torch.device(arithmetic.device.type)).name,
@@ -136,14 +148,23 @@ def run_epoch(
     settings: TrainConfig,
     arithmetic: Arithmetic,
     epoch: int,
+    augment: AugmentConfig | None = None,
 ) -> dict[str, float]:
     """One pass over the training cases and one over the validation cases."""
-    plan = plan_epoch(len(train), batch_size=settings.batch_size, flip=settings.flip, seed=settings.seed, epoch=epoch)
+    plan = plan_epoch(
+        len(train),
+        batch_size=settings.batch_size,
+        flip=settings.flip,
+        seed=settings.seed,
+        epoch=epoch,
+        showings=settings.patches_per_patient,
+    )
     totals: dict[str, Tensor] = {}
     with torch.random.fork_rng(devices=[arithmetic.device] if arithmetic.device.type == "cuda" else []):
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # only dropout draws from the global generator
-        for batch in train.batches(plan):
-            for name, value in method.train_step(batch).items():
+        for batch in train.batches(plan, key=(settings.seed, epoch)):
+            shown = batch if augment is None else changed(batch, augment, train)
+            for name, value in method.train_step(shown).items():
                 totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value * len(batch.case_ids)
     cases = sum(len(entries) for entries in plan)
     figures = {f"train/{name}": float(total) / cases for name, total in totals.items()}
@@ -157,6 +178,13 @@ def run_epoch(
                 "--train.precision float32"
             )
     return figures
+
+
+def changed(batch: Batch, settings: AugmentConfig, store: CaseStore) -> Batch:
+    """The batch of a store with random changes; without its margin where it has patches."""
+    from lab.data.augment import augment  # few trainings need it
+
+    return augment(batch, settings, spacing_mm=store.cohort.spacing_mm, shape=store.shape, t1=store.t1)
 
 
 @torch.no_grad()

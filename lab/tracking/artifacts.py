@@ -79,6 +79,8 @@ class Tag(StrEnum):
     DEVICE = "device"
     THREADS = "threads"
     STOPPED_EARLY = "stopped_early"
+    START, START_WEIGHTS, START_TAKEN = "start", "start_weights_sha256", "start_taken"
+    """Weights that training started from: where from, their hash, and what was taken."""
     TESTED = "tested"
     CALIBRATED = "calibrated"
 

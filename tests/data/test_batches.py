@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from lab.data import batches
-from lab.data.batches import Batch, CaseStore, patch_window, plan_epoch
+from lab.data.batches import Batch, CaseStore, draw_centre, patch_centres, patch_window, plan_epoch
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
+from lab.io.case_file import clear_without_target
 
 INPUTS: dict[str, Any] = {"inputs": ("T1", "T2", "FLAIR"), "target": "T1GD"}
 FLIPS = ("both", "random", "none")
@@ -240,3 +241,84 @@ def test_what_the_cohort_does_not_have_is_refused(tiny_cohort, wrong, message):
     with pytest.raises(ValueError, match=message) as caught:
         CaseStore(tiny_cohort, options.pop("case_ids"), **options)
     assert str(tiny_cohort.path) in str(caught.value)
+
+
+def sampled(cohort: Cohort, shares: tuple[float, float, float], **options: Any) -> CaseStore:
+    return store(cohort, patch=8, shares=shares, **options)
+
+
+PLAN = [[(0, False), (1, True)], [(2, False), (0, False)], [(3, False)]]
+
+
+@pytest.mark.parametrize("margin", [0, 3])
+def test_random_patches_are_the_same_on_the_device_and_on_disk(tiny_cohort, margin):
+    shares = (0.3, 0.5, 0.2)
+    resident, read = (sampled(tiny_cohort, shares, resident=where, margin=margin) for where in (True, False))
+    for one, other in zip(resident.batches(PLAN, key=(0, 1)), read.batches(PLAN, key=(0, 1)), strict=True):
+        assert_equal(one, other)
+        assert one.inputs.shape[2:] == (8 + 2 * margin,) * 3
+    assert resident.bytes == 4 * 20 * 24 * 20 * 9
+
+
+def test_random_patches_follow_seed_epoch_case_and_showing(tiny_cohort):
+    cases = sampled(tiny_cohort, (0.3, 0.5, 0.2))
+
+    def images(key: tuple[int, int], plan: Any = PLAN) -> list[torch.Tensor]:
+        return [image for batch in cases.batches(plan, key=key) for image in batch.inputs]
+
+    first = images((0, 0))
+    assert all(torch.equal(a, b) for a, b in zip(first, images((0, 0)), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, images((0, 1)), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(first, images((1, 0)), strict=True))
+    assert torch.equal(images((0, 0), [[(2, False)]])[0], first[2])
+    several = images((0, 0), [[(0, False)] * 8])
+    assert not all(torch.equal(several[0], image) for image in several[1:])
+
+
+@pytest.mark.parametrize("region", [0, 1, 2])
+def test_the_centre_of_a_random_patch_lies_in_the_region_asked_for(tiny_cohort, region):
+    shares = tuple(float(number == region) for number in range(3))
+    for case in tiny_cohort.index.index[:4]:
+        mask = clear_without_target(tiny_cohort.load(case)[1])
+        regions = patch_centres(mask)
+        by_rule = ((mask & ENHANCEMENT) != 0) & ((mask & TUMOUR) != 0)
+        expected = (mask & EXPERT) != 0 if (mask & EXPERT).any() else by_rule
+        inside = [expected, ((mask & TUMOUR) != 0) & ~expected, ((mask & BRAIN) != 0) & ((mask & TUMOUR) == 0)][region]
+        if not inside.any():
+            assert draw_centre(regions, shares, (1,)) is None
+            continue
+        drawn = [draw_centre(regions, shares, (number, 1)) for number in range(50)]
+        assert inside.flatten()[drawn].all()
+        assert len(set(drawn)) > 1 or inside.sum() == 1
+
+
+def test_regions_are_drawn_by_their_shares_among_those_a_case_has():
+    centres = [np.array([1]), np.array([2]), np.array([3])]
+    drawn = [draw_centre(centres, (0.3, 0.5, 0.2), (number, 1)) for number in range(2000)]
+    assert [drawn.count(voxel) / 2000 for voxel in (1, 2, 3)] == pytest.approx([0.3, 0.5, 0.2], abs=0.04)
+    without = [draw_centre([centres[0][:0], *centres[1:]], (0.3, 0.5, 0.2), (n, 1)) for n in range(2000)]
+    assert without.count(2) / 2000 == pytest.approx(5 / 7, abs=0.04)
+
+
+def test_large_regions_are_thinned_evenly(monkeypatch):
+    monkeypatch.setattr(batches, "MOST_CENTRES", 10)
+    mask = np.full((10, 10, 10), BRAIN, np.uint8)
+    enhancing, tumour, brain = patch_centres(mask)
+    assert (len(enhancing), len(tumour), len(brain)) == (0, 0, 10)
+    assert brain.tolist() == [0, 111, 222, 333, 444, 555, 666, 777, 888, 999]
+
+
+def test_a_margin_beyond_the_volume_is_background(tiny_cohort):
+    whole, grown = store(tiny_cohort, patch=100).batch([0]), store(tiny_cohort, patch=100, margin=2).batch([0])
+    assert grown.inputs.shape[2:] == (24, 28, 24)
+    inner = (slice(None), slice(None), *[slice(2, -2)] * 3)
+    assert torch.equal(grown.inputs[inner], whole.inputs)
+    assert torch.equal(grown.masks["tumour"][inner], whole.masks["tumour"])
+    assert (grown.inputs[..., :2, :, :] == -1).all()
+    assert not grown.masks["brain"][..., -2:].any()
+
+
+def test_several_patches_of_a_patient_in_an_epoch():
+    plan = plan_epoch(3, batch_size=2, flip="random", seed=0, epoch=0, showings=4)
+    assert sorted(i for batch in plan for i, _ in batch) == sorted([0, 1, 2] * 4)
+    assert len(plan_epoch(3, batch_size=100, flip="both", seed=0, epoch=0, showings=2)[0]) == 12

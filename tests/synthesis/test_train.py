@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.config import LossConfig, TrainConfig
+from lab.config import AugmentConfig, LossConfig, TrainConfig
 from lab.data.batches import CaseStore
 from lab.data.cohort import Cohort
 from lab.stats.agreement import concordance
@@ -164,6 +164,25 @@ def same_state(one: Path, other: Path) -> None:
             assert torch.equal(tensor, moments[1][key][name]), (key, name)
 
 
+@pytest.mark.parametrize("where", ["whole", "patches"])
+def test_killed_with_augmentation_and_random_patches_and_resumed_equals_never_killed(tiny_cohort, tmp_path, where):
+    cases, patches = tiny_cohort.index.index, {"patch": 8, "margin": 2, "shares": (0.3, 0.5, 0.2)}
+    stores = (
+        CaseStore(tiny_cohort, cases[:5], **INPUTS, **(patches if where == "patches" else {})),
+        CaseStore(tiny_cohort, cases[5:8], **INPUTS),
+    )
+    options = {"settings": change(patches_per_patient=2), "augment": AugmentConfig(use="on")}
+    whole = train(stores, **options)
+    path = tmp_path / "checkpoint"
+    with pytest.raises(Killed):
+        train(stores, **options, loss=killing(L1_BRAIN, 2 * (5 + 3) + 2), checkpoint=path)
+    assert load_state(path)["progress"]["epoch"] == 2
+    with pytest.raises(ValueError, match=r"augment.noise was 0.05 and is 0.1"):
+        train(stores, **options | {"augment": AugmentConfig(use="on", noise=0.1)}, checkpoint=path)
+    assert_same(train(stores, **options, checkpoint=path), whole)
+    assert figures(train(stores, options["settings"])) != figures(whole)
+
+
 def test_killed_in_the_middle_of_an_epoch_and_resumed_equals_never_killed(stores, tmp_path):
     path, loss = tmp_path / "checkpoint", L1_BRAIN
     whole = train(stores)
@@ -281,8 +300,8 @@ def test_an_epoch_shows_every_patient_as_the_flip_mode_says(stores, monkeypatch,
     shown: list[str] = []
     batches = CaseStore.batches
 
-    def watched(store: CaseStore, plan: Any) -> Any:
-        for batch in batches(store, plan):
+    def watched(store: CaseStore, plan: Any, **options: Any) -> Any:
+        for batch in batches(store, plan, **options):
             shown.extend(batch.case_ids if store is stores[0] else ())
             yield batch
 

@@ -37,7 +37,7 @@ from lab.tracking.run import Run
 MARK = f"models/{SETTINGS}"
 """The file that every bundle has."""
 CODE = (
-    *("__init__.py", "config.py", "io", "stats", "qc", "data", "evaluation", "synthesis"),
+    *("__init__.py", "config", "io", "stats", "qc", "data", "evaluation", "synthesis"),
     *("deploy/__init__.py", "deploy/export/__init__.py", "deploy/export/bundle_run.py"),
     *(f"inference/{name}.py" for name in ("__init__", "settings", "tiling", "tta", "calibration", "patient")),
 )

@@ -5,13 +5,14 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pandas as pd
 from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
-from lab.config import Config, flatten, override
+from lab.config import Config, TrainConfig, flatten, override
 from lab.data.cohort import PARTS, Cohort
 from lab.evaluation.figures import shown_in
 from lab.experiments.plan import Plan, Study, varied
@@ -41,14 +42,14 @@ def run(study: Study, config: Config) -> Plan:
     StoreLost (an OSError too) where the store can no longer be written.
     """
     started = time.monotonic()
-    check(study, config)
+    starts = check(study, config)
     from lab.data.source import obtain  # a continued study needs no preparation
 
     cohort = obtain(config.data, config.phantom, RUNS)
     splits = split_up(config, cohort)
     check_patches(study, config, cohort.spacing_mm)
     with clear_errors():
-        plan = open_plan(study, config, cohort, splits)
+        plan = open_plan(study, config, cohort, splits, starts)
         tell_other_threads(plan)
     with clear_errors(goes_on="epoch"), plan.parent.ending():
         train(plan, "grid", [slot.name for slot in plan.slots("grid")])
@@ -74,11 +75,15 @@ def train(plan: Plan, phase: str, slots: list[str]) -> None:
         work_through(plan, phase, slots)
 
 
-def check(study: Study, config: Config) -> None:
-    """Raises ValueError, before anything is created, for settings that no trial could run with."""
+def check(study: Study, config: Config) -> list[str]:
+    """Hashes of the weights that trials start from.
+
+    Raises ValueError, before anything is created, for settings that no trial could run with.
+    """
     import torch
 
-    from lab.experiments.synthesis.trial import build_method
+    from lab.data.augment import check_augment
+    from lab.experiments.synthesis.trial import build_method, starting_weights
     from lab.synthesis.device import choose
 
     choose(config.train.device, config.train.precision, config.train.channels_last)
@@ -95,9 +100,29 @@ def check(study: Study, config: Config) -> None:
         raise ValueError(f"--train.learning-rate {config.train.learning_rate:g} must be above 0")
     if config.study.objective not in OBJECTIVES:
         raise ValueError(f"--study.objective {config.study.objective}: known are {', '.join(OBJECTIVES)}")
+    starts = set()
     for settings in study.grid.values():
+        trial = override(config, dict(settings))
+        check_augment(trial.augment)
+        check_sampling(trial.train)
+        start = starting_weights(trial)
+        starts |= set() if start is None else {start.sha256}
         with torch.device("meta"):  # builds the network for its errors alone, without memory
-            build_method(override(config, dict(settings)), choose("meta", "float32"))
+            build_method(trial, choose("meta", "float32"), start)
+    return sorted(starts)
+
+
+def check_sampling(train: TrainConfig) -> None:
+    """Raises ValueError for random patches without a size, and for wrong shares or numbers of them."""
+    shares = train.patch_shares
+    if train.patch_sampling == "random" and train.patch_mm is None:
+        raise ValueError("--train.patch-sampling random needs the patches' edge, such as --train.patch-mm 64")
+    if min(shares) < 0 or abs(sum(shares) - 1) > 1e-6:
+        raise ValueError(
+            f"--train.patch-shares {shares}: three fractions (enhancing, tumour, brain) that add up to 1 are needed"
+        )
+    if train.patches_per_patient < 1:
+        raise ValueError(f"--train.patches-per-patient {train.patches_per_patient}: at least 1 is needed")
 
 
 def check_patches(study: Study, config: Config, spacing_mm: float) -> None:
@@ -139,9 +164,11 @@ def split_up(config: Config, cohort: Cohort) -> tuple[pd.DataFrame, ...]:
     return tuple(splits)
 
 
-def open_plan(study: Study, config: Config, cohort: Cohort, splits: tuple[pd.DataFrame, ...]) -> Plan:
+def open_plan(
+    study: Study, config: Config, cohort: Cohort, splits: tuple[pd.DataFrame, ...], starts: Sequence[str] = ()
+) -> Plan:
     """The study's parent run, found or created, with its settings and its cohort."""
-    key = study_key(config, cohort)
+    key = study_key(config, cohort, starts)
     name = f"{study.name}{' phantom' if cohort.phantom else ''} {cohort.spacing_mm:g} mm {key[:6]}"
     connect()
     with FileLock(RUNS / "create.lock"):  # two calls at once share one parent
@@ -158,13 +185,15 @@ def open_plan(study: Study, config: Config, cohort: Cohort, splits: tuple[pd.Dat
     return plan
 
 
-def study_key(config: Config, cohort: Cohort) -> str:
-    """Digest of everything that makes results comparable: cohort, split and settings, without numbers of trials and
-    workers."""
+def study_key(config: Config, cohort: Cohort, starts: Sequence[str] = ()) -> str:
+    """Digest of everything that makes results comparable, without numbers of trials and workers.
+
+    That is the cohort, the split, the settings, and the hashes of weights that trials start from, since an alias moves.
+    """
     settings = flatten(config)
     left = ("data.path", "data.processes", "data.layout", "data.labels", "train.device")
     kept = {k: v for k, v in settings.items() if k not in left and not k.startswith(("study.", "phantom."))}
-    return fingerprint([cohort.digest, kept, config.study.objective, config.study.folds])
+    return fingerprint([cohort.digest, kept, config.study.objective, config.study.folds, *starts])
 
 
 def tell_other_threads(plan: Plan) -> None:

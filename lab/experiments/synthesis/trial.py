@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import torch
 
-from lab.config import Config, ModelConfig, TrainConfig, flatten
+from lab.config import AugmentConfig, Config, ModelConfig, TrainConfig, flatten
 from lab.data.batches import Batch, CaseStore, Prediction, image_of
 from lab.data.cohort import Cohort
 from lab.data.contract import Contract
@@ -27,6 +27,9 @@ from lab.synthesis.train import Fitted, fit
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
+
+if TYPE_CHECKING:
+    from lab.synthesis.warm_start import Start
 
 PATIENTS_SHOWN = 2
 
@@ -51,21 +54,27 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
     `on_epoch` gets each epoch's figures and may raise to prune. Raises TrainingFailed with the reason where the trial
     cannot continue.
     """
-    config = job.config
+    config = used(job.config)
     use_threads(job.workers)
     arithmetic = choose(config.train.device, config.train.precision, config.train.channels_last)
     reset_peak_memory(arithmetic.device)
     train, val = (store(job, part, arithmetic) for part in ("train", "val"))
-    method = build_method(config, arithmetic)
+    start = starting_weights(config)
+    method = build_method(config, arithmetic, start)
     tags = {Tag.LABEL: job.label, Tag.DEVICE: arithmetic.name, Tag.SEED: config.train.seed}
     tags |= {Tag.PHANTOM: job.cohort.phantom, Tag.COHORT: job.cohort.digest}
     tags |= {Tag.THREADS: torch.get_num_threads()}  # the last bits of CPU results depend on it
     tags |= {Tag.FOLD: config.study.fold + 1} if config.study.folds else {}
-    params = {name: value for name, value in flatten(used(config)).items() if not name.startswith("study.")}
+    if start is not None:
+        taken = method.network.taken
+        tags |= {Tag.START: start.id, Tag.START_WEIGHTS: start.sha256, Tag.START_TAKEN: taken}
+        if not job.checkpoint.exists():
+            print(f"{job.label}: starts from {start.id}: {taken}", flush=True)
+    params = {name: value for name, value in flatten(config).items() if not name.startswith("study.")}
     job.run.describe(params, tags)
     job.run.log_cohort(job.cohort)
     job.run.log_table(job.split, artifacts.SPLIT)
-    job.run.log_json(asdict(config), artifacts.CONFIG)
+    job.run.log_json(asdict(job.config), artifacts.CONFIG)
 
     logged = job.run.logged_steps("train/loss")
     first = (config.study.objective, "val/mae_brain", "val/contrast_tumour")  # MLflow's pages open on the first
@@ -77,7 +86,17 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
             job.run.log_metrics({name: figures[name] for name in shown}, step)
         on_epoch(figures)
 
-    fitted = fit(method, train, val, config.train, arithmetic=arithmetic, checkpoint=job.checkpoint, on_epoch=report)
+    fitted = fit(
+        method,
+        train,
+        val,
+        config.train,
+        arithmetic=arithmetic,
+        start_sha256=None if start is None else start.sha256,
+        augment=config.augment if config.augment.use == "on" else None,
+        checkpoint=job.checkpoint,
+        on_epoch=report,
+    )
     return log_trained(job, fitted, val, arithmetic)
 
 
@@ -123,20 +142,29 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
 
 
 def store(job: Job, part: str, arithmetic: Arithmetic, *, whole: bool = False) -> CaseStore:
-    """The cases of one part of the split."""
-    config = job.config
+    """The cases of one part of the split; random patches, and margins for rotations, are for training alone."""
+    config = used(job.config)
+    edge = None if whole else patch_edge(config.train, job.cohort.spacing_mm)
+    margin, shares = 0, None
+    if part == "train" and edge is not None:
+        from lab.data.augment import margin_of  # few trainings need it
+
+        margin = margin_of(config.augment, edge, job.cohort.spacing_mm)
+        shares = config.train.patch_shares if config.train.patch_sampling == "random" else None
     return CaseStore(
         job.cohort,
         job.split.loc[job.split["split"] == part, "case_id"].tolist(),
         inputs=config.data.inputs,
         target=config.data.target,
         device=arithmetic.device,
-        patch=None if whole else patch_edge(config.train, job.cohort.spacing_mm),
+        patch=edge,
+        margin=margin,
+        shares=shares,
     )
 
 
 def used(config: Config) -> Config:
-    """The config with the options of its own network and method only, complete with defaults."""
+    """The config as it takes effect: options of its own network and method only, no `auto` that a method decides."""
     kinds: dict[str, NetworkSpec | MethodSpec] = {
         config.model.id: NETWORKS.find(config.model.id),
         config.train.method: METHODS.find(config.train.method),
@@ -146,17 +174,45 @@ def used(config: Config) -> Config:
         for name, spec in kinds.items()
         if spec.settings not in (None, ModelConfig)
     }
-    return replace(config, options=options)
+    sampling = config.train.patch_sampling
+    if sampling == "auto":
+        sampling = METHODS.find(config.train.method).patch_sampling  # type: ignore[assignment]
+    train = replace(config.train, patch_sampling=sampling)
+    return replace(config, options=options, train=train, augment=augmentation(config))
 
 
-def build_method(config: Config, arithmetic: Arithmetic) -> Method:
-    """The method of a config with its network and loss, weights initialised from its seed.
+def augmentation(config: Config) -> AugmentConfig:
+    """The random changes of training images, `on` or `off`, with every strength 0 where they are off."""
+    augment = config.augment
+    if augment.use == "on" or (augment.use == "auto" and METHODS.find(config.train.method).augmented):
+        return replace(augment, use="on")
+    return AugmentConfig(use="off", **{item.name: 0.0 for item in fields(augment) if item.name != "use"})
 
-    Raises ValueError for an unknown name or invalid settings.
+
+def starting_weights(config: Config) -> Start | None:
+    """The weights that training starts from; None for fresh ones. Raises ValueError where they cannot be used."""
+    if config.train.start_from is None:
+        return None
+    from lab.synthesis.warm_start import check_inputs
+    from lab.tracking.models.start import read_start
+
+    start = read_start(config.train.start_from)
+    check_inputs(start, config.data.inputs)
+    return start
+
+
+def build_method(config: Config, arithmetic: Arithmetic, start: Start | None = None) -> Method:
+    """The method of a config with its network and loss, weights initialised from its seed and taken from `start`.
+
+    Raises ValueError for an unknown name or invalid settings, and where nothing of `start` fits.
     """
     model, train, channels = config.model, config.train, len(config.data.inputs)
     settings = settings_of(config, model.id, NETWORKS.find(model.id).settings)
     network = build_network(model.id, settings, channels, seed=train.seed)
+    if start is not None:
+        from lab.synthesis.warm_start import take_over
+
+        network.taken = take_over(network, start)
     spec = METHODS.find(train.method)
     own = settings_of(config, train.method, spec.settings)
     return spec.make(network, make_loss(config.loss), train, arithmetic, own, channels)

@@ -52,6 +52,10 @@ class MethodSpec:
     `Arithmetic`, the method's own settings and the number of input channels."""
     settings: type | None = None
     """Frozen dataclass; each field is a flag, `--gan.l1-weight`."""
+    augmented: bool = False
+    """Whether `--augment.use auto` changes its training images."""
+    patch_sampling: str = "centre"
+    """Centre of its training cubes with `--train.patch-sampling auto`: `centre` or `random`."""
 
 
 METHODS: Registry[MethodSpec] = Registry(

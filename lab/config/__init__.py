@@ -15,7 +15,29 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-alias = tyro.conf.arg
+from lab.config.training import AugmentConfig, LossConfig, ModelConfig, TrainConfig, alias, network_key
+
+__all__ = [
+    "DEMO",
+    "PAPER",
+    "AugmentConfig",
+    "ClassifierConfig",
+    "Config",
+    "DataConfig",
+    "GateSettings",
+    "LossConfig",
+    "ModelConfig",
+    "PhantomConfig",
+    "RadiomicsConfig",
+    "StudyConfig",
+    "TrainConfig",
+    "alias",
+    "choice",
+    "flatten",
+    "grid_shape",
+    "network_key",
+    "override",
+]
 
 
 def choice(registry: str, *others: str, aliases: tuple[str, ...] = ()) -> Any:
@@ -81,74 +103,6 @@ class PhantomConfig:
     """Number of patients."""
     seed: int = 0
     """Patient i of seed s is always the same patient."""
-
-
-def network_key(name: str | int) -> str:
-    """Registry key of a network: 3, the form that versions up to 0.4.0 stored, becomes `model-3`."""
-    return f"model-{name}" if str(name).isdigit() else str(name)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ModelConfig:
-    """The network, and the settings of the paper's five networks."""
-
-    id: str = "model-0"
-    """A key of `lab.synthesis.networks.NETWORKS`, as `model-0` (or 0); `--model.id NAME --help` lists its flags."""
-    width: int = 64
-    """Filters of the first level (64 in the paper)."""
-    depth: int = 5
-    """Number of halvings (5 in the paper)."""
-    norm: Literal["batch", "instance", "group"] = "batch"
-    """Normalisation after a convolution."""
-    dropout: float = 0.5
-    """Dropout on the deepest up-sampling blocks."""
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "id", network_key(self.id))
-
-
-@dataclass(frozen=True, kw_only=True)
-class LossConfig:
-    """The training loss."""
-
-    name: str = "L1_brain"
-    """A key of `lab.synthesis.losses.LOSSES`."""
-    mix_weights: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    """Weights of L1, SSIM and L1_enhancement in the loss `mix`."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Training of a network."""
-
-    method: Annotated[str, alias(aliases=("--method",))] = "supervised"
-    """A key of `lab.synthesis.methods.METHODS`: `supervised` or `gan`, whose settings `--method gan --help` lists."""
-    epochs: Annotated[int, alias(aliases=("--epochs",))] = 300
-    """Maximum number of passes over the training patients."""
-    patience: int = 20
-    """Stop after this many epochs without a better validation loss."""
-    batch_size: int = 1
-    """Patients per step."""
-    learning_rate: float = 2e-4
-    """Step size of Adam."""
-    betas: tuple[float, float] = (0.5, 0.99)
-    """Decay rates of Adam's two moments."""
-    clip_norm: float = 1.0
-    """Largest gradient norm; 0 turns clipping off."""
-    flip: Literal["both", "random", "none"] = "both"
-    """Left-right flip: every patient both ways in each epoch (the paper), one way at random, or never."""
-    patch_mm: float | None = None
-    """Edge of the training cube around the tumour's centre of mass; by default the whole volume."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Arithmetic of the forward pass; `auto` is bfloat16 on a GPU that has it and float32 elsewhere."""
-    channels_last: bool = True
-    """Memory format of images and weights; faster on GPU and CPU for nearly every network."""
-    compile: bool = False
-    """Compile the network with `torch.compile`."""
-    device: str = "auto"
-    """`auto` takes a GPU where there is one."""
-    seed: Annotated[int, alias(aliases=("--seed",))] = 0
-    """Seed of initial weights, order of patients, flips and dropout."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -217,6 +171,7 @@ class Config:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
     options: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict)
     """Settings of networks and methods that have their own, by name: `{"segresnet": SegResNetConfig()}`."""
