@@ -66,15 +66,15 @@ def check_inputs(start: Start, inputs: Sequence[str]) -> None:
 def take_over(network: nn.Module, start: Start) -> Taken:
     """Copy the tensors that match in name and shape into a network from `build_network`.
 
-    Raises ValueError where no parameter matches.
+    Raises ValueError where no kernel matches.
     """
     own = network.state_dict()
     taken = [name for name, tensor in own.items() if getattr(start.tensors.get(name), "shape", None) == tensor.shape]
     sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
-    if not sizes.keys() & set(taken):
+    if not any(name in sizes and own[name].dim() > 1 for name in taken):  # a lone bias is no start
         origin: Any = network.origin
         raise ValueError(
-            f"--train.start-from {start.source}: no weight of {describe(start.known.get('model'))} fits "
+            f"--train.start-from {start.source}: no kernel of {describe(start.known.get('model'))} fits "
             f"{describe(origin.record())} in name and shape; choose the same network (--model.id, --model.width)"
         )
     with torch.no_grad():

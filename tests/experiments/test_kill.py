@@ -28,7 +28,7 @@ pytestmark = pytest.mark.slow
 SETTINGS = [
     *("--models", "0", "1", "--losses", "L1_brain", "L2_brain", "--epochs", "5", "--seed", "3"),
     *("--model.width", "4", "--model.depth", "2", "--train.batch-size", "4", "--train.learning-rate", "2e-3"),
-    *("--workers", "1", "--search", "--trials", "7"),
+    *("--workers", "1", "--search", "--trials", "7", "--augment.use", "on"),
 ]
 """Four trials of the grid and three of the guided search."""
 

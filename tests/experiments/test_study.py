@@ -6,7 +6,9 @@ import pkgutil
 import re
 
 import pytest
+import torch
 from mlflow.exceptions import MlflowException
+from patients import logged
 from small import grid_study, ran, settings
 from watching import look
 
@@ -14,6 +16,7 @@ from lab.cli.study_command import explain
 from lab.experiments import worker
 from lab.experiments.synthesis import finish, study
 from lab.synthesis.train import TrainingFailed
+from lab.tracking.models.network import download_package
 from lab.tracking.run import Run
 from lab.tracking.store import RUNS, StoreLost, connect
 
@@ -265,3 +268,50 @@ def kill_at(patch, target, word, when):
         raise KilledHereError
 
     patch.setattr(target, last)
+
+
+def test_a_study_starts_from_another_networks_weights(tiny_cohort, monkeypatch, capsys):
+    first, _ = ran("first", settings(tiny_cohort, train__epochs=1), ONE)
+    source = first.parent.children()[0]
+    config = settings(tiny_cohort, train__epochs=1, train__start_from=source.id, train__learning_rate=1e-12)
+    second, seen = ran("second", config, ONE)
+    said = f"one: starts from run {source.id}: "
+    assert said in capsys.readouterr().out
+    [run] = second.parent.children()
+    theirs, ours = (download_package(one.tags["model_uri"]) for one in (source, run))
+    weights = dict(ours.network.named_parameters())
+    for name, tensor in theirs.network.named_parameters():
+        assert torch.allclose(weights[name], tensor, atol=1e-9), name
+    assert run.params["train.start_from"] == source.id
+    assert run.tags["start_weights_sha256"] == theirs.weights_sha256
+    assert run.tags["start_taken"].startswith(f"{len(theirs.network.state_dict())} of ")
+    other = study.study_key(config, tiny_cohort, ["0" * 64])
+    assert len({second.key, other, study.study_key(config, tiny_cohort)}) == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"model__width": 3}, r"no kernel of model-0 .* fits model-0 \(width 3"),
+        ({"data__inputs": ("T2", "T1")}, r"its network takes T1, T2, FLAIR, this one T2, T1"),
+        ({"train__start_from": "0123"}, "there is no such run"),
+        ({"augment__noise": -1.0}, "--augment.noise -1.0: 0 .off. or more"),
+        ({"train__patch_sampling": "random"}, "needs the patches' edge, such as --train.patch-mm 64"),
+        ({"train__patch_shares": (0.5, 0.5, 0.5)}, "three fractions .* that add up to 1"),
+        ({"train__patches_per_patient": 0}, "--train.patches-per-patient 0: at least 1"),
+    ],
+)
+def test_what_no_trial_could_start_with_is_refused_before_anything_is_created(tiny_cohort, changes, message):
+    config = settings(tiny_cohort, **({"train__start_from": logged("refused")} | changes))
+    with pytest.raises(ValueError, match=message):
+        ran("refused-start", config, ONE)
+    assert look(RUNS, "refused-start").parents == []
+
+
+def test_augmentation_and_random_patches_are_parameters_of_a_run(tiny_cohort, no_report):
+    grid = {"plain": {}, "changed": {"augment.use": "on", "train.patch_mm": 64.0, "train.patch_sampling": "random"}}
+    plan, _ = ran("augmented", settings(tiny_cohort, train__epochs=1), grid)
+    plain, changed = (run.params for run in sorted(plan.parent.children(), key=lambda run: run.tags["label"])[::-1])
+    assert (plain["augment.use"], plain["augment.noise"], plain["train.patch_sampling"]) == ("off", "0.0", "centre")
+    assert (changed["augment.use"], changed["augment.noise"]) == ("on", "0.05")
+    assert changed["train.patch_sampling"] == "random"

@@ -183,6 +183,18 @@ def test_killed_with_augmentation_and_random_patches_and_resumed_equals_never_ki
     assert figures(train(stores, options["settings"])) != figures(whole)
 
 
+def test_a_resumed_run_has_the_weights_it_started_from(stores, tmp_path):
+    """Whatever the new network holds: it is named by the hash of what it started from."""
+    path, options = tmp_path / "checkpoint", {"start_sha256": "a" * 64}
+    whole = train(stores, **options, network=network(7))
+    train(stores, change(epochs=2), **options, network=network(7), checkpoint=path)
+    assert_same(train(stores, change(start_from="renamed"), **options, network=network(8), checkpoint=path), whole)
+    with pytest.raises(ValueError, match=r"weights of --train.start-from was aaa.* and is bbb"):
+        train(stores, start_sha256="b" * 64, checkpoint=path)
+    with pytest.raises(ValueError, match=r"weights of --train.start-from was aaa.* and is None"):
+        train(stores, checkpoint=path)
+
+
 def test_killed_in_the_middle_of_an_epoch_and_resumed_equals_never_killed(stores, tmp_path):
     path, loss = tmp_path / "checkpoint", L1_BRAIN
     whole = train(stores)
