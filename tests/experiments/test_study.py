@@ -274,7 +274,7 @@ def test_a_study_starts_from_another_networks_weights(tiny_cohort, monkeypatch, 
     first, _ = ran("first", settings(tiny_cohort, train__epochs=1), ONE)
     source = first.parent.children()[0]
     config = settings(tiny_cohort, train__epochs=1, train__start_from=source.id, train__learning_rate=1e-12)
-    second, seen = ran("second", config, ONE)
+    second, _ = ran("second", config, ONE)
     said = f"one: starts from run {source.id}: "
     assert said in capsys.readouterr().out
     [run] = second.parent.children()
