@@ -4,10 +4,11 @@
 
 Two batches of four cases of random voxels with a brain and four masks: cubes of 32 x 32 x 21 voxels and patches of 64 x
 64 x 64. Ours is `augment` with its default strengths, on the whole batch. MONAI's is a `Compose` for each case:
-rotation, scale and elastic deformation in one resampling (`Rand3DElasticd`, images and target linear, masks nearest), then gamma,
-bias field, gain, offset, blur and noise of the inputs, each always on. MONAI blends background into the brain's rim,
-its gamma, bias field, blur and noise are the same for all inputs of a case, and it loses no sequence. Both take turns,
-one thread each; figures are medians. Then the seconds that an epoch of `--cases` cubes costs more.
+rotation, scale and elastic deformation in one resampling (`Rand3DElasticd`, images and target linear, masks nearest),
+then gamma, bias field, gain, offset, blur and noise of the inputs, each always on. MONAI blends background into the
+brain's rim, its gamma, bias field, blur and noise are the same for all inputs of a case, and it loses no sequence. Both
+take turns, one thread each; figures are medians of processor time. Then the seconds that an epoch of `--cases` cubes
+takes longer.
 """
 
 from __future__ import annotations
