@@ -37,5 +37,5 @@ def test_damaged_files_are_refused_by_name_or_read_right(tmp_path):
     found = [json.loads(out.splitlines()[-1]) for out, _ in said]
     failures = [failure for one in found for failure in one["failures"]]
     assert not failures, "\n".join(failures)
-    assert all(one["seen"]["refused"] > 100 and one["peak"] < fuzzing.MEMORY for one in found)
-    assert sum(sum(one["seen"].values()) for one in found) >= 300
+    assert all(one["seen"]["refused"] > 60 and one["peak"] < fuzzing.MEMORY for one in found)
+    assert sum(sum(one["seen"].values()) for one in found) >= 200

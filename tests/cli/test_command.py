@@ -10,7 +10,7 @@ import sys
 
 import pytest
 import torch
-from watching import ARCHITECTURE, ROOT, finished, look, start
+from watching import ARCHITECTURE, ROOT, look
 
 from lab.cli.study_command import explain, settings_for
 from lab.config import DEMO, Config
@@ -58,13 +58,14 @@ def same_signals():
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_mistakes_are_told_and_leave_nothing_behind(mistake, tiny_cohort, monkeypatch, capsys):
     words, told = MISTAKES[mistake]
+    before = look(RUNS).parents
     assert run_architecture(monkeypatch, "--data", str(tiny_cohort.path), *words) == 2
     error = capsys.readouterr().err
     assert told in error
     assert "Traceback" not in error
     if error.startswith("error: "):  # else the parser's own frame
         assert error.count("\n") == 1
-    assert not look(RUNS).parents
+    assert len(look(RUNS).parents) == len(before)
 
 
 def test_a_schedulers_signal_interrupts_also_what_a_shell_started_in_the_background(capsys):
@@ -87,9 +88,14 @@ def test_wrong_paths_are_told(tmp_path, monkeypatch, capsys):
         assert error.count("\n") == 1
 
 
-def test_a_store_that_cannot_be_written_is_one_line(tiny_cohort, tmp_path):
+def test_a_store_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "file").write_text("in the way")
-    _, error = finished(start(tmp_path / "file" / "runs", "--data", str(tiny_cohort.path)), code=2)
+    words = [sys.executable, "-m", "lab", "report", "architecture"]
+    around = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment = around | {"LAB_RUNS": str(tmp_path / "file" / "runs")}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    error = done.stderr
     assert error.startswith("error: ")
     assert str(tmp_path / "file") in error
     assert error.count("\n") == 1

@@ -64,10 +64,15 @@ class Machine:
         """What is left there was not cleaned up."""
         return self.home / "tmp"
 
-    def call(self, *commands: Sequence[str]) -> str:
-        """Standard output and error of commands, one after the other in one process, that must all succeed."""
+    def call(self, *commands: Sequence[str], fresh: Path | None = None) -> str:
+        """Standard output and error of commands, one after the other in one process, that must all succeed.
+
+        A new store begins with the databases in `fresh`.
+        """
         for folder in (self.scratch, self.home / "work"):
             folder.mkdir(parents=True, exist_ok=True)
+        if fresh is not None:
+            shutil.copytree(fresh, self.runs)
         kept = {name: value for name, value in os.environ.items() if name not in ("MLFLOW_TRACKING_URI", "LAB_RUNS")}
         own = {"LAB_RUNS": str(self.runs), "TMPDIR": str(self.scratch), "PYTHONPATH": quick_path(self.code)}
         own |= {"OMP_NUM_THREADS": "1", **self.settings}
@@ -128,9 +133,10 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[str]:
+def server(tmp_path_factory, fresh_databases) -> Iterator[str]:
     """Address of an MLflow server that keeps runs and hands artifacts on, with no folder that others can see."""
     home = tmp_path_factory.mktemp("server")
+    shutil.copy(fresh_databases / "mlflow.db", home / "store.db")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -138,7 +144,7 @@ def server(tmp_path_factory) -> Iterator[str]:
     command += ["--backend-store-uri", f"sqlite:///{home / 'store.db'}", "--serve-artifacts"]
     command += ["--artifacts-destination", str(home / "artifacts")]
     kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    environment = kept | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    environment = kept | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "PYTHONPATH": quick_path()}
     with (home / "log").open("w") as log:
         process = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=log, start_new_session=True)
         try:
@@ -162,9 +168,11 @@ def wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     raise AssertionError(log.read_text())
 
 
-def test_over_a_server_another_machine_predicts_the_same_voxels(server, tiny_cohort, tiny_phantom, tmp_path):
+def test_over_a_server_another_machine_predicts_the_same_voxels(
+    server, tiny_cohort, tiny_phantom, fresh_databases, tmp_path
+):
     here = Machine(home=tmp_path / "here", settings={"MLFLOW_TRACKING_URI": server})
-    told = here.call(here.study(tiny_cohort), PROMOTE, here.synthesize(tiny_phantom))
+    told = here.call(here.study(tiny_cohort), PROMOTE, here.synthesize(tiny_phantom), fresh=fresh_databases)
     assert f"{NAME} version 1" in told
     predicted = here.synthesized
     assert not list(here.runs.rglob("*.safetensors"))  # everything lies on the server
@@ -176,9 +184,9 @@ def test_over_a_server_another_machine_predicts_the_same_voxels(server, tiny_coh
     assert not list(there.scratch.rglob("*.safetensors"))
 
 
-def test_a_store_that_was_copied_and_then_moved_goes_on(tiny_cohort, tiny_phantom, tmp_path):
+def test_a_store_that_was_copied_and_then_moved_goes_on(tiny_cohort, tiny_phantom, fresh_databases, tmp_path):
     here = Machine(home=tmp_path / "here")
-    here.call(here.study(tiny_cohort), PROMOTE, here.synthesize(tiny_phantom))
+    here.call(here.study(tiny_cohort), PROMOTE, here.synthesize(tiny_phantom), fresh=fresh_databases)
     predicted = here.synthesized
     before = content(here.runs)
     there = another(tmp_path / "there")

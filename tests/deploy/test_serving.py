@@ -5,15 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-import os
-import shutil
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,23 +13,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 from mlflow.exceptions import MlflowException
-from patients import AFFINE, SEQUENCES, SHAPE, logged, named, stored, volumes
+from patients import AFFINE, SEQUENCES, volumes
+from served import ALL, CUBE, OUTSIDE, by_path, decoded, voxels
 
-from lab.deploy.new_patients import synthesize
 from lab.deploy.serve import service as serve
 from lab.deploy.serve.request import PATIENTS, ROOT, VOXELS
 from lab.deploy.serve.service import Service
-from lab.inference.settings import ENHANCEMENT, SYNTHESIS, UNCERTAINTY, How
-from lab.tracking.models.network import REQUIREMENTS, attach_code
-
-ALL = (*SEQUENCES, "mask")
-
-
-@pytest.fixture(scope="module")
-def uri() -> str:
-    network = logged("served")
-    attach_code(network)  # as `promote` does
-    return named(network, "sct1-served")
+from lab.inference.settings import ENHANCEMENT, SYNTHESIS, UNCERTAINTY
 
 
 @pytest.fixture(scope="module")
@@ -46,47 +27,10 @@ def service(uri) -> Service:
     return Service(Path(mlflow.artifacts.download_artifacts(uri)) / "artifacts")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    """The allowed folder, with a patient and ways out of it; what must not be read lies beside it."""
-    root = tmp_path_factory.mktemp("scans") / "root"
-    stored(root / "one")
-    (root.parent / "outside").mkdir()
-    shutil.copy(root / "one" / "T1.nii.gz", root.parent / "outside" / "T1.nii.gz")
-    (root / "link.nii.gz").symlink_to(root.parent / "outside" / "T1.nii.gz")
-    (root / "dangling.nii.gz").symlink_to(root.parent / "outside" / "nothing.nii.gz")
-    (root / "circle").symlink_to(root / "circle")
-    (root / "linked").symlink_to(root.parent / "outside")
-    (root / "within.nii.gz").symlink_to(root / "one" / "T1.nii.gz")
-    (root / "text.nii.gz").write_text("hello")
-    return root
-
-
-@pytest.fixture(scope="module")
-def drawn(uri, folder, tmp_path_factory) -> Path:
-    """What `lab.synthesize` writes for the same patient."""
-    out = tmp_path_factory.mktemp("drawn") / "one"
-    images = {name: folder / "one" / f"{name}.nii.gz" for name in SEQUENCES}
-    synthesize(uri, images, mask=folder / "one" / "mask.nii.gz", out=out, how=How(looks=2), say=lambda _: None)
-    return out
-
-
 @pytest.fixture
 def allowed(folder, monkeypatch) -> Path:
     monkeypatch.setenv(ROOT, str(folder))
     return folder
-
-
-def by_path(**changes: Any) -> dict[str, Any]:
-    return {name: f"one/{name}.nii.gz" for name in ALL} | changes
-
-
-def decoded(volume: dict[str, str]) -> np.ndarray:
-    return np.asarray(nib.Nifti1Image.from_bytes(gzip.decompress(base64.b64decode(volume["nifti"]))).dataobj)
-
-
-def voxels(file: Path) -> np.ndarray:
-    return np.asarray(nib.load(file).dataobj)
 
 
 def refused(service: Service, *patients: Any) -> str:
@@ -149,7 +93,6 @@ def test_a_prepared_array_goes_through_the_network_alone(service):
     assert "leave T1 out" in refused(service, {"prepared": values, "T1": "a"})
 
 
-OUTSIDE = "does not lie in the folder that this server reads from"
 PATHS = {
     "../outside/T1.nii.gz": OUTSIDE,
     "../outside/nothing.nii.gz": OUTSIDE,
@@ -192,7 +135,6 @@ def test_without_a_folder_paths_are_refused(service, monkeypatch):
     assert "start the server with the folder in LAB_SERVE_ROOT" in refused(service, by_path())
 
 
-CUBE = np.random.default_rng(1).uniform(1, 2, (3, 6, 6, 6))
 WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "a sequence is missing": ({"FLAIR": ...}, "FLAIR missing: a patient has T1, T2, FLAIR"),
     "null": ({"T1": None}, "T1 is null; send a nested list"),
@@ -295,142 +237,3 @@ def test_too_little_memory_for_a_network_is_not_the_clients_fault(service, allow
     with pytest.raises(MlflowException) as caught:
         service.answer([by_path()])
     assert caught.value.get_http_status_code() == 503
-
-
-class Server:
-    """`mlflow models serve` as a process."""
-
-    def __init__(self, uri: str, place: Path, root: Path) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.log = place / "log.txt"
-        known = {"MLFLOW_TRACKING_URI": mlflow.get_tracking_uri(), "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false"}
-        known |= {ROOT: str(root), "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-        environment = {name: value for name, value in os.environ.items() if name != "LAB_RUNS"} | known
-        command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", uri, "--env-manager", "local"]
-        (place / "cwd").mkdir()
-        with open(self.log, "wb") as log:
-            self.process = subprocess.Popen(
-                [*command, "--port", str(self.port)], cwd=place / "cwd", env=environment, stdout=log, stderr=log
-            )
-
-    def wait(self) -> None:
-        """Until it answers."""
-        for _ in range(600):
-            assert self.process.poll() is None, self.log.read_text()[-3000:]
-            try:
-                urllib.request.urlopen(f"http://127.0.0.1:{self.port}/ping", timeout=5)
-                return
-            except OSError:
-                time.sleep(0.1)
-        raise AssertionError(self.log.read_text()[-3000:])
-
-    def post(self, body: Any, content_type: str = "application/json") -> tuple[int, str]:
-        """Status and answer."""
-        data = body if isinstance(body, bytes) else json.dumps(body).encode()
-        where = f"http://127.0.0.1:{self.port}/invocations"
-        request = urllib.request.Request(where, data=data, headers={"Content-Type": content_type})
-        try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
-                return answer.status, answer.read().decode()
-        except urllib.error.HTTPError as error:
-            return error.code, error.read().decode()
-
-
-@pytest.fixture(scope="module")
-def server(uri, folder, tmp_path_factory) -> Iterator[Server]:
-    place = tmp_path_factory.mktemp("server")
-    running = Server(uri, place, folder)
-    try:
-        running.wait()
-        yield running
-    finally:
-        running.process.terminate()  # it ends the server that it started, too
-        running.process.wait(timeout=30)
-
-
-@pytest.mark.slow
-def test_mlflow_serves_it(server, folder, drawn):
-    status, text = server.post({"inputs": [by_path(looks=2)]})
-    assert status == 200, text
-    (answer,) = json.loads(text)["predictions"]
-    np.testing.assert_array_equal(decoded(answer["volumes"]["synthetic"]), voxels(drawn / SYNTHESIS))
-    arrays = {name: data.tolist() for name, data in volumes().items()} | {"affine": AFFINE.tolist(), "looks": 1}
-    status, text = server.post({"inputs": [arrays]})
-    assert status == 200, text
-    (answer,) = json.loads(text)["predictions"]
-    image = np.array(answer["volumes"]["synthetic"], np.float32)
-    assert image.shape == SHAPE
-    np.testing.assert_array_equal(image, voxels(drawn / SYNTHESIS))
-    empty = {"T1": np.full((6, 6, 6), np.nan).tolist(), "T2": CUBE[1].tolist(), "FLAIR": CUBE[2].tolist()}
-    wrong = {
-        "FLAIR missing": {"inputs": [{name: f"one/{name}.nii.gz" for name in ("T1", "T2")}]},
-        "T1 has the shape 2 x 1": {"inputs": [by_path(T1=[[1], [2]])]},
-        OUTSIDE: {"inputs": [by_path(T1="../outside/T1.nii.gz")]},
-        "'adc' is not known": {"inputs": [by_path(adc="one/T1.nii.gz")]},
-        "not a NIfTI file": {"inputs": [by_path(T1="text.nii.gz")]},
-        "every voxel is NaN": {"inputs": [empty]},
-        "valid JSON": b"{not json",
-        "Expected list": {"inputs": by_path()},
-        "Expected dict": {"inputs": ["one"]},
-        "'inputs' key": {"dataframe_records": [by_path()]},
-        "names no patient": {"inputs": []},
-    }
-    for said, body in wrong.items():
-        status, text = server.post(body)
-        assert status == 400, (said, text)
-        assert said in text
-        assert len(text) < 1000
-    assert server.post(b"a", "text/plain")[0] == 415
-
-
-@pytest.mark.slow
-def test_a_server_leaves_nothing_behind(server):
-    assert list((server.log.parent / "cwd").iterdir()) == []
-
-
-ALONE = """
-import ast, json, sys
-from importlib.metadata import packages_distributions
-from pathlib import Path
-import mlflow
-model = mlflow.pyfunc.load_model(sys.argv[1])
-(answer,) = model.predict([json.loads(sys.argv[2])])
-used = set()
-for name, module in list(sys.modules.items()):
-    if name.split(".")[0] == "lab" and module.__file__:
-        for node in ast.walk(ast.parse(Path(module.__file__).read_text())):
-            names = [node.module] if isinstance(node, ast.ImportFrom) else []
-            names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-            used |= {name.split(".")[0] for name in names}
-known = packages_distributions()
-used = {name: known.get(name, [name]) for name in sorted(used - set(sys.stdlib_module_names) - {"lab"})}
-version = answer["report"]["versions"]["gadfree"]
-print(json.dumps({"lab": sys.modules["lab"].__file__, "used": used, "version": version}))
-"""
-
-
-@pytest.mark.slow
-def test_the_package_brings_its_own_code_and_names_what_it_needs(uri, folder, tmp_path):
-    """In an empty folder, with a tracking store that is not there: nothing of it is asked."""
-    model = mlflow.artifacts.download_artifacts(uri, dst_path=str(tmp_path / "model"))
-    left = {name: value for name, value in os.environ.items() if name not in ("LAB_RUNS", "PYTHONPATH")}
-    (tmp_path / "cwd").mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", ALONE, model, json.dumps(by_path(looks=1))],
-        env=left | {"MLFLOW_TRACKING_URI": "http://127.0.0.1:9", ROOT: str(folder)},
-        cwd=tmp_path / "cwd",
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert Path(found["lab"]).is_relative_to(model)
-    for name, distributions in found["used"].items():
-        assert {known.lower() for known in distributions} & {known.lower() for known in REQUIREMENTS}, name
-    assert list((tmp_path / "cwd").iterdir()) == []
-    pins = (Path(model) / "requirements.txt").read_text().splitlines()
-    assert {pin.partition("==")[0] for pin in pins} == set(REQUIREMENTS)
-    assert (Path(model) / "code" / f"gadfree-{found['version']}.dist-info" / "METADATA").is_file()

@@ -12,34 +12,18 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_series import store
-from test_synthesize import AFFINE, FILES, KNOWN, MODEL, SHAPE, Rule, head, quiet, split, stored
+from patients import AFFINE, SHAPE
+from ruled import FILES, REAL, head, quiet, split, stored
 
 from lab.cli.patients import Synthesize
 from lab.data.native import read_grid_header
-from lab.deploy import patient_folder as synthesis_folder
 from lab.deploy.new_patients import synthesize, synthesize_folder
 from lab.deploy.patient_folder import DICOM, REPORT
 from lab.inference.settings import ENHANCEMENT, SYNTHESIS, UNCERTAINTY, How
 from lab.tracking.models import verify as synthesis_models
-from lab.tracking.models.network import Package
 
-REAL = Path(__file__).parents[3] / "shared" / "cases" / "brats2021-1mm" / "BraTS2021_01481"
+pytestmark = pytest.mark.usefixtures("rule")
 TURN = nib.affines.from_matvec(nib.eulerangles.euler2mat(0.12, -0.2, 0.1) @ AFFINE[:3, :3], AFFINE[:3, 3])
-
-
-@pytest.fixture(autouse=True)
-def rule(monkeypatch):
-    """Models that are rules, as in `test_synthesize`; no picture, which takes most of the time."""
-    known = dict(KNOWN)
-
-    def load(uri: str) -> Package:
-        record = {"model": MODEL, **known}
-        network = Rule(float(uri.partition(":")[2]))
-        return Package(network=network, known=record, weights_sha256=uri, package_sha256=uri, calibration={})
-
-    monkeypatch.setattr(synthesis_models, "load_package", load)
-    monkeypatch.setattr(synthesis_folder, "_picture", lambda path, *_: path.write_bytes(b"blank"))
-    return known
 
 
 def whole(seed: int = 0) -> dict[str, np.ndarray]:
@@ -201,14 +185,14 @@ def test_the_command_takes_folders(tmp_path, capsys):
 @pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason=f"the real cases are not in {REAL.parent}")
 def test_a_real_patient_as_dicom_and_as_nifti(rule, tmp_path):
-    """The network is a rule; the scans are real, at 1 mm."""
-    rule |= {"spacing_mm": 1.0, "shape": [160, 192, 160]}
-    files = {"T1": "t1", "T2": "t2", "FLAIR": "flair"}
-    files = {name: REAL / f"{REAL.name}_{ending}.nii.gz" for name, ending in files.items()}
-    series = {}
-    for name, path in files.items():
-        image = nib.load(path)
-        series[name] = store(tmp_path / name, np.asarray(image.dataobj).astype(np.int16), image.affine, name=name)
+    """The network is a rule; the scans are real, every second voxel of them."""
+    rule |= {"spacing_mm": 2.0, "shape": [80, 96, 80]}
+    files, series = {}, {}
+    for name, ending in (("T1", "t1"), ("T2", "t2"), ("FLAIR", "flair")):
+        image = nib.load(REAL / f"{REAL.name}_{ending}.nii.gz").slicer[::2, ::2, ::2]
+        values, files[name] = np.asarray(image.dataobj).astype(np.int16), tmp_path / f"{name}.nii"
+        nib.save(nib.Nifti1Image(values, image.affine), files[name])
+        series[name] = store(tmp_path / name, values, image.affine, name=name)
     report = synthesize("rule:0.4", files, out=tmp_path / "nifti", how=How(looks=1), say=quiet)
     other = synthesize("rule:0.4", series, out=tmp_path / "dicom", how=How(looks=1, export="dicom"), say=quiet)
     for name in (SYNTHESIS, ENHANCEMENT):

@@ -274,7 +274,7 @@ def test_phantom_settings_do_nothing_with_data(tmp_path):
         load_data(RadiomicsConfig(data=DataConfig(path=tmp_path), phantom=PhantomConfig(subjects=7)))
 
 
-def test_the_other_arm_is_a_rival_on_its_test_patients(cohort, dataset, no_drawing):
+def test_the_other_arm_is_a_rival_on_its_test_patients(cohort, dataset, no_drawing, no_calibration):
     from small import ran, settings  # torch, for this test alone
 
     plan, _ = ran("arms", settings(cohort, train__epochs=1), {"one": {"loss.name": "L1_brain"}})

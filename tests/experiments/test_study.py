@@ -14,7 +14,7 @@ from watching import look
 
 from lab.cli.study_command import explain
 from lab.experiments import worker
-from lab.experiments.synthesis import finish, study
+from lab.experiments.synthesis import study
 from lab.synthesis.train import TrainingFailed
 from lab.tracking.models.network import download_package
 from lab.tracking.run import Run
@@ -22,20 +22,7 @@ from lab.tracking.store import RUNS, StoreLost, connect
 
 ONE = {"one": {"loss.name": "L1_brain"}}
 
-pytestmark = pytest.mark.usefixtures("no_drawing")
-
-
-@pytest.fixture
-def no_report(monkeypatch):
-    """Leave models, figures and the end of a study out, where a test does not look at them."""
-
-    def close(plan, started):
-        plan.parent.end("finished")
-
-    monkeypatch.setattr(finish, "finish", close)
-    monkeypatch.setattr("lab.tracking.models.network.log_network", lambda *_: "models:/left-out")
-    monkeypatch.setattr("lab.report.figures.sheets.trial_slices", lambda *_, **__: None)
-    monkeypatch.setattr("lab.report.figures.style.save", lambda _, path: path.touch())
+pytestmark = pytest.mark.usefixtures("no_drawing", "no_calibration")
 
 
 def states(seen):

@@ -22,8 +22,11 @@ SIZES = {
 }
 
 
+pytestmark = pytest.mark.usefixtures("no_drawing", "no_calibration")
+
+
 @pytest.fixture(scope="module")
-def patched(tiny_cohort):
+def patched(tiny_cohort, no_drawing, no_calibration):
     """The whole volume and two patches on 8 mm voxels: 16 and 12 voxels."""
     return ran("patched", settings(tiny_cohort, train__epochs=1), SIZES)
 

@@ -28,7 +28,7 @@ SETTINGS = RadiomicsConfig(
     data=DataConfig(spacing_mm=8.0, processes=1),
     phantom=PhantomConfig(subjects=30),
     classifier=ClassifierConfig(
-        folds=2, repeats=2, trials=1, inner_folds=2, classifiers=("svm",), stability=0.0, workers=1
+        folds=2, repeats=1, trials=1, inner_folds=2, classifiers=("svm",), stability=0.0, workers=1
     ),
 )
 QUICK = preset(quick=True, search=4)
@@ -88,13 +88,13 @@ def test_its_result_is_a_run_with_its_own_words(knowing, capsys):
     assert Run(parent).read_text("worc/logs/said.txt") == "as WORC wrote it"
     assert Run(parent).read_table("tables/worc_workflows.csv")["classifier"].unique().tolist() == ["SVM"]
     splits = Run(parent).children()
-    assert len(splits) == 4
+    assert len(splits) == 2
     assert {one.params["classifier"] for one in splits} == {"SVM"}
     facts = json.loads(Run(parent).read_text("classifier.json"))
     assert "stability" not in facts  # of our own pipeline, of which nothing is here
-    assert "WORC on 4 splits, 4 workflows each" in capsys.readouterr().out
+    assert "WORC on 2 splits, 4 workflows each" in capsys.readouterr().out
     assert run(SETTINGS, QUICK) == parent
-    assert len(Run(parent).children()) == 4
+    assert len(Run(parent).children()) == 2
 
 
 def test_its_failure_is_a_failed_run_with_its_reason(monkeypatch):

@@ -18,6 +18,7 @@ from lab.tracking.store import connect
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     monkeypatch.setattr("lab.registry.candidate.network_figures", partial(network_figures, resamples=50))
+    monkeypatch.setattr("lab.tracking.models.network.attach_code", lambda _: None)
 
 
 def read(run: str, name: str = "the candidate"):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
+from importlib.util import module_from_spec, spec_from_file_location
 from typing import Any
 
-from watching import Seen, look
+from watching import ARCHITECTURE, Seen, look
 
+from lab.cli.study_command import plain, settings_for
 from lab.config import Config, DataConfig, ModelConfig, StudyConfig, TrainConfig, override
 from lab.data.cohort import Cohort
 from lab.experiments.plan import Plan, Study
@@ -39,3 +42,15 @@ def ran(
     """Run a study in this process; its plan and what the store holds of it."""
     plan = run(grid_study(name, grid, search), config)
     return plan, look(RUNS, name)
+
+
+def architecture(name: str, words: Sequence[str]) -> Seen:
+    """The architecture study with a command's words, in this process and under another name."""
+    spec = spec_from_file_location("architecture_study", ARCHITECTURE)
+    assert spec is not None
+    assert spec.loader is not None
+    script = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(script)
+    chosen = settings_for(script.Architecture, list(words), varied={})
+    run(Study(name=name, question="", grid=script.grid(chosen), search=script.search), plain(chosen))
+    return look(RUNS, name)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import runpy
 import subprocess
 import sys
+from pathlib import Path
 
 import mlflow
 import pytest
@@ -19,17 +21,14 @@ from lab.tracking import store
 from lab.tracking.store import RUNS, StoreLost, clear_errors, connect, experiment_id, store_trouble
 
 CREATE = "from lab.tracking.store import connect, experiment_id, trial_storage as t; print(experiment_id('x')); t()"
-WHERE = "import mlflow; from lab.tracking import store; store.connect(); print(store.RUNS, mlflow.get_tracking_uri())"
 
 
-def python(code: str, **env: str | None) -> subprocess.Popen[str]:
-    """A process with some environment variables set, and some (None) taken away."""
-    environment = os.environ | {"MLFLOW_TRACKING_URI": ""} | {name: value for name, value in env.items() if value}
-    for name in ("MLFLOW_TRACKING_URI", *env):
-        if not env.get(name):
-            environment.pop(name, None)
+def python(code: str, runs: Path) -> subprocess.Popen[str]:
+    """A process with its store in `runs`."""
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, **pipes)
+    words = [sys.executable, "-c", code]
+    return subprocess.Popen(words, cwd=ROOT, env=environment | {"LAB_RUNS": str(runs)}, **pipes)
 
 
 def output(process: subprocess.Popen[str]) -> str:
@@ -38,45 +37,51 @@ def output(process: subprocess.Popen[str]) -> str:
     return out.strip()
 
 
-def test_plain_mlflow_ui_at_the_root_reads_the_same_database():
+def test_plain_mlflow_ui_at_the_root_reads_the_same_database(monkeypatch):
     """Its default is `sqlite:///mlflow.db`; the committed link leads from there to the database under `mlruns/`."""
     link = ROOT / "mlflow.db"
     assert link.is_symlink()
     assert os.readlink(link) == "mlruns/mlflow.db"
-    code = "from lab.tracking import store; print(store.RUNS / 'mlflow.db', store.ROOT)"
-    target, root = output(python(code, LAB_RUNS=None)).split()
-    assert os.path.realpath(link) == os.path.realpath(target)
-    assert os.path.samefile(root, ROOT)
+    monkeypatch.delenv("LAB_RUNS")
+    found = runpy.run_path(store.__file__)  # as in a process without the variable
+    assert os.path.realpath(link) == os.path.realpath(found["RUNS"] / "mlflow.db")
+    assert os.path.samefile(found["ROOT"], ROOT)
     tracked = subprocess.run(["git", "ls-files", "-s", "mlflow.db"], cwd=ROOT, capture_output=True, text=True).stdout
     assert tracked.startswith("120000") or not tracked  # a link, where this is a git checkout
 
 
 def test_several_processes_create_the_store_at_once(tmp_path):
-    processes = [python(CREATE, LAB_RUNS=str(tmp_path / "new")) for _ in range(3)]
+    processes = [python(CREATE, tmp_path / "new") for _ in range(2)]
     assert len({output(process) for process in processes}) == 1
     names = [found.name for found in MlflowClient(f"sqlite:///{tmp_path / 'new' / 'mlflow.db'}").search_experiments()]
     assert sorted(names) == ["Default", "x"]
 
 
-def test_the_environment_says_where(tmp_path, fresh_databases):
+@pytest.fixture
+def same_store():
+    """MLflow has the store of these tests again afterwards."""
+    before = mlflow.get_tracking_uri()
+    yield
+    mlflow.set_tracking_uri(before)
+
+
+def test_the_environment_says_where(tmp_path, fresh_databases, monkeypatch, same_store):
     elsewhere = f"sqlite:///{fresh_databases / 'mlflow.db'}"
-    relative = os.path.relpath(tmp_path, ROOT)
-    runs, uri = output(python(WHERE, LAB_RUNS=relative, MLFLOW_TRACKING_URI=elsewhere)).split()
-    assert os.path.isabs(runs)
-    assert os.path.samefile(runs, tmp_path)
-    assert uri == elsewhere
+    monkeypatch.setenv("LAB_RUNS", os.path.relpath(tmp_path))
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", elsewhere)
+    found = runpy.run_path(store.__file__)
+    found["connect"]()
+    assert found["RUNS"].is_absolute()
+    assert os.path.samefile(found["RUNS"], tmp_path)
+    assert mlflow.get_tracking_uri() == elsewhere
 
 
-def test_a_damaged_database_is_told(tmp_path, monkeypatch):
+def test_a_damaged_database_is_told(tmp_path, monkeypatch, same_store):
     (tmp_path / "mlflow.db").write_text("this is no database" * 100)
     monkeypatch.setattr(store, "RUNS", tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    before = mlflow.get_tracking_uri()
-    try:
-        with pytest.raises(ValueError, match="is not a database: it begins with b'this is no"), clear_errors():
-            connect.__wrapped__()
-    finally:
-        mlflow.set_tracking_uri(before)
+    with pytest.raises(ValueError, match="is not a database: it begins with b'this is no"), clear_errors():
+        connect.__wrapped__()
 
 
 def test_artifacts_lie_under_the_store():

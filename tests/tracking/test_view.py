@@ -185,7 +185,9 @@ def draw(trial, best):
     return {"train.learning_rate": trial.suggest_float("learning_rate", 1e-3, 1e-2, log=True)}
 
 
-def test_a_study_with_a_search_says_what_was_best_and_leaves_its_figure(tiny_cohort, no_drawing, capsys):
+def test_a_study_with_a_search_says_what_was_best_and_leaves_its_figure(
+    tiny_cohort, no_drawing, no_calibration, capsys
+):
     config = settings(tiny_cohort, study__search=True, study__trials=3, study__prune=False, train__epochs=1)
     plan, seen = ran("searched", config, {"one": {"loss.name": "L1_brain"}}, draw)
     lines = capsys.readouterr().out.splitlines()

@@ -172,9 +172,12 @@ def check_bottleneck(size: Sequence[int], x: Tensor, multiple: int) -> None:
 
 
 def initialise(network: nn.Module, init: str) -> None:
-    """Initialise the kernels: `normal` (sd 0.02, pix2pix) or `xavier` (Glorot and Bengio 2010); biases are zero."""
+    """Initialise the kernels: `normal` (sd 0.02, pix2pix) or `xavier` (Glorot and Bengio 2010); biases are zero.
+
+    Kernels without memory are left alone: PyTorch would import its compiler for them, which takes seconds.
+    """
     for module in network.modules():
-        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d):
+        if isinstance(module, nn.Conv3d | nn.ConvTranspose3d) and not module.weight.is_meta:
             if init == "xavier":
                 nn.init.xavier_uniform_(module.weight)
             else:

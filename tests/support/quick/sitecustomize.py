@@ -1,15 +1,51 @@
 """Python imports this file at its start where PYTHONPATH names its folder: studies that tests start as processes.
 
-They inject no faults at the end of a study and render no figures, as in tests that run within pytest; see conftest.py.
+They inject no faults at the end of a study, draw few bootstrap samples, render no figures, do not wait for the disk and
+do not have MLflow try the models that it logs, as in tests that run within pytest; see conftest.py. Nor do they import
+PyTorch's compiler, which compiles nothing here.
 """
 
+import functools
 import sys
 from importlib.util import find_spec
+from types import ModuleType
 
 
 def no_faults(module):
     assert module.FAULT_CASES > 0
     module.FAULT_CASES = 0
+
+
+def no_trial(module):
+    module._validate_serving_input = lambda *_, **__: None
+
+
+def few_draws(module):
+    assert module.RESAMPLES > 50
+    module.RESAMPLES = 50
+
+
+def versions_kept(module):
+    module.version = functools.cache(module.version)
+
+
+def no_waiting(module):
+    import sqlite3
+
+    @module.event.listens_for(module.Engine, "connect")
+    def write_without_waiting(connection, _):
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("PRAGMA synchronous = OFF")
+
+
+def no_compiler(module):
+    stub = sys.modules["torch._dynamo"] = module._dynamo = ModuleType("torch._dynamo")
+    stub.disable = lambda function, *_, **__: function
+    stub.graph_break = lambda: None
+
+
+def no_slices(module):
+    module.trial_slices = module.slice_figure = lambda *_, **__: module.Figure()
 
 
 def no_drawing(module):
@@ -23,7 +59,16 @@ def no_drawing(module):
     module.Figure.savefig = blank
 
 
-CHANGES = {"lab.inference.calibrate": no_faults, "matplotlib.figure": no_drawing}
+CHANGES = {
+    "importlib_metadata": versions_kept,
+    "lab.evaluation.conformal": few_draws,
+    "lab.inference.calibrate": no_faults,
+    "lab.report.figures.sheets": no_slices,
+    "matplotlib.figure": no_drawing,
+    "mlflow.models.utils": no_trial,
+    "sqlalchemy": no_waiting,
+    "torch": no_compiler,
+}
 
 
 class Changed:
