@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import sqlite3
@@ -98,9 +99,15 @@ def histories(database: Path, slots: dict[str, str]) -> dict[str, dict[str, list
     return found
 
 
+@functools.cache
+def trial_storage(runs: Path) -> optuna.storages.RDBStorage:
+    """Optuna's store, opened once: it checks its tables for a while."""
+    return optuna.storages.RDBStorage(f"sqlite:///{runs / 'optuna.db'}")
+
+
 def trials(runs: Path, study: str) -> dict[str, list[tuple[str, str, Any, Any, Any]]]:
     """Optuna's trials of each phase."""
-    storage = optuna.storages.RDBStorage(f"sqlite:///{runs / 'optuna.db'}")
+    storage = trial_storage(runs)
     found = {}
     for name in optuna.get_all_study_names(storage):
         if name.startswith(f"{study}-"):
