@@ -12,6 +12,7 @@ import base64
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import scipy.fft
@@ -29,6 +30,7 @@ TRIED, TYPICAL, FEWEST, USUAL = 100, 20, 10, 0.6
 is taken, that of phantoms."""
 WAVES_MM = (12.0, 60.0)  # wavelengths of the spectrum that pairs are ranked by
 REACH_MM = 32.0  # minimum range of the shifts
+UNPACKED = 64  # maximum number of fingerprints that are kept unpacked, a megabyte each
 
 Bands = NDArray[np.float32]
 
@@ -89,9 +91,10 @@ def find_duplicates(fingerprints: Mapping[str, str], spacing_mm: float) -> list[
     names = sorted(fingerprints)
     if len(names) < 2:
         return []
+    unpacked = lru_cache(UNPACKED)(lambda number: _unpack(fingerprints[names[number]]))
     cell_mm = spacing_mm * max(1, round(GRID_MM / spacing_mm))
-    ranked, typical = _candidates([_spectrum(_unpack(fingerprints[name]), cell_mm) for name in names])
-    laid = {pair: _correlation(*(_unpack(fingerprints[names[i]]) for i in pair)) for pair in {*ranked, *typical}}
+    ranked, typical = _candidates([_spectrum(unpacked(number), cell_mm) for number in range(len(names))])
+    laid = {pair: _correlation(*map(unpacked, pair)) for pair in sorted({*ranked, *typical})}
     usual = np.array([laid[pair] for pair in typical])
     level = np.median(usual, axis=0) if len(typical) >= FEWEST else np.full(usual.shape[1], USUAL)
     found = []

@@ -38,8 +38,8 @@ def run_all(jobs: Mapping[K, Work[R]], processes: int | None = None) -> Iterator
     """Key and result of each job, in order of completion; the result is `None` where the job killed its worker.
 
     By default there is one process per core. A dying worker (usually out of memory) breaks its pool: unfinished jobs
-    are retried in a second pool, then one by one, so that only the job that kills its worker is lost. Where no process
-    can be started, the jobs run in this one.
+    are retried in a second pool, then one by one, so that only the job that kills its worker is lost, also the very
+    first. Where no process can be started, the jobs run in this one.
     """
     waiting, processes = dict(jobs), max(1, processes or count_cores())
     if processes > 1 and len(jobs) > 1:
@@ -47,12 +47,24 @@ def run_all(jobs: Mapping[K, Work[R]], processes: int | None = None) -> Iterator
             for key, result in _run_pool(dict(waiting), processes):
                 del waiting[key]
                 yield key, result
-        if len(waiting) < len(jobs):
+        if len(waiting) < len(jobs) or _can_start():
             for key, job in waiting.items():
                 alone = list(_run_pool({key: job}, 1))
                 yield alone[0] if alone else (key, None)
             return
     yield from ((key, job.run()) for key, job in waiting.items())
+
+
+class _Nothing:
+    """A job without work."""
+
+    def run(self) -> bool:
+        return True
+
+
+def _can_start() -> bool:
+    """Whether processes can be started here; a script without the guard of its main module starts none."""
+    return any(_run_pool({"nothing": _Nothing()}, 1))
 
 
 def end_with_parent() -> None:
