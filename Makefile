@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 SPREAD := -n logical --maxprocesses 8 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: study test lint bench setup lock clean
+.PHONY: study test lint style types bench setup lock clean
 
 study: setup  ## the paper's architecture study on the embedded phantom
 	$(BIN)/python studies/architecture.py
@@ -14,9 +14,13 @@ study: setup  ## the paper's architecture study on the embedded phantom
 test: setup  ## every test, the slow ones too, a process for each core (at most 8)
 	$(BIN)/python -m pytest $(SPREAD)
 
-lint: setup  ## style, formatting and types
+lint: style types  ## style, formatting and types
+
+style: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+types: setup
 	$(BIN)/mypy
 
 bench: setup  ## speed, compared with what one would otherwise write (without search.py, which takes half an hour)

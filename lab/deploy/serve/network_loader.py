@@ -20,9 +20,7 @@ with warnings.catch_warnings(record=True):  # MLflow warns that it does not chec
             """Read the weights."""
             self.service = Service(Path(context.artifacts["settings"]).parent)
 
-        def predict(  # type: ignore[override]
-            self, context: Any, model_input: list[dict[str, Any]]
-        ) -> list[dict[str, Any]]:
+        def predict(self, context: Any, model_input: list[dict[str, Any]]) -> list[dict[str, Any]]:
             """An answer for each patient."""
             return self.service.answer(model_input)
 
