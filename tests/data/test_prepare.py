@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +27,7 @@ from scan_trees import (
 )
 
 from lab.config import DataConfig
-from lab.data import prepare_worker as workers
+from lab.data import prepare as preparation
 from lab.data.cohort import Cohort, is_cohort, open_cohort
 from lab.data.cohort_folder import TABLES
 from lab.data.prepare import prepare
@@ -41,7 +40,7 @@ def files(folder: Path) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    return brats_tree(tmp_path_factory.mktemp("brats"))
+    return brats_tree(tmp_path_factory.mktemp("brats"), enhancing=1, others=1)
 
 
 # --- wrong input: one clear reason for the subject, and the others go on
@@ -62,7 +61,7 @@ WRONG = {
     "empty mask": (lambda v, f: save(f["MASK"], v["MASK"] * 0), "the tumour mask is empty"),
     "label of another year": (
         lambda v, f: save(f["MASK"], v["MASK"] // 3 * 4),
-        "holds the labels 4, which may be those of brats2024",
+        "holds the labels 0, 4, which do not fit the label book brats2023",
     ),
     "half a label": (lambda v, f: save(f["MASK"], v["MASK"] / 2.0), "holds the value"),
     "flat brain": (lambda v, f: save(f["T2"], (v["T1"] != 0) * 1.0), "T2: the brain has the same value everywhere"),
@@ -78,21 +77,33 @@ WRONG = {
 }
 
 
+@pytest.fixture(scope="module")
+def spoiled(tmp_path_factory):
+    """Cohort of two good subjects and one of each kind of `WRONG`, in its order, and the lines of the progress."""
+    folder, lines = tmp_path_factory.mktemp("spoiled"), []
+    scans = brats_tree(folder / "scans", enhancing=1, others=1)
+    volumes = head(0)
+    for number, (spoil, _) in enumerate(WRONG.values(), start=2):
+        case = brats_case(scans, f"BraTS-GLI-{number:05d}-000", volumes)
+        spoil(volumes, {name: case / f"{case.name}{suffix}.nii.gz" for name, suffix in BRATS_2023.items()})
+    return run(scans, folder / "out", progress=lambda done, total, line: lines.append(line)), lines
+
+
 @pytest.mark.parametrize("kind", WRONG)
-def test_a_wrong_subject_is_left_out_with_its_reason(kind, tmp_path):
-    brats_tree(tmp_path / "scans", enhancing=2, others=1)
-    volumes, wrong = head(0), "BraTS-GLI-00000-000"
-    paths = {name: tmp_path / "scans" / wrong / f"{wrong}{suffix}.nii.gz" for name, suffix in BRATS_2023.items()}
-    spoil, reason = WRONG[kind]
-    spoil(volumes, paths)
-    lines: list[str] = []
-    cohort = run(tmp_path / "scans", tmp_path / "out", progress=lambda done, total, line: lines.append(line))
-    assert cohort.index.index.tolist() == ["BraTS-GLI-00001-000", "BraTS-GLI-00002-000"]
-    assert list(left_out(tmp_path / "out")) == [wrong]
-    assert reason in left_out(tmp_path / "out")[wrong]
+def test_a_wrong_subject_is_left_out_with_its_reason(kind, spoiled):
+    cohort, lines = spoiled
+    wrong, reason = f"BraTS-GLI-{list(WRONG).index(kind) + 2:05d}-000", WRONG[kind][1]
+    assert reason in left_out(cohort.path)[wrong]
     assert any(line.startswith(f"{wrong}: left out, ") and reason in line for line in lines)
+
+
+def test_wrong_subjects_cost_only_themselves(spoiled):
+    cohort, lines = spoiled
+    assert cohort.index.index.tolist() == ["BraTS-GLI-00000-000", "BraTS-GLI-00001-000"]
     assert all("\n" not in line for line in lines)
-    assert cohort.manifest["counts"] == {"found": 3, "used": 2, "left_out": 1, "patients": 2, "enhancing": 1}
+    wrong = len(WRONG)
+    counts = {"found": wrong + 2, "used": 2, "left_out": wrong, "patients": 2, "enhancing": 1}
+    assert cohort.manifest["counts"] == counts
 
 
 def test_a_path_in_a_table_that_does_not_exist(tmp_path):
@@ -292,7 +303,7 @@ def test_a_cohort_of_a_version_without_records_goes_on_and_its_tables_are_kept(t
 
 
 def test_nothing_to_do_writes_nothing_and_changes_are_followed(tmp_path):
-    source, out = brats_tree(tmp_path / "scans", 2, 2), tmp_path / "out"
+    source, out = brats_tree(tmp_path / "scans", 2, 1), tmp_path / "out"
     (source / "BraTS-GLI-00001-000" / "BraTS-GLI-00001-000-t2w.nii.gz").write_bytes(b"cut")
     first = run(source, out)
     before = files(out)
@@ -319,7 +330,7 @@ def test_nothing_to_do_writes_nothing_and_changes_are_followed(tmp_path):
     for path in (source / "BraTS-GLI-00000-000").iterdir():
         path.unlink()
     fewer = run(source, out)
-    assert len(fewer.index) == 3
+    assert len(fewer.index) == 2
     assert not (out / "cases" / "BraTS-GLI-00000-000.safetensors").exists()
 
 
@@ -364,10 +375,16 @@ if __name__ == "__main__":
 """
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Cohort of five subjects whose preparation nobody killed; its scans lie beside it."""
+    folder = tmp_path_factory.mktemp("whole")
+    return prepare(brats_tree(folder / "scans", 3, 2), folder / "cohort", SETTINGS, processes=2)
+
+
 @pytest.mark.parametrize("processes", [1, 2])
-def test_killed_and_resumed_equals_never_killed(processes, tmp_path):
-    source = brats_tree(tmp_path / "scans", 4, 4)
-    whole = prepare(source, tmp_path / "whole", SETTINGS, processes=processes)
+def test_killed_and_resumed_equals_never_killed(processes, whole, tmp_path):
+    source = whole.path.parent / "scans"
     (tmp_path / "child.py").write_text(CHILD)
     command = [sys.executable, tmp_path / "child.py", source, tmp_path / "killed", str(processes)]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2])
@@ -384,27 +401,20 @@ def test_killed_and_resumed_equals_never_killed(processes, tmp_path):
     assert resumed.digest == whole.digest
     assert kept.items() <= files(tmp_path / "killed" / "cases").items()
     for name in ("index.csv", "split.csv", "manifest.json"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-
-
-class Deadly(workers.PrepareJob):
-    """Kills its process for one subject, as the kernel does when memory runs out."""
-
-    def run(self):
-        if self.subject.case_id == "BraTS-GLI-00001-000":
-            time.sleep(0.5)
-            os.kill(os.getpid(), signal.SIGKILL)
-        return super().run()
+        assert (tmp_path / "killed" / name).read_bytes() == (whole.path / name).read_bytes()
 
 
 def test_a_killed_worker_costs_only_its_subject(tmp_path, monkeypatch):
-    source = brats_tree(tmp_path / "scans", 2, 2)
-    monkeypatch.setattr(workers, "PrepareJob", Deadly)
-    cohort = prepare(source, tmp_path / "out", SETTINGS, processes=2)
-    assert len(cohort.index) == 3
-    assert "was killed" in left_out(tmp_path / "out")["BraTS-GLI-00001-000"]
-    monkeypatch.undo()
-    assert len(run(source, tmp_path / "out").index) == 4  # not remembered: it may have more memory the next time
+    source, killed = brats_tree(tmp_path / "scans", 2, 1), "BraTS-GLI-00001-000"
+
+    def one_dies(jobs, processes):
+        yield from ((case_id, None if case_id == killed else job.run()) for case_id, job in jobs.items())
+
+    with monkeypatch.context() as patch:
+        patch.setattr(preparation, "run_all", one_dies)
+        assert killed not in run(source, tmp_path / "out").index.index
+    assert "was killed" in left_out(tmp_path / "out")[killed]
+    assert len(run(source, tmp_path / "out").index) == 3  # not remembered: it may have more memory the next time
 
 
 def test_the_manifest_names_the_data_set_and_old_cohorts_open_without(tmp_path):

@@ -190,10 +190,11 @@ def test_an_even_window_is_refused():
 
 
 def test_the_whole_size_stays_fast():
-    """A guard for the shape of the algorithm; the figures are in bench/ssim.py."""
-    x, y = (torch.rand(1, 1, 80, 96, 80) for _ in range(2))
+    """A guard for the shape of the algorithm; the figures are in bench/ssim.py. Seconds of CPU, whatever else runs."""
+    generator = torch.Generator().manual_seed(0)
+    x, y = (torch.rand(1, 1, 80, 96, 80, generator=generator) for _ in range(2))
     x.requires_grad_()
     ssim(x, y).sum().backward()
-    start = time.perf_counter()
+    start = time.process_time()
     ssim(x, y).sum().backward()
-    assert time.perf_counter() - start < 1.0
+    assert time.process_time() - start < 4.0

@@ -305,7 +305,7 @@ def test_other_folders_and_senseless_numbers_are_refused(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_killed_and_called_again_equals_never_killed(tmp_path: Path) -> None:
     call = "import sys; from pathlib import Path; from lab.phantom.cohort import write_cohort; "
-    call += "write_cohort(Path(sys.argv[1]), subjects=24, seed=3, spacing_mm=6, processes=1)"
+    call += "write_cohort(Path(sys.argv[1]), subjects=10, seed=3, spacing_mm=6, processes=1)"
     out = tmp_path / "killed"
     child = subprocess.Popen([sys.executable, "-c", call, str(out)], cwd=Path(__file__).parents[2])
     limit = time.monotonic() + 60
@@ -314,23 +314,11 @@ def test_killed_and_called_again_equals_never_killed(tmp_path: Path) -> None:
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     left = [p for p in out.rglob("*.nii.gz") if not p.name.startswith(".")]
-    assert 0 < len(left) < 24 * 5
+    assert 0 < len(left) < 10 * 5
     for path in left:
         gzip.decompress(path.read_bytes())  # whole
     for card in out.glob("SUBJECTS/*/metadata.json"):
         assert sorted(p.name for p in card.parent.iterdir()) == FILES
-    phantom.write_cohort(out, subjects=24, seed=3, spacing_mm=6, processes=1)
-    phantom.write_cohort(tmp_path / "whole", subjects=24, seed=3, spacing_mm=6, processes=1)
+    phantom.write_cohort(out, subjects=10, seed=3, spacing_mm=6, processes=1)
+    phantom.write_cohort(tmp_path / "whole", subjects=10, seed=3, spacing_mm=6, processes=1)
     assert digests(out) == digests(tmp_path / "whole")
-
-
-def test_where_no_worker_can_start_one_process_does_the_work(tmp_path: Path) -> None:
-    """A script without the guard that processes need: every worker runs it anew and dies at its start."""
-    script = tmp_path / "unguarded.py"
-    script.write_text(
-        "import sys\nfrom pathlib import Path\nfrom lab.phantom.cohort import write_cohort\n"
-        f"write_cohort(Path({str(tmp_path / 'tree')!r}), subjects=4, seed=0, spacing_mm=8.0, processes=2)\n"
-    )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, timeout=180)
-    assert done.returncode == 0, done.stderr
-    assert len(list((tmp_path / "tree").rglob("metadata.json"))) == 4

@@ -3,22 +3,36 @@
 from __future__ import annotations
 
 import dataclasses
+from functools import partial
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from lab.config import ClassifierConfig, DataConfig
+from lab.radiomics import assemble as assembly
 from lab.radiomics.assemble import assemble, feature_settings, labelled
 from lab.radiomics.baselines import baseline_datasets, baselines_left_out
 
 DATA = DataConfig(inputs=("T1", "T2"), processes=1)
 PLAIN = ClassifierConfig(stability=0.0)
+FEW_FEATURES = """
+setting: {binCount: 16, minimumROISize: 26, minimumROIDimensions: 3, additionalInfo: false, label: 1}
+imageType: {Original: {}}
+featureClass: {shape: [VoxelVolume], firstorder: [Mean, Skewness]}
+"""
 
 
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("features")
+    """Cache of a few features instead of a thousand, which take a minute."""
+    folder = tmp_path_factory.mktemp("features")
+    parameters = folder / "few.yaml"
+    parameters.write_text(FEW_FEATURES)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("measure_cohort", "measure_perturbed"):
+            patch.setattr(assembly, name, partial(getattr(assembly, name), parameters=parameters))
+        yield folder / "cache"
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +102,6 @@ def test_shuffled_labels_are_dealt_by_the_seed(tiny_cohort, cache, dataset):
     assert not first.labels.equals(other.labels)
 
 
-@pytest.mark.slow
 def test_changed_masks_are_of_the_cases_that_bear_them_all(tiny_cohort, cache, dataset):
     found = assemble(tiny_cohort, DATA, ClassifierConfig(stability=0.75, stability_cases=12), cache)
     sizes = {len(table) for table in found.perturbed.values()}

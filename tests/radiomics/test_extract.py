@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import os
+import importlib.util
+import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pandas as pd
 import pytest
 
+from lab.tracking import store
+
 ROOT = Path(__file__).parents[2]
+SCRIPT = ROOT / "radiomics" / "extract.py"
 PARAMETERS = """
 setting: {binCount: 16, minimumROISize: 26, label: 1, additionalInfo: false}
 imageType: {Original: {}}
@@ -18,10 +24,27 @@ featureClass: {shape: [VoxelVolume], firstorder: [Mean], glcm: [Id]}
 """
 
 
-def call(runs: Path, *flags: object) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"LAB_RUNS": str(runs), "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
-    command = [sys.executable, "radiomics/extract.py", *map(str, flags)]
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+class Done(NamedTuple):
+    """What a command has left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(tmp_path, monkeypatch, capsys) -> Iterator[Callable[..., Done]]:
+    """Calls the script's `main` with flags; runs lie in `tmp_path / "runs"`."""
+    spec = importlib.util.spec_from_file_location("extract_script", SCRIPT)
+    script = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, script)  # where dataclasses look for it
+    spec.loader.exec_module(script)
+    monkeypatch.setattr(store, "RUNS", tmp_path / "runs")
+    monkeypatch.chdir(ROOT)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield lambda *flags: Done(script.main([str(flag) for flag in flags]), *capsys.readouterr())
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture
@@ -31,15 +54,15 @@ def parameters(tmp_path) -> Path:
     return path
 
 
-def test_table_left_out_and_stability(tiny_cohort, parameters, tmp_path):
+def test_table_left_out_and_stability(call, tiny_cohort, parameters, tmp_path):
     out = tmp_path / "new" / "features.csv"
     one = ("--data.inputs", "T1", "--data.processes", 1)
     flags = ("--data", tiny_cohort.path, "--out", out, "--parameters", parameters, *one)
-    done = call(tmp_path / "runs", *flags, "--stability")
-    assert done.returncode == 0, done.stderr
-    assert "EGD-0003: left out, the tumour mask has 9 voxels, 27 are needed" in done.stdout
-    assert "3 features of 11 phantom cases, 1 left out" in done.stdout
-    assert "72 of 72 masks measured" in done.stdout
+    done = call(*flags, "--stability")
+    assert done.code == 0, done.err
+    assert "EGD-0003: left out, the tumour mask has 9 voxels, 27 are needed" in done.out
+    assert "3 features of 11 phantom cases, 1 left out" in done.out
+    assert "72 of 72 masks measured" in done.out
     table = pd.read_csv(out, index_col="case_id")
     assert table.shape == (11, 3)
     assert {name.split("_")[0] for name in table} == {"MASK", "T1"}
@@ -52,16 +75,16 @@ def test_table_left_out_and_stability(tiny_cohort, parameters, tmp_path):
     kept = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs" / "features" / "cache").iterdir()}
     assert kept
     content = out.read_bytes()
-    assert call(tmp_path / "runs", *flags).returncode == 0
+    assert call(*flags).code == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert out.read_bytes() == content
 
 
-def test_scans_are_prepared_on_the_way_and_the_default_place_is_told(tiny_phantom, parameters, tmp_path):
-    done = call(tmp_path, "--data", tiny_phantom, "--parameters", parameters, "--data.processes", 1)
-    assert done.returncode == 0, done.stderr
-    (table,) = [path for path in (tmp_path / "features").glob("phantom-*.csv") if "left_out" not in path.name]
-    assert str(table) in done.stdout
+def test_scans_are_prepared_on_the_way_and_the_default_place_is_told(call, tiny_phantom, parameters, tmp_path):
+    done = call("--data", tiny_phantom, "--parameters", parameters, "--data.processes", 1)
+    assert done.code == 0, done.err
+    (table,) = [path for path in (tmp_path / "runs" / "features").glob("phantom-*.csv") if "left_out" not in path.name]
+    assert str(table) in done.out
     assert {name.split("_")[0] for name in pd.read_csv(table, index_col="case_id")} == {"MASK", "T1", "T2", "FLAIR"}
 
 
@@ -77,20 +100,20 @@ def test_scans_are_prepared_on_the_way_and_the_default_place_is_told(tiny_phanto
         (("--out", "."), "no file can be written there"),
     ],
 )
-def test_mistakes_are_one_line(flags, message, tmp_path):
-    done = call(tmp_path, *flags)
-    assert done.returncode == 2
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1, done.stderr
-    assert not list(tmp_path.glob("phantom"))  # nothing was begun
+def test_mistakes_are_one_line(flags, message, call, tmp_path):
+    done = call(*flags)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1, done.err
+    assert not (tmp_path / "runs" / "phantom").exists()  # nothing was begun
 
 
 @pytest.mark.parametrize("name", ["x.csv", "x_left_out.csv"])
-def test_somebodys_table_is_not_replaced(name, tmp_path):
+def test_somebodys_table_is_not_replaced(name, call, tmp_path):
     (tmp_path / name).write_text("mine")
-    done = call(tmp_path, "--out", tmp_path / "x.csv")
-    assert done.returncode == 2
-    assert f"{name} is not a file that this version has written" in done.stderr
+    done = call("--out", tmp_path / "x.csv")
+    assert done.code == 2
+    assert f"{name} is not a file that this version has written" in done.err
     assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "mine")]
 
 
