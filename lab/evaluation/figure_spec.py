@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.evaluation.enhancement import SUMS
-from lab.stats.agreement import concordance, concordance_of_sums, kappa
+from lab.stats.agreement import concordance_of_sums, kappa, weighted_concordance
 from lab.stats.auc import weighted_auc
 
 Direction = Literal["lower", "higher", "nearer to 0", "nearer to 1", "none"]
@@ -86,7 +86,7 @@ def auc_of(score: str, label: str) -> Pooling:
 def concordance_of(first: str, second: str) -> Pooling:
     """Lin's concordance correlation of two columns."""
     return Pooling(
-        (first, second), lambda weights, data: concordance(data[first], data[second], weights), "over patients"
+        (first, second), lambda weights, data: weighted_concordance(data[first], data[second], weights), "over patients"
     )
 
 

@@ -1,12 +1,10 @@
-"""AUC with its intervals, DeLong's test, permutation test, and subgroups.
+"""AUC with its intervals (bootstrap and DeLong), DeLong's test, permutation test, and subgroups.
 
-There are two intervals: the bootstrap's and DeLong's. DeLong's is on the logit scale by default, which keeps it inside
-(0, 1) and its coverage near 95 % for few patients or a high AUC (Pepe 2003). `scale="plain"` gives the plain interval
-of other software, clipped to [0, 1].
+DeLong's interval is on the logit scale by default, which keeps it inside (0, 1) and its coverage near 95 % for few
+patients or a high AUC (Pepe 2003). `scale="plain"` gives the interval of other software, clipped to [0, 1].
 """
 
-from __future__ import annotations
-
+from functools import partial
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -17,12 +15,11 @@ from scipy.special import expit, logit
 from scipy.stats import norm, rankdata
 
 from lab.stats.bootstrap import RESAMPLES, bootstrap
-from lab.stats.intervals import CONFIDENCE, Estimate, z_of
+from lab.stats.intervals import Estimate, Z
 from lab.stats.predictions import Floats, Labels, checked
 
 MIN_CLASS = 5  # minimum number of patients of each class for a subgroup's AUC
-NO_VARIANCE = 1e-24
-"""A variance of AUCs below this is rounding error: one differing pair among a million patients gives more."""
+NO_VARIANCE = 1e-24  # less variance of AUCs is rounding error: one differing pair among a million patients gives more
 
 
 class Difference(NamedTuple):
@@ -46,10 +43,7 @@ class Null(NamedTuple):
 
 
 def auc(labels: ArrayLike, scores: ArrayLike) -> float:
-    """Area under the ROC curve in [0, 1]: how often a patient with label 1 scores above one with label 0.
-
-    Ties count half, so constant scores give 0.5. Raises ValueError as `lab.stats.predictions.checked`.
-    """
+    """Area under the ROC curve in [0, 1]; ties count half. Raises ValueError as `lab.stats.predictions.checked`."""
     positive, values = checked(labels, scores)
     return float(_rank_area(rankdata(values), positive[None])[0])
 
@@ -66,9 +60,7 @@ def delong(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
         checked(labels, row)
     m, n = int(positive.sum()), int((~positive).sum())
     if min(m, n) < 2:
-        raise ValueError(
-            f"DeLong's variance needs two patients of each class; there are {m} with label 1 and {n} with 0"
-        )
+        raise ValueError(f"DeLong's variance needs two patients of each class; {m} have label 1 and {n} have 0")
     high, low = rows[:, positive], rows[:, ~positive]  # (K, m), (K, n)
     together = rankdata(np.concatenate([high, low], axis=1), axis=1)
     of_positive = (together[:, :m] - rankdata(high, axis=1)) / n  # share of the negatives that each positive beats
@@ -77,37 +69,35 @@ def delong(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
     return of_positive.mean(axis=1), covariance
 
 
-def delong_interval(
-    labels: ArrayLike, scores: ArrayLike, *, level: float = CONFIDENCE, scale: Literal["logit", "plain"] = "logit"
-) -> Estimate:
+def delong_interval(labels: ArrayLike, scores: ArrayLike, *, scale: Literal["logit", "plain"] = "logit") -> Estimate:
     """The AUC with DeLong's interval, on the logit scale or plain and clipped to [0, 1].
 
     Where the variance is zero (complete separation, or constant scores) DeLong's interval would be a point; Newcombe's
     score interval (`score_interval`) replaces it and `method` is "Newcombe". Raises ValueError as `delong`.
     """
     areas, covariance = delong(labels, scores)
-    area, variance, z = float(areas[0]), float(covariance[0, 0]), z_of(level)
+    area, variance = float(areas[0]), float(covariance[0, 0])
     if variance < NO_VARIANCE:
         positives = int(np.asarray(labels, np.float64).sum())
-        low, high = score_interval(area, positives, np.size(labels) - positives, level=level)
+        low, high = score_interval(area, positives, np.size(labels) - positives)
         return Estimate(area, low, high, 0.0, "Newcombe")
     se = float(np.sqrt(variance))
     if scale == "plain":
-        return Estimate(area, max(area - z * se, 0.0), min(area + z * se, 1.0), se, "DeLong, plain")
-    reach = z * se / (area * (1 - area))
+        return Estimate(area, max(area - Z * se, 0.0), min(area + Z * se, 1.0), se, "DeLong, plain")
+    reach = Z * se / (area * (1 - area))
     return Estimate(area, float(expit(logit(area) - reach)), float(expit(logit(area) + reach)), se, "DeLong")
 
 
-def score_interval(area: float, positives: int, negatives: int, *, level: float = CONFIDENCE) -> tuple[float, float]:
+def score_interval(area: float, positives: int, negatives: int) -> tuple[float, float]:
     """Score interval of an AUC from its value and the class sizes alone: method 5 of Newcombe (Stat Med 2006).
 
     It inverts the variance of Hanley & McNeil (1982), so it has a width even at an AUC of 0 or 1.
     """
-    z, half = z_of(level), (positives + negatives) / 2 - 1
+    half = (positives + negatives) / 2 - 1
 
     def beyond(candidate: float, found: float) -> float:
         spread = 1 + half * ((1 - candidate) / (2 - candidate) + candidate / (1 + candidate))
-        return (candidate - found) ** 2 - z**2 * candidate * (1 - candidate) * spread / (positives * negatives)
+        return (candidate - found) ** 2 - Z**2 * candidate * (1 - candidate) * spread / (positives * negatives)
 
     def lower(found: float) -> float:
         return 0.0 if found <= 0 else float(brentq(beyond, 0.0, found * (1 - 1e-9), args=(found,)))
@@ -115,17 +105,14 @@ def score_interval(area: float, positives: int, negatives: int, *, level: float 
     return lower(area), 1 - lower(1 - area)
 
 
-def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike, *, level: float = CONFIDENCE) -> Difference:
+def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike) -> Difference:
     """DeLong's two-sided test for the difference in AUC of two scores on the same patients.
 
-    Scores that rank all pairs alike give a difference of 0 and p = 1. Where the difference has no variance but is not 0
-    (one score separates completely, the other is constant) z, p and the interval are NaN. Raises ValueError as
-    `delong`.
+    Scores that rank all pairs alike give a difference of 0 and p = 1. Where a difference other than 0 has no variance
+    (one score separates completely, the other is constant) z, p and interval are NaN. Raises ValueError as `delong`.
     """
     if np.shape(first) != np.shape(second):
-        raise ValueError(
-            f"the two scores must be of the same patients; they have {np.shape(first)}, {np.shape(second)}"
-        )
+        raise ValueError(f"two scores of the same patients are needed; got {np.shape(first)}, {np.shape(second)}")
     areas, covariance = delong(labels, np.stack([np.asarray(first, np.float64), np.asarray(second, np.float64)]))
     difference = float(areas[0] - areas[1])
     variance = float(covariance[0, 0] + covariance[1, 1] - 2 * covariance[0, 1])
@@ -133,7 +120,7 @@ def delong_test(labels: ArrayLike, first: ArrayLike, second: ArrayLike, *, level
         same = abs(difference) < 1e-12
         z, p, reach = (0.0, 1.0, 0.0) if same else (np.nan, np.nan, np.nan)
     else:
-        z, reach = float(difference / np.sqrt(variance)), z_of(level) * float(np.sqrt(variance))
+        z, reach = float(difference / np.sqrt(variance)), Z * float(np.sqrt(variance))
         p = float(2 * norm.sf(abs(z)))
     low, high = np.clip([difference - reach, difference + reach], -1, 1)
     return Difference(float(areas[0]), float(areas[1]), difference, float(low), float(high), z, p)
@@ -145,13 +132,10 @@ def bootstrap_auc(
     *,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
-    level: float = CONFIDENCE,
 ) -> Estimate:
     """The AUC with the percentile interval of a bootstrap over patients, stratified by class."""
     positive, values = checked(labels, scores)
-    return bootstrap(
-        lambda weights: weighted_auc(positive, values, weights), positive, rng=rng, resamples=resamples, level=level
-    )
+    return bootstrap(partial(weighted_auc, positive, values), positive, rng=rng, resamples=resamples)
 
 
 def weighted_auc(positive: Labels, scores: Floats, weights: Floats) -> Floats:
@@ -179,9 +163,7 @@ def permutation_null(
     return Null(found, float(1 + (aucs >= found - 1e-12).sum()) / (1 + permutations), aucs)
 
 
-def subgroup_auc(
-    labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, *, level: float = CONFIDENCE, least: int = MIN_CLASS
-) -> pd.DataFrame:
+def subgroup_auc(labels: ArrayLike, scores: ArrayLike, groups: ArrayLike, *, least: int = MIN_CLASS) -> pd.DataFrame:
     """AUC within each group (vendor, field strength, grade): columns group, n, events, auc, low, high, note.
 
     Intervals are DeLong's (see `delong_interval`). A group with fewer than `least` patients of either class is "too
@@ -199,18 +181,8 @@ def subgroup_auc(
         if min(events, count - events) < max(least, 2):
             rows.append((name, count, events, np.nan, np.nan, np.nan, "too few"))
             continue
-        one = delong_interval(positive[member], values[member], level=level)
-        rows.append(
-            (
-                name,
-                count,
-                events,
-                one.value,
-                one.low,
-                one.high,
-                "" if one.method == "DeLong" else f"interval: {one.method}",
-            )
-        )
+        value, low, high, _, method = delong_interval(positive[member], values[member])
+        rows.append((name, count, events, value, low, high, "" if method == "DeLong" else f"interval: {method}"))
     return pd.DataFrame(rows, columns=["group", "n", "events", "auc", "low", "high", "note"])
 
 

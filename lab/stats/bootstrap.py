@@ -4,14 +4,12 @@ A figure is a function of weights: how often each patient counts. Weights of 1 g
 draws with replacement, one row per draw, give its bootstrap distribution, all draws at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import norm, t
+from scipy.stats import norm
 
-from lab.stats.intervals import CONFIDENCE, Estimate, z_of
+from lab.stats.intervals import CONFIDENCE, TAILS, Estimate, t_of
 from lab.stats.predictions import Floats, Labels
 
 RESAMPLES = 2000
@@ -26,10 +24,7 @@ def patient_draws(patients: int, resamples: int, rng: np.random.Generator) -> Fl
 
 
 def stratified_draws(positive: Labels, resamples: int, rng: np.random.Generator) -> Floats:
-    """How often each patient is drawn: (resamples, N) counts, drawn with replacement within each class.
-
-    Both classes keep their sizes, so every draw has an AUC.
-    """
+    """How often each patient counts, (resamples, N): drawn with replacement within each class, which keeps its size."""
     weights = np.zeros((resamples, positive.size))
     for group in (positive, ~positive):
         count = int(group.sum())
@@ -44,7 +39,6 @@ def bootstrap(
     *,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
-    level: float = CONFIDENCE,
 ) -> Estimate:
     """A figure with the percentile interval of a bootstrap over patients, stratified by class.
 
@@ -53,26 +47,22 @@ def bootstrap(
     """
     if resamples < 100:
         raise ValueError(f"percentiles of {resamples} draws say nothing; draw at least 100, better 2000")
-    z_of(level)
     value = float(figure(np.ones((1, positive.size)))[0])
     draws = figure(stratified_draws(positive, resamples, rng))
-    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2])
+    low, high = np.quantile(draws, TAILS)
     return Estimate(value, float(low), float(high), float(draws.std(ddof=1)), "bootstrap")
 
 
-def percentile_interval(values: Floats, *, level: float = CONFIDENCE) -> tuple[float, float]:
-    """Percentile interval of the finite draws of a figure; the first entry is the figure itself.
-
-    NaN where the figure is NaN in the sample or in all draws.
-    """
+def percentile_interval(values: Floats) -> tuple[float, float]:
+    """Percentile interval of a figure's finite draws; the first entry is the figure itself, and NaN gives NaN."""
     found = values[1:][np.isfinite(values[1:])]
     if np.isnan(values[0]) or not found.size:
         return np.nan, np.nan
-    low, high = np.percentile(found, [50 - 50 * level, 50 + 50 * level])
+    low, high = np.percentile(found, [50 - 50 * CONFIDENCE, 50 + 50 * CONFIDENCE])
     return float(low), float(high)
 
 
-def expanded_interval(values: Floats, patients: int, *, level: float = CONFIDENCE) -> tuple[float, float]:
+def expanded_interval(values: Floats, patients: int) -> tuple[float, float]:
     """Expanded percentile interval (Hesterberg, The American Statistician 2015); the first entry is the figure itself.
 
     Plain percentiles are too narrow for few patients, as a z interval is compared with a t interval. NaN for a single
@@ -81,7 +71,7 @@ def expanded_interval(values: Floats, patients: int, *, level: float = CONFIDENC
     found = values[1:][np.isfinite(values[1:])]
     if patients < 2 or not np.isfinite(values[0]) or found.size < 0.5 * (values.size - 1):
         return np.nan, np.nan
-    reach = np.sqrt(patients / (patients - 1)) * t.ppf(0.5 + level / 2, patients - 1)
+    reach = np.sqrt(patients / (patients - 1)) * t_of(patients)
     tail = 100 * norm.cdf(-reach)
     low, high = np.percentile(found, [tail, 100 - tail])
     return float(low), float(high)

@@ -1,7 +1,5 @@
 """Calibration of probabilities: logistic recalibration, Brier score and reliability."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,48 +7,42 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy.special import expit, logit
 
-from lab.stats.intervals import CONFIDENCE, Estimate, wilson, z_of
+from lab.stats.intervals import Estimate, Z, wilson
 from lab.stats.predictions import Floats, Labels, checked_probabilities
 
 CLIP = 1e-6  # probabilities are clipped to this distance from 0 and 1 before the logit
-BINS, PER_BIN = 10, 10
-"""Maximum number of bins of a reliability table, and patients per bin below which there are fewer bins (2 at least)."""
+BINS, PER_BIN = 10, 10  # most bins of a reliability table; patients per bin below which there are fewer (2 at least)
 STEPS = 100
 NOT_KNOWN = Estimate(float("nan"), float("nan"), float("nan"))
 
 
 @dataclass(frozen=True, kw_only=True)
-class Calibration:
+class CalibrationEstimates:
     """Agreement of predicted probabilities with outcomes over a group of patients."""
 
     slope: Estimate  # 1 is ideal; below 1 predictions are too extreme, as after overfitting
     intercept: Estimate  # intercept of the same fit; 0 is ideal. Interpret it together with the slope
-    in_the_large: Estimate
-    """Intercept with the slope fixed at 1: above 0 the predicted risks are too low on average, below 0 too high."""
+    in_the_large: Estimate  # intercept with the slope fixed at 1: above 0 the risks are too low on average
     brier: Estimate  # mean squared error in [0, 1]; 0 is ideal
-    scaled_brier: Estimate
-    """1 - Brier / Brier of the prevalence: 1 is ideal, 0 no better than the prevalence, below 0 worse."""
+    scaled_brier: Estimate  # 1 - Brier / Brier of the prevalence: 1 is ideal, 0 no better than the prevalence
     patients: int
     events: int
     clipped: int  # number of probabilities clipped to `CLIP` from 0 or 1 for their logit
-    level: float
     note: str  # why the slope has no estimate, or ""
 
 
-def calibration(labels: ArrayLike, probabilities: ArrayLike, *, level: float = CONFIDENCE) -> Calibration:
+def calibration(labels: ArrayLike, probabilities: ArrayLike) -> CalibrationEstimates:
     """Slope, intercept, calibration-in-the-large and Brier scores with intervals.
 
-    Logistic recalibration, logit P(label = 1) = intercept + slope * logit(probability), by maximum likelihood (Cox,
-    Biometrika 1958; Van Calster et al., BMC Medicine 2019) with Wald intervals; `se` is from the Fisher information.
-    Under complete separation, or with equal probabilities, slope and intercept are NaN and `note` says why. The Brier
-    score's interval is that of a mean (Bradley et al., Weather and Forecasting 2008), clipped to [0, 1]; the scaled
-    score's uses the delta method. Raises ValueError as `checked_probabilities`.
+    Logistic recalibration, logit P(label = 1) = intercept + slope * logit(probability), by maximum likelihood with Wald
+    intervals (Cox, Biometrika 1958; Van Calster et al., BMC Medicine 2019). Where it has no estimate `note` says why.
+    The Brier score's interval is that of a mean (Bradley et al., Weather and Forecasting 2008), the scaled score's uses
+    the delta method. Raises ValueError as `checked_probabilities`.
     """
     positive, values = checked_probabilities(labels, probabilities)
     x = logit(np.clip(values, CLIP, 1 - CLIP))
-    z = z_of(level)
     ones = np.ones((x.size, 1))
-    large = _estimates(*_logistic(ones, x, positive), z)[0]
+    large = _estimates(*_logistic(ones, x, positive))[0]
     note = _unidentified(x, positive)
     if note:
         intercept = slope = NOT_KNOWN
@@ -59,9 +51,9 @@ def calibration(labels: ArrayLike, probabilities: ArrayLike, *, level: float = C
         centre, scale = float(x.mean()), float(x.std())
         fitted, covariance = _logistic(np.column_stack([ones, (x - centre) / scale]), np.zeros(x.size), positive)
         turn = np.array([[1, -centre / scale], [0, 1 / scale]])
-        intercept, slope = _estimates(turn @ fitted, turn @ covariance @ turn.T, z)
-    brier, scaled = _brier(positive, values, z)
-    return Calibration(
+        intercept, slope = _estimates(turn @ fitted, turn @ covariance @ turn.T)
+    brier, scaled = _brier(positive, values)
+    return CalibrationEstimates(
         slope=slope,
         intercept=intercept,
         in_the_large=large,
@@ -70,20 +62,17 @@ def calibration(labels: ArrayLike, probabilities: ArrayLike, *, level: float = C
         patients=values.size,
         events=int(positive.sum()),
         clipped=int(((values < CLIP) | (values > 1 - CLIP)).sum()),
-        level=level,
         note=note,
     )
 
 
-def recalibrated(result: Calibration, probabilities: ArrayLike) -> Floats:
+def recalibrated(result: CalibrationEstimates, probabilities: ArrayLike) -> Floats:
     """Probabilities after recalibration with the fitted intercept and slope; NaN where these have no estimate."""
     x = logit(np.clip(np.asarray(probabilities, np.float64), CLIP, 1 - CLIP))
     return expit(result.intercept.value + result.slope.value * x)
 
 
-def reliability(
-    labels: ArrayLike, probabilities: ArrayLike, *, bins: int | None = None, level: float = CONFIDENCE
-) -> pd.DataFrame:
+def reliability_table(labels: ArrayLike, probabilities: ArrayLike, *, bins: int | None = None) -> pd.DataFrame:
     """Reliability table over quantile bins: columns predicted, observed, low, high, n, events.
 
     `predicted` is the mean probability of a bin, `observed` the share with label 1, with Wilson's interval. `bins` is
@@ -100,7 +89,7 @@ def reliability(
     for number in np.unique(member):
         inside = member == number
         events, total = int(positive[inside].sum()), int(inside.sum())
-        share = wilson(events, total, level=level)
+        share = wilson(events, total)
         rows.append((float(values[inside].mean()), share.value, share.low, share.high, total, events))
     return pd.DataFrame(rows, columns=["predicted", "observed", "low", "high", "n", "events"])
 
@@ -139,15 +128,15 @@ def _logistic(design: Floats, offset: Floats, positive: Labels) -> tuple[Floats,
     return found, np.linalg.inv(design.T @ (design * (chance * (1 - chance))[:, None]))
 
 
-def _estimates(coefficients: Floats, covariance: Floats, z: float) -> list[Estimate]:
+def _estimates(coefficients: Floats, covariance: Floats) -> list[Estimate]:
     errors = np.sqrt(np.diag(covariance))
     return [
-        Estimate(float(value), float(value - z * se), float(value + z * se), float(se), "Wald")
+        Estimate(float(value), float(value - Z * se), float(value + Z * se), float(se), "Wald")
         for value, se in zip(coefficients, errors)
     ]
 
 
-def _brier(positive: Labels, values: Floats, z: float) -> tuple[Estimate, Estimate]:
+def _brier(positive: Labels, values: Floats) -> tuple[Estimate, Estimate]:
     """Brier and scaled Brier score, with standard errors from each patient's influence."""
     wrong = np.square(values - positive)
     score, prevalence = float(wrong.mean()), float(positive.mean())
@@ -156,6 +145,6 @@ def _brier(positive: Labels, values: Floats, z: float) -> tuple[Estimate, Estima
     se, scaled_se = (float(part.std(ddof=1) / np.sqrt(values.size)) for part in (wrong, influence))
     scaled = 1 - score / worst
     return (
-        Estimate(score, max(score - z * se, 0.0), min(score + z * se, 1.0), se, "normal"),
-        Estimate(scaled, scaled - z * scaled_se, min(scaled + z * scaled_se, 1.0), scaled_se, "normal"),
+        Estimate(score, max(score - Z * se, 0.0), min(score + Z * se, 1.0), se, "normal"),
+        Estimate(scaled, scaled - Z * scaled_se, min(scaled + Z * scaled_se, 1.0), scaled_se, "normal"),
     )

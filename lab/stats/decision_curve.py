@@ -1,15 +1,10 @@
-"""Youden's threshold, accuracy at a threshold, and decision curves (net benefit).
-
-A patient is called positive where the score is at or above the threshold.
-"""
-
-from __future__ import annotations
+"""Youden's threshold, accuracy at a threshold (positive at or above it), and decision curves (net benefit)."""
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
-from lab.stats.intervals import CONFIDENCE, wilson
+from lab.stats.intervals import wilson
 from lab.stats.predictions import checked, checked_probabilities
 
 THRESHOLDS = np.round(np.linspace(0.01, 0.99, 99), 2)
@@ -31,12 +26,11 @@ def youden_threshold(labels: ArrayLike, scores: ArrayLike) -> float:
     return float(levels[0] if best == 0 else (levels[best - 1] + levels[best]) / 2)
 
 
-def at_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, *, level: float = CONFIDENCE) -> pd.DataFrame:
+def at_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float) -> pd.DataFrame:
     """Sensitivity, specificity, PPV, NPV and accuracy with Wilson intervals: figure, value, low, high, hits, n.
 
-    The threshold comes from other patients (see `youden_threshold`). PPV and NPV hold at this prevalence only. A figure
-    without patients (sensitivity without a positive) is NaN with n = 0. Raises ValueError as `checked`, but one class
-    is enough.
+    PPV and NPV hold at this prevalence only. A figure without patients is NaN with n = 0. Raises ValueError as
+    `checked`, but one class is enough.
     """
     positive, values = checked(labels, scores, both=False)
     if np.isnan(threshold):
@@ -52,7 +46,7 @@ def at_threshold(labels: ArrayLike, scores: ArrayLike, threshold: float, *, leve
     rows = []
     for figure, (right, among) in shares.items():
         hits, total = int(right.sum()), int(among.sum())
-        share = wilson(hits, total, level=level)
+        share = wilson(hits, total)
         rows.append((figure, share.value, share.low, share.high, hits, total))
     return pd.DataFrame(rows, columns=["figure", "value", "low", "high", "hits", "n"])
 

@@ -1,7 +1,5 @@
 """Paired differences to a reference, with intervals and effect sizes, to complement the paired tests."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Sequence
 
 import numpy as np
@@ -9,11 +7,9 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import rankdata
 
-COLUMNS = [
-    "metric", "row", "label", "against", "against_label", "n", "mean_difference", "low", "high", "rank_biserial",
-]  # fmt: skip
+from lab.stats.predictions import Floats
 
-Floats = npt.NDArray[np.float64]
+COLUMNS = ["metric", "row", "label", "against", "against_label", "n", "mean_difference", "low", "high", "rank_biserial"]
 
 
 def effects(
@@ -28,10 +24,8 @@ def effects(
 
     `patients` is the long table with one row per trial and scan; scans of one patient are averaged first. The
     difference is row - against over the n patients with both; low and high are its 95 % percentile interval over
-    `resamples` bootstrap samples of patients. rank_biserial is the matched-pairs correlation of Kerby (2014): (ranks of
-    patients with a higher value in the row - ranks of those with a lower one) / all ranks. Metrics without any value
-    are left out. `row` and `against` are text, as in `lab.report.tables.paired_tests.asked`. Raises ValueError for a
-    reference that is not in the table.
+    `resamples` bootstrap samples of patients. Metrics without any value are left out. `row` and `against` are text.
+    Raises ValueError for a reference that is not in the table.
     """
     trials = list(dict.fromkeys(patients["trial"]))
     references = against if isinstance(against, list) else [against]
@@ -73,19 +67,15 @@ def rank_biserial(differences: npt.ArrayLike) -> Floats:
     result = np.where(known.any(axis=0), 0.0, np.nan)
     some = used.any(axis=0)
     if some.any():
-        ranks = rankdata(np.where(used, np.abs(found), np.nan)[:, some], axis=0, nan_policy="omit")
-        ranks = np.nan_to_num(ranks)
-        signs = np.sign(np.nan_to_num(found[:, some]))
-        result[some] = (ranks * signs).sum(axis=0) / ranks.sum(axis=0)
+        ranks = np.nan_to_num(rankdata(np.where(used, np.abs(found), np.nan)[:, some], axis=0, nan_policy="omit"))
+        result[some] = (ranks * np.sign(np.nan_to_num(found[:, some]))).sum(axis=0) / ranks.sum(axis=0)
     return result
 
 
 def _resampled(people: int, resamples: int, rng: np.random.Generator) -> Floats:
-    """How often each patient is drawn: (resamples, people)."""
-    drawn = rng.integers(people, size=(resamples, people))
-    weights = np.zeros((resamples, people))
-    np.add.at(weights, (np.arange(resamples)[:, None], drawn), 1)
-    return weights
+    """How often each patient is in a bootstrap sample: (resamples, people)."""
+    samples = rng.integers(people, size=(resamples, people))
+    return np.array([np.bincount(sample, minlength=people) for sample in samples], np.float64)
 
 
 def _intervals(differences: Floats, weights: Floats) -> Floats:

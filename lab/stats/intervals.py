@@ -1,7 +1,5 @@
 """Confidence intervals of proportions, over cross-validation splits, and of an AUC by sample size."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +9,9 @@ from scipy.stats import norm, t
 
 from lab.stats.predictions import Floats
 
-CONFIDENCE = 0.95
+CONFIDENCE = 0.95  # level of every interval
+TAILS = (0.5 - CONFIDENCE / 2, 0.5 + CONFIDENCE / 2)  # quantiles at its ends
+Z = float(norm.ppf(TAILS[1]))  # 1.96
 
 
 class Estimate(NamedTuple):
@@ -24,46 +24,26 @@ class Estimate(NamedTuple):
     method: str = ""  # name of the interval for a legend: "DeLong", "bootstrap"
 
 
-def z_of(level: float) -> float:
-    """Standard normal quantile of a two-sided interval: 1.96 for 0.95; ValueError for a level outside (0, 1)."""
-    if not 0 < level < 1:
-        raise ValueError(f"the level of an interval lies between 0 and 1, for instance 0.95; got {level}")
-    return float(norm.ppf(0.5 + level / 2))
-
-
-def wilson(hits: int, total: int, *, level: float = CONFIDENCE) -> Estimate:
-    """A proportion `hits / total` with Wilson's score interval (JASA 1927); all NaN where `total` is 0.
-
-    It stays in [0, 1] and has a width even at 0 of n and n of n. Raises ValueError unless 0 <= hits <= total.
-    """
+def wilson(hits: int, total: int) -> Estimate:
+    """A proportion with Wilson's score interval (JASA 1927); NaN of none; ValueError unless 0 <= hits <= total."""
     if not 0 <= hits <= total:
         raise ValueError(f"a proportion needs 0 <= hits <= total; got {hits} of {total}")
-    z = z_of(level)
     if total == 0:
         return Estimate(np.nan, np.nan, np.nan, method="Wilson")
     share = hits / total
-    centre = share + z**2 / (2 * total)
-    reach = z * np.sqrt(share * (1 - share) / total + z**2 / (4 * total**2))
-    low, high = (centre - reach) / (1 + z**2 / total), (centre + reach) / (1 + z**2 / total)
+    centre = share + Z**2 / (2 * total)
+    reach = Z * np.sqrt(share * (1 - share) / total + Z**2 / (4 * total**2))
+    low, high = (centre - reach) / (1 + Z**2 / total), (centre + reach) / (1 + Z**2 / total)
     # exactly 0 and 1 at the ends, which rounding would miss
     return Estimate(share, 0.0 if hits == 0 else float(low), 1.0 if hits == total else float(high), method="Wilson")
 
 
-def corrected_t(
-    values: ArrayLike,
-    *,
-    train: float,
-    test: float,
-    level: float = CONFIDENCE,
-    bounds: tuple[float, float] = (0.0, 1.0),
-) -> Estimate:
+def corrected_t(values: ArrayLike, *, train: float, test: float, bounds: tuple[float, float] = (0.0, 1.0)) -> Estimate:
     """Mean over J splits with the corrected resampled t interval of Nadeau & Bengio (Machine Learning 2003).
 
     `values` (J,) holds one figure per split; `train` and `test` are the (mean) numbers of patients of a split. Training
-    sets overlap, so the variance of the mean is (1/J + test/train) times that of the values, not 1/J times. The
-    interval is clipped to `bounds`, the figure's range; differences of two figures (the corrected resampled t test)
-    need (-1, 1). Raises ValueError for fewer than 2 splits, for values that are missing or out of bounds, and for empty
-    sets.
+    sets overlap, so the variance of the mean is (1/J + test/train) times that of the values. The interval is clipped to
+    `bounds`, the figure's range. Raises ValueError for fewer than 2 splits, missing or impossible values, empty sets.
     """
     found = np.asarray(values, np.float64)
     if found.ndim != 1 or found.size < 2:
@@ -72,7 +52,7 @@ def corrected_t(
         raise ValueError(f"every split needs a value in [{bounds[0]:g}, {bounds[1]:g}]; got {found}")
     mean = float(found.mean())
     se = float(corrected_se(found[:, None], train=train, test=test)[0])
-    reach = t_of(level, found.size) * se
+    reach = t_of(found.size) * se
     low, high = max(mean - reach, bounds[0]), min(mean + reach, bounds[1])
     return Estimate(mean, low, high, se, "Nadeau-Bengio")
 
@@ -84,40 +64,31 @@ def corrected_se(values: Floats, *, train: float, test: float) -> Floats:
     return np.sqrt((1 / len(values) + test / train) * values.var(axis=0, ddof=1))
 
 
-def t_of(level: float, splits: int) -> float:
-    """Quantile of Student's t for a two-sided interval over a number of splits."""
-    z_of(level)
-    return float(t.ppf(0.5 + level / 2, splits - 1))
+def t_of(count: int) -> float:
+    """Quantile of Student's t for a two-sided interval of a mean over `count` splits or patients."""
+    return float(t.ppf(TAILS[1], count - 1))
 
 
 def hanley_mcneil(area: float, positives: int, negatives: int) -> float:
-    """Expected standard error of an AUC in [0, 1] with this many patients of each class (Radiology 1982).
-
-    Raises ValueError for an empty class or an area outside [0, 1].
-    """
+    """Expected standard error of an AUC (Radiology 1982). Raises ValueError for an empty class or an impossible AUC."""
     if min(positives, negatives) < 1 or not 0 <= area <= 1:
-        raise ValueError(
-            f"needs patients of both classes and an AUC in [0, 1]; got {positives}, {negatives} and {area:g}"
-        )
+        raise ValueError(f"both classes and an AUC in [0, 1] are needed; got {positives}, {negatives} and {area:g}")
     both_positive = area / (2 - area) - area**2
     both_negative = 2 * area**2 / (1 + area) - area**2
     spread = area * (1 - area) + (positives - 1) * both_positive + (negatives - 1) * both_negative
     return float(np.sqrt(max(spread, 0.0) / (positives * negatives)))
 
 
-def half_width(area: float, positives: int, negatives: int, *, level: float = CONFIDENCE) -> float:
+def half_width(area: float, positives: int, negatives: int) -> float:
     """Half the expected width of an AUC's interval."""
-    return z_of(level) * hanley_mcneil(area, positives, negatives)
+    return Z * hanley_mcneil(area, positives, negatives)
 
 
-def detectable(positives: int, negatives: int, *, power: float = 0.8, level: float = CONFIDENCE) -> float:
-    """The smallest AUC that a two-sided test detects against 0.5 with this power; NaN where not even 1 is detectable.
-
-    Obuchowski, Statistics in Medicine 1998.
-    """
-    needed = z_of(level) * hanley_mcneil(0.5, positives, negatives)
+def detectable(positives: int, negatives: int) -> float:
+    """The least AUC that a two-sided test against 0.5 detects with 80 % power (Obuchowski 1998); NaN where none is."""
+    needed = Z * hanley_mcneil(0.5, positives, negatives)
 
     def missing(area: float) -> float:
-        return needed + float(norm.ppf(power)) * hanley_mcneil(area, positives, negatives) - (area - 0.5)
+        return needed + float(norm.ppf(0.8)) * hanley_mcneil(area, positives, negatives) - (area - 0.5)
 
     return float("nan") if missing(1.0) > 0 else float(brentq(missing, 0.5, 1.0))

@@ -1,28 +1,13 @@
 """DeLong's tests between methods on their common patients, with Holm's correction."""
 
-from __future__ import annotations
-
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
 from lab.stats.auc import delong_test
 
-COLUMNS = (
-    "reference",
-    "method",
-    "patients",
-    "events",
-    "auc_reference",
-    "auc_method",
-    "difference",
-    "low",
-    "high",
-    "z",
-    "p",
-    "p_holm",
-    "note",
-)
+COLUMNS = ("reference", "method", "patients", "events", "auc_reference", "auc_method", "difference", "low", "high",
+           "z", "p", "p_holm", "note")  # fmt: skip
 
 
 def compare_all(patients: pd.DataFrame, references: list[str]) -> pd.DataFrame:
@@ -53,8 +38,7 @@ def _compared(labels: pd.Series, reference: pd.Series, method: pd.Series) -> tup
     if min(events, count - events) < 2:
         return count, events, *[np.nan] * 7, "too few"
     found = delong_test(labels, reference, method)
-    note = "no test: DeLong's variance is 0" if np.isnan(found.p) else ""
-    return count, events, found.first, found.second, found.difference, found.low, found.high, found.z, found.p, note
+    return count, events, *found, "no test: DeLong's variance is 0" if np.isnan(found.p) else ""
 
 
 def holm(p: npt.ArrayLike) -> npt.NDArray[np.float64]:

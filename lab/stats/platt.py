@@ -4,8 +4,6 @@ Platt, Advances in Large Margin Classifiers 1999: targets are shrunk from 0 and 
 complete separation still gives a finite slope.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

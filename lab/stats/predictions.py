@@ -1,7 +1,5 @@
 """Checks of labels and scores, and the mean prediction per patient over splits."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
@@ -18,16 +16,12 @@ def checked(labels: ArrayLike, scores: ArrayLike, *, both: bool = True) -> tuple
     """
     truth, values = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
     if truth.ndim != 1 or values.ndim != 1 or truth.size != values.size:
-        raise ValueError(
-            f"labels and scores must be two lists of one length; they have {truth.shape} and {values.shape}"
-        )
+        raise ValueError(f"labels and scores must be two lists of one length; got {truth.shape}, {values.shape}")
     if not truth.size:
         raise ValueError("there are no predictions to judge")
-    if not np.isin(truth, (0, 1)).all():
-        found = truth[~np.isin(truth, (0, 1))][0]
+    for found in truth[~np.isin(truth, (0, 1))]:
         raise ValueError(f"labels must be 0 or 1; found {found:g} (leave out patients without a label)")
-    if not np.isfinite(values).all():
-        position = int(np.flatnonzero(~np.isfinite(values))[0])
+    for position in np.flatnonzero(~np.isfinite(values)):
         raise ValueError(f"score {position} is {values[position]:g}: leave out patients without a prediction")
     positive = truth > 0.5
     if both and positive.all() | (~positive).all():

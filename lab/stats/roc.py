@@ -5,17 +5,16 @@ cross-validation, each with its own model (`roc_of_splits`). Bands are pointwise
 whole curve.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from lab.stats.auc import auc, bootstrap_auc, delong_interval
 from lab.stats.bootstrap import RESAMPLES, bootstrap, stratified_draws
-from lab.stats.intervals import CONFIDENCE, Estimate, corrected_se, corrected_t, t_of
+from lab.stats.intervals import TAILS, Estimate, corrected_se, corrected_t, t_of
 from lab.stats.predictions import Floats, Labels, checked
 
 GRID = np.linspace(0, 1, 501)  # 1 - specificity at which curves are averaged
@@ -29,14 +28,11 @@ class Roc:
     sensitivity: Floats
     low: Floats
     high: Floats
-    curves: tuple[tuple[Floats, Floats], ...]
-    """Exact curves (1 - specificity, sensitivity): one per split, or a single one."""
-    intervals: tuple[Estimate, ...]
-    """Intervals of the AUC: DeLong and bootstrap over patients, Nadeau-Bengio over splits."""
+    curves: tuple[tuple[Floats, Floats], ...]  # exact (1 - specificity, sensitivity): one per split, or a single one
+    intervals: tuple[Estimate, ...]  # of the AUC: DeLong and bootstrap over patients, Nadeau-Bengio over splits
     aucs: tuple[float, ...]  # AUC of each curve
     patients: int | None = None  # none where only splits are known
     events: int | None = None
-    level: float = CONFIDENCE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +45,6 @@ class PrecisionRecall:
     prevalence: float  # precision of calling everybody positive
     patients: int
     events: int
-    level: float = CONFIDENCE
 
 
 def roc_curve(labels: ArrayLike, scores: ArrayLike) -> tuple[Floats, Floats]:
@@ -76,22 +71,20 @@ def roc_of_patients(
     *,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
-    level: float = CONFIDENCE,
 ) -> Roc:
     """The ROC over patients, one prediction each, with DeLong's and the bootstrap's interval and a bootstrap band.
 
-    For a repeated cross-validation, `lab.stats.predictions.one_per_patient` gives the predictions of a pooled ROC. It
-    ranks patients across models, so models on different scales lower it; compare it with the mean over splits. Raises
-    ValueError as `delong_interval`.
+    For a repeated cross-validation take `one_per_patient`'s predictions: they rank patients across models, so models on
+    different scales lower the AUC. Raises ValueError as `delong_interval`.
     """
     positive, values = checked(labels, scores)
     intervals = (
-        delong_interval(labels, scores, level=level),
-        bootstrap_auc(labels, scores, rng=rng, resamples=resamples, level=level),
+        delong_interval(labels, scores),
+        bootstrap_auc(labels, scores, rng=rng, resamples=resamples),
     )
     exact = _curves(positive, values, np.ones((1, values.size)))[0]
     draws = np.stack([on_grid(c) for c in _curves(positive, values, stratified_draws(positive, resamples, rng))])
-    low, high = np.quantile(draws, [0.5 - level / 2, 0.5 + level / 2], axis=0)
+    low, high = np.quantile(draws, TAILS, axis=0)
     return Roc(
         grid=GRID,
         sensitivity=on_grid(exact),
@@ -102,7 +95,6 @@ def roc_of_patients(
         aucs=(intervals[0].value,),
         patients=values.size,
         events=int(positive.sum()),
-        level=level,
     )
 
 
@@ -110,7 +102,6 @@ def roc_of_splits(
     splits: Sequence[tuple[ArrayLike, ArrayLike]],
     *,
     train: float,
-    level: float = CONFIDENCE,
     patients: int | None = None,
 ) -> Roc:
     """The mean ROC of a repeated cross-validation: (labels, scores) of each split's test patients.
@@ -128,10 +119,10 @@ def roc_of_splits(
         areas.append(auc(labels, scores))
         sizes.append(np.size(labels))
     test = float(np.mean(sizes)) if sizes else 0.0
-    interval = corrected_t(areas, train=train, test=test, level=level)
+    interval = corrected_t(areas, train=train, test=test)
     heights = np.stack([on_grid(curve) for curve in curves])  # (J, G)
     mean = heights.mean(axis=0)
-    reach = t_of(level, len(curves)) * corrected_se(heights, train=train, test=test)
+    reach = t_of(len(curves)) * corrected_se(heights, train=train, test=test)
     return Roc(
         grid=GRID,
         sensitivity=mean,
@@ -141,7 +132,6 @@ def roc_of_splits(
         intervals=(interval,),
         aucs=tuple(areas),
         patients=patients,
-        level=level,
     )
 
 
@@ -151,7 +141,6 @@ def precision_recall(
     *,
     rng: np.random.Generator,
     resamples: int = RESAMPLES,
-    level: float = CONFIDENCE,
 ) -> PrecisionRecall:
     """The precision-recall curve and its average precision, with the interval of a bootstrap stratified by class.
 
@@ -162,13 +151,8 @@ def precision_recall(
     positive, values = checked(labels, scores)
     hits, false = (counts[0] for counts in _counts(positive, values, np.ones((1, values.size))))
     recall, precision = hits / hits[-1], hits / (hits + false)
-    average = bootstrap(
-        lambda weights: weighted_average_precision(positive, values, weights),
-        positive,
-        rng=rng,
-        resamples=resamples,
-        level=level,
-    )
+    figure = partial(weighted_average_precision, positive, values)
+    average = bootstrap(figure, positive, rng=rng, resamples=resamples)
     return PrecisionRecall(
         recall=np.append(0.0, recall),
         precision=np.append(precision[0], precision),
@@ -176,7 +160,6 @@ def precision_recall(
         prevalence=float(positive.mean()),
         patients=values.size,
         events=int(positive.sum()),
-        level=level,
     )
 
 

@@ -8,7 +8,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 
 from lab.evaluation.enhancement import SUMS, gain_sums
 from lab.evaluation.pooled import point, pooled
-from lab.stats.agreement import concordance as weighted_concordance
+from lab.stats.agreement import weighted_concordance
 from lab.stats.auc import weighted_auc
 
 FIGURES = [

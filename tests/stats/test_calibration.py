@@ -5,7 +5,7 @@ from scipy.stats import binomtest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import brier_score_loss
 
-from lab.stats.calibration import calibration, recalibrated, reliability
+from lab.stats.calibration import calibration, recalibrated, reliability_table
 
 
 def patients(count, rng, *, slope=1.0, intercept=0.0, spread=1.5):
@@ -129,7 +129,7 @@ def test_recalibration_of_the_calibrated_changes_nothing():
 
 def test_reliability_bins_hold_everybody_once():
     labels, probabilities = patients(103, np.random.default_rng(7))
-    table = reliability(labels, probabilities)
+    table = reliability_table(labels, probabilities)
     assert len(table) == 10
     assert table["n"].sum() == 103
     assert table["events"].sum() == labels.sum()
@@ -142,19 +142,19 @@ def test_reliability_bins_hold_everybody_once():
 def test_reliability_bins_are_tenths_of_the_sorted_patients():
     labels, probabilities = patients(100, np.random.default_rng(9))
     order = np.argsort(probabilities)
-    table = reliability(labels, probabilities)
+    table = reliability_table(labels, probabilities)
     np.testing.assert_allclose(table["predicted"], probabilities[order].reshape(10, 10).mean(axis=1))
     np.testing.assert_allclose(table["observed"], labels[order].reshape(10, 10).mean(axis=1))
 
 
 def test_reliability_of_few_and_of_ties():
     labels, probabilities = patients(28, np.random.default_rng(8))
-    assert len(reliability(labels, probabilities)) == 2
-    assert len(reliability(labels, probabilities, bins=5)) == 5
-    tied = reliability(labels, np.repeat([0.2, 0.8], 14), bins=4)
+    assert len(reliability_table(labels, probabilities)) == 2
+    assert len(reliability_table(labels, probabilities, bins=5)) == 5
+    tied = reliability_table(labels, np.repeat([0.2, 0.8], 14), bins=4)
     assert tied["predicted"].tolist() == pytest.approx([0.2, 0.8])
     assert tied["n"].tolist() == [14, 14]
-    assert len(reliability(labels, np.full(28, 0.4))) == 1
-    assert len(reliability([1, 1], [0.4, 0.6])) == 2
+    assert len(reliability_table(labels, np.full(28, 0.4))) == 1
+    assert len(reliability_table([1, 1], [0.4, 0.6])) == 2
     with pytest.raises(ValueError, match="at least one bin"):
-        reliability(labels, probabilities, bins=0)
+        reliability_table(labels, probabilities, bins=0)

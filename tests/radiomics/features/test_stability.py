@@ -11,7 +11,7 @@ from scipy import stats
 
 from lab.radiomics.features.masks import PERTURBATIONS, dilate, erode
 from lab.radiomics.features.stability import measure_perturbed, stability
-from lab.stats.icc import icc_3_1
+from lab.stats.agreement import icc_3_1
 
 SHROUT_FLEISS = np.array([[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]], float)
 """Table 2 of Shrout & Fleiss 1979: six targets, four judges."""

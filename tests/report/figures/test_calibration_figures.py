@@ -7,7 +7,7 @@ from scipy.special import expit
 from lab.report.figures.classifier.calibration import calibration_figure, decision_figure
 from lab.report.figures.classifier.importance import learning_figure
 from lab.report.figures.style import save
-from lab.stats.calibration import calibration, reliability
+from lab.stats.calibration import calibration, reliability_table
 from lab.stats.decision_curve import decision_curve
 
 
@@ -21,7 +21,7 @@ def test_calibration_shows_bins_histogram_and_figures(tmp_path):
     labels, probabilities = sample()
     figure = calibration_figure(labels, probabilities, phantom=True)
     upper, lower = figure.axes
-    table, result = reliability(labels, probabilities), calibration(labels, probabilities)
+    table, result = reliability_table(labels, probabilities), calibration(labels, probabilities)
     points, _, (bars,) = upper.containers[0]
     np.testing.assert_allclose(points.get_xydata(), table[["predicted", "observed"]])
     np.testing.assert_allclose([bar[:, 1] for bar in bars.get_segments()], table[["low", "high"]])

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 
 from lab.report.figures.classifier.roc import count_note, interval_text
 from lab.report.figures.style import COLOURS, FAINT, GRID, INK, SMALL, TEXT, colours, headline, new_figure, plain_axes
-from lab.stats.calibration import Calibration, calibration, recalibrated, reliability
+from lab.stats.calibration import CalibrationEstimates, calibration, recalibrated, reliability_table
 from lab.stats.decision_curve import decision_curve
 from lab.stats.intervals import CONFIDENCE
 from lab.stats.predictions import checked_probabilities
@@ -37,7 +37,7 @@ def calibration_figure(
     printed with their intervals (see `lab.stats.calibration`). Raises ValueError as `calibration`.
     """
     positive, values = checked_probabilities(labels, probabilities)
-    table = reliability(labels, probabilities)
+    table = reliability_table(labels, probabilities)
     result = calibration(labels, probabilities)
     figure = new_figure(6.6, 8.1)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4.4, 1.1))
@@ -101,7 +101,7 @@ def decision_figure(
     return figure
 
 
-def _figures(result: Calibration) -> str:
+def _figures(result: CalibrationEstimates) -> str:
     """Slope, intercepts and Brier scores with their intervals, a line each, or why there is no slope."""
     lines = []
     if result.note:

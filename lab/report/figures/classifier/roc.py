@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from lab.io.files import plural
 from lab.report.figures.style import COLOURS, FAINT, INK, SMALL, TEXT, colours, headline, new_figure, plain_axes
-from lab.stats.intervals import Estimate
+from lab.stats.intervals import CONFIDENCE, Estimate
 from lab.stats.roc import PrecisionRecall, Roc, roc_curve
 
 STAMP_INCHES = 0.66
@@ -59,8 +59,7 @@ def roc_figure(
         _operating_point(axes, point, point_name)
     _unit_square(axes, "1 - specificity", "sensitivity")
     _legend(figure, axes, entries)
-    level = next(iter(rocs.values())).level
-    note = [_whom(rocs, event), f"band: {100 * level:g} % at each specificity"]
+    note = [_whom(rocs, event), f"band: {100 * CONFIDENCE:g} % at each specificity"]
     if any(len(roc.curves) > 1 for roc in rocs.values()):
         note.append("thin: splits")
     headline(figure, title, phantom=phantom, note="; ".join(part for part in note if part))
@@ -101,7 +100,7 @@ def precision_recall_figure(
     handles, labels = axes.get_legend_handles_labels()
     figure.legend(handles[1:] + handles[:1], labels[1:] + labels[:1], loc="outside lower center",
                   ncols=min(2, len(labels)), fontsize=SMALL, frameon=False)  # fmt: skip
-    level = f"{100 * first.level:g} % CI by bootstrap"
+    level = f"{100 * CONFIDENCE:g} % CI by bootstrap"
     headline(figure, title, phantom=phantom, note=f"{count_note(first.patients, first.events, event)}; {level}")
     return figure
 
@@ -145,7 +144,7 @@ def _roc_label(name: str, roc: Roc) -> str:
         for one in roc.intervals
     )
     what = f"mean AUC of {len(roc.curves)} splits" if len(roc.curves) > 1 else "AUC"
-    return f"{name}: {what} {roc.intervals[0].value:.2f}\n{100 * roc.level:g} % CI {ranges}"
+    return f"{name}: {what} {roc.intervals[0].value:.2f}\n{100 * CONFIDENCE:g} % CI {ranges}"
 
 
 def _whom(rocs: Mapping[str, Roc], event: str) -> str:
