@@ -156,7 +156,7 @@ def classify(
 
 def format_prediction(row: Any, event: str) -> str:
     """One patient in a line: "EGD-0001: enhancing with probability 0.83 (0.61 to 0.94), ...; far from ..."."""
-    decision = "no verdict: not shown to tell patients apart"
+    decision = "no verdict: not shown to classify better than chance"
     if not row.caution:
         decision = f"{'above' if row.positive else 'below'} the threshold"
     text = (

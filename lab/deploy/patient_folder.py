@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from lab.deploy.classify import LoadedClassifier
 
 PICTURE, REPORT, DICOM = "synthesis.png", "report.json", "dicom"
-NOT_SHOWN = ", not shown to tell patients apart"
+NOT_SHOWN = ", not shown to classify better than chance"
 MEASURED = ("tumour_ml", "brain_ml", "brain_outside_ml")
 SOFTWARE = ("gadfree", "torch", "numpy", "scipy", "nibabel", "pydicom", "mlflow", "monai")
 

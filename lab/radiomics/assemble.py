@@ -1,7 +1,5 @@
 """Assembly of a classifier's data set from a prepared cohort: features, labels and the reasons for exclusions."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +23,7 @@ def assemble(
 ) -> Dataset:
     """Features, labels and clinical columns of every case that has both; `left_out` holds the reasons for the others.
 
-    With a stability filter, some cases are also measured under perturbed masks. Raises ValueError or OSError as
-    `labelled` and `measure_cohort` do.
+    With a stability filter, some cases are also measured under perturbed masks. Raises as `labelled`, `measure_cohort`.
     """
     bare = labelled(cohort, data, settings, lambda _: None)  # load_data has already reported problems
     found = measure_cohort(cohort, data.inputs, cache, processes=data.processes, progress=progress)
@@ -39,8 +36,8 @@ def assemble(
     perturbed: dict[str, pd.DataFrame] = {}
     if settings.stability > 0:
         count = min(settings.stability_cases, len(cases))
-        drawn = sorted(np.random.default_rng([settings.seed, 5]).choice(cases, count, replace=False))
-        part = dataclasses.replace(cohort, index=cohort.index.loc[drawn])
+        sample = sorted(np.random.default_rng([settings.seed, 5]).choice(cases, count, replace=False))
+        part = dataclasses.replace(cohort, index=cohort.index.loc[sample])
 
         def tell(done: int, total: int, line: str) -> None:
             if progress and "left out" not in line:  # a failed perturbed mask does not exclude the case
@@ -61,10 +58,7 @@ def assemble(
 def labelled(
     cohort: Cohort, data: DataConfig, settings: ClassifierConfig, say: Callable[[str], None] = print
 ) -> Dataset:
-    """Cases with a label and their clinical columns, without features, which take long to measure.
-
-    Raises ValueError or OSError as `read_labels` does.
-    """
+    """Cases with a label and their clinical columns, without features, which take long. Raises as `read_labels`."""
     labels = read_labels(cohort, settings.label, file=settings.labels, enhancing_ml=data.enhancing_ml, say=say)
     cases = sorted(labels.values.index)
     table = cohort.index.loc[cases, [name for name in ("patient_id", *CLINICAL) if name in cohort.index]].copy()

@@ -1,11 +1,8 @@
 """Names of the methods, and the baselines of the classifier: tumour volume, age and sex, single sequences.
 
-All baselines use the same splits and the same `run_split`. Single sequences come without shape features: these come
-from the mask and would add tumour volume. The clinical baseline uses only what is known before a biopsy, so no grade
-and no mutations.
+Single sequences come without shape features, which come from the mask and would add tumour volume. The clinical
+baseline uses only what is known before a biopsy, so no grade and no mutations.
 """
-
-from __future__ import annotations
 
 import re
 from collections.abc import Callable
@@ -28,13 +25,11 @@ _SEQUENCE = re.compile(r"^(.+?)_(?:original|log-sigma|wavelet|square|exponential
 
 
 @dataclass(frozen=True, kw_only=True)
-class BaselineSpec:
-    """One baseline, or several of a kind."""
+class FeatureBaseline:
+    """One baseline, or several of a kind; `features` gives those of each method, or why the data set has none."""
 
     features: Callable[[Dataset], dict[str, pd.DataFrame | str]]
-    """Method -> its features (cases, columns), or the reason why the data set does not allow it."""
-    settings: dict[str, Any] = field(default_factory=dict)
-    """Fields of `ClassifierConfig` that differ from the classifier's."""
+    settings: dict[str, Any] = field(default_factory=dict)  # fields of `ClassifierConfig` that differ
 
 
 def one_sequence(sequence: str) -> str:
@@ -53,9 +48,7 @@ def baseline_datasets(dataset: Dataset) -> dict[str, tuple[Dataset, dict[str, An
     for spec in BASELINES.values():
         for method, columns in spec.features(dataset).items():
             if not isinstance(columns, str):
-                own = columns.columns.isin(dataset.features.columns).all()
-                part = dataset.with_features(columns) if own else dataset.with_new_features(columns)
-                found[method] = part, dict(spec.settings)
+                found[method] = dataset.with_features(columns), dict(spec.settings)
     return found
 
 
@@ -103,10 +96,9 @@ def _usable(columns: pd.DataFrame) -> pd.DataFrame:
     return columns[[name for name in columns if columns[name].notna().mean() > 0.6 and columns[name].nunique() > 1]]
 
 
-FEW_COLUMNS: dict[str, Any] = {"classifiers": ("logistic",), "stability": 0.0, "combat": ""}
-"""Settings for one or two columns: no search, no stability filter, no harmonisation."""
-BASELINES: dict[str, BaselineSpec] = {
-    "volume": BaselineSpec(features=_volume, settings=FEW_COLUMNS),
-    "clinical": BaselineSpec(features=_clinical, settings=FEW_COLUMNS),
-    "sequence": BaselineSpec(features=_sequences),
+FEW_COLUMNS: dict[str, Any] = {"classifiers": ("logistic",), "stability": 0.0, "combat": ""}  # no search, no filters
+BASELINES: dict[str, FeatureBaseline] = {
+    "volume": FeatureBaseline(features=_volume, settings=FEW_COLUMNS),
+    "clinical": FeatureBaseline(features=_clinical, settings=FEW_COLUMNS),
+    "sequence": FeatureBaseline(features=_sequences),
 }

@@ -1,7 +1,5 @@
 """Binary labels of the cases: enhancement, grade, or a column of the user's own table."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +9,9 @@ import pandas as pd
 
 from lab.data.cohort import Cohort
 from lab.data.layouts.clinical import CODELETED, INTACT, MUTANT, WILDTYPE, parse_flag
-from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, plain, read_table
+from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, column_key, read_table
 
-ROUNDING = 1 + 1e-6
-"""Tolerance of the threshold: a volume equal to it must not fall below it by rounding, as in the preparation."""
-
-
+ROUNDING = 1 + 1e-6  # a volume equal to the threshold must not fall below it by rounding, as in the preparation
 YES_OR_MORE = MUTANT | CODELETED | {"methylated", "high", "enhancing", "enhances"}
 NO_OR_LESS = WILDTYPE | INTACT | {"unmethylated", "notmethylated", "low", "nonenhancing", "notenhancing"}
 
@@ -40,22 +35,14 @@ def read_labels(
     """Labels of a cohort's cases: `which` is a key of `LABELS`, or a column of `file` (CSV with case_id or patient_id).
 
     A cell is 1, 0, yes, no, mutant, wild type or the like. A case has no label if its cell is not understood or if rows
-    of one id disagree; `say` reports these, and ids that match no case. `expert` and `rule` are 1 from an enhancing
-    volume of `enhancing_ml` ml. Raises ValueError or OSError for an unknown label, for a file without it or with other
-    values, and if all labelled cases have the same label.
+    of one id disagree; `say` reports these, and ids that match no case. `expert` and `rule` are 1 from `enhancing_ml`
+    on. Raises ValueError or OSError for an unknown label, an unusable file, and if all cases have the same label.
     """
-    if file is not None:
-        labels = _column(cohort, which, file, say)
-    elif which in LABELS:
-        labels = LABELS[which](cohort, enhancing_ml)
-    else:
-        raise ValueError(
-            f"--label {which}: known are {', '.join(LABELS)}; for a column of your own name its CSV: --labels"
-        )
+    if file is None and which not in LABELS:
+        raise ValueError(f"--label {which}: known are {', '.join(LABELS)}; name the CSV of another column: --labels")
+    labels = LABELS[which](cohort, enhancing_ml) if file is None else _column(cohort, which, file, say)
     if labels.values.nunique() < 2:
-        found = (
-            f"all {len(labels.values)} are {int(labels.values.iloc[0])}" if len(labels.values) else "no case has one"
-        )
+        found = f"all {len(labels.values)} are {labels.values.max()}" if len(labels.values) else "no case has one"
         why = next(iter(labels.missing.values()), "")
         raise ValueError(f"--label {which}: cases of both classes are needed, {found}{f' ({why})' if why else ''}")
     return labels
@@ -93,7 +80,7 @@ def _known(values: pd.Series, event: str, reason: str) -> Labels:
 
 def _column(cohort: Cohort, which: str, file: Path, say: Callable[[str], None]) -> Labels:
     table = read_table(file)
-    name = plain(which)
+    name = column_key(which)
     keys = [key for key in dict.fromkeys((*CASE_NAMES, *PATIENT_NAMES)) if key in table.headers and key != name]
     if not keys or name not in table.headers:
         columns = ", ".join(table.headers.values())
@@ -136,10 +123,7 @@ def _ordered(key: str, cases: pd.Series, patients: pd.Series) -> tuple[pd.Series
 
 
 def matched(written: list[str], own: pd.Series) -> dict[str, str]:
-    """Ids as written in a table -> ids of the cohort, either equal or equal up to capitals and leading zeros.
-
-    Spreadsheet programs drop the zeros of 0012 and turn 12 into 12.0. An ambiguous id matches nothing.
-    """
+    """Ids in a table -> ids of the cohort, equal or, if unambiguous, but for capitals and zeros (12.0 is 0012)."""
     known = set(own)
     loosely: dict[str, set[str]] = {}
     for one in known:
@@ -162,13 +146,10 @@ def _report_unknown(
 ) -> None:
     """Report ids that match no case, or only loosely. Raises ValueError if none matches."""
     unknown = [one for one in dict.fromkeys(written) if one and one not in of]
-    there = ", ".join(map(repr, sorted(set(own))[:3]))
+    there, some = (", ".join(map(repr, ids[:3])) for ids in (sorted(set(own)), unknown))
     if not of:
-        raise ValueError(
-            f"{file}: none of its ids ({', '.join(map(repr, unknown[:3]))} ...) is in the cohort ({there} ...)"
-        )
+        raise ValueError(f"{file}: none of its ids ({some} ...) is in the cohort ({there} ...)")
     if unknown:
-        some = ", ".join(map(repr, unknown[:3]))
         say(f"{file}: {len(unknown)} of {len(set(written))} ids are not in the cohort (as {some}; it has {there})")
     loose = [f"{one!r} for {known!r}" for one, known in of.items() if one != known]
     if loose:

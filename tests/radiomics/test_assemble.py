@@ -112,7 +112,7 @@ def test_changed_masks_are_of_the_cases_that_bear_them_all(tiny_cohort, cache, d
     assert not found.perturbed["dilate"].equals(found.perturbed["none"])
     part = found.part(list(cases[:2]))
     assert list(part.perturbed["erode"].index) == list(cases[:2])
-    few = found.with_features(["T1_original_firstorder_Mean"])
+    few = found.with_features(found.features[["T1_original_firstorder_Mean"]])
     assert few.perturbed["erode"].shape[1] == few.features.shape[1] == 1
 
 

@@ -1,10 +1,7 @@
 """Comparison of all methods on the same patients: from cross-validated predictions to the tables of a report.
 
-A patient counts once: scores of repeats are averaged first, because they are not independent. The tables are plain, so
-a report can be written again from stored ones.
+A patient counts once: scores of repeats are averaged first, because they are not independent.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -24,8 +21,7 @@ from lab.stats.predictions import one_per_patient
 from lab.stats.roc import precision_recall
 
 COLUMNS = ("method", "repeat", "fold", "case_id", "patient_id", "label", "score", "threshold", "train", "test")
-GROUPS = {"vendor": "{}", "field_strength_t": "{:g} T", "grade": "grade {:g}"}
-"""Columns that define subgroups, and the format of their values."""
+GROUPS = {"vendor": "{}", "field_strength_t": "{:g} T", "grade": "grade {:g}"}  # columns of subgroups -> their format
 CALIBRATED = ("slope", "intercept", "in_the_large", "brier", "scaled_brier")
 NO_PROBABILITY = "its score is no probability with a threshold: ROC only"
 TEXTS = ("method", "reference", "patient_id", "group", "by", "note", "figure", "auc_interval")
@@ -71,13 +67,11 @@ class Assessment:
 
 def read_assessment(folder: Path) -> Assessment:
     """The tables written by `Assessment.write`. Raises OSError if one is missing."""
-    found: dict[str, Any] = {}
-    for field in fields(Assessment):
-        table = pd.read_csv(
-            folder / f"{field.name}.csv", dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, na_values=[""]
-        )
-        found[field.name] = _typed(table)
-    return Assessment(**found)
+    how: dict[str, Any] = {"dtype": dict.fromkeys(TEXTS, str), "keep_default_na": False, "na_values": [""]}
+    tables = {field.name: pd.read_csv(folder / f"{field.name}.csv", **how) for field in fields(Assessment)}
+    for table in tables.values():  # CSV reads an empty text as NaN
+        table[[name for name in TEXTS if name in table]] = table[[name for name in TEXTS if name in table]].fillna("")
+    return Assessment(**tables)
 
 
 def assess(
@@ -91,10 +85,9 @@ def assess(
 ) -> Assessment:
     """Assess all methods of a table of predictions, one row per (method, repeat, fold, case), with columns `COLUMNS`.
 
-    `main` is compared with all others, and so is WORC if it is there. A method may cover some patients only; one whose
-    score is no probability, or that has no threshold, gets a ROC but no calibration and no accuracy. `groups` (index
-    case_id, columns patient_id and any of `GROUPS`) defines the subgroups. Raises ValueError for missing columns, a
-    case predicted twice in a split, a patient with two labels, and a missing `main`.
+    `main` is compared with all others, and so is WORC if it is there. A method may cover some patients only; without a
+    probability and a threshold it gets a ROC alone. `groups` (index case_id, columns patient_id and any of `GROUPS`)
+    defines subgroups. Raises ValueError for missing columns or `main`, and a case predicted twice in a split.
     """
     table = _checked(predictions, main)
     judged = [main] + ([WORC] if main != WORC and WORC in set(table["method"]) else [])
@@ -124,13 +117,9 @@ def assess(
 def split_scores(predictions: pd.DataFrame, method: str) -> list[tuple[np.ndarray, np.ndarray]]:
     """Labels and scores of each split's test patients, averaged over a patient's scans: input of `roc_of_splits`."""
     part = predictions[predictions["method"] == method]
-    return [
-        (one["label"].to_numpy(), one["score"].to_numpy())
-        for one in (
-            one_per_patient(group["patient_id"], group["label"], group["score"])
-            for _, group in part.groupby(["repeat", "fold"], sort=True)
-        )
-    ]
+    groups = (group for _, group in part.groupby(["repeat", "fold"], sort=True))
+    means = (one_per_patient(group["patient_id"], group["label"], group["score"]) for group in groups)
+    return [(one["label"].to_numpy(), one["score"].to_numpy()) for one in means]
 
 
 def _checked(predictions: pd.DataFrame, main: str) -> pd.DataFrame:
@@ -143,9 +132,8 @@ def _checked(predictions: pd.DataFrame, main: str) -> pd.DataFrame:
     twice = predictions.duplicated(["method", "repeat", "fold", "case_id"])
     if twice.any():
         row = predictions[twice].iloc[0]
-        raise ValueError(
-            f"{row['method']} predicts {row['case_id']} twice in repeat {row['repeat']}, fold {row['fold']}"
-        )
+        where = f"repeat {row['repeat']}, fold {row['fold']}"
+        raise ValueError(f"{row['method']} predicts {row['case_id']} twice in {where}")
     return predictions.assign(patient_id=predictions["patient_id"].astype(str))
 
 
@@ -173,8 +161,8 @@ def _performance(
     if exact.method != "DeLong":
         notes.append(f"interval of the AUC by {exact.method}, since DeLong's variance is 0")
     row |= _columns("auc", exact) | {"auc_interval": exact.method}
-    drawn = bootstrap_auc(labels, scores, rng=rng, resamples=resamples)
-    row |= {"boot_low": drawn.low, "boot_high": drawn.high} | _columns("auc_splits", over)
+    boot = bootstrap_auc(labels, scores, rng=rng, resamples=resamples)
+    row |= {"boot_low": boot.low, "boot_high": boot.high} | _columns("auc_splits", over)
     row |= _columns("ap", precision_recall(labels, scores, rng=rng, resamples=resamples).average)
     row["p"] = permutation_null(labels, scores, rng=rng, permutations=permutations).p
     found = calibration(labels, scores) if one["margin"].notna().all() and scores.between(0, 1).all() else None
@@ -220,8 +208,3 @@ def _nothing() -> dict[str, Any]:
     names = ("auc", "boot", "auc_splits", "ap", *CALIBRATED)
     empty = {key: value for name in names for key, value in _columns(name, NOT_KNOWN).items() if key != "boot"}
     return empty | {"p": float("nan"), "auc_interval": ""}
-
-
-def _typed(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with empty texts as "", which CSV reads as NaN."""
-    return table.fillna({name: "" for name in TEXTS if name in table})

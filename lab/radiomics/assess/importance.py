@@ -1,14 +1,12 @@
 """Permutation importance of features, and summaries over splits of importances and learning curves."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
 
 from lab.radiomics.pipeline.inner_search import patient_auc
-from lab.radiomics.pipeline.steps import score, selected
-from lab.stats.intervals import CONFIDENCE, corrected_t
+from lab.radiomics.pipeline.steps import pipeline_score, selected
+from lab.stats.intervals import corrected_t
 
 REPEATS = 10
 
@@ -24,9 +22,8 @@ def permutation_importance(
 ) -> pd.DataFrame:
     """Importance of the selected features of a fitted pipeline: columns feature and importance, the highest first.
 
-    Importance is the mean drop of the AUC over patients when the feature's values are permuted over the (test) cases
-    (Breiman, Machine Learning 2001). Correlated features share it. It is coarse with few test patients: average it over
-    splits.
+    It is the mean drop of the AUC over patients when the feature's values are permuted over the (test) cases (Breiman,
+    Machine Learning 2001). Correlated features share it. With few test patients average it over splits.
     """
     names = selected(pipeline)
     seen = pipeline[:-1].transform(cases)[names]  # (cases, selected)
@@ -37,16 +34,14 @@ def permutation_importance(
         feature = number // repeats
         copies[number, :, feature] = rng.permutation(copies[number, :, feature])
     stacked = pd.DataFrame(copies.reshape(-1, len(names)), columns=names)
-    scores = score(last, stacked).reshape(len(names), repeats, len(seen))
-    whole = patient_auc(patients, labels, score(last, seen))
+    scores = pipeline_score(last, stacked).reshape(len(names), repeats, len(seen))
+    whole = patient_auc(patients, labels, pipeline_score(last, seen))
     drops = [whole - np.mean([patient_auc(patients, labels, one) for one in group]) for group in scores]
     table = pd.DataFrame({"feature": names, "importance": drops})
     return table.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
 
 
-def summarise_importances(
-    importances: pd.DataFrame, *, splits: int, train: float, test: float, level: float = CONFIDENCE
-) -> pd.DataFrame:
+def summarise_importances(importances: pd.DataFrame, *, splits: int, train: float, test: float) -> pd.DataFrame:
     """One row per feature, the highest first: feature, importance, low, high, selected (share of splits), splits.
 
     `importances` has one row per split and selected feature: repeat, fold, feature, importance. A feature that a split
@@ -61,25 +56,17 @@ def summarise_importances(
         values = np.zeros(splits)
         found = wide[name].dropna().to_numpy(float)
         values[: len(found)] = found
-        low = high = np.nan
-        if splits > 1:
-            _, low, high, *_ = corrected_t(values, train=train, test=test, level=level, bounds=(-1.0, 1.0))
-        rows.append((str(name), float(values.mean()), low, high, len(found) / splits, splits))
+        interval = corrected_t(values, train=train, test=test, bounds=(-1.0, 1.0))[1:3] if splits > 1 else (np.nan,) * 2
+        rows.append((str(name), float(values.mean()), *interval, len(found) / splits, splits))
     table = pd.DataFrame(rows, columns=["feature", "importance", "low", "high", "selected", "splits"])
     order = ["importance", "selected", "feature"]
     return table.sort_values(order, ascending=[False, False, True], ignore_index=True)
 
 
-def summarise_learning(
-    curve: pd.DataFrame, *, level: float = CONFIDENCE, bounds: tuple[float, float] = (0.0, 1.0)
-) -> pd.DataFrame:
-    """Mean over seeds at each size, with the corrected t interval (see `corrected_t`): n, mean, low, high, seeds.
-
-    Raises ValueError as `corrected_t` does, for instance for fewer than 2 seeds or a missing score.
-    """
+def summarise_learning(curve: pd.DataFrame) -> pd.DataFrame:
+    """Mean over seeds at each size, with the interval of `corrected_t`: n, mean, low, high, seeds. Raises as that."""
     rows = []
     for size, group in curve.groupby("n"):
-        train, test = float(group["n"].iloc[0]), float(group["test"].mean())
-        found = corrected_t(group["score"], train=train, test=test, level=level, bounds=bounds)
-        rows.append((size, found.value, found.low, found.high, len(group)))
+        found = corrected_t(group["score"], train=float(size), test=float(group["test"].mean()))
+        rows.append((size, *found[:3], len(group)))
     return pd.DataFrame(rows, columns=["n", "mean", "low", "high", "seeds"])

@@ -1,18 +1,15 @@
-"""The estimate of a classifier's performance on held-out patients, from its outer cross-validation.
-
-Without evidence that the AUC is above chance, neither a probability nor a decision by threshold means anything.
-"""
+"""A classifier's performance on held-out patients, without which neither probability nor decision means anything."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 CHANCE = 0.5
-NOT_SHOWN = "this model was not shown to tell patients apart"
-UNKNOWN = f"{NOT_SHOWN}: its AUC on patients whom it had not learned from is unknown; fit it again to have it measured"
+NOT_SHOWN = "this model was not shown to classify better than chance"
+UNKNOWN = f"{NOT_SHOWN}: its AUC on held-out patients is unknown; fit it again to measure it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +41,7 @@ class OuterEstimate:
 
     @classmethod
     def read(cls, known: Mapping[str, Any] | None) -> OuterEstimate | None:
-        """The estimate of a dict from `as_dict`; None for None. Raises ValueError or TypeError for invalid figures."""
+        """The estimate of a dict; None for None. Raises ValueError or TypeError for invalid figures."""
         if known is None:
             return None
         found = cls(**known)
@@ -54,19 +51,11 @@ class OuterEstimate:
             raise ValueError(f"an AUC of {found.auc} with the interval {found.auc_low} to {found.auc_high}")
         return found
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
-        return asdict(self)
-
 
 def doubt(auc: float, low: float, high: float, patients: int) -> str:
     """The warning NOT_SHOWN with the AUC and its interval, or "" if the interval lies above 0.5."""
-    if low > CHANCE:
-        return ""
-    return (
-        f"{NOT_SHOWN}: on {patients} patients whom it had not learned from its AUC is {auc:.2f} (95 % interval "
-        f"{low:.2f} to {high:.2f})"
-    )
+    text = f"on {patients} held-out patients its AUC is {auc:.2f} (95 % interval {low:.2f} to {high:.2f})"
+    return "" if low > CHANCE else f"{NOT_SHOWN}: {text}"
 
 
 def _number(value: Any) -> float | None:

@@ -1,11 +1,9 @@
 """Boxes of voxels, and a Laplacian of Gaussian on a box instead of the whole image.
 
-A box is an array (2, 3) of x, y, z: the first voxel, and one past the last. The filter equals ITK's on the whole image
-within rounding, at a fraction of the cost: it is separable, and each pass is followed by a crop, because only axes that
-are not filtered yet need a margin. Order and precision of the passes are those of ITK's LaplacianRecursiveGaussian.
+A box is an array (2, 3) of x, y, z: the first voxel, and one past the last. The filter equals ITK's
+LaplacianRecursiveGaussian on the whole image within rounding, at a fraction of the cost: each pass along an axis is
+followed by a crop, because only axes that are not filtered yet need a margin.
 """
-
-from __future__ import annotations
 
 import math
 
@@ -21,8 +19,7 @@ of values). With 8 (1e-4), one voxel in 100,000 changes its grey level, which zo
 
 def label_box(mask: sitk.Image, label: int) -> np.ndarray:
     """The box (2, 3) around the voxels with the label. Raises ValueError if there are none."""
-    labels = sitk.GetArrayViewFromImage(mask).T  # (X, Y, Z)
-    inside = labels == label
+    inside = label == sitk.GetArrayViewFromImage(mask).T  # (X, Y, Z)
     if not inside.any():
         raise ValueError("the tumour mask is empty")
     edges = grid.bounding_box(inside)
@@ -30,10 +27,7 @@ def label_box(mask: sitk.Image, label: int) -> np.ndarray:
 
 
 def grow(box: np.ndarray, margin: np.ndarray, size: np.ndarray, *, wraps: bool) -> np.ndarray:
-    """The box with a margin (x, y, z), cut to an image of `size`.
-
-    With `wraps` (periodic filters), an axis on which the margin leaves the image is taken whole.
-    """
+    """The box with a margin (x, y, z), cut to an image of `size`; with `wraps` a cut axis is taken whole."""
     low, high = box[0] - margin, box[1] + margin
     whole = wraps & ((low < 0) | (high > size))
     return np.array([np.where(whole, 0, low.clip(0)), np.where(whole, size, high.clip(None, size))])

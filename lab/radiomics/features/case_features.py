@@ -4,8 +4,6 @@ The cache has one small file for the shape and one per sequence, with the featur
 file name holds a digest of voxels, parameters, mask perturbation and software.
 """
 
-from __future__ import annotations
-
 import gzip
 import json
 import multiprocessing
@@ -33,7 +31,7 @@ SOFTWARE = ("pyradiomics", "SimpleITK", "PyWavelets", "numpy", "scipy")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class MeasureJob:
     """The measurement of one case of a cohort."""
 
     cohort: Cohort  # the cohort, with only this case in its index
@@ -79,10 +77,8 @@ class Job:
     def _measure(self, part: str, image: np.ndarray, tumour: np.ndarray) -> CaseRecord:
         values = None if part == SHAPE else image[self.cohort.channel(part)]
         try:
-            result: CaseRecord = {
-                "reason": "",
-                "features": measure_part(part, values, tumour, self.cohort.spacing_mm, self.extractor),
-            }
+            features = measure_part(part, values, tumour, self.cohort.spacing_mm, self.extractor)
+            result: CaseRecord = {"reason": "", "features": features}
         except ValueError as error:
             result = {"reason": str(error), "features": {}}
             if isinstance(error.__cause__, MemoryError):  # not cached, since there may be more memory next time
@@ -110,11 +106,7 @@ class Job:
 
 
 def measure_part(
-    part: str,
-    values: np.ndarray | None,
-    tumour: np.ndarray,
-    spacing_mm: float,
-    extractor: RadiomicsFeatureExtractor,
+    part: str, values: np.ndarray | None, tumour: np.ndarray, spacing_mm: float, extractor: RadiomicsFeatureExtractor
 ) -> dict[str, float]:
     """Features of one sequence (X, Y, Z) inside a tumour (X, Y, Z) bool; without `values`, of the tumour's shape.
 

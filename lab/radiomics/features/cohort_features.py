@@ -1,10 +1,4 @@
-"""Radiomic features of a prepared cohort as a table: parallel over cases, resumable, with a reason for every exclusion.
-
-Each process writes its results to a cache folder: a kill loses only the sequences in progress, and a second call
-computes nothing.
-"""
-
-from __future__ import annotations
+"""Radiomic features of a prepared cohort as a table: parallel, resumable, with a reason for every exclusion."""
 
 import dataclasses
 from dataclasses import dataclass
@@ -17,7 +11,7 @@ from lab.data.cohort import Cohort, read_index
 from lab.data.prepare import Progress
 from lab.data.prepare_worker import CaseRecord
 from lab.io.pool import run_all
-from lab.radiomics.features.case_features import Job
+from lab.radiomics.features.case_features import MeasureJob
 from lab.radiomics.features.image_features import PARAMETERS, load_extractor
 
 WITH_CONTRAST = {"T1GD", "T1CE", "T1C", "T1POST"}
@@ -47,17 +41,17 @@ def measure_cohort(
     `perturbation` is a key of `PERTURBATIONS`; `processes` defaults to one per core. Raises ValueError for a sequence
     that the cohort lacks or that shows contrast agent, for a wrong parameter file, and if no case is usable.
     """
-    sequences = check_sequences(cohort, sequences)
+    refuse_contrast(sequences, str(cohort.manifest.get("target", "")))
+    sequences = tuple(dict.fromkeys(cohort.channels[cohort.channel(sequence)] for sequence in sequences))
     extractor = load_extractor(parameters)
     cache.mkdir(parents=True, exist_ok=True)
-    records: dict[str, CaseRecord] = {}
-    waiting = []
+    waiting, records = {}, {}
     for case_id in cohort.index.index:
         alone = dataclasses.replace(cohort, index=cohort.index.loc[[case_id]])
-        job = Job(cohort=alone, sequences=sequences, extractor=extractor, perturbation=perturbation, cache=cache)
+        job = MeasureJob(cohort=alone, sequences=sequences, extractor=extractor, perturbation=perturbation, cache=cache)
         record = job.finished()
         if record is None:
-            waiting.append(job)
+            waiting[case_id] = job
         else:
             records[case_id] = record
 
@@ -68,16 +62,10 @@ def measure_cohort(
 
     for done, record in enumerate(records.values(), start=1):
         tell(done, record)
-    for case_id, measured in run_all({job.case_id: job for job in waiting}, processes):
+    for case_id, measured in run_all(waiting, processes):
         records[case_id] = measured or {"case_id": case_id, "reason": KILLED, "features": {}}
         tell(len(records), records[case_id])
     return _collect(cohort, records)
-
-
-def check_sequences(cohort: Cohort, sequences: tuple[str, ...]) -> tuple[str, ...]:
-    """The sequences by the cohort's own names. Raises ValueError for one that it lacks or that shows contrast agent."""
-    refuse_contrast(sequences, str(cohort.manifest.get("target", "")))
-    return tuple(dict.fromkeys(cohort.channels[cohort.channel(sequence)] for sequence in sequences))
 
 
 def refuse_contrast(sequences: tuple[str, ...], target: str) -> None:

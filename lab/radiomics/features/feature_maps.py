@@ -4,13 +4,10 @@ pyradiomics' voxel-based extraction: the feature inside a small cube around ever
 grey levels of the whole tumour. The mean of a map is not the feature of the whole tumour.
 """
 
-from __future__ import annotations
-
 import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,12 +20,11 @@ from radiomics.featureextractor import RadiomicsFeatureExtractor, getFeatureClas
 from lab.data.cohort import BRAIN, TUMOUR, Cohort
 from lab.radiomics.dataset import SHAPE
 from lab.radiomics.features.boxes import crop, grow, label_box
-from lab.radiomics.features.image_features import PARAMETERS, load_extractor, to_images
+from lab.radiomics.features.image_features import load_extractor, to_images
 
 KERNEL_MM = 5.0  # approximate edge of the cube, which has 3 to 5 voxels
 BATCH = 500  # voxels per batch: one co-occurrence matrix per voxel would fill the memory otherwise
-MARGIN_MM, MARGIN_VOXELS = 24.0, 12
-"""Margin around the tumour for filters; the map is a picture and needs no exact values."""
+MARGIN_MM, MARGIN_VOXELS = 24.0, 12  # around the tumour, for filters; a picture needs no exact values
 UNDER_SHAPE = ("FLAIR", "T2", "T1")  # background images of shape features, in order of preference
 
 
@@ -60,8 +56,7 @@ class FeatureMap:
     picture: np.ndarray
     brain: np.ndarray
     tumour: np.ndarray
-    values: np.ndarray | None
-    """The feature in the cube around each tumour voxel, NaN elsewhere; None for shape features."""
+    values: np.ndarray | None  # the feature around each tumour voxel, NaN elsewhere; None for shape features
     spacing_mm: float
 
 
@@ -74,12 +69,7 @@ def parse_feature(feature: str) -> FeatureName:
 
 
 def maps_of_top(
-    cohort: Cohort,
-    features: pd.DataFrame,
-    labels: pd.Series,
-    top: Sequence[str],
-    *,
-    parameters: Path = PARAMETERS,
+    cohort: Cohort, features: pd.DataFrame, labels: pd.Series, top: Sequence[str]
 ) -> list[list[FeatureMap]]:
     """For each feature in `top`, the maps of the cases with its lowest, median and highest value.
 
@@ -89,7 +79,7 @@ def maps_of_top(
     missing = [name for name in top if name not in features]
     if missing:
         raise ValueError(f"there is no feature {missing[0]!r} among the {features.shape[1]} of these cases")
-    extractor = load_extractor(parameters)
+    extractor = load_extractor()
     rows = []
     for name in top:
         row = []
@@ -125,9 +115,8 @@ def extremes(values: pd.Series) -> dict[str, Any]:
     """Role -> case with the lowest, median and highest value; fewer roles with fewer than three cases."""
     order = values.dropna().sort_values(kind="stable").index
     chosen = {"lowest": order[0], "median": order[(len(order) - 1) // 2], "highest": order[-1]}
-    return {role: case for role, case in chosen.items() if list(chosen.values()).count(case) == 1} or {
-        "median": order[0]
-    }
+    once = {role: case for role, case in chosen.items() if list(chosen.values()).count(case) == 1}
+    return once or {"median": order[0]}
 
 
 def feature_plane(
@@ -138,10 +127,7 @@ def feature_plane(
     extractor: RadiomicsFeatureExtractor,
     spacing_mm: float,
 ) -> np.ndarray:
-    """A feature around every tumour voxel of slice `z`: (X, Y) float32, NaN outside the tumour.
-
-    `volume` and `tumour` are (X, Y, Z). Raises ValueError for a filter or feature that the parameters lack.
-    """
+    """A feature around the tumour's voxels in slice `z`: (X, Y), else NaN. Raises ValueError for an unknown feature."""
     image, mask = to_images(volume, tumour, spacing_mm)
     settings = copy.deepcopy(extractor.settings)
     box = label_box(mask, settings["label"])

@@ -6,8 +6,6 @@ of Gaussian (LoG). The features equal those of the whole image, exactly for orig
 van Griethuysen et al., Cancer Res 2017 (pyradiomics); Zwanenburg et al., Radiology 2020 (IBSI).
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,16 +24,12 @@ from lab.radiomics.features.boxes import crop, fits, grow, label_box, laplacian_
 
 PARAMETERS = Path(__file__).with_name("features.yaml")
 MOST_LEVELS = 1000
-"""Upper limit of grey levels for textures. IBSI advises 16 to 128; an image with 1,400 took 287 s, and matrices of
-14,000 do not fit into memory."""
+"""Most grey levels of textures: IBSI advises 16 to 128, 1,400 took 287 s, and 14,000 do not fit into memory."""
 WHOLE = 1 << 30  # a margin that covers every image
 
 
 def load_extractor(parameters: Path = PARAMETERS) -> RadiomicsFeatureExtractor:
-    """pyradiomics with the settings of a parameter file.
-
-    Raises ValueError or OSError if the file cannot be read or asks for more than `MOST_LEVELS` grey levels.
-    """
+    """pyradiomics with a parameter file. Raises ValueError or OSError for an unreadable one or too many grey levels."""
     _hush()
     try:
         extractor = RadiomicsFeatureExtractor(str(parameters))

@@ -1,7 +1,5 @@
 """Checks of tumour masks, and small perturbations such as the differences between two readers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

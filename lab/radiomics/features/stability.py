@@ -1,10 +1,4 @@
-"""Stability of features under small changes of the tumour mask: ICC(3,1) over the cases, with the masks as raters.
-
-Shrout & Fleiss, Psychological Bulletin 1979: two-way mixed effects, single measurement, consistency. A shift that is
-the same in every case, such as the larger volume after dilation, does not lower the ICC.
-"""
-
-from __future__ import annotations
+"""Stability of features under small changes of the tumour mask: ICC(3,1) over the cases, the masks being the raters."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +11,7 @@ from lab.data.prepare import Progress
 from lab.radiomics.features.cohort_features import CohortFeatures, measure_cohort
 from lab.radiomics.features.image_features import PARAMETERS
 from lab.radiomics.features.masks import PERTURBATIONS
-from lab.stats.icc import icc_3_1
+from lab.stats.agreement import icc_3_1
 
 
 def measure_perturbed(
@@ -29,10 +23,7 @@ def measure_perturbed(
     processes: int | None = None,
     progress: Progress | None = None,
 ) -> dict[str, pd.DataFrame]:
-    """Features (cases, features) under every mask of `PERTURBATIONS`, for the cases that have all of them.
-
-    Raises ValueError as `measure_cohort` does, and if fewer than two such cases remain.
-    """
+    """Features of the cases that have all masks of `PERTURBATIONS`. Raises as `measure_cohort`, and below two cases."""
     found: dict[str, CohortFeatures] = {}
     for number, name in enumerate(PERTURBATIONS):
 
@@ -45,10 +36,8 @@ def measure_perturbed(
     tables = [one.table for one in found.values()]
     cases = [case for case in tables[0].index if all(case in table.index for table in tables)]
     if len(cases) < 2:
-        raise ValueError(
-            f"stability needs two cases that bear every changed mask, {len(cases)} do; take finer voxels, or no "
-            "stability filter"
-        )
+        needed = "stability needs two cases that bear every changed mask"
+        raise ValueError(f"{needed}, {len(cases)} do; take finer voxels, or no stability filter")
     return {name: one.table.loc[cases] for name, one in found.items()}
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, TransformerMixin
 
-from lab.stats.icc import icc_3_1
+from lab.stats.agreement import icc_3_1
 
 StabilityTables = Mapping[str, pd.DataFrame]  # mask perturbation -> features of some cases under it
 FEWEST_CASES = 3  # least number of cases for a useful ICC
@@ -21,11 +21,10 @@ NORMAL_IQR = 1.349  # interquartile range of a standard normal distribution
 
 
 class StabilityFilter(TransformerMixin, BaseEstimator):
-    """Drops features whose ICC(3,1) under perturbed tumour masks is below a threshold.
+    """Drops features whose ICC(3,1) under perturbed tumour masks is below a threshold, or missing in a case.
 
-    The ICC is computed on cases that are in the training set *and* in every table. A feature that is missing in one of
-    them is dropped. Columns that the tables lack, such as the scanner's, stay. `fit` raises ValueError if fewer than 3
-    cases are usable or no feature is left.
+    The ICC is that of the training cases that are in every table. Columns that the tables lack, such as the scanner's,
+    stay. `fit` raises ValueError if fewer than 3 cases are usable or no feature is left.
     """
 
     def __init__(self, tables: StabilityTables | None = None, threshold: float = 0.75) -> None:

@@ -1,9 +1,8 @@
 """ComBat harmonisation of scanner effects, fitted on training cases and applied to others.
 
-Johnson, Li & Rabinovic, Biostatistics 2007 (parametric empirical Bayes); Fortin et al., NeuroImage 2018 (MRI). It is
-fitted inside the folds, unlike common implementations, and protects no covariates. The label must not be one: it is
-unknown for a new patient, and protecting it leaks it into the features. In return, if scanners see different shares of
-the label, ComBat removes part of the label's effect too.
+Johnson, Li & Rabinovic, Biostatistics 2007 (parametric empirical Bayes); Fortin et al., NeuroImage 2018 (MRI). Unlike
+common implementations it protects no covariates: protecting the label, which is unknown for a new patient, leaks it.
+In return, if scanners see different shares of the label, ComBat removes part of the label's effect too.
 """
 
 from __future__ import annotations
@@ -23,9 +22,8 @@ CONVERGED, STEPS = 1e-4, 500
 class ComBat(TransformerMixin, BaseEstimator):
     """Removes location and scale effects of the batches in the column `batch`, and drops that column.
 
-    A case whose batch is missing, was not in training or had fewer than 3 cases there stays unchanged, with a warning:
-    an error would leave the patient without a prediction, and a wrong correction is worse than none. Missing values
-    stay missing. Features that are constant within batches stay unchanged.
+    A case whose batch had fewer than 3 training cases stays unchanged, with a warning: a wrong correction is worse than
+    none. Missing values stay missing, and features that are constant within batches unchanged.
     """
 
     PER_COLUMN = ("mean_", "sd_", "shift_", "ratio_")
@@ -74,11 +72,9 @@ class ComBat(TransformerMixin, BaseEstimator):
         labels = self._labels(X)
         unknown = ~labels.isin(self.batches_)
         if unknown.any():
-            found = ", ".join(sorted(set(labels[unknown].fillna("missing"))))
-            warnings.warn(
-                f"ComBat: {self.batch} {found} had fewer than {FEWEST} training cases; such cases stay as they are",
-                stacklevel=2,
-            )
+            which = f"{self.batch} {', '.join(sorted(set(labels[unknown].fillna('missing'))))}"
+            text = f"ComBat: {which} had fewer than {FEWEST} training cases; such cases stay as they are"
+            warnings.warn(text, stacklevel=2)
         features = X[self.columns_]
         values = features.to_numpy(np.float64, copy=True)
         for number, name in enumerate(self.batches_):

@@ -1,7 +1,5 @@
 """The classifier for new patients: tuned and fitted on all patients, with bootstrap refits for its interval."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from lab.config import ClassifierConfig
 from lab.io.case_file import file_sha256
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.pipeline.fitted import Facts, Final, known
-from lab.radiomics.pipeline.inner_search import InnerFolds, SearchResult, Tuner, calibrate, search, unfitted
+from lab.radiomics.pipeline.inner_search import InnerFolds, SearchResult, Tuner, platt_by_patient, search, unfitted
 from lab.radiomics.pipeline.mahalanobis import fit_distance
 from lab.radiomics.pipeline.steps import frame, pruned
 from lab.stats.platt import Line
@@ -24,6 +22,11 @@ REFITS = 50
 DRAWS = 20  # bootstrap samples tried per refit, until one can be fitted
 REPEATS = 2  # repeats of the inner cross-validation, with different folds
 REFIT_TREES = 40  # trees of a refitted forest; 50 forests of full size would take 10 MB and seconds to load
+COVERS = (
+    "95 % interval on the logit scale from {refits} refits on resampled patients: it covers which patients happened to "
+    "be in training, in selection, fit and calibration. It does not cover the choice of the params, how features vary "
+    "with scanner and mask, or patients unlike those in training (see novelty)."
+)
 
 
 def fit_final(
@@ -46,14 +49,14 @@ def fit_final(
     whole = folds.pipeline(found.params).fit(folds.cases, folds.labels)
     pipeline = pruned(whole)
     rng = np.random.default_rng([settings.seed, 5])
-    drawn = tuple(_retried(dataset, settings, found, rng) for _ in range(refits))
-    needed = {name for one in (pipeline, *(refit for refit, _ in drawn)) for name in one.steps[0][1].columns_}
+    refitted = tuple(_retried(dataset, settings, found, rng) for _ in range(refits))
+    needed = {name for one in (pipeline, *(refit for refit, _ in refitted)) for name in one.steps[0][1].columns_}
     ordered = [str(name) for name in dataset.features if name in needed]
     truth = dataset.labels.groupby(dataset.patients).max()
     return Final(
         pipeline=pipeline,
         line=found.line,
-        refits=drawn,
+        refits=refitted,
         distance=fit_distance(known(pipeline, folds.cases), folds.patients),
         facts=Facts(
             event=dataset.event,
@@ -69,6 +72,7 @@ def fit_final(
             phantom=dataset.phantom,
             parameters_sha256=file_sha256(parameters) if parameters else "",
             spacing_mm=spacing_mm,
+            covers=COVERS.format(refits=refits),
         ),
     )
 
@@ -76,7 +80,7 @@ def fit_final(
 def _retried(
     dataset: Dataset, settings: ClassifierConfig, found: SearchResult, rng: np.random.Generator
 ) -> tuple[Pipeline, Line]:
-    """As `_refit`, with a new sample if too few cases of a scanner, or with perturbed masks, were drawn to fit on."""
+    """As `_refit`, with a new sample if one has too few cases of a scanner, or with perturbed masks, to fit on."""
     for _ in range(DRAWS - 1):
         try:
             return _refit(dataset, settings, found, rng)
@@ -88,16 +92,15 @@ def _retried(
 def _refit(
     dataset: Dataset, settings: ClassifierConfig, found: SearchResult, rng: np.random.Generator
 ) -> tuple[Pipeline, Line]:
-    """Pipeline and calibration line on patients, with all their cases, drawn with replacement within each class."""
+    """Pipeline and calibration line on a bootstrap sample of patients within each class, with all their cases."""
     truth = dataset.labels.groupby(dataset.patients).max()
-    drawn = np.concatenate(
-        [rng.choice(np.sort(truth.index[truth == label]), (truth == label).sum()) for label in (0, 1)]
-    )
-    rows = {patient: np.flatnonzero(dataset.patients == patient) for patient in set(drawn)}
-    positions = np.concatenate([rows[patient] for patient in drawn])
+    classes = [np.sort(truth.index[truth == label]) for label in (0, 1)]
+    sample = np.concatenate([rng.choice(patients, len(patients)) for patients in classes])
+    rows = {patient: np.flatnonzero(dataset.patients == patient) for patient in set(sample)}
+    positions = np.concatenate([rows[patient] for patient in sample])
     params: dict[str, Any] = {**found.params, "forest_trees": REFIT_TREES}
     pipeline = unfitted(dataset, settings, params, int(rng.integers(2**31)))
     pipeline.fit(frame(dataset, settings.combat).iloc[positions], dataset.labels.to_numpy()[positions])
     held = found.out_of_fold
-    copies = [held[held["patient_id"] == patient].assign(patient_id=str(n)) for n, patient in enumerate(drawn)]
-    return pruned(pipeline), calibrate(pd.concat(copies))
+    copies = [held[held["patient_id"] == patient].assign(patient_id=str(n)) for n, patient in enumerate(sample)]
+    return pruned(pipeline), platt_by_patient(pd.concat(copies))

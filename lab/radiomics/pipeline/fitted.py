@@ -1,11 +1,11 @@
 """The fitted classifier for new patients: prediction with interval and Mahalanobis distance, saving and loading.
 
-On disk it is `model.skops`, which is read without unpickling and with trusted types only, and `final.json`, which is
-readable text.
+On disk it is `model.skops`, read without unpickling and with trusted types only, and `final.json`, readable text.
 """
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
@@ -23,7 +23,7 @@ import pandas as pd
 import skops.io
 from scipy.special import expit
 from sklearn.pipeline import Pipeline
-from skops.io.exceptions import UnsupportedTypeException, UntrustedTypesFoundException
+from skops.io.exceptions import UntrustedTypesFoundException
 
 from lab.io.case_file import file_sha256, write_atomically
 from lab.io.sealed_json import parse_json, seal, unseal
@@ -31,8 +31,8 @@ from lab.radiomics.assess.outer_estimate import UNKNOWN, OuterEstimate
 from lab.radiomics.pipeline.cleaning import finite
 from lab.radiomics.pipeline.mahalanobis import FAR, MahalanobisDistance
 from lab.radiomics.pipeline.search_space import Params
-from lab.radiomics.pipeline.steps import score
-from lab.stats.intervals import CONFIDENCE, z_of
+from lab.radiomics.pipeline.steps import pipeline_score
+from lab.stats.intervals import Z
 from lab.stats.platt import Line
 
 MODEL, FACTS = "model.skops", "final.json"
@@ -45,11 +45,6 @@ TRUSTED = (  # types that a model may hold beyond skops' own list; a file with a
 SOFTWARE = ("scikit-learn", "skops", "numpy", "pandas", "pyradiomics")
 FORMAT = 1
 DISTANCE = ("mean", "sd", "precision", "reference")
-COVERS = (
-    "95 % interval on the logit scale from 50 refits on resampled patients: it covers which patients happened to be in "
-    "training, in selection, fit and calibration. It does not cover the choice of the params, how features vary with "
-    "scanner and mask, or patients unlike those in training (see novelty)."
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +64,7 @@ class Facts:
     phantom: bool
     parameters_sha256: str  # digest of the file of feature settings; "" if none was given
     spacing_mm: float | None  # voxel size at which the features were measured
-    covers: str = COVERS
+    covers: str  # what the interval of a prediction covers, in words
     outer: OuterEstimate | None = None  # performance of such classifiers on held-out patients; None if it is unknown
 
     @property
@@ -100,55 +95,44 @@ class Final:
     ) -> pd.DataFrame:
         """One row per case: probability, low, high, positive, novelty, far, strangest, caution; index as `features`.
 
-        `positive` is None if the classifier was not shown to tell patients apart; `caution` then says so.
-        `facts.covers` explains `low` and `high`. `novelty` is the share of training cases with a smaller Mahalanobis
-        distance to the others than this case, and `far` (OOD) means more than 0.975. `strangest` names features beyond
-        3 SDs and missing ones. Raises ValueError if a column is missing, and if the given feature settings or spacing
-        differ from those of training.
+        `positive` is None where `caution` says that the AUC was not shown to be above chance. `novelty` is the share of
+        training cases with a smaller Mahalanobis distance to the others, `far` (OOD) means more than 0.975, and
+        `strangest` names features beyond 3 SDs and missing ones. Raises ValueError if a column is missing, and if the
+        given feature settings or spacing differ from those of training.
         """
         self._check(features, parameters, spacing_mm)
         cases = features[list(self.facts.features)]
-        logits = self.line.logits(score(self.pipeline, cases))
-        draws = np.stack([line.logits(score(pipeline, cases)) for pipeline, line in self.refits])  # (refits, cases)
-        reach = z_of(CONFIDENCE) * draws.std(axis=0, ddof=1)
+        logits = self.line.logits(pipeline_score(self.pipeline, cases))
+        draws = np.stack(
+            [line.logits(pipeline_score(pipeline, cases)) for pipeline, line in self.refits]
+        )  # (refits, cases)
+        reach = Z * draws.std(axis=0, ddof=1)
         seen = known(self.pipeline, cases)
-        percentiles = self.distance.percentiles(seen)
-        missing = ~np.isfinite(finite(cases[list(self.distance.features)]))
-        strange = [
-            "; ".join([text] * bool(text) + [f"{name} is missing" for name in np.array(self.distance.features)[gaps]])
+        percentiles, names = self.distance.percentiles(seen), np.array(self.distance.features)
+        missing = ~np.isfinite(finite(cases[list(names)]))
+        outlying = [
+            "; ".join([text] * bool(text) + [f"{name} is missing" for name in names[gaps]])
             for text, gaps in zip(self.distance.outlying(seen), missing)
         ]
-        return pd.DataFrame(
-            {
-                "probability": expit(logits),
-                "low": expit(logits - reach),
-                "high": expit(logits + reach),
-                "positive": pd.Series([None] * len(cases), cases.index, dtype=object)
-                if self.facts.caution
-                else expit(logits) >= self.facts.threshold,
-                "novelty": percentiles,
-                "far": percentiles > FAR,
-                "strangest": strange,
-                "caution": self.facts.caution,
-            },
-            index=features.index,
-        )
+        probability = expit(logits)
+        positive = pd.Series([None] * len(cases), cases.index, dtype=object)
+        if not self.facts.caution:
+            positive = probability >= self.facts.threshold
+        table = {"probability": probability, "low": expit(logits - reach), "high": expit(logits + reach)}
+        table |= {"positive": positive, "novelty": percentiles, "far": percentiles > FAR, "strangest": outlying}
+        return pd.DataFrame(table | {"caution": self.facts.caution}, index=features.index)
 
     def _check(self, features: pd.DataFrame, parameters: Path | None, spacing_mm: float | None) -> None:
         facts = self.facts
         missing = [name for name in facts.features if name not in features.columns]
         if missing:
-            raise ValueError(
-                f"{len(missing)} of the {len(facts.features)} features that the classifier reads are missing, for "
-                f"instance {missing[0]}: extract them from the sequences that it was trained on"
-            )
+            count = f"{len(missing)} of the {len(facts.features)} features of the classifier are missing"
+            raise ValueError(f"{count}, such as {missing[0]}: extract them from the sequences that it was trained on")
         if parameters is not None and facts.parameters_sha256 not in ("", file_sha256(parameters)):
             raise ValueError(f"{parameters}: the classifier was trained on features with other settings than these")
         if spacing_mm is not None and facts.spacing_mm is not None and abs(spacing_mm - facts.spacing_mm) > 1e-6:
-            raise ValueError(
-                f"the features were measured at {spacing_mm:g} mm, the classifier was trained at {facts.spacing_mm:g} "
-                "mm: prepare the case with that spacing"
-            )
+            what = f"measured at {spacing_mm:g} mm, the classifier was trained at {facts.spacing_mm:g} mm"
+            raise ValueError(f"the features were {what}: prepare the case with that spacing")
 
     def save(self, folder: Path) -> int:
         """Write both files into a folder, created if missing; returns their size in bytes."""
@@ -163,7 +147,7 @@ class Final:
             "refit_lines": [dataclasses.asdict(line) for _, line in self.refits],
             "novelty_features": list(self.distance.features),
             "model_sha256": hashlib.sha256(model).hexdigest(),
-            "software": _software(),
+            "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
         }
         text = json.dumps(seal(record), indent=1, allow_nan=False).encode()
         write_atomically(folder / MODEL, model)
@@ -176,8 +160,7 @@ class Final:
 
         Raises ValueError, with the file's name, for a file that is not a classifier, was changed or damaged, holds an
         untrusted type, or was written with another minor version of scikit-learn; OSError if it cannot be read. The
-        digest detects damage only: whoever rewrites both files can correct it, and then only the list of trusted types
-        protects.
+        digest detects damage only: against a forger of both files only the list of trusted types protects.
         """
         record = _read_record(folder / FACTS)
         path = folder / MODEL
@@ -207,10 +190,6 @@ def known(pipeline: Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
     return pipeline[: [name for name, _ in pipeline.steps].index("scale")].transform(cases)
 
 
-def _software() -> dict[str, str]:
-    return {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}}
-
-
 def _read_record(path: Path) -> dict[str, Any]:
     try:
         record = unseal(parse_json(path.read_bytes()))
@@ -224,20 +203,13 @@ def _read_record(path: Path) -> dict[str, Any]:
     here = version("scikit-learn")
     if written.split(".")[:2] != here.split(".")[:2]:
         raise ValueError(f"{path}: written with scikit-learn {written}, here is {here}; install that or fit it again")
-    measured = record["software"].get("pyradiomics")
-    if measured != _version("pyradiomics"):
-        warnings.warn(
-            f"{path}: trained on features of pyradiomics {measured}, here is {_version('pyradiomics') or 'none'}",
-            stacklevel=3,
-        )
+    measured, installed = record["software"].get("pyradiomics"), None
+    with contextlib.suppress(PackageNotFoundError):
+        installed = version("pyradiomics")
+    if measured != installed:
+        text = f"{path}: trained on features of pyradiomics {measured}, here is {installed or 'none'}"
+        warnings.warn(text, stacklevel=3)
     return record
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _renamed(data: bytes) -> bytes:
@@ -258,15 +230,7 @@ def _open_model(data: bytes, path: Path) -> dict[str, Any]:
         content = skops.io.loads(_renamed(data), trusted=list(TRUSTED))
     except UntrustedTypesFoundException as error:
         raise ValueError(f"{path}: holds types that a classifier has no use for, and is not opened ({error})") from None
-    except (
-        zipfile.BadZipFile,
-        UnsupportedTypeException,
-        KeyError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        OSError,
-    ) as error:
+    except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise ValueError(f"{path}: damaged, or not a model file ({type(error).__name__}: {error})") from None
     if not isinstance(content, dict) or not isinstance(content.get("pipeline"), Pipeline):
         raise ValueError(f"{path}: not a classifier of this program")

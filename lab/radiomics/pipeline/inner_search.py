@@ -4,8 +4,6 @@ It uses no test case. Steps that do not depend on a trial's params are fitted on
 cheap; the results equal those of whole pipelines.
 """
 
-from __future__ import annotations
-
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -21,7 +19,7 @@ from sklearn.pipeline import Pipeline
 from lab.config import ClassifierConfig
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.pipeline.search_space import CLASSIFIERS, Params, draw, replay
-from lab.radiomics.pipeline.steps import CLEAN, ORDER, build, frame, score
+from lab.radiomics.pipeline.steps import CLEAN, ORDER, build_pipeline, frame, pipeline_score
 from lab.stats.auc import auc
 from lab.stats.decision_curve import youden_threshold
 from lab.stats.platt import Line, platt
@@ -39,8 +37,7 @@ class SearchResult:
     inner_auc: float  # mean AUC of the best trial over the inner folds; the best of many, so biased upwards
     line: Line
     threshold: float  # Youden's threshold of the calibrated probability, on inner out-of-fold predictions
-    out_of_fold: pd.DataFrame
-    """patient_id, label and score (uncalibrated) with the best params; one row per held-out case and repeat."""
+    out_of_fold: pd.DataFrame  # patient_id, label, score (uncalibrated): a row per held-out case and repeat
 
 
 @dataclass
@@ -64,10 +61,10 @@ class InnerFolds:
         smaller = int(truth.value_counts().reindex([0, 1], fill_value=0).min())
         folds = min(self.settings.inner_folds, smaller)
         if folds < 2:
+            found = f"{int(truth.sum())} of {len(truth)} training patients are {self.training.event}"
             raise ValueError(
-                f"the inner cross-validation needs 2 patients of each class and 2 folds; {int(truth.sum())} of "
-                f"{len(truth)} training patients are {self.training.event}, asked for were {self.settings.inner_folds} "
-                "folds"
+                "the inner cross-validation needs 2 patients of each class and 2 folds; "
+                f"{found}, asked for were {self.settings.inner_folds} folds"
             )
         for repeat in range(self.repeats):
             for _, held in StratifiedKFold(folds, shuffle=True, random_state=self.seed + repeat).split(truth, truth):
@@ -88,7 +85,7 @@ class InnerFolds:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # a trial that does not converge scores poorly
                 last.fit(train, labels)
-            found.append((held, score(last, valid)))
+            found.append((held, pipeline_score(last, valid)))
         return found
 
     def mean_auc(self, params: Params) -> float:
@@ -102,10 +99,8 @@ class InnerFolds:
         labels = self.labels[fit]
         if (number,) not in self._kept:
             clean = whole[: len(CLEAN)]
-            self._kept[(number,)] = (
-                clean.fit_transform(self.cases.iloc[fit], labels),
-                clean.transform(self.cases.iloc[held]),
-            )
+            train = clean.fit_transform(self.cases.iloc[fit], labels)
+            self._kept[(number,)] = train, clean.transform(self.cases.iloc[held])
         key = (number, params.get("scaler"), params.get("ranking"))
         if key not in self._kept:
             train, valid = self._kept[(number,)]
@@ -116,20 +111,12 @@ class InnerFolds:
 
 def unfitted(training: Dataset, settings: ClassifierConfig, params: Params, seed: int) -> Pipeline:
     """The unfitted pipeline of some params for a training set."""
-    return build(
-        params,
-        stability=training.perturbed if settings.stability > 0 else None,
-        threshold=settings.stability,
-        combat=settings.combat,
-        seed=seed,
-    )
+    tables = training.perturbed if settings.stability > 0 else None
+    return build_pipeline(params, stability=tables, threshold=settings.stability, combat=settings.combat, seed=seed)
 
 
 def search(folds: InnerFolds, tune: Tuner) -> SearchResult:
-    """Tune on the AUC of the inner folds, then calibrate the best params and choose their threshold on the same folds.
-
-    Raises ValueError if every trial failed.
-    """
+    """Tune on the inner folds, calibrate the best params and choose their threshold. Raises ValueError if all fail."""
     settings = folds.settings
 
     def objective(trial: Any) -> float:
@@ -147,19 +134,15 @@ def search(folds: InnerFolds, tune: Tuner) -> SearchResult:
     scores = np.concatenate([values for _, values in scored])
     labels, patients = folds.labels[positions], folds.patients[positions]
     out_of_fold = pd.DataFrame({"patient_id": patients, "label": labels, "score": scores})
-    line = calibrate(out_of_fold)
-    truth, means = by_patient(patients, labels, line.probabilities(scores))
+    line = platt_by_patient(out_of_fold)
+    threshold = youden_threshold(*patient_means(patients, labels, line.probabilities(scores)))
+    inner_auc = float(best["value"])
     return SearchResult(
-        params=params,
-        trials=trials,
-        inner_auc=float(best["value"]),
-        line=line,
-        threshold=youden_threshold(truth, means),
-        out_of_fold=out_of_fold,
+        params=params, trials=trials, inner_auc=inner_auc, line=line, threshold=threshold, out_of_fold=out_of_fold
     )
 
 
-def calibrate(out_of_fold: pd.DataFrame) -> Line:
+def platt_by_patient(out_of_fold: pd.DataFrame) -> Line:
     """Platt scaling of out-of-fold scores (see `SearchResult`), with equal weight for every patient."""
     rows = out_of_fold.groupby("patient_id")["label"].transform("size").to_numpy()
     return platt(out_of_fold["label"].to_numpy(), out_of_fold["score"].to_numpy(), 1 / rows)
@@ -174,7 +157,7 @@ def best_trial(trials: pd.DataFrame) -> Mapping[str, Any]:
     return {str(name): value for name, value in row.items() if pd.notna(value)}
 
 
-def by_patient(patients: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def patient_means(patients: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Label and mean score of every patient. Raises ValueError if a patient has two labels."""
     names, member, sizes = np.unique(np.asarray(patients, str), return_inverse=True, return_counts=True)
     truth = np.bincount(member, labels) / sizes
@@ -186,7 +169,7 @@ def by_patient(patients: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> 
 
 def patient_auc(patients: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> float:
     """AUC over patients, with the mean score of each patient's cases."""
-    return auc(*by_patient(patients, labels, scores))
+    return auc(*patient_means(patients, labels, scores))
 
 
 def _one_trial(folds: InnerFolds, classifiers: tuple[str, ...]) -> pd.DataFrame:

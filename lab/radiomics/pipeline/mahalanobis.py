@@ -1,12 +1,8 @@
-"""OOD detection: Mahalanobis distance of a patient from the training patients.
+"""OOD detection: Mahalanobis distance of a patient from the training patients, over the features the classifier reads.
 
-It uses only the features that the classifier reads: only they can mislead it, and a thousand unused textures would add
-noise. The covariance is Ledoit & Wolf's (J Multivariate Analysis 2004), which exists even with more features than
-patients. Reference distances of training cases are measured without their own patient: in-sample distances would be too
-short and make every new patient look OOD.
+The covariance is Ledoit & Wolf's (J Multivariate Analysis 2004), which exists even with more features than patients.
+Reference distances of training cases are measured without their own patient: in-sample distances would be too short.
 """
-
-from __future__ import annotations
 
 from dataclasses import dataclass
 
@@ -15,8 +11,7 @@ import pandas as pd
 from sklearn.covariance import LedoitWolf
 
 FAR = 0.975  # a patient is OOD if this share of the training cases is nearer
-OUTLYING_SD, NAMED = 3.0, 3
-"""SDs from the training mean beyond which a feature is named, and the number of features named."""
+OUTLYING_SD, NAMED = 3.0, 3  # SDs from the training mean beyond which a feature is named, and how many are named
 
 
 @dataclass(frozen=True, kw_only=True)

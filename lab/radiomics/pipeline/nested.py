@@ -4,8 +4,6 @@ Pipeline, calibration and threshold are fixed before any test case is read, incl
 Bioinformatics 2006, show the bias that arises otherwise.
 """
 
-from __future__ import annotations
-
 import time
 
 import numpy as np
@@ -19,8 +17,8 @@ from lab.radiomics.dataset import Dataset
 from lab.radiomics.pipeline.inner_search import InnerFolds, SearchResult, Tuner, patient_auc, search, unfitted
 from lab.radiomics.pipeline.search_space import Params
 from lab.radiomics.pipeline.split_result import SplitResult
-from lab.radiomics.pipeline.steps import frame, score
-from lab.radiomics.splits import Split
+from lab.radiomics.pipeline.steps import frame, pipeline_score
+from lab.radiomics.splits import Split, predictions_table
 
 __all__ = ["SplitResult", "Tuner", "run_split"]
 
@@ -39,8 +37,7 @@ def run_split(
 ) -> SplitResult:
     """Tune, calibrate and refit on the split's training cases, then predict its test cases.
 
-    Deterministic for the same data, settings and tuner. Raises ValueError if there are too few training patients for
-    inner folds, and if `tune` gave no finished trial.
+    Raises ValueError if there are too few training patients for inner folds, and if `tune` gave no finished trial.
     """
     begun = time.perf_counter()
     seed = split_seed(settings.seed, split)
@@ -48,21 +45,9 @@ def run_split(
     found, pipeline = fit_training(training, settings, tune, seed)
     testing = dataset.part(split.test)
     cases, labels, patients = frame(testing, settings.combat), testing.labels, testing.patients
-    scores = score(pipeline, cases)
-    predictions = pd.DataFrame(
-        {
-            "method": method,
-            "repeat": split.repeat,
-            "fold": split.fold,
-            "case_id": list(testing.table.index),
-            "patient_id": patients.to_numpy(),
-            "label": labels.to_numpy(),
-            "score": found.line.probabilities(scores),
-            "threshold": found.threshold,
-            "train": int(training.patients.nunique()),
-            "test": int(patients.nunique()),
-        }
-    )
+    scores = pipeline_score(pipeline, cases)
+    probabilities = found.line.probabilities(scores)
+    predictions = predictions_table(dataset, split, probabilities, method=method, threshold=found.threshold)
     chosen = permutation_importance(pipeline, cases, labels.to_numpy(), patients.to_numpy(), seed=seed)
     curve = _learning(training, testing, settings, found.params, seed) if learning else NO_CURVE
     return SplitResult(
@@ -111,5 +96,5 @@ def _learning(
         part = training.part(list(training.table.index[training.patients.isin(kept)]))
         pipeline = unfitted(part, settings, params, seed)
         pipeline.fit(frame(part, settings.combat), part.labels.to_numpy())
-        rows.append((len(kept), patient_auc(patients, labels, score(pipeline, cases))))
+        rows.append((len(kept), patient_auc(patients, labels, pipeline_score(pipeline, cases))))
     return pd.DataFrame(rows, columns=["n", "score"])

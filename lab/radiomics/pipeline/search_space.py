@@ -1,9 +1,4 @@
-"""The search space: the classifiers, and the values that their settings may take.
-
-A trial is Optuna's, or any object with the same three `suggest_` methods.
-"""
-
-from __future__ import annotations
+"""The search space: the classifiers, and the values that their settings may take."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -93,10 +88,7 @@ CLASSIFIERS: dict[str, ClassifierSpec] = {
 
 
 def draw(trial: Any, classifiers: Sequence[str]) -> Params:
-    """Settings of a pipeline, drawn from a trial: the params of `lab.radiomics.pipeline.steps.build`.
-
-    Raises ValueError for no classifier, or for one that is not in `CLASSIFIERS`.
-    """
+    """Params of a pipeline (`steps.build_pipeline`) from a trial. Raises ValueError for unknown classifiers."""
     return _params(partial(_suggest, trial), classifiers)
 
 

@@ -53,10 +53,9 @@ class Ranked(TransformerMixin, BaseEstimator):
 
 
 class BestUncorrelated(TransformerMixin, BaseEstimator):
-    """Selects, from columns in order of merit, the first `features` of which no two correlate beyond a limit.
+    """Selects, from columns in order of merit, the first `features` (None: all) without two that correlate.
 
-    Greedy: take the best column, drop all whose absolute Pearson correlation with it is above `correlation_limit`,
-    repeat. `features=None` takes all that are left.
+    Greedy: take the best column, drop all whose absolute Pearson correlation with it is above the limit, repeat.
     """
 
     def __init__(self, features: int | None = None, correlation_limit: float = 1.0) -> None:

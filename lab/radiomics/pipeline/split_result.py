@@ -25,8 +25,7 @@ class SplitResult:
 
     split: Split
     method: str
-    predictions: pd.DataFrame
-    """Per test case: method, repeat, fold, case_id, patient_id, label, score, threshold, train, test (patients)."""
+    predictions: pd.DataFrame  # one row per test case, see `lab.radiomics.splits.predictions_table`
     params: Params
     trials: pd.DataFrame
     inner_auc: float  # AUC of the best trial over inner folds
@@ -55,9 +54,7 @@ class SplitResult:
         try:
             record = json.loads(text)
             record |= {name: _to_table(record[name]) for name in TABLES}
-            split: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in record["split"].items()
-            }
+            split = {**record["split"], **{part: tuple(record["split"][part]) for part in ("train", "test")}}
             return cls(**{**record, "split": Split(**split), "line": Line(**record["line"])})
         except (KeyError, TypeError, json.JSONDecodeError) as error:
             raise ValueError(f"not the result of a split ({type(error).__name__}: {error})") from None
@@ -76,10 +73,8 @@ def suspicion(results: list[SplitResult]) -> str:
     error = hanley_mcneil(test, events, len(labels) - events) if 0 < events < len(labels) else 0.0
     if inner - test <= max(GAP, 2 * error):
         return ""
-    return (
-        f"The inner AUC is {inner:.2f} but the test AUC {test:.2f} (mean of {len(results)} splits): a feature may hold "
-        "the label in the training cases, or the search is too large for so few patients."
-    )
+    found = f"The inner AUC is {inner:.2f} but the test AUC {test:.2f} (mean of {len(results)} splits)"
+    return f"{found}: a feature may hold the label, or the search is too large for so few patients."
 
 
 def _to_record(table: pd.DataFrame) -> dict[str, Any]:

@@ -4,8 +4,6 @@ Order: stability filter, ComBat, informative features, imputation, scaling, rank
 stability filter comes before ComBat because perturbed masks were measured on raw features.
 """
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 
@@ -25,7 +23,7 @@ CLEAN, ORDER = ("stability", "combat", "informative", "impute"), ("scale", "rank
 """Steps that no param changes, and steps that depend on `scaler` and `ranking` alone. The others follow."""
 
 
-def build(
+def build_pipeline(
     params: Params,
     *,
     stability: StabilityTables | None = None,
@@ -35,14 +33,13 @@ def build(
 ) -> Pipeline:
     """An unfitted pipeline from the params of `lab.radiomics.pipeline.search_space.draw`.
 
-    `stability` holds features under perturbed masks, of which `fit` uses those of its own cases; None or empty means no
-    filter. `threshold` is the least ICC. `combat` names the batch column, "" means no ComBat. Raises ValueError for an
-    unknown classifier.
+    `stability` holds features under perturbed masks; None or empty means no filter. `threshold` is the least ICC.
+    `combat` names the batch column, "" means no ComBat. Raises ValueError for an unknown classifier.
     """
     name = str(params["classifier"])
     if name not in CLASSIFIERS:
         raise ValueError(f"classifiers are {', '.join(CLASSIFIERS)}; got {name}")
-    features = params.get("features")
+    features, limit = params.get("features"), float(params.get("correlation_limit", 1.0))
     steps: list[tuple[str, Any]] = [
         ("stability", StabilityFilter(stability, threshold) if stability else "passthrough"),
         ("combat", ComBat(combat) if combat else "passthrough"),
@@ -50,20 +47,14 @@ def build(
         ("impute", MedianImputer()),
         ("scale", Scaler(str(params.get("scaler", "standard")))),
         ("rank", Ranked(str(params.get("ranking", "anova")))),
-        (
-            "select",
-            BestUncorrelated(None if features is None else int(features), float(params.get("correlation_limit", 1.0))),
-        ),
+        ("select", BestUncorrelated(None if features is None else int(features), limit)),
         ("classify", CLASSIFIERS[name].build(params, seed)),
     ]
     return Pipeline(steps)
 
 
 def frame(dataset: Dataset, combat: str = "") -> pd.DataFrame:
-    """The features of a data set as a pipeline's input, with the batch column if ComBat is used.
-
-    Raises ValueError if that column is unknown.
-    """
+    """The features as a pipeline's input, with ComBat's batch column. Raises ValueError if that column is unknown."""
     if not combat:
         return dataset.features
     if combat not in dataset.table:
@@ -73,7 +64,7 @@ def frame(dataset: Dataset, combat: str = "") -> pd.DataFrame:
     return dataset.features.assign(**{combat: labels.astype("string")})
 
 
-def score(pipeline: Pipeline, cases: pd.DataFrame) -> np.ndarray:
+def pipeline_score(pipeline: Pipeline, cases: pd.DataFrame) -> np.ndarray:
     """(cases,) unbounded scores, higher for label 1: the decision function, or the logit of `predict_proba`."""
     if hasattr(pipeline, "decision_function"):
         return np.asarray(pipeline.decision_function(cases), np.float64)

@@ -1,12 +1,9 @@
 """The program of WORC's process: `python -m lab.radiomics.worc.child JOB.json PIPE`; see `lab.radiomics.worc.process`.
 
-WORC is imported only here, because the import writes to the home directory and reads fastr's configuration from disk.
-
-Three shortcuts keep every digit of the results and save most of the time: without them, WORC looks up every feature's
-name for every patient, tests every value for NaN in Python, and starts three processes per job.
+WORC is imported only here: its import writes to the home directory. Three shortcuts keep every digit of the results and
+save most of the time: WORC looks up every feature's name for every patient, tests every value for NaN in Python, and
+starts three processes per job.
 """
-
-from __future__ import annotations
 
 import importlib.util
 import json
@@ -29,15 +26,7 @@ from lab.radiomics.worc.settings import ESTIMATOR, LABEL
 
 Job = dict[str, Any]
 Record = dict[str, Any]
-SELECTING = (
-    "best_imputer",
-    "best_groupsel",
-    "best_varsel",
-    "best_reliefsel",
-    "best_modelsel",
-    "best_statisticalsel",
-    "best_rfesel",
-)
+SELECTING = ("imputer", "groupsel", "varsel", "reliefsel", "modelsel", "statisticalsel", "rfesel")
 """Steps of a fitted workflow that drop features, in WORC's order; the imputer drops features without any value."""
 
 
@@ -68,24 +57,16 @@ def train_split(job: Job) -> Record:
         values = file["values"]
     names = job["labels"]
     cases = [(list(row), names) for row in values]
-    data = {
-        "patient_IDs": np.asarray(job["cases"]),
-        "label": np.asarray(job["y"], float).reshape(1, -1, 1),
-        "label_name": [LABEL],
-    }
+    labels = np.asarray(job["y"], float).reshape(1, -1, 1)
+    data = {"patient_IDs": np.asarray(job["cases"]), "label": labels, "label_name": [LABEL]}
     training.load_features = lambda *_: (data, cases)
     fitandscore.replacenan = SearchCV.replacenan = without_nan
     fastr.create_network = partial(InProcess, seed=job["seed"])
     estimator = Path("estimator.hdf5").resolve()
-    training.trainclassifier(
-        feat_train=[],
-        patientinfo_train=job["patients"],
-        config=write_config(job["changes"]),
-        output_hdf=str(estimator),
-        fixedsplits=job["splits"],
-    )
+    files = {"patientinfo_train": job["patients"], "output_hdf": str(estimator), "fixedsplits": job["splits"]}
+    training.trainclassifier(feat_train=[], config=write_config(job["changes"]), **files)
     prediction = pd.read_hdf(estimator)
-    return describe(prediction, scores(prediction, job), names)[0]
+    return split_records(prediction, scores(prediction, job), names)[0]
 
 
 def run_network(job: Job) -> list[Record]:
@@ -114,7 +95,7 @@ def run_network(job: Job) -> list[Record]:
     if not found:
         raise RuntimeError(f"no {ESTIMATOR} among the outputs")
     prediction = pd.read_hdf(found[0])
-    return describe(prediction, scores(prediction, job), list(prediction[LABEL]["feature_labels"]))
+    return split_records(prediction, scores(prediction, job), list(prediction[LABEL]["feature_labels"]))
 
 
 def check_sinks(tmp: Path) -> None:
@@ -159,19 +140,12 @@ def scores(prediction: Any, job: Job) -> list[dict[str, float]]:
     """Posterior of label 1 by test case, for every split of a trained WORC experiment."""
     from WORC.plotting.plot_estimator_performance import plot_estimator_performance
 
-    _, posteriors, _, cases = plot_estimator_performance(
-        prediction,
-        job["patients"],
-        [LABEL],
-        ensemble_method="top_N",
-        ensemble_size=job["ensemble"],
-        output="scores",
-        save_memory=False,
-    )
+    how = {"ensemble_method": "top_N", "ensemble_size": job["ensemble"], "output": "scores", "save_memory": False}
+    _, posteriors, _, cases = plot_estimator_performance(prediction, job["patients"], [LABEL], **how)
     return [dict(zip(map(str, ids), map(float, found))) for ids, found in zip(cases, posteriors)]
 
 
-def describe(prediction: Any, posteriors: list[dict[str, float]], names: list[str]) -> list[Record]:
+def split_records(prediction: Any, posteriors: list[dict[str, float]], names: list[str]) -> list[Record]:
     """Record of every split: posteriors, features used, workflows and number of failed workflows."""
     records = []
     for model, found in zip(prediction[LABEL]["classifiers"], posteriors):
@@ -179,19 +153,12 @@ def describe(prediction: Any, posteriors: list[dict[str, float]], names: list[st
         used = np.zeros(len(names))
         for member in members:
             used[_selected(member, len(names))] += 1
-        drawn = model.cv_results_
-        inner = {workflow["Number"]: score for workflow, score in zip(drawn["params"], drawn["mean_test_score"])}
-        records.append(
-            {
-                "posteriors": found,
-                "used": {name: share for name, share in zip(names, used / len(members)) if share},
-                "workflows": [
-                    {"score": float(inner[member.best_params_["Number"]]), **_plain(member.best_params_)}
-                    for member in members
-                ],
-                "failed": int(np.isnan(drawn["mean_test_score"]).sum()),
-            }
-        )
+        searched = model.cv_results_
+        inner = {workflow["Number"]: score for workflow, score in zip(searched["params"], searched["mean_test_score"])}
+        workflows = [{"score": float(inner[m.best_params_["Number"]]), **_plain(m.best_params_)} for m in members]
+        shares = {name: share for name, share in zip(names, used / len(members)) if share}
+        failed = int(np.isnan(searched["mean_test_score"]).sum())
+        records.append({"posteriors": found, "used": shares, "workflows": workflows, "failed": failed})
     return records
 
 
@@ -199,7 +166,7 @@ def _selected(workflow: Any, count: int) -> np.ndarray:
     """Positions of the features that a fitted workflow passes to its classifier (or to principal components)."""
     kept = np.arange(count, dtype=float)[None]
     for step in SELECTING:
-        selection = getattr(workflow, step, None)
+        selection = getattr(workflow, f"best_{step}", None)
         if selection is not None:
             kept = np.asarray(selection.transform(kept), float)
     return kept[0].astype(int)
@@ -215,10 +182,7 @@ def without_nan(values: np.ndarray, **_: Any) -> np.ndarray:
 
 
 class InProcess:
-    """Replacement of the fastr network of WORC's search that runs its jobs in this process, one after another.
-
-    The jobs are WORC's own tool with the same files. This saves two starts of Python, fastr and WORC per job.
-    """
+    """Replacement of fastr's network that runs the jobs of WORC's search, its own tool, in this process one by one."""
 
     def __init__(self, name: str, *, seed: int) -> None:
         self.id = name

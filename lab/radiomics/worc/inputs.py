@@ -25,8 +25,7 @@ SOFTWARE = ("WORC", "scikit-learn", "xgboost", "imbalanced-learn", "numpy", "sci
 
 MIN_PATIENTS = 10  # WORC refuses fewer patients
 MIN_TRAIN = 4  # training cases per class; with fewer, an inner split may lack a class
-KINDS = {"shape": "sf", "firstorder": "hf"}
-"""pyradiomics' feature class -> WORC's prefix of its group; all others are texture, `tf`."""
+KINDS = {"shape": "sf", "firstorder": "hf"}  # feature class of pyradiomics -> WORC's prefix; texture is `tf`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,16 +69,10 @@ class WorcPlan:
 
     def job(self, inputs: Inputs, **more: Any) -> dict[str, Any]:
         """The part that all jobs of `lab.radiomics.worc.child` share, with `more` added."""
-        return {
-            "patients": str(inputs.patients),
-            "cases": list(inputs.codes.values()),
-            "y": inputs.labels,
-            "features": str(inputs.features),
-            "labels": worc_names(self.columns),
-            "ensemble": self.settings.ensemble,
-            "changes": configuration(self.settings, complete=bool(self.dataset.features.notna().all(axis=None))),
-            **more,
-        }
+        changes = configuration(self.settings, complete=bool(self.dataset.features.notna().all(axis=None)))
+        files = {"patients": str(inputs.patients), "features": str(inputs.features)}
+        cases = {"cases": list(inputs.codes.values()), "y": inputs.labels, "labels": worc_names(self.columns)}
+        return {**files, **cases, "ensemble": self.settings.ensemble, "changes": changes, **more}
 
 
 def stem(split: Split) -> str:
@@ -92,8 +85,7 @@ class Inputs:
     """Files of one experiment, and the mapping between our ids and WORC's."""
 
     folder: Path
-    codes: dict[str, str]
-    """Case id -> id inside WORC: of one length, so that none is a substring of another, and in no path."""
+    codes: dict[str, str]  # case id -> id inside WORC: of one length, so that none is part of another, and in no path
     labels: list[int]
 
     @property
@@ -152,10 +144,7 @@ def write_inputs(dataset: Dataset, folder: Path) -> Inputs:
 
 
 def worc_names(columns: Sequence[str]) -> list[str]:
-    """Names of our features for WORC's group-wise selection: `tf_wavelet_GLCM_00017`.
-
-    They are short because WORC copies all names for every patient in every fit; the number is the column's position.
-    """
+    """Short names of features by WORC's groups and position, `tf_wavelet_GLCM_00017`: WORC copies all in every fit."""
     names = []
     for position, column in enumerate(columns):
         _, image_type, kind, _ = [*column.split("_", 3), "", "", ""][:4]
@@ -171,10 +160,7 @@ def our_name(name: str, columns: Sequence[str]) -> str:
 
 
 def write_images(cohort: Cohort, codes: dict[str, str], sequences: Sequence[str], folder: Path) -> None:
-    """Write a folder per case with `<sequence>.nii.gz` and `mask.nii.gz`, on the grid of the prepared cohort.
-
-    Raises ValueError for a sequence that the cohort lacks.
-    """
+    """A folder per case with `<sequence>.nii.gz`, `mask.nii.gz`. Raises ValueError for a sequence the cohort lacks."""
     affine = np.diag([cohort.spacing_mm] * 3 + [1.0])
     for case, code in codes.items():
         image, mask = cohort.load(case)

@@ -1,10 +1,8 @@
 """WORC's process: isolated home directory and environment without credentials, with every failure raised as an error.
 
-The isolation is needed because fastr writes its environment to its temporary folder, WORC writes to the home directory,
-and both leave files in the working directory. A failed WORC experiment ends like a successful one.
+fastr writes its environment to its temporary folder, WORC to the home directory, and both to the working directory. A
+failed WORC experiment ends like a successful one.
 """
-
-from __future__ import annotations
 
 import contextlib
 import importlib.util
@@ -20,8 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "SYSTEMROOT")
-"""Environment variables that a child inherits; it gets no others of ours."""
+KEPT = ("LANG", "LC_ALL", "LC_CTYPE", "TZ", "LD_LIBRARY_PATH", "SYSTEMROOT")  # all that a child inherits
 PROGRAM = ("-m", "lab.radiomics.worc.child")
 POLL_S = 0.2
 LINES = 3  # last lines of a log shown in an error
@@ -70,28 +67,13 @@ class Workplace:
 
     def environment(self) -> dict[str, str]:
         """Environment of the child. Only listed variables pass, so no address, password or token of ours does."""
-        own = {
-            "HOME": str(self.folder / "home"),
-            "FASTRHOME": str(self.folder / "fastr"),
-            "TMPDIR": str(self.tmp),
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.defpath]),
-            "OMP_NUM_THREADS": "1",
-            "OPENBLAS_NUM_THREADS": "1",
-            "MKL_NUM_THREADS": "1",
-            "MPLBACKEND": "Agg",
-            "PYTHONWARNINGS": "ignore",
-            "PYTHONHASHSEED": "0",
-            "PYTHONUNBUFFERED": "1",
-        }
+        own = {"HOME": str(self.folder / "home"), "FASTRHOME": str(self.folder / "fastr"), "TMPDIR": str(self.tmp)}
+        own["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.defpath])
+        own |= dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONUNBUFFERED"), "1")
+        own |= {"MPLBACKEND": "Agg", "PYTHONWARNINGS": "ignore", "PYTHONHASHSEED": "0"}
         return {name: os.environ[name] for name in KEPT if name in os.environ} | own
 
-    def run(
-        self,
-        job: dict[str, Any],
-        *,
-        timeout_s: float,
-        watch: Callable[[], None] = lambda: None,
-    ) -> Any:
+    def run(self, job: dict[str, Any], *, timeout_s: float, watch: Callable[[], None] = lambda: None) -> Any:
         """Run a job of `lab.radiomics.worc.child` and return its result; `watch` is called repeatedly while it runs.
 
         All processes that it has started end with it, and it ends with this process. Raises WorcFailed for an error, a
@@ -122,9 +104,9 @@ class Workplace:
             os.close(theirs)
         if late:
             raise self.failure(f"did not end within {timeout_s:g} s")
-        if child.returncode:
-            signalled = f"was ended by {signal.Signals(-child.returncode).name}" if child.returncode < 0 else ""
-            raise self.failure(signalled or f"ended with exit code {child.returncode}")
+        if code := child.returncode:
+            how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+            raise self.failure(how)
         try:
             return json.loads(result.read_text(encoding="utf-8"))
         except (OSError, ValueError):

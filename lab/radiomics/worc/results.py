@@ -1,7 +1,5 @@
 """Tables of WORC's results: predictions, workflows and features."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ import pandas as pd
 
 from lab.radiomics.baselines import WORC
 from lab.radiomics.dataset import Dataset
-from lab.radiomics.splits import Split
+from lab.radiomics.splits import Split, predictions_table
 from lab.stats.auc import auc
 
 THRESHOLD = 0.5  # WORC's decision threshold. Youden's is unavailable, as WORC keeps no posteriors of inner splits
@@ -26,10 +24,14 @@ STEPS = {  # WORC's switches of feature selection -> their display names
     "RFE": "recursive elimination",
     "UsePCA": "principal components",
 }
+STEPS_WITH_METHOD = (
+    ("resampling", "Resampling_Use", "Resampling_Method"),
+    ("imputation", "Imputation", "ImputationMethod"),
+)  # column, WORC's switch, WORC's name of the method
 
 Record = dict[str, Any]
 """`posteriors` (case -> posterior of label 1), `used` (feature -> share of the ensemble), `workflows`, `failed` (number
-of drawn workflows without a score) and `seconds`."""
+of workflows without a score) and `seconds`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +39,11 @@ class WorcResult:
     """Result of a WORC experiment."""
 
     predictions: pd.DataFrame  # the columns common to all methods; the threshold is WORC's, 0.5
-    chosen: pd.DataFrame
-    """`feature`, `splits` (share of splits in which the ensemble used it), `members` (mean share of the ensemble)."""
+    chosen: pd.DataFrame  # `feature`, `splits` (share of splits that used it), `members` (mean share of the ensemble)
     workflows: pd.DataFrame
     """The ensemble of every split: `repeat, fold, rank, inner_score` (mean weighted F1 on the inner splits),
     `classifier, selection, scaling, resampling, imputation, parameters` (all parameters, as JSON)."""
-    seconds: pd.DataFrame
-    """`repeat, fold, seconds, failed` (drawn workflows without a score, for instance because all feature groups were
-    off). On the images route, each split gets an equal share of the network's time."""
+    seconds: pd.DataFrame  # `repeat, fold, seconds` (images route: equal shares), `failed` (workflows without a score)
     log: Path  # folder of the logs of WORC's processes
 
 
@@ -65,27 +64,13 @@ def check_record(record: Record, cases: Sequence[str]) -> str:
     return ""
 
 
-def predictions_table(dataset: Dataset, splits: Sequence[Split], records: Sequence[Record]) -> pd.DataFrame:
+def worc_predictions(dataset: Dataset, splits: Sequence[Split], records: Sequence[Record]) -> pd.DataFrame:
     """The predictions of all splits, by our case ids."""
-    rows = []
+    tables = []
     for split, record in zip(splits, records):
-        train, test = (dataset.patients.loc[list(cases)].nunique() for cases in (split.train, split.test))
-        for case in split.test:
-            rows.append(
-                {
-                    "method": WORC,
-                    "repeat": split.repeat,
-                    "fold": split.fold,
-                    "case_id": case,
-                    "patient_id": dataset.patients[case],
-                    "label": int(dataset.labels[case]),
-                    "score": float(np.clip(record["posteriors"][case], 0, 1)),
-                    "threshold": THRESHOLD,
-                    "train": train,
-                    "test": test,
-                }
-            )
-    return pd.DataFrame(rows)
+        scores = np.clip([record["posteriors"][case] for case in split.test], 0, 1)
+        tables.append(predictions_table(dataset, split, scores, method=WORC, threshold=THRESHOLD))
+    return pd.concat(tables, ignore_index=True)
 
 
 def chosen_table(records: Sequence[Record]) -> pd.DataFrame:
@@ -102,22 +87,12 @@ def workflows_table(splits: Sequence[Split], records: Sequence[Record]) -> pd.Da
     for split, record in zip(splits, records):
         for rank, workflow in enumerate(record["workflows"], start=1):
             on = [words for switch, words in STEPS.items() if str(workflow.get(switch)) == "True"]
-            resampling = workflow.get("Resampling_Method", "") if workflow.get("Resampling_Use") == "True" else ""
-            imputation = workflow.get("ImputationMethod", "") if workflow.get("Imputation") == "True" else ""
-            rows.append(
-                {
-                    "repeat": split.repeat,
-                    "fold": split.fold,
-                    "rank": rank,
-                    "inner_score": workflow["score"],
-                    "classifier": workflow.get("classifiers", ""),
-                    "selection": ", ".join(on),
-                    "scaling": workflow.get("FeatureScaling", ""),
-                    "resampling": resampling,
-                    "imputation": imputation,
-                    "parameters": json.dumps(workflow, sort_keys=True),
-                }
-            )
+            row = {"repeat": split.repeat, "fold": split.fold, "rank": rank, "inner_score": workflow["score"]}
+            row |= {"classifier": workflow.get("classifiers", ""), "selection": ", ".join(on)}
+            row["scaling"] = workflow.get("FeatureScaling", "")
+            for name, switch, method in STEPS_WITH_METHOD:
+                row[name] = workflow.get(method, "") if workflow.get(switch) == "True" else ""
+            rows.append({**row, "parameters": json.dumps(workflow, sort_keys=True)})
     return pd.DataFrame(rows)
 
 

@@ -6,8 +6,6 @@ finished splits are kept. `images` gives images and masks to WORC's whole fastr 
 WORC knows cases, not patients: its inner splits may separate two scans of one patient; the outer splits never do.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import threading
@@ -24,17 +22,10 @@ from lab.data.cohort import Cohort
 from lab.io.case_file import read_case_record, write_atomically
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.splits import Split
+from lab.radiomics.worc import results
 from lab.radiomics.worc.inputs import Inputs, WorcPlan, check_cases, our_name, stem, write_images, write_inputs
 from lab.radiomics.worc.process import WorcFailed, Workplace
-from lab.radiomics.worc.results import (
-    Record,
-    WorcResult,
-    check_record,
-    chosen_table,
-    predictions_table,
-    split_auc,
-    workflows_table,
-)
+from lab.radiomics.worc.results import Record, WorcResult
 from lab.radiomics.worc.settings import FULL, QUICK, WorcSettings
 
 __all__ = ["FULL", "QUICK", "WorcFailed", "WorcResult", "WorcSettings", "run_worc"]
@@ -44,8 +35,8 @@ LIFE_SIGN_S = 30.0
 Say = Callable[[str], None]
 
 
-class _Stopped(Exception):
-    """A split is cancelled because another one has failed, or the user has interrupted."""
+class _Stopped(Exception):  # another split has failed, or the user has interrupted
+    pass
 
 
 def run_worc(
@@ -60,9 +51,8 @@ def run_worc(
 ) -> WorcResult:
     """Train and test WORC on every split; all its files are in `folder / settings.route`.
 
-    `say` gets a line per finished split. The images route needs the prepared `cohort` and the `sequences` to extract
-    features from. Raises ValueError if WORC cannot work with so few cases, and WorcFailed (an OSError) with WORC's own
-    reason if it ends without its result.
+    The images route needs the prepared `cohort` and the `sequences` to extract features from. Raises ValueError if WORC
+    cannot work with so few cases, and WorcFailed (an OSError) with WORC's own reason if it ends without its result.
     """
     check_cases(dataset, splits)
     base = Path(folder).absolute() / settings.route
@@ -76,9 +66,9 @@ def run_worc(
     records = train(plan, inputs, say)
     times = [(split.repeat, split.fold, record["seconds"], record["failed"]) for split, record in zip(splits, records)]
     return WorcResult(
-        predictions=predictions_table(dataset, splits, records),
-        chosen=chosen_table(records),
-        workflows=workflows_table(splits, records),
+        predictions=results.worc_predictions(dataset, splits, records),
+        chosen=results.chosen_table(records),
+        workflows=results.workflows_table(splits, records),
         seconds=pd.DataFrame(times, columns=["repeat", "fold", "seconds", "failed"]),
         log=base / "logs",
     )
@@ -90,7 +80,7 @@ def _train_splits(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
     records: dict[Split, Record] = {}
     for split in plan.splits:
         record = read_case_record(plan.record_path(split))
-        if record is not None and record.get("key") == plan.key(split) and not check_record(record, split.test):
+        if record is not None and record.get("key") == plan.key(split) and not results.check_record(record, split.test):
             records[split] = record
     waiting = [split for split in plan.splits if split not in records]
     if records:
@@ -104,7 +94,7 @@ def _train_splits(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
                 record = records[split] = future.result()
             except _Stopped:
                 continue  # the split that failed raises the error
-            area = split_auc(plan.dataset, split, record)
+            area = results.split_auc(plan.dataset, split, record)
             say(f"WORC: {len(records)} of {total} splits ({split.name}: {record['seconds']:.0f} s, AUC {area:.3f})")
     finally:
         stop.set()
@@ -126,7 +116,7 @@ def _train(plan: WorcPlan, inputs: Inputs, split: Split, stop: threading.Event) 
         job = plan.job(inputs, task="split", seed=seed, splits=str(inputs.splits(stem(split), [split])))
         record = _run(place, job, workers=1, timeout_s=settings.timeout_s, watch=watch)
         record = _ours(record, inputs, plan.columns) | {"seconds": round(time.monotonic() - began, 3)}
-        wrong = check_record(record, split.test)
+        wrong = results.check_record(record, split.test)
         if wrong:
             raise place.failure(f"({split.name}) {wrong}")
         _keep(plan.record_path(split), {"key": plan.key(split), **record})
@@ -148,23 +138,15 @@ def _run_network(plan: WorcPlan, inputs: Inputs, say: Say) -> list[Record]:
     began, place, images = time.monotonic(), plan.place("network"), plan.base / "inputs" / "cases"
     shutil.rmtree(images, ignore_errors=True)  # WORC uses every case in this folder
     write_images(plan.cohort, inputs.codes, plan.sequences, images)
-    job = plan.job(
-        inputs,
-        task="network",
-        name="experiment",
-        seed=settings.seed,
-        splits=str(inputs.splits("network", splits)),
-        folder=str(images),
-        sequences=list(plan.sequences),
-        coarse=settings.coarse,
-        tmp=str(place.tmp / "network"),
-        output=str(place.output),
-    )
+    paths = {"folder": str(images), "tmp": str(place.tmp / "network"), "output": str(place.output)}
+    paths["splits"] = str(inputs.splits("network", splits))
+    own = {"name": "experiment", "sequences": list(plan.sequences), "coarse": settings.coarse}
+    job = plan.job(inputs, task="network", seed=settings.seed, **paths, **own)
     watch = _life_signs(place, len(splits), say)
     found = _run(place, job, workers=settings.workers, timeout_s=settings.timeout_s, watch=watch)
     seconds = round((time.monotonic() - began) / len(splits), 3)
     records = [_ours(record, inputs, plan.columns) | {"seconds": seconds} for record in found]
-    wrong = [check_record(record, split.test) for split, record in zip(splits, records)]
+    wrong = [results.check_record(record, split.test) for split, record in zip(splits, records)]
     if len(records) != len(splits) or any(wrong):
         raise place.failure(next(filter(None, wrong), f"trained {len(records)} of {len(splits)} splits"))
     _keep(path, {"key": key, "records": records})
@@ -201,11 +183,10 @@ def _life_signs(place: Workplace, splits: int, say: Say) -> Callable[[], None]:
 
     def watch() -> None:
         nonlocal last
-        if time.monotonic() - last < LIFE_SIGN_S:
-            return
-        last = time.monotonic()
-        jobs = place.log.read_text(encoding="utf-8", errors="replace").count("Finished job")
-        trained = len(list(place.tmp.rglob("tempsave_*.pkl")))
-        say(f"WORC: {jobs} jobs have ended, {trained} of {splits} splits are trained")
+        if time.monotonic() - last >= LIFE_SIGN_S:
+            last = time.monotonic()
+            jobs = place.log.read_text(encoding="utf-8", errors="replace").count("Finished job")
+            trained = len(list(place.tmp.rglob("tempsave_*.pkl")))
+            say(f"WORC: {jobs} jobs have ended, {trained} of {splits} splits are trained")
 
     return watch

@@ -5,15 +5,12 @@ inner splits of the training patients and averages the posteriors of the best on
 2021, "Reproducible radiomics through automated machine learning").
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Literal
 
 Route = Literal["features", "images"]
 
-CLASSIFIERS = ("SVM", "RF", "LR", "LDA", "QDA", "GaussianNB", "AdaBoostClassifier", "XGBClassifier")
-"""WORC's default classifiers."""
+CLASSIFIERS = ("SVM", "RF", "LR", "LDA", "QDA", "GaussianNB", "AdaBoostClassifier", "XGBClassifier")  # WORC's defaults
 LABEL = "Label"  # name of the label inside WORC, whatever its meaning
 ESTIMATOR = "estimator_all_0.hdf5"  # WORC's name of its output file
 GROUPS = (
@@ -35,8 +32,7 @@ class WorcSettings:
     route: Route = "features"
     """`features`: WORC's search on our features, one process per split. `images`: WORC's whole fastr network on images
     and masks, with features that it extracts itself."""
-    coarse: bool = True
-    """Images route only: WORC's small set of features (PREDICT's) instead of all that it can extract (hours)."""
+    coarse: bool = True  # images route: WORC's small set of features (PREDICT's) instead of all, which takes hours
     seed: int = 0  # the same seed gives the same predictions
     workers: int = 2  # splits (or fastr's jobs) in parallel; does not change the result
     timeout_s: float = 6 * 3600  # time limit of a split (`features`) or of the whole network (`images`), in seconds
@@ -53,15 +49,11 @@ class WorcSettings:
 
 FULL = WorcSettings()  # WORC's own defaults: 20 minutes per split with 100 patients and 3362 features
 QUICK = WorcSettings(search=30, inner_splits=3, ensemble=10, timeout_s=1800)
-"""29 s per split, to show that everything works and roughly how WORC performs; published figures need FULL. Three inner
-splits, because the best of 30 workflows on one small validation set would be chance."""
+"""29 s per split, to show that everything works and roughly how WORC performs; published figures need FULL."""
 
 
 def configuration(settings: WorcSettings, *, complete: bool = False) -> dict[str, dict[str, str]]:
-    """The differences from WORC's defaults, by section and name of its configuration.
-
-    `complete` features have no missing values: without imputation the result is the same, in half the time.
-    """
+    """Differences from WORC's defaults by section and name; `complete` features need no imputation."""
     images = settings.route == "images"
     changes: dict[str, dict[str, str]] = {
         # fingerprinting would switch slow features on again
@@ -79,10 +71,7 @@ def configuration(settings: WorcSettings, *, complete: bool = False) -> dict[str
             "classifiers": ", ".join(settings.classifiers),
             "fastr_plugin": "ProcessPoolExecution" if images else "LinearExecution",
         },
-        "Imputation": {
-            "use": str(images or not complete),
-            "strategy": "mean, median, most_frequent, constant, knn",
-        },
+        "Imputation": {"use": str(images or not complete), "strategy": "mean, median, most_frequent, constant, knn"},
         "Resampling": {"Use": "0.20"},
         "Ensemble": {"Method": "top_N", "Size": str(settings.ensemble)},
         "SelectFeatGroup": {"toolbox": "All"},

@@ -1,4 +1,4 @@
-"""A classifier that was not shown to tell patients apart says so in every answer, and gives no verdict."""
+"""A classifier that was not shown to be better than chance says so in every answer, and gives no verdict."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def judged(final: Final, known: OuterEstimate | None) -> Final:
 @pytest.mark.parametrize(
     ("known", "said"),
     [
-        (outer(), "on 28 patients whom it had not learned from its AUC is 0.30 (95 % interval 0.12 to 0.58)"),
+        (outer(), "on 28 held-out patients its AUC is 0.30 (95 % interval 0.12 to 0.58)"),
         (outer(auc=0.7, auc_low=0.5, auc_high=0.85), "its AUC is 0.70"),
         (outer(auc=0.2, auc_low=0.1, auc_high=0.4), "its AUC is 0.20"),
         (None, "is unknown"),

@@ -17,7 +17,7 @@ from lab.radiomics.pipeline.inner_search import InnerFolds
 from lab.radiomics.pipeline.nested import fit_training, run_split, split_seed
 from lab.radiomics.pipeline.selection import anova
 from lab.radiomics.pipeline.split_result import suspicion
-from lab.radiomics.pipeline.steps import frame, score, selected
+from lab.radiomics.pipeline.steps import frame, pipeline_score, selected
 from lab.radiomics.splits import make_splits
 from lab.stats.auc import auc, delong_interval
 from lab.stats.predictions import one_per_patient
@@ -90,7 +90,7 @@ def test_test_cases_change_nothing_of_what_is_fitted(what):
             if name.endswith("_") and name != "tables":
                 assert np.array_equal(np.asarray(value), np.asarray(getattr(other[1], name))), (one[0], name)
     probe = frame(data, "vendor")
-    assert np.array_equal(*(score(pipeline, probe) for pipeline in pipelines))
+    assert np.array_equal(*(pipeline_score(pipeline, probe) for pipeline in pipelines))
     assert selected(pipelines[0]) == selected(pipelines[1])
 
 

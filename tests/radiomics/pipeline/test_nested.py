@@ -16,7 +16,7 @@ from lab.radiomics.assess.importance import permutation_importance
 from lab.radiomics.pipeline.inner_search import InnerFolds, best_trial, patient_auc
 from lab.radiomics.pipeline.nested import run_split, split_seed
 from lab.radiomics.pipeline.split_result import SplitResult, suspicion
-from lab.radiomics.pipeline.steps import build, score
+from lab.radiomics.pipeline.steps import build_pipeline, pipeline_score
 from lab.radiomics.splits import make_splits
 from lab.stats.auc import auc
 from lab.stats.platt import platt
@@ -105,9 +105,9 @@ def test_what_is_kept_between_trials_changes_no_figure(data, combat):
         params |= {"scaler": scaler, "ranking": ranking, "features": count, "correlation_limit": 0.9}
         plain = []
         for fit, held in folds.parts:
-            pipeline = build(params, stability=data.perturbed, threshold=0.75, combat=combat, seed=7)
+            pipeline = build_pipeline(params, stability=data.perturbed, threshold=0.75, combat=combat, seed=7)
             pipeline.fit(folds.cases.iloc[fit], folds.labels[fit])
-            plain.append(auc(folds.labels[held], score(pipeline, folds.cases.iloc[held])))
+            plain.append(auc(folds.labels[held], pipeline_score(pipeline, folds.cases.iloc[held])))
         assert folds.mean_auc(params) == np.mean(plain)
 
 
@@ -151,7 +151,7 @@ def test_the_classifier_without_settings_is_not_searched(data, split):
         raise AssertionError
 
     one = dataclasses.replace(SETTINGS, classifiers=("logistic",), stability=0.0)
-    few = data.with_features(data.features.columns[:2])
+    few = data.with_features(data.features.iloc[:, :2])
     found = run_split(few, split, one, never, method="tumour volume")
     assert len(found.trials) == 1
     assert found.params == {"classifier": "logistic"}
@@ -195,7 +195,7 @@ def test_weights_are_copies():
 
 def test_importance_is_the_drop_of_the_auc():
     data = make_dataset(features=3, informative=1, effect=4.0)
-    pipeline = build({"classifier": "logistic"}).fit(data.features, data.labels)
+    pipeline = build_pipeline({"classifier": "logistic"}).fit(data.features, data.labels)
     found = permutation_importance(
         pipeline, data.features, data.labels.to_numpy(), data.patients.to_numpy(), seed=0, repeats=30
     )

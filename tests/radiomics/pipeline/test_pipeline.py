@@ -11,7 +11,7 @@ from sklearn.preprocessing import StandardScaler
 
 from lab.radiomics.pipeline.cleaning import Informative, MedianImputer, Scaler, StabilityFilter
 from lab.radiomics.pipeline.search_space import CLASSIFIERS, draw, replay
-from lab.radiomics.pipeline.steps import build, frame, pruned, score, selected
+from lab.radiomics.pipeline.steps import build_pipeline, frame, pipeline_score, pruned, selected
 
 
 @pytest.fixture
@@ -27,13 +27,15 @@ def drawn_params():
 def test_every_classifier_learns_and_its_pruned_twin_scores_the_same(drawn_params, classifier, combat):
     data = make_dataset(perturbed=True, effect=2.5)
     params = drawn_params(classifier, seed=1)
-    pipeline = build(params, stability=data.perturbed, combat=combat, seed=1).fit(frame(data, combat), data.labels)
-    scores = score(pipeline, frame(data, combat))
+    pipeline = build_pipeline(params, stability=data.perturbed, combat=combat, seed=1).fit(
+        frame(data, combat), data.labels
+    )
+    scores = pipeline_score(pipeline, frame(data, combat))
     assert np.isfinite(scores).all()
     assert scores[data.labels == 1].mean() > scores[data.labels == 0].mean()
     names = selected(pipeline)
     few = frame(data, combat)[[*names, *([combat] if combat else [])]]
-    assert np.allclose(score(pruned(pipeline), few), scores, rtol=0, atol=1e-9)
+    assert np.allclose(pipeline_score(pruned(pipeline), few), scores, rtol=0, atol=1e-9)
     if "features" in params:
         assert len(names) <= params["features"]
 
@@ -42,7 +44,9 @@ def test_every_classifier_learns_and_its_pruned_twin_scores_the_same(drawn_param
 def test_same_seed_same_scores(drawn_params, classifier):
     data = make_dataset()
     params = drawn_params(classifier, seed=3)
-    first, second = (score(build(params, seed=5).fit(data.features, data.labels), data.features) for _ in range(2))
+    first, second = (
+        pipeline_score(build_pipeline(params, seed=5).fit(data.features, data.labels), data.features) for _ in range(2)
+    )
     assert np.array_equal(first, second)
 
 
@@ -51,8 +55,8 @@ def test_a_pipeline_can_be_cloned_and_takes_gaps_and_infinities(drawn_params):
     features = data.features.copy()
     features.iloc[::7, 0] = np.nan
     features.iloc[3, 1] = np.inf
-    pipeline = clone(build(drawn_params("svm"), stability=data.perturbed)).fit(features, data.labels)
-    assert np.isfinite(score(pipeline, features)).all()
+    pipeline = clone(build_pipeline(drawn_params("svm"), stability=data.perturbed)).fit(features, data.labels)
+    assert np.isfinite(pipeline_score(pipeline, features)).all()
 
 
 def test_params_come_back_from_a_table_with_other_classifiers_rows():

@@ -10,7 +10,7 @@ from lab.radiomics.splits import Split
 from lab.radiomics.worc.results import (
     check_record,
     chosen_table,
-    predictions_table,
+    worc_predictions,
     workflows_table,
 )
 from lab.stats.intervals import corrected_t
@@ -46,7 +46,7 @@ def dataset():
 
 
 def test_predictions_are_of_every_split_and_lie_in_zero_to_one(dataset):
-    table = predictions_table(dataset, SPLITS, RECORDS)
+    table = worc_predictions(dataset, SPLITS, RECORDS)
     assert table["case_id"].tolist() == list("abcd")
     assert table["score"].tolist() == [0.9, 0.2, 1.0, 0.0]
     assert table["label"].tolist() == [1, 0, 1, 1]
