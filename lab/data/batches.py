@@ -1,10 +1,4 @@
-"""Patches, flips and batches on the device.
-
-A cohort that fits stays on the device from the first epoch; a larger one is read from its memory-mapped files, one
-batch ahead.
-"""
-
-from __future__ import annotations
+"""Patches, flips and batches: a cohort that fits stays on the device, a larger one is read one batch ahead."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -213,9 +207,7 @@ class CaseStore:
         """The cases at `indices`, each flipped left-right where `flips` says so; `seeds` are those of `batches`."""
         cases = [self._case(i, seed) for i, seed in zip_longest(indices, seeds, fillvalue=())]
         if flips is not None:
-            cases = [
-                (image.flip(1), flags.flip(1)) if flip else (image, flags) for (image, flags), flip in zip(cases, flips)
-            ]
+            cases = [tuple(part.flip(1) for part in case) if flip else case for case, flip in zip(cases, flips)]
         images, flags = (torch.stack(part).to(self.device) for part in zip(*cases))
         images = images.float()
         case_ids = tuple(self.case_ids[i] for i in indices)

@@ -1,7 +1,5 @@
 """Brain masks: the voxels that skull-stripping left, or those of the MNI152 atlas."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import numpy as np
@@ -14,8 +12,7 @@ LARGEST_BRAIN_ML = 2500.0
 LEAST_COVERAGE = 0.8
 LEAST_TISSUE = 0.85
 DARK = 0.1
-CORE_MM, WHOLE_MM = 4.0, 2.0
-"""Depth below the brain's rim at which its core begins, and the edge of the voxels in which depth is measured."""
+CORE_MM, WHOLE_MM = 4.0, 2.0  # depth at which the brain's core begins, and edge of the voxels in which it is measured
 
 
 def brain_mask(t1: Scan, method: str) -> np.ndarray:

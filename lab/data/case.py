@@ -1,7 +1,5 @@
 """Preparation of one subject: the paper's normalisation on the prepared grid, and the masks for scoring."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +21,7 @@ NUMBERS = ("clip_sigma", "enhancement_threshold", "enhancing_ml")  # numeric set
 VERSION = 3  # increase it when the same settings and files give another prepared case
 NO_TUMOUR = "no tumour is left inside the brain on the prepared grid"
 HEADER_WRONG = "if its header is wrong, correct that"
-RIM = 1.2
-"""Ratio of the SD over a stripped brain to that over its core: the median of 4 sequences of 8 patients at 1 mm."""
+RIM = 1.2  # SD over a stripped brain to that over its core: the median of 4 sequences of 8 patients at 1 mm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,9 +60,8 @@ def prepare_case(subject: Subject, recipe: Recipe) -> tuple[np.ndarray, np.ndarr
 
     Voxels outside the brain, or outside a sequence's field of view, are exactly -1. Each channel has mean 0 and SD
     `1 / clip_sigma` before clipping and depends only on the T1 and its own file. Mean and SD are those of the brain;
-    for stripped scans those of its core, which is the same at any voxel size, with the SD times `RIM`. Label volumes
-    are counted on the scan's own voxels, so they do not change with the grid. Raises ValueError with the reason why the
-    subject cannot be used.
+    for stripped scans those of its core, with the SD times `RIM`. Label volumes are counted on the scan's own voxels.
+    Raises ValueError with the reason why the subject cannot be used.
     """
     inputs = [name for name in recipe.channels if canonical(name) != canonical(recipe.target)]
     contrast = check_without_contrast(subject, inputs, overrule=HEADER_WRONG)
@@ -89,10 +85,7 @@ class PreparedCase:
 
 
 def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> PreparedCase:
-    """As `prepare_case`, with the way back to the T1's own grid.
-
-    Without `mask_needed`, the mask may be missing or unusable; `notes` says so.
-    """
+    """As `prepare_case`, with the way back to the T1's grid; without `mask_needed` an unusable mask is only noted."""
     if subject.fault is not None:
         raise ValueError(subject.fault)
     scans = read_scans(subject, recipe.channels, mask_needed)
@@ -146,17 +139,10 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     if mask_needed:
         notes += check_contrasts(image, masks, recipe.channels, recipe.spacing_mm)
     mean, scale = scales[REFERENCE]
-    return PreparedCase(
-        image=image,
-        masks=masks,
-        measured=_measure(subject, recipe, first.voxel_ml, brain, window, counts, masks),
-        window=window,
-        t1=first,
-        brain=brain,
-        mean=mean,
-        scale=scale,
-        notes=tuple(notes),
-    )
+    how: dict[str, Any] = {"window": window, "t1": first, "brain": brain, "mean": mean, "scale": scale}
+    case = PreparedCase(image=image, masks=masks, measured={}, notes=tuple(notes), **how)
+    case.measured.update(_measure(case, subject, recipe, counts))
+    return case
 
 
 def check_as_cohort(case: PreparedCase, subject: Subject, recipe: Recipe) -> None:
@@ -209,16 +195,9 @@ def _normalise(values: np.ndarray, core: np.ndarray, clip_sigma: float) -> tuple
     return scaled, float(mean), float(deviation * clip_sigma)
 
 
-def _measure(
-    subject: Subject,
-    recipe: Recipe,
-    voxel_ml: float,
-    brain: np.ndarray,
-    window: Window,
-    counts: np.ndarray,
-    masks: np.ndarray,
-) -> dict[str, Any]:
-    """Volumes in millilitres, and whether the patient enhances."""
+def _measure(case: PreparedCase, subject: Subject, recipe: Recipe, counts: np.ndarray) -> dict[str, Any]:
+    """Volumes in millilitres, and whether the patient enhances; `counts` are the voxels of the mask by value."""
+    window, masks, brain, voxel_ml = case.window, case.masks, case.brain, case.t1.voxel_ml
     prepared_ml = recipe.spacing_mm**3 / 1000
     brain_ml = np.count_nonzero(brain) * voxel_ml
     rule_ml = np.count_nonzero((masks & (TUMOUR | ENHANCEMENT)) == (TUMOUR | ENHANCEMENT)) * prepared_ml

@@ -1,7 +1,4 @@
-"""The prepared cohort on disk: index, class balance, split by patient, and digest.
-
-A folder is a cohort once `manifest.json` is in it, which `prepare` writes last.
-"""
+"""The prepared cohort on disk: index, classes, split by patient, digest; complete once it has `manifest.json`."""
 
 from __future__ import annotations
 
@@ -104,9 +101,8 @@ class Cohort:
         """Position of a sequence along the first axis, in any capitals. Raises ValueError."""
         names = [name.upper() for name in self.channels]
         if sequence.upper() not in names:
-            raise ValueError(
-                f"{self.path} has no {sequence} (channels: {', '.join(self.channels)}); prepare it with --inputs"
-            )
+            known = ", ".join(self.channels)
+            raise ValueError(f"{self.path} has no {sequence} (channels: {known}); prepare it with --inputs")
         return names.index(sequence.upper())
 
     def load(self, case_id: str) -> tuple[np.ndarray, np.ndarray]:
@@ -135,16 +131,13 @@ class Cohort:
         return [self._table(parts) for parts in fold_patients(self._patients(), count, fractions, seed)]
 
     def balanced(self, seed: int) -> Cohort:
-        """The cohort with equal classes: patients of the larger one are dropped at random.
-
-        A patient enhances when one of the scans does. Raises ValueError where a class is empty.
-        """
+        """The cohort with equal classes: some patients of the larger go. Raises ValueError where one is empty."""
         patients = self._patients()
         classes = [np.sort(np.array(patients.index[patients == enhancing])) for enhancing in (False, True)]
         size = min(len(members) for members in classes)
         if size == 0:
-            enhancing = f"{int(patients.sum())} of {len(patients)} patients enhance"
-            raise ValueError(f"{self.path}: {enhancing}; there is nothing to balance")
+            count = f"{int(patients.sum())} of {len(patients)} patients enhance"
+            raise ValueError(f"{self.path}: {count}; there is nothing to balance")
         rng = np.random.default_rng([seed, 1])
         kept = np.concatenate([rng.permutation(members)[:size] for members in classes])
         return dataclasses.replace(self, index=self.index[self.index["patient_id"].isin(kept)])
@@ -177,10 +170,7 @@ def is_cohort(path: Path) -> bool:
 
 
 def open_cohort(path: Path) -> Cohort:
-    """The prepared cohort in `path`; checks manifest and tables, while voxels are checked when a case is loaded.
-
-    Raises FileNotFoundError where it is absent, ValueError where it is unfinished, altered or damaged.
-    """
+    """The prepared cohort in `path`. Raises FileNotFoundError, and ValueError where unfinished, altered or damaged."""
     from lab.data.prepare_worker import VERSION  # it reads scans, which training does not need
 
     path = Path(path)
@@ -192,17 +182,14 @@ def open_cohort(path: Path) -> Cohort:
         raise ValueError(f"{path} is not a prepared cohort ({hint})")
     manifest = read_sealed(path / "manifest.json")
     if manifest.get("version") != VERSION or "tables" not in manifest:
-        raise ValueError(
-            f"{path} was prepared by another version of this program, whose cases are not the same or cannot be "
-            "checked; run prepare again"
-        )
+        raise ValueError(f"{path} was prepared by another version of this program, with other cases; run prepare again")
     for file, digest in ((path / name, digest) for name, digest in manifest["tables"].items()):
         if not file.is_file():
             raise ValueError(f"{file} is missing; run prepare again")
         if file_sha256(file) != digest:
             raise ValueError(
                 f"{file} was changed after the cohort was prepared, by hand or by a spreadsheet program; put the old "
-                "file back, or run prepare again (what is known of a patient is changed where the scans are)"
+                "file back, or correct the table of the scans and run prepare again"
             )
     table = read_index(path / "index.csv")
     used = table[table["status"] == "used"].drop(columns=["status", "reason"])

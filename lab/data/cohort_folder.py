@@ -4,8 +4,6 @@ A prepared case and the note on a left-out subject hold their case id; the table
 (`lab.io.output_folder`). Tables without a record (before 0.4.0) and changed ones are set aside, not replaced.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 import os
@@ -27,10 +25,7 @@ HALF = re.compile(r"\..+\.(safetensors|json)\.\d+\.tmp")  # names of temporary f
 
 
 def claim_folder(out: Path, say: Callable[[str], None]) -> None:
-    """Create the folder of a cohort, or take over an earlier one, and report other files in it.
-
-    Raises ValueError for a folder of foreign files or one in the way, OSError where it cannot be written.
-    """
+    """Create or take over a cohort's folder. Raises ValueError for foreign files, OSError for a read-only folder."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not os.access(out, os.W_OK):
@@ -40,9 +35,7 @@ def claim_folder(out: Path, say: Callable[[str], None]) -> None:
         inside = _inside(out)
         foreign = [path for path in (*there, *inside) if path.name not in TABLES and not is_ours(path)]
         if not (is_marked(out) or _is_manifest(out / MANIFEST) or any(map(is_ours, inside))) and (there or foreign):
-            raise ValueError(
-                f"{out} holds other files ({(there or foreign)[0].name}); name a new folder for the cohort"
-            )
+            raise ValueError(f"{out} holds other files ({(there or foreign)[0].name}); name a new folder")
         check_output(out, *(name for name in TABLES if not _is_older(out, name)))
         for folder in FOLDERS:
             (out / folder).mkdir(exist_ok=True)
@@ -74,10 +67,8 @@ def check_free(paths: Iterable[Path]) -> None:
     """Raises ValueError where the path of a case or a note is taken by a foreign file."""
     for path in paths:
         if os.path.lexists(path) and not is_ours(path):
-            raise ValueError(
-                f"{path} is damaged, was changed, or is no file of this cohort, so it is not replaced; delete it or "
-                "move it elsewhere, or name a new folder"
-            )
+            what = "is damaged, was changed, or is no file of this cohort, so it is not replaced"
+            raise ValueError(f"{path} {what}; delete it or move it elsewhere, or name a new folder")
 
 
 def find_stale(out: Path, known: Iterable[Path]) -> list[Path]:

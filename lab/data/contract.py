@@ -42,17 +42,10 @@ class Contract:
     @classmethod
     def of(cls, cohort: Cohort, inputs: tuple[str, ...], target: str) -> Contract:
         """Contract of a model trained on a cohort."""
-        return cls(
-            inputs=tuple(inputs),
-            target=target,
-            spacing_mm=cohort.spacing_mm,
-            shape=cohort.shape,
-            preparation=dict(cohort.manifest["settings"]),
-            layout=str(cohort.manifest.get("layout") or ""),
-            cohort_digest=cohort.digest,
-            phantom=cohort.phantom,
-            preparation_version=int(cohort.manifest["version"]),
-        )
+        known = {name: getattr(cohort, name) for name in ("spacing_mm", "shape", "phantom")}
+        known |= {"cohort_digest": cohort.digest, "preparation": cohort.manifest["settings"]}
+        known |= {"layout": cohort.manifest.get("layout") or "", "preparation_version": cohort.manifest["version"]}
+        return cls.read({"inputs": inputs, "target": target, **known})
 
     @classmethod
     def read(cls, known: dict[str, Any]) -> Contract:
@@ -94,10 +87,7 @@ class Contract:
         )
 
     def prepare(self, subject: Subject, brain_mask: str | None = None) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
-        """Image (C, X, Y, Z) as in `channels`, bit flags (X, Y, Z), and measured values; see `prepare_case`.
-
-        Raises ValueError with the reason why the patient cannot be used.
-        """
+        """As `prepare_case`, in the order of `channels`. Raises ValueError where the patient cannot be used."""
         _check_identity(subject)
         return prepare_case(subject, self.recipe(brain_mask))
 
@@ -108,11 +98,7 @@ class Contract:
 
 
 def read_contract(known: dict[str, Any]) -> Contract:
-    """A model's contract, validated.
-
-    Raises ValueError for missing, impossible or unknown settings, and for another version of the preparation: images
-    prepared without an unknown setting or by another version differ from the training images.
-    """
+    """A model's contract, validated. Raises ValueError for missing, impossible or newer settings and preparations."""
     contract = Contract.read(known)
     if contract.preparation_version != VERSION:
         raise ValueError(
@@ -125,10 +111,8 @@ def read_contract(known: dict[str, Any]) -> Contract:
         raise ValueError(f"the model does not say how its images were prepared: no {', '.join(missing)}")
     unknown = sorted(set(how) - {field.name for field in fields(DataConfig)})
     if unknown:
-        raise ValueError(
-            f"the model's images were prepared with {', '.join(unknown)}, which this version does not know; use the "
-            "version that trained it"
-        )
+        what = f"{', '.join(unknown)}, which this version does not know"
+        raise ValueError(f"the model's images were prepared with {what}; use the version that trained it")
     if how["brain_mask"] not in BRAIN_MASKS:
         raise ValueError(f"the model's brain mask is {how['brain_mask']!r}; known are {', '.join(BRAIN_MASKS)}")
     above_zero = {"spacing_mm": contract.spacing_mm, "clip_sigma": how["clip_sigma"]}
@@ -169,33 +153,30 @@ def open_patient(
     subject: Subject,
     contract: Contract,
     brain_mask: str | None,
-    strangers: str,
+    when_ood: str,
     hashes: Mapping[str, Mapping[str, str]],
 ) -> tuple[PreparedCase, list[str]]:
     """A new patient's prepared case, and warnings for the user; `hashes` gives the `sha256` of each sequence.
 
-    Raises ValueError where two sequences are one scan, the patient does not fit the contract, or (unless `strangers` is
+    Raises ValueError where two sequences are one scan, the patient does not fit the contract, or (unless `when_ood` is
     `warn`) the T1's file records contrast agent.
     """
     _check_different(subject, contract, hashes)
-    contrast = check_without_contrast(
-        subject, contract.channels, refuse=strangers == "refuse", overrule="--strangers warn draws it all the same"
-    )
+    overrule = "--strangers warn predicts all the same"
+    contrast = check_without_contrast(subject, contract.channels, refuse=when_ood == "refuse", overrule=overrule)
     case = contract.open(subject, brain_mask)
     warnings = [*contrast, *case.notes, check_whole(case.brain)]
     lost, whole = case.measured["brain_outside_ml"], case.measured["brain_ml"]
     if lost > 0:
-        warnings.append(f"{lost:.1f} of {whole:.0f} ml of the brain lie outside the model's field of view: not drawn")
+        what = "lie outside the model's field of view: not predicted"
+        warnings.append(f"{lost:.1f} of {whole:.0f} ml of the brain {what}")
+    grid = f"the model works on voxels of {contract.spacing_mm:g} mm, the T1 has"
     if max(case.window.ratio) > SIZES_DIFFER:
-        warnings.append(
-            f"the model works on voxels of {contract.spacing_mm:g} mm, the T1 has {min(case.t1.spacing_mm):.2g} mm: "
-            "finer detail is not synthesised"
-        )
+        warnings.append(f"{grid} {min(case.t1.spacing_mm):.2g} mm: finer detail is not synthesized")
     if min(case.window.ratio) < 1 / SIZES_DIFFER:
         warnings.append(
-            f"the T1 has voxels of up to {max(case.t1.spacing_mm):.2g} mm, the model works on {contract.spacing_mm:g} "
-            "mm: it is blurred, and its intensities count for more (on real patients by some 10 % with 3 mm on a grid "
-            "of 2 mm, 14 % with 4 mm)"
+            f"{grid} up to {max(case.t1.spacing_mm):.2g} mm: it is blurred, and its intensities count for more (on "
+            "real patients by some 10 % with 3 mm on a grid of 2 mm, 14 % with 4 mm)"
         )
     if subject.mask is None:
         warnings.append("without a tumour mask the whole brain is searched for enhancement, and vessels count too")

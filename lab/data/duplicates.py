@@ -1,12 +1,9 @@
 """Duplicate detection: a fingerprint of each prepared head, and pairs of cases that show one head.
 
 A fingerprint holds each input between 3 and 8 mm on a grid of 4 mm: folds and ventricles, not contrast, bias field or
-noise. Pairs with similar power spectra, which are invariant to shifts, are correlated at every shift, plain and
-mirrored, and compared with the cohort's usual pair, since heads of one atlas (or phantoms of one template) resemble
-each other.
+noise. Pairs with similar power spectra are correlated at every shift, plain and mirrored, and compared with the
+cohort's usual pair, since heads of one atlas (or phantoms of one template) resemble each other.
 """
-
-from __future__ import annotations
 
 import base64
 import zlib
@@ -25,9 +22,8 @@ GRID_MM, FINE_MM, COARSE_MM = 4.0, 3.0, 8.0
 LEAST, LEAST_OF_ONE = 0.58, 0.85
 """Similarity from which two cases are one person: over all inputs, or in one input alone (a shared T1). 0 is the usual
 pair of the cohort, 1 the same image. Of 378 pairs of different BraTS patients one had 0.51, the next 0.38."""
-TRIED, TYPICAL, FEWEST, USUAL = 100, 20, 10, 0.6
-"""Maximum number of correlated pairs, and of pairs for the usual similarity; with fewer than `FEWEST` of these `USUAL`
-is taken, that of phantoms."""
+TRIED, TYPICAL = 100, 20  # most correlated pairs, and pairs for the usual similarity
+FEWEST, USUAL = 10, 0.6  # with fewer pairs the usual similarity is taken to be that of phantoms
 WAVES_MM = (12.0, 60.0)  # wavelengths of the spectrum that pairs are ranked by
 REACH_MM = 32.0  # minimum range of the shifts
 UNPACKED = 64  # maximum number of fingerprints that are kept unpacked, a megabyte each

@@ -1,9 +1,4 @@
-"""Mapping from the prepared grid back to a scan's own grid, orientation and intensities.
-
-It is exact where voxels keep their size. Where a scan's voxels are smaller than the model's, values are interpolated.
-"""
-
-from __future__ import annotations
+"""Mapping from the prepared grid back to a scan's own grid and intensities; exact where voxels keep their size."""
 
 from pathlib import Path
 
@@ -27,27 +22,21 @@ SCANNER = 1  # NIfTI's code for scanner coordinates
 
 
 def image_on_scan(case: PreparedCase, values: np.ndarray) -> np.ndarray:
-    """An image (X, Y, Z) in [-1, 1] on the prepared grid as float32 intensities of the T1, on the T1's grid in RAS.
-
-    The z-score is undone; voxels outside the brain have the value of the T1's background.
-    """
-    drawn, known = _spread(case, values)
+    """An image (X, Y, Z) in [-1, 1] as float32 intensities of the T1 on its RAS grid; background outside the brain."""
+    spread, known = _spread(case, values)
     result = np.full(case.t1.data.shape, find_background(case), np.float32)
-    result[known] = drawn[known] * np.float32(case.scale) + np.float32(case.mean)
+    result[known] = spread[known] * np.float32(case.scale) + np.float32(case.mean)
     return result
 
 
 def spread_on_scan(case: PreparedCase, values: np.ndarray) -> np.ndarray:
     """A standard deviation (X, Y, Z) on the prepared grid in intensities of the T1, on its grid; 0 outside."""
-    drawn, known = _spread(case, values)
-    return np.where(known, drawn * np.float32(case.scale), np.float32(0))
+    spread, known = _spread(case, values)
+    return np.where(known, spread * np.float32(case.scale), np.float32(0))
 
 
 def mask_on_scan(case: PreparedCase, mask: np.ndarray) -> np.ndarray:
-    """A mask (X, Y, Z) of the prepared grid on the T1's grid in RAS, uint8, inside the brain.
-
-    A voxel of the scan takes the value at its centre, or, where it holds several of the prepared grid, their majority.
-    """
+    """A prepared mask (X, Y, Z) on the T1's RAS grid, uint8, in the brain: value at a voxel's centre, or majority."""
     result = mask.astype(np.float32)
     for axis in range(3):
         weights = _weights(case, axis)
@@ -71,27 +60,25 @@ def _spread(case: PreparedCase, values: np.ndarray) -> tuple[np.ndarray, np.ndar
     value, within twice the size of a prepared voxel. Voxels outside the prepared grid stay unknown.
     """
     inside = (case.masks & BRAIN) > 0
-    drawn = np.where(inside, values, 0).astype(np.float32)
+    spread = np.where(inside, values, 0).astype(np.float32)
     weights = inside.astype(np.float32)
     for axis in range(3):
         matrix = _weights(case, axis)
-        drawn, weights = _apply(matrix, drawn, axis), _apply(matrix, weights, axis)
+        spread, weights = _apply(matrix, spread, axis), _apply(matrix, weights, axis)
     known = case.brain & (weights > 1e-6)
     if case.window.is_crop:
-        return drawn, known
-    np.divide(drawn, weights, out=drawn, where=known)
+        return spread, known
+    np.divide(spread, weights, out=spread, where=known)
     if (known == case.brain).all():
-        return drawn, known
+        return spread, known
     box = bounding_box(case.brain)
-    distance, nearest = ndimage.distance_transform_edt(
-        ~known[box], sampling=case.t1.spacing_mm, return_indices=True, return_distances=True
-    )
-    reach = 2 * max(ratio * edge for ratio, edge in zip(case.window.ratio, case.t1.spacing_mm))
+    edges = case.t1.spacing_mm
+    distance, nearest = ndimage.distance_transform_edt(~known[box], sampling=edges, return_indices=True)
+    reach = 2 * max(ratio * edge for ratio, edge in zip(case.window.ratio, edges))  # above a voxel's diagonal
     filled = case.brain[box] & (distance <= reach)
-    drawn[box] = np.where(filled, drawn[box][tuple(nearest)], drawn[box])
-    known = known.copy()
+    spread[box] = np.where(filled, spread[box][tuple(nearest)], spread[box])
     known[box] |= filled
-    return drawn, known
+    return spread, known
 
 
 def _weights(case: PreparedCase, axis: int) -> np.ndarray:
@@ -130,9 +117,8 @@ def write_like(path: Path, data: np.ndarray, scan: Path, *, purpose: str, note: 
 def read_grid_header(path: Path) -> nib.Nifti1Header:
     """The header of a NIfTI-1 or -2 file, compressed or not, whatever its name ends in; without its extensions.
 
-    For a folder with a DICOM series, a header of its geometry alone: voxels in the order of the pixels, as in ITK and
-    SimpleITK (column, row, slice in ascending order along the normal: LPS for an axial series, where dcm2niix reverses
-    the rows and stores LAS; world coordinates are the same).
+    For a folder with a DICOM series, a header of its geometry alone: voxels in the order of the pixels, as in ITK
+    (column, row, slice in ascending order along the normal: LPS for an axial series, where dcm2niix stores LAS).
     """
     if path.is_dir():
         from lab.io.dicom import open_series

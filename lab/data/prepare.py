@@ -1,7 +1,5 @@
 """Preparation of a cohort from scans: parallel, resumable, with a reason for each subject that is left out."""
 
-from __future__ import annotations
-
 import json
 import platform
 from collections import Counter
@@ -24,15 +22,13 @@ from lab.data.cohort import COLUMNS, FORMAT, Cohort, check_fractions, is_cohort,
 from lab.data.duplicates import find_duplicates
 from lab.data.layouts.find import Subject, detect, find_subjects
 from lab.data.layouts.label_books import LABEL_BOOKS
-from lab.data.layouts.patients import Patients, find_patients, merge_same_scans
+from lab.data.layouts.patients import PatientAssignment, find_patients, merge_same_scans
 from lab.io.files import format_some, one_line
 from lab.io.pool import run_all
 from lab.io.scan import read_spacing
 from lab.io.sealed_json import fingerprint, parse_json, seal
 
-Progress = Callable[[int, int, str], None]
-"""Called with the number of subjects done, their total, and a line for the screen."""
-
+Progress = Callable[[int, int, str], None]  # called with the number of subjects done, their total, and a line of text
 KNOWN = ("label_book", "grade", "age", "sex", "idh", "codeletion", "vendor", "field_strength_t")
 KILLED = "its process was killed three times, probably for lack of memory; prepare again with fewer --processes"
 SOFTWARE = ("numpy", "scipy", "nibabel", "nilearn", "safetensors")
@@ -49,11 +45,10 @@ def prepare(
 ) -> Cohort:
     """Prepare every usable subject of `source` into the folder `out`.
 
-    Finished cases of an earlier call are kept where settings and source files are the same; with nothing to do no file
-    is written. Unusable subjects are left out with a reason in `index.csv`. Other files in `out` stay, and `say`
-    reports them. Raises ValueError or OSError where the source is not understood, `out` cannot be written or holds
-    foreign files only, no subject is usable, or all belong to one class (unless `settings.allow_one_class`); `out` then
-    has no manifest and is not a cohort.
+    Finished cases of an earlier call are kept where settings and source files are the same. Unusable subjects are left
+    out with a reason in `index.csv`. Other files in `out` stay, and `say` reports them. Raises ValueError or OSError
+    where the source is not understood, `out` cannot be written or holds foreign files only, no subject is usable, or
+    all belong to one class (unless `settings.allow_one_class`); `out` then has no manifest and is not a cohort.
     """
     source, out = Path(source), Path(out)
     if is_cohort(source):
@@ -158,7 +153,7 @@ def _prepare_all(
 
 
 def _index(
-    subjects: list[Subject], records: dict[str, workers.CaseRecord], patients: Patients, copies: dict[str, str]
+    subjects: list[Subject], records: dict[str, workers.CaseRecord], patients: PatientAssignment, copies: dict[str, str]
 ) -> pd.DataFrame:
     rows = []
     for subject in subjects:
@@ -194,11 +189,12 @@ def _kind(reason: str) -> str:
 
 
 def _split_and_manifest(
-    source: Path, out: Path, settings: DataConfig, recipe: Recipe, index: pd.DataFrame, patients: Patients
+    source: Path, out: Path, settings: DataConfig, recipe: Recipe, index: pd.DataFrame, patients: PatientAssignment
 ) -> dict[str, str]:
     """Contents of `split.csv` and `manifest.json`."""
     used = index[index["status"] == "used"]
     contents = used[["case_id", "patient_id", "enhancing", "sha256"]].to_numpy().tolist()
+    patients_enhancing = {"patients": int(used["patient_id"].nunique()), "enhancing": int(used["enhancing"].sum())}
     described = {name: value for name, value in flatten(settings).items() if name not in ("path", "processes")}
     manifest = {
         "format": FORMAT,
@@ -212,13 +208,7 @@ def _split_and_manifest(
         "target": settings.target,
         "shape": recipe.shape,
         "spacing_mm": recipe.spacing_mm,
-        "counts": {
-            "found": len(index),
-            "used": len(used),
-            "left_out": len(index) - len(used),
-            "patients": int(used["patient_id"].nunique()),
-            "enhancing": int(used["enhancing"].sum()),
-        },
+        "counts": {"found": len(index), "used": len(used), "left_out": len(index) - len(used), **patients_enhancing},
         "merged": patients.merged,
         "patient_notes": patients.notes,
         "digest": fingerprint([workers.VERSION, asdict(recipe), contents], length=32),

@@ -1,7 +1,5 @@
 """Preparation job of one subject: writes the prepared case, or the reason for leaving the subject out, to disk."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 from dataclasses import asdict, dataclass
@@ -18,8 +16,8 @@ from lab.io.scan import scan_sha256, source_state
 from lab.io.sealed_json import fingerprint, seal
 
 CaseRecord = dict[str, Any]
-"""`case_id`, `recipe` and `source` (fingerprints), and `row`: status, reason and measured values; of a used case also
-`scans`, the digests of its image files, and `head`, its fingerprint (`duplicates.py`)."""
+"""`case_id`, `recipe` and `source` (fingerprints), `row` (status, reason, measured values); of a used case also `scans`
+(digests of its image files) and `head` (its fingerprint, `duplicates.py`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,18 +42,10 @@ class PrepareJob:
         """Recipe and source files in an up-to-date record."""
         subject = self.subject
         files = [(path.name, source_state(path)) for path in list_sources(subject, self.recipe)]
-        meaning = (
-            sorted(subject.labels or ()),
-            subject.enhancing_label,
-            subject.skull_stripped,
-            sorted(subject.images),
-            *[part for part in (subject.cavity_label, subject.mask_fault) if part is not None],
-        )
-        return {
-            "case_id": subject.case_id,
-            "recipe": fingerprint([VERSION, asdict(self.recipe)]),
-            "source": fingerprint([files, meaning]),
-        }
+        labels = [sorted(subject.labels or ()), subject.enhancing_label, subject.skull_stripped, sorted(subject.images)]
+        labels += [part for part in (subject.cavity_label, subject.mask_fault) if part is not None]
+        recipe = fingerprint([VERSION, asdict(self.recipe)])
+        return {"case_id": subject.case_id, "recipe": recipe, "source": fingerprint([files, labels])}
 
     def finished(self) -> CaseRecord | None:
         """The record of an earlier run, if recipe and source files are unchanged and the case is intact."""

@@ -1,7 +1,5 @@
 """The cohort of a study: the phantom, scans prepared now, or a cohort prepared before."""
 
-from __future__ import annotations
-
 import dataclasses
 import time
 from collections.abc import Callable
@@ -15,16 +13,12 @@ from lab.io.sealed_json import fingerprint
 
 Say = Callable[[str], None]
 PHANTOM_SPACING_MM = 1.0
-RECIPE = ("extent_mm", "brain_mask", "clip_sigma", "enhancement_threshold", "enhancing_ml", "patient_pattern")
-"""Settings that are fixed once a cohort is prepared."""
+RECIPE = ("extent_mm", "brain_mask", "clip_sigma", "enhancement_threshold", "enhancing_ml", "patient_pattern")  # fixed
 LATER = ("path", "processes", "split", "split_seed", "balance")  # settings that leave the prepared cases as they are
 
 
 def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = print) -> Cohort:
-    """The prepared cohort for these settings; a new one is made under `work`, where later calls find it.
-
-    Raises ValueError or OSError as `prepare`, and ValueError where a cohort prepared before differs from the settings.
-    """
+    """The prepared cohort for these settings, kept under `work`. Raises as `prepare`, and for differing settings."""
     if data.path is not None and is_cohort(data.path):
         cohort = open_cohort(data.path)
         check_prepared(cohort, data)
@@ -53,14 +47,8 @@ def make_phantom(data: DataConfig, phantom: PhantomConfig, folder: Path, say: Sa
     out = folder / f"{phantom.subjects}-subjects-seed-{phantom.seed}-{spacing:g}mm"
     say(f"Simulating {phantom.subjects} phantom patient{'s' * (phantom.subjects != 1)} at {spacing:g} mm in {out}")
     ticker = Ticker("phantom patients", say)
-    return write_cohort(
-        out,
-        subjects=phantom.subjects,
-        seed=phantom.seed,
-        spacing_mm=spacing,
-        processes=data.processes,
-        progress=lambda done, total: ticker(done, total, ""),
-    )
+    how = {"subjects": phantom.subjects, "seed": phantom.seed, "processes": data.processes}
+    return write_cohort(out, spacing_mm=spacing, progress=lambda done, total: ticker(done, total, ""), **how)
 
 
 def check_prepared(cohort: Cohort, data: DataConfig) -> None:
@@ -72,8 +60,8 @@ def check_prepared(cohort: Cohort, data: DataConfig) -> None:
         wrong.append(f"at {cohort.spacing_mm:g} mm, --spacing asks for {data.spacing_mm:g} mm")
     books = set(cohort.manifest.get("label_books", {}))
     if data.labels != "auto" and books != {data.labels}:
-        names = ", ".join(sorted(books)) or "of its layout"
-        wrong.append(f"with the label book {names}, --data.labels asks for {data.labels}")
+        book = ", ".join(sorted(books)) or "of its layout"
+        wrong.append(f"with the label book {book}, --data.labels asks for {data.labels}")
     for name in RECIPE:
         asked, default = getattr(data, name), getattr(DataConfig(), name)
         there = cohort.manifest["settings"].get(name, default)

@@ -1,9 +1,4 @@
-"""Reading of one subject's scans and tumour mask, and search for notes on contrast agent.
-
-A note is in a DICOM header, a NIfTI description, a BIDS sidecar or the name of a file.
-"""
-
-from __future__ import annotations
+"""Reading of one subject's scans and tumour mask, and search for notes on contrast agent in headers and names."""
 
 import json
 import os
@@ -15,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from lab.data.layouts.label_books import describe_book, format_values
+from lab.data.layouts.label_books import ADVICE, describe_book, format_values
 from lab.data.layouts.subject import Subject
 from lab.io.files import canonical, read_text_file
 from lab.io.nifti import read_header
@@ -114,10 +109,8 @@ def _misfit(subject: Subject, values: set[int]) -> str | None:
         return None
     name, labels = subject.label_book, format_values(subject.labels)
     book = f"the label book {describe_book(name)}" if name else f"labels {labels}"
-    return (
-        f"{subject.mask}: holds the labels {format_values(values)}, which do not fit {book}; correct the mask, or name "
-        "the right book (--data.labels; for prepare, synthesize and classify --labels; `tumour` takes any value)"
-    )
+    found = f"{subject.mask}: holds the labels {format_values(values)}, which do not fit {book}"
+    return f"{found}; correct the mask, or{ADVICE[1:-1]}; `tumour` takes any value)"
 
 
 def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: str, refuse: bool = True) -> list[str]:
@@ -133,10 +126,8 @@ def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: 
         if said is None:
             continue
         if name == "T1" and refuse:
-            raise ValueError(
-                f"{path}: this T1 was taken after contrast agent was given ({said}); the T1 without is needed "
-                f"({overrule})"
-            )
+            what = f"{path}: this T1 was taken after contrast agent was given ({said})"
+            raise ValueError(f"{what}; the T1 without is needed ({overrule})")
         found.append(f"{name} was taken after contrast agent was given ({said}); a scan without is expected")
     return found
 
@@ -144,8 +135,7 @@ def check_without_contrast(subject: Subject, names: Iterable[str], *, overrule: 
 def find_contrast(path: Path, case_id: str = "") -> str | None:
     """A scan's note on contrast agent, such as "ContrastBolusAgent: Gadovist"; None if there is none.
 
-    A case id at the beginning of the file's name is ignored: a patient may be called CE-001. Raises ValueError where
-    the scan cannot be read.
+    A case id at the beginning of the name is ignored (CE-001). Raises ValueError where the scan cannot be read.
     """
     if os.path.isdir(path):
         from lab.io.dicom import open_series

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.io.grid import Box
-from lab.synthesis.device import Arithmetic, free_memory
+from lab.synthesis.device import Arithmetic
 from lab.synthesis.networks import BACKGROUND, Span
 from lab.synthesis.networks.measure import bytes_needed, divisor, pad_to_multiple, reads_volume, receptive_field
 
@@ -101,6 +101,8 @@ def choose_way(
             return Way(kind="whole")
         why = why_not_exact(network, edge, shape)
         return Way(kind="blended" if why else "exact", edge=edge, reason=why)
+    from lab.data.batches import free_memory  # reads cohorts, which an image of a new patient seldom needs
+
     free = SHARE * free_memory(arithmetic.device)
     if needed_bytes(network, shape, arithmetic) <= free:
         return Way(kind="whole")

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 from torch import Tensor, nn
 
@@ -98,10 +97,3 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether memory was short: torch's own error class covers GPUs, on a CPU only the text of a RuntimeError does."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or any(said in (str(error) or "no memory") for said in NO_MEMORY)
-
-
-def free_memory(device: torch.device) -> int:
-    """Bytes still available on the device."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    return int(psutil.virtual_memory().available)  # includes the reclaimable file cache

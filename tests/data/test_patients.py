@@ -77,7 +77,7 @@ def test_a_group_is_told_and_a_patient_of_one_scan_keeps_the_name_as_it_is_writt
     found = find_patients(scans_of("100001_time1", "100001_time2", "EGD-0007", "P9_pre"), None)
     assert found.of == {"100001_time1": "100001", "100001_time2": "100001", "EGD-0007": "EGD-0007", "P9_pre": "P9_pre"}
     lines = describe_patients(found.merged, found.notes)
-    assert lines[0] == "One patient, 100001: 100001_time1, 100001_time2 (their names look like scans of one person)"
+    assert lines[0] == "One patient, 100001: 100001_time1, 100001_time2 (by their names, scans of one person)"
     assert "--data.patient-pattern" in lines[1]
 
 

@@ -83,7 +83,7 @@ def test_the_way_follows_memory(monkeypatch):
     assert choose_way(shallow, shape, CPU) == Way(kind="whole")
     whole = needed_bytes(shallow, shape, CPU)
     for share in (0.6, 0.3):
-        monkeypatch.setattr(tiles, "free_memory", lambda _, share=share: share * whole / SHARE)
+        monkeypatch.setattr("lab.data.batches.free_memory", lambda _, share=share: share * whole / SHARE)
         way = choose_way(shallow, shape, CPU)
         assert way.kind == "exact"
         assert way.edge % 4 == 0
@@ -93,7 +93,7 @@ def test_the_way_follows_memory(monkeypatch):
         way = choose_way(deep, shape, CPU)
         assert (way.kind, way.edge % 32) == ("blended", 0)
         assert needed_bytes(deep, (way.edge,) * 3, CPU) <= share * whole
-    monkeypatch.setattr(tiles, "free_memory", lambda _: 1)
+    monkeypatch.setattr("lab.data.batches.free_memory", lambda _: 1)
     with pytest.raises(ValueError, match="are free"):
         choose_way(shallow, shape, CPU)
 

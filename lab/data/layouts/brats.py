@@ -1,7 +1,5 @@
 """Layouts of BraTS and similar data sets: `<case>_t1ce.nii.gz` to 2021, `<case>-t1c.nii.gz` from 2023."""
 
-from __future__ import annotations
-
 import os
 import re
 from collections.abc import Callable

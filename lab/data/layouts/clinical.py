@@ -1,7 +1,5 @@
 """Parsers of clinical values in the usual spellings. Unknown is `None`; other text raises ValueError."""
 
-from __future__ import annotations
-
 import functools
 import math
 import re

@@ -1,7 +1,5 @@
 """Search for NIfTI files; handling of copies, of two files for one sequence, and of repeated case ids."""
 
-from __future__ import annotations
-
 import gzip
 import os
 import re
@@ -71,10 +69,7 @@ def choose_files(named: list[tuple[str, Path]]) -> dict[str, Any]:
 
 
 def choose_file(sequence: str, paths: list[Path]) -> tuple[Path, Remark | None]:
-    """One of the files of a sequence; they must hold the same bytes after decompression.
-
-    Raises ValueError where they differ.
-    """
+    """One of the files of a sequence. Raises ValueError unless all hold the same bytes after decompression."""
     first, *others = sorted(dict.fromkeys(paths), key=lambda path: (path.suffix.lower() != ".gz", str(path)))
     for other in others:
         if not same_content(first, other):
@@ -103,10 +98,7 @@ def _opened(path: Path) -> IO[bytes]:
 
 
 def merge_repeated(subjects: list[Subject]) -> list[Subject]:
-    """Subjects with unique ids; equal subjects with one id are merged, of differing ones one remains with a fault.
-
-    Subjects with ids that differ only in capitals all get a fault.
-    """
+    """Subjects with unique ids: equal ones are merged, others with one id (or in other capitals) get a fault."""
     groups: dict[str, list[Subject]] = defaultdict(list)
     for subject in subjects:
         groups[subject.case_id.casefold()].append(subject)

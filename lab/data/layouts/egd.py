@@ -4,8 +4,6 @@ The official downloader writes `SUBJECTS/EGD-0001/T1.nii.gz`; archives from XNAT
 `MR_EGD-0001/1_T1/NIFTI/T1.nii.gz` or `MR_EGD-0001/scans/1_T1/resources/NIFTI/files/T1.nii.gz`.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

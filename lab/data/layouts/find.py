@@ -5,8 +5,6 @@ preparation: here a missing sequence is simply absent from `Subject.images`. An 
 patient alone: a value that is not understood is unknown (`Subject.remarks`), contradictory files are a `Subject.fault`.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Callable
@@ -30,10 +28,7 @@ LONGEST_ID = 150  # maximum letters of a case id: file names contain it, and hav
 
 
 def detect(path: Path) -> str:
-    """Name of the layout of PATH, one of `LAYOUTS`.
-
-    Raises FileNotFoundError where there is nothing, ValueError where no layout, or more than one, is recognised.
-    """
+    """Name of the layout of PATH. Raises FileNotFoundError, and ValueError for no layout or several."""
     path = _existing(path)
     return _recognise(path, [path] if path.is_file() else scan_files(path)[0])[0]
 

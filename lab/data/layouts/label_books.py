@@ -1,17 +1,4 @@
-"""Label books: the meaning of the values of a tumour mask per data set, given by the user or inferred.
-
-brats2021       BraTS 2017-2021 (Baid 2021, arXiv:2107.02314), UCSF-PDGM (Calabrese 2022), UPENN-GBM (Bakas 2022)
-brats2015       BraTS 2012-2015: 3 is solid tumour that does not enhance (Menze 2015)
-brats2023       BraTS 2023 adult glioma, BraTS-Africa, meningioma (arXiv:2305.19369, 2305.07642)
-brats2024       BraTS 2024 after treatment: 4 is the resection cavity (arXiv:2405.18368), as in BraTS-MET 2025
-brats-ped       BraTS-PED 2024: 1 enhances, 3 is a cyst, 4 oedema (arXiv:2404.15009)
-brats-ped2023   BraTS-PED 2023, three values (arXiv:2305.17033)
-msd             Medical Segmentation Decathlon, Task01 (Antonelli 2022)
-egd             Erasmus Glioma Database: the whole tumour (van der Voort 2021)
-tumour          any mask: all values above 0 are tumour, none is known to enhance
-"""
-
-from __future__ import annotations
+"""Label books: the meaning of the values of a tumour mask per data set, given by the user or inferred."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -24,26 +11,28 @@ from lab.data.layouts.subject import Subject
 _ADULT_2021 = {"necrosis": 1, "oedema": 2, "enhancing": 4}
 _ADULT_2023 = {"necrosis": 1, "oedema": 2, "enhancing": 3}
 _TREATED = {"non-enhancing": 1, "oedema": 2, "enhancing": 3, "cavity": 4}
-LABEL_BOOKS: dict[str, dict[str, int]] = {
+LABEL_BOOKS: dict[str, dict[str, int]] = {  # name -> part of the tumour -> its value
+    # BraTS 2012-2015: 3 is solid tumour that does not enhance (Menze 2015)
     "brats2015": {"necrosis": 1, "oedema": 2, "non-enhancing": 3, "enhancing": 4},
-    "brats2021": _ADULT_2021,
-    "brats2023": _ADULT_2023,
-    "brats2024": _TREATED,
-    "brats-met": _TREATED,
-    "brats-men": _ADULT_2023,
+    "brats2021": _ADULT_2021,  # BraTS 2017-2021 (Baid 2021, arXiv:2107.02314)
+    "brats2023": _ADULT_2023,  # adult glioma, BraTS-Africa (arXiv:2305.19369)
+    "brats2024": _TREATED,  # after treatment: 4 is the resection cavity (arXiv:2405.18368)
+    "brats-met": _TREATED,  # BraTS-MET 2025
+    "brats-men": _ADULT_2023,  # meningioma (arXiv:2305.07642)
+    # BraTS-PED 2024 (arXiv:2404.15009), and 2023 with three values (arXiv:2305.17033)
     "brats-ped": {"enhancing": 1, "non-enhancing": 2, "cyst": 3, "oedema": 4},
     "brats-ped2023": {"non-enhancing": 1, "oedema": 2, "enhancing": 3},
-    "ucsf-pdgm": _ADULT_2021,
-    "upenn-gbm": _ADULT_2021,
+    "ucsf-pdgm": _ADULT_2021,  # Calabrese 2022
+    "upenn-gbm": _ADULT_2021,  # Bakas 2022
     "ucsf-post-treatment": _TREATED,
-    "msd": {"oedema": 1, "non-enhancing": 2, "enhancing": 3},
-    "egd": {"tumour": 1},
-    "tumour": {},
+    "msd": {"oedema": 1, "non-enhancing": 2, "enhancing": 3},  # Medical Segmentation Decathlon, Task01 (Antonelli 2022)
+    "egd": {"tumour": 1},  # the whole tumour, none of it known to enhance (van der Voort 2021)
+    "tumour": {},  # any mask: all values above 0 are tumour, none is known to enhance
 }
-"""Name -> part of the tumour -> its value; no part of a book `tumour` or `egd` is known to enhance."""
-
 ODD = 0.1  # the usual book is taken if fewer than this share of the masks do not fit it; those are left out
 MANY = 10  # a book is excluded when none of at least this many masks has its enhancing part
+ADVICE = ": name the label book (--data.labels; for prepare, synthesize and classify --labels)"
+CORRECT = f"; correct the column, or{ADVICE[1:]}"
 _Values = frozenset[int]
 
 
@@ -164,10 +153,7 @@ def _by_itself(subject: Subject, values: _Values, names: list[str], usual: str |
     fault = None
     if values:
         several = " or ".join(describe_book(name) for name in fitting or names)
-        fault = (
-            f"{subject.mask}: holds the labels {format_values(values)}, which may be those of {several}: name the "
-            "label book (--data.labels; for prepare, synthesize and classify --labels)"
-        )
+        fault = f"{subject.mask}: holds the labels {format_values(values)}, which may be those of {several}{ADVICE}"
     named = set_book(subject, usual or names[0])
     return replace(named, mask_fault=fault, label_book=None if fault else named.label_book)
 
@@ -176,8 +162,8 @@ def _by_column(group: list[Subject], found: dict[str, _Values]) -> list[Subject]
     """Subjects of a CSV with one `enhancing_label`; a fault where no mask holds it or another value seems meant."""
     label = group[0].enhancing_label
     everything = frozenset().union(*found.values())
-    rival = {3: 4, 4: 3}.get(label or 0)
-    apart = not any({label, rival} <= values for values in found.values())
+    other = {3: 4, 4: 3}.get(label or 0)  # the enhancing value of other years of BraTS
+    never_both = not any({label, other} <= values for values in found.values())
     named = [replace(subject, label_book=f"enhancing_label {label}") for subject in group]
 
     def fault(subject: Subject) -> str | None:
@@ -187,15 +173,10 @@ def _by_column(group: list[Subject], found: dict[str, _Values]) -> list[Subject]
         if label not in everything:
             which = f"none of the {len(found)} masks with" if len(found) > 1 else "not even the one mask with"
             found_all = format_values(everything)
-            return f"{subject.mask}: {which} enhancing_label {label} holds {label}; found {found_all}{ADVICE}"
-        if apart and rival in values:
-            return (
-                f"{subject.mask}: holds the labels {format_values(values)}, not the enhancing_label {label}; in most "
-                f"data sets one of {label} and {rival} enhances{ADVICE}"
-            )
+            return f"{subject.mask}: {which} enhancing_label {label} holds {label}; found {found_all}{CORRECT}"
+        if never_both and other in values:
+            labels = f"holds the labels {format_values(values)}, not the enhancing_label {label}"
+            return f"{subject.mask}: {labels}; in most data sets one of {label} and {other} enhances{CORRECT}"
         return None
 
     return [replace(subject, mask_fault=fault(subject)) for subject in named]
-
-
-ADVICE = "; correct the column, or name the label book (--data.labels; for prepare, synthesize and classify --labels)"

@@ -1,11 +1,8 @@
 """Assignment of scans to patients by table, pattern, names, and equal scans.
 
-A split that separates two scans of one person leaks silently, while merging two persons costs next to nothing; so
-names that look like time points of one person are one patient unless the user says otherwise. A bare running number
-(`case_1`, `case_2`, `EGD-0001`) is not a time point.
+A split that separates two scans of one person leaks silently, while merging two persons costs next to nothing; so names
+with time points of one person are one patient unless the user says otherwise. A bare running number is no time point.
 """
-
-from __future__ import annotations
 
 import json
 import re
@@ -59,10 +56,11 @@ NOBODY = {  # words that name no person: `patient_time1` and `patient_time2` sta
 GROUP = re.compile(r"(?:site|cent(?:er|re)|hospital|group|grade|fold|batch)[-_. ]?(?:\d{1,2}|[a-z])", re.IGNORECASE)
 """Names of groups, not of persons: `site1_M01` and `site1_M02` stay two."""
 MATCH_S = 10.0
+MOST = 8  # merged groups that are printed
 
 
 @dataclass(kw_only=True)
-class Patients:
+class PatientAssignment:
     """The patient of each case, and which cases were merged."""
 
     of: dict[str, str]  # patient by case id
@@ -97,19 +95,19 @@ def normalise_name(name: str) -> str:
     return text.lstrip("0") or "0" if text.isdecimal() else text
 
 
-def find_patients(subjects: Sequence[Subject], pattern: str | None) -> Patients:
+def find_patients(subjects: Sequence[Subject], pattern: str | None) -> PatientAssignment:
     """The patient of each subject: by `pattern` where it matches, else the table's `patient_id`, else by the name.
 
-    Raises ValueError where the pattern is not a regular expression, matches no case id, or takes too long.
+    Raises ValueError for a pattern that is not a regular expression, matches no case id, or takes too long.
     """
     taken = _match(pattern, [subject.case_id for subject in subjects]) if pattern is not None else {}
     given = {s.case_id: s.patient_id for s in subjects if s.patient_given} | taken
-    found = Patients(of={}, settled=set(given))
+    found = PatientAssignment(of={}, settled=set(given))
     if taken and len(taken) < len(subjects):
         other = next(s.case_id for s in subjects if s.case_id not in taken)
         found.notes.append(
             f"--data.patient-pattern {pattern!r} matches {len(taken)} of {len(subjects)} case ids; the others, such as "
-            f"{other}, are told apart without it"
+            f"{other}, are assigned without it"
         )
     keys = {case_id: name if case_id in taken else normalise_name(name) for case_id, name in given.items()}
     of_person: dict[str, set[str]] = {}
@@ -126,7 +124,9 @@ def find_patients(subjects: Sequence[Subject], pattern: str | None) -> Patients:
     return found
 
 
-def _merge(found: Patients, members: list[Subject], given: Mapping[str, str], taken: Mapping[str, str]) -> None:
+def _merge(
+    found: PatientAssignment, members: list[Subject], given: Mapping[str, str], taken: Mapping[str, str]
+) -> None:
     """Merge a group of cases into one patient; recorded unless the table gives them the same name."""
     cases = [subject.case_id for subject in members]
     named = [given[case_id] for case_id in cases if case_id in given]
@@ -139,7 +139,7 @@ def _merge(found: Patients, members: list[Subject], given: Mapping[str, str], ta
     if len(members) == 1:
         return
     if len(named) < len(members):
-        why = "their names look like scans of one person"
+        why = "by their names, scans of one person"
     elif set(cases) & set(taken):
         why = "--data.patient-pattern"
     elif len(set(named)) > 1:
@@ -149,7 +149,9 @@ def _merge(found: Patients, members: list[Subject], given: Mapping[str, str], ta
     found.merged.append({"patient": patient, "cases": cases, "why": why})
 
 
-def merge_same_scans(found: Patients, scans: Mapping[str, Iterable[str]], near: Sequence[Pair]) -> dict[str, str]:
+def merge_same_scans(
+    found: PatientAssignment, scans: Mapping[str, Iterable[str]], near: Sequence[Pair]
+) -> dict[str, str]:
     """Merge patients of cases that share a scan (digests by used case) or nearly so; returns copy -> first case.
 
     Equal scans are one person whatever the table says; similar ones only where the user has not named both patients.
@@ -165,8 +167,8 @@ def merge_same_scans(found: Patients, scans: Mapping[str, Iterable[str]], near: 
     for pair in near:
         if found.of[pair.one] == found.of[pair.other]:
             continue
-        scale = "0 is the usual pair here, 1 the same scan"
-        why = f"their scans look like one head (likeness {pair.similarity:.2f}; {scale})"
+        scale = f"similarity {pair.similarity:.2f}; 0 is the usual pair here, 1 the same scan"
+        why = f"their scans show one head ({scale})"
         if {pair.one, pair.other} <= found.settled:
             found.notes.append(f"{pair.one} and {pair.other}: {why}; they stay two patients, as you named them")
         else:
@@ -175,7 +177,7 @@ def merge_same_scans(found: Patients, scans: Mapping[str, Iterable[str]], near: 
     return copies
 
 
-def _join(found: Patients, one: str, other: str, why: str) -> None:
+def _join(found: PatientAssignment, one: str, other: str, why: str) -> None:
     """Merge the patient of `other` into that of `one`."""
     old, new = found.of[other], found.of[one]
     if old != new:
@@ -207,21 +209,17 @@ def _match(pattern: str, case_ids: list[str]) -> dict[str, str]:
     found = {name: patient for name, patient in json.loads(done.stdout).items() if patient and patient.strip()}
     if not found:
         raise ValueError(
-            f"{flag} finds a patient in none of {len(case_ids)} case ids, such as {', '.join(case_ids[:3])}; the first "
-            "group, or else the whole match, is the patient: '^(.+)_time' takes 100001 from 100001_time1"
+            f"{flag} finds a patient in none of {len(case_ids)} case ids, such as {', '.join(case_ids[:3])}; it takes "
+            "the first group, or else the whole match: '^(.+)_time' takes 100001 from 100001_time1"
         )
     return found
 
 
-def describe_patients(merged: Sequence[Mapping[str, Any]], notes: Sequence[str], most: int = 8) -> list[str]:
+def describe_patients(merged: Sequence[Mapping[str, Any]], notes: Sequence[str]) -> list[str]:
     """Lines for the screen: merged patients, the reason, and how to overrule it."""
-    lines = []
-    for group in merged[:most]:
-        lines.append(f"One patient, {group['patient']}: {format_some(group['cases'], 5)} ({group['why']})")
-    if len(merged) > most:
-        lines.append(f"... and {len(merged) - most} more such groups: column patient_id of index.csv")
+    lines = [f"One patient, {one['patient']}: {format_some(one['cases'], 5)} ({one['why']})" for one in merged[:MOST]]
+    if len(merged) > MOST:
+        lines.append(f"... and {len(merged) - MOST} more such groups: column patient_id of index.csv")
     if merged:
-        lines.append(
-            "If they are not one person, say whose they are: column patient_id of a CSV, or --data.patient-pattern"
-        )
+        lines.append("If these are several persons, name them: column patient_id of a CSV, or --data.patient-pattern")
     return [*lines, *notes]

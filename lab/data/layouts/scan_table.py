@@ -6,22 +6,17 @@ in .nii or .nii.gz is a sequence, `MASK` the tumour mask; a column T1..., T2... 
 with one DICOM series. Paths are relative to the CSV's folder.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
 from lab.data.layouts.clinical import CLINICAL, UNKNOWN, parse_bool, parse_clinical, parse_label
 from lab.data.layouts.copies import NIFTI, choose_files
 from lab.data.layouts.subject import Layout, Subject
-from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, Row, Table, read_table
+from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, CsvRow, CsvTable, read_table
 
 
 def find_rows(files: list[Path]) -> list[Subject]:
-    """The rows of the one table among `files`, as subjects; a row that cannot be used has a fault.
-
-    Raises ValueError where the table as a whole cannot be read.
-    """
+    """Rows of the one table as subjects, with a fault where unusable. Raises ValueError for an unreadable table."""
     (path,) = files
     table = read_table(path)
     patient = table.column(PATIENT_NAMES)
@@ -42,7 +37,7 @@ def find_rows(files: list[Path]) -> list[Subject]:
     return [_subject(table, row, case, patient, sequences) for row in table.rows]
 
 
-def _subject(table: Table, row: Row, case: str, patient: str | None, sequences: list[str]) -> Subject:
+def _subject(table: CsvTable, row: CsvRow, case: str, patient: str | None, sequences: list[str]) -> Subject:
     case_id = row.cells[case] or f"line-{row.line}"
     fault = row.fault if row.cells[case] else f"{table.headers[case]} is empty"
     known, remarks = parse_clinical({name: row.cells[name] for name in CLINICAL if name in table.headers})

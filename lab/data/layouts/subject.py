@@ -1,7 +1,5 @@
 """Types of the layouts: a scan session of a patient, and the file layout of a data set."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,11 +20,9 @@ class Subject:
     case_id: str
     patient_id: str
     patient_given: bool = False  # whether a table gives the patient; otherwise `patients` infers it from the name
-    images: dict[str, Path] = field(default_factory=dict)
-    """Path per sequence, by canonical name: T1, T2, FLAIR, T1GD, and any other in capitals (ADC)."""
+    images: dict[str, Path] = field(default_factory=dict)  # path by canonical name of the sequence: T1, T2, FLAIR, T1GD
     mask: Path | None = None  # tumour mask or segmentation: 0 is healthy
-    label_book: str | None = None
-    """Meaning of the mask's values, a key of `label_books.LABEL_BOOKS` or in words; the next three follow from it."""
+    label_book: str | None = None  # meaning of the mask's values, a key of `LABEL_BOOKS`; the next three follow from it
     labels: frozenset[int] | None = None  # values the mask may hold; `None`: any
     enhancing_label: int | None = None  # value of enhancing tumour in the mask, where experts labelled it
     cavity_label: int | None = None  # value of a resection cavity in the mask, which is no tumour
@@ -50,10 +46,8 @@ class Layout:
     title: str  # the data set's name, for reports
     example: str  # a case id
     files: dict[str, str]  # T1, T2, FLAIR, T1GD and MASK -> path, in which `{id}` stands for the case id
-    find: Callable[[list[Path]], list[Subject]]
-    """Subjects among NIfTI files; none where the files have another layout. For a `table`: its rows."""
+    find: Callable[[list[Path]], list[Subject]]  # subjects among NIfTI files in this layout; for a `table` its rows
     label_books: Callable[[str], tuple[str | None, ...]]
     """Case id -> names of `LABEL_BOOKS`: the usual one of its mask (`None`: unknown), then the alternatives."""
-    brain_mask: str = "nonzero"
-    """`nonzero` where scans are skull-stripped, `mni152` where they lie in MNI152 space with the skull."""
+    brain_mask: str = "nonzero"  # for skull-stripped scans; `mni152` for scans with the skull in MNI152 space
     table: bool = False  # whether the layout is a file that lists paths, not a folder

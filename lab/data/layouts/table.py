@@ -1,7 +1,5 @@
 """Reader of CSV tables as spreadsheet programs write them."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re
@@ -19,7 +17,7 @@ BLANK = " \t\r\n\f\v\u00a0\u200b\ufeff"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Row:
+class CsvRow:
     """One row of a table."""
 
     line: int
@@ -28,19 +26,19 @@ class Row:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class CsvTable:
     """A table with plain column names: " Case-ID" is `case_id`."""
 
     path: Path
     headers: dict[str, str]  # column -> header in the file
-    rows: list[Row]
+    rows: list[CsvRow]
 
     def column(self, names: Iterable[str]) -> str | None:
         """The first of several names that the table has."""
         return next((name for name in names if name in self.headers), None)
 
 
-def read_table(path: Path) -> Table:
+def read_table(path: Path) -> CsvTable:
     """A table with a header; its separator is a comma, semicolon, tab or bar, or that of a first line `sep=;`.
 
     Blank rows are skipped. Raises ValueError where the file is missing or not a table, has no rows, or has two columns
@@ -70,13 +68,13 @@ def read_table(path: Path) -> Table:
     return _table(path, found[0][1], found[1:])
 
 
-def plain(name: str) -> str:
+def column_key(name: str) -> str:
     """A column's name without capitals, and with `_` for blanks, dots and dashes."""
     return re.sub(r"[\s_.-]+", "_", name.casefold()).strip("_")
 
 
-def _table(path: Path, head: list[str], found: list[tuple[int, list[str]]]) -> Table:
-    names = [plain(name) for name in head]
+def _table(path: Path, head: list[str], found: list[tuple[int, list[str]]]) -> CsvTable:
+    names = [column_key(name) for name in head]
     headers = {name: written for name, written in zip(names[::-1], head[::-1]) if name}
     rows = []
     for line, cells in found:
@@ -86,5 +84,5 @@ def _table(path: Path, head: list[str], found: list[tuple[int, list[str]]]) -> T
         for name, cell in zip(names, [*cells, *[""] * len(head)]):
             if name and filled.setdefault(name, cell) != cell:
                 raise ValueError(f"{path}, line {line}: column {headers[name]} stands twice, with other values")
-        rows.append(Row(line=line, cells=filled, fault=fault if wide else None))
-    return Table(path=path, headers={name: headers[name] for name in names if name}, rows=rows)
+        rows.append(CsvRow(line=line, cells=filled, fault=fault if wide else None))
+    return CsvTable(path=path, headers={name: headers[name] for name in names if name}, rows=rows)
