@@ -1,10 +1,8 @@
 """Prepared cases on disk: atomic writes and memory-mapped reads.
 
-A `.safetensors` file holds the tensors "image" and "mask" and, in its header, the case's record: index row, settings,
-state of the source files and SHA-256 of the voxels, which each process checks on its first read of the file.
+A `.safetensors` file holds the tensors "image" and "mask" and, in its header, the case's record with the SHA-256 of the
+voxels, which each process checks on its first read of the file.
 """
-
-from __future__ import annotations
 
 import hashlib
 import json
@@ -26,8 +24,7 @@ TENSORS: dict[str, tuple[str, np.dtype[Any], int]] = {  # tensor -> safetensors 
     "mask": ("U8", np.dtype("u1"), 3),
 }
 LONGEST_HEADER = 1_000_000  # maximum size of a header in bytes; ours have a few thousand
-DAMAGE = (KeyError, IndexError, TypeError, AttributeError, OverflowError, ValueError)
-"""Exceptions raised by a damaged header."""
+DAMAGE = (KeyError, IndexError, TypeError, AttributeError, OverflowError, ValueError)  # raised by a damaged header
 
 _checked: dict[Path, tuple[Any, ...]] = {}  # files whose voxels this process has checked -> their state and digest
 
@@ -85,8 +82,7 @@ def read_case_record(path: Path) -> dict[str, Any] | None:
 def read_case(path: Path, case_id: str, sha256: str) -> tuple[np.ndarray, np.ndarray]:
     """Image and mask as from `map_case`, after checking that the file holds this case with the digest `sha256`.
 
-    The check (see `content_digest`) reads the whole file; a process repeats it only when the file changes. Raises
-    ValueError.
+    A process repeats the check, which reads the whole file, only when the file changes. Raises ValueError.
     """
     image, mask = map_case(path)
     state = path.stat()

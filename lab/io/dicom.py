@@ -3,8 +3,6 @@
 DICOM coordinates point left, posterior and superior (LPS), NIfTI's right, anterior and superior (RAS).
 """
 
-from __future__ import annotations
-
 import hashlib
 import math
 import re
@@ -19,23 +17,15 @@ from typing import Any
 
 import numpy as np
 import pydicom
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
-from pydicom.uid import (
-    DeflatedExplicitVRLittleEndian,
-    EnhancedMRImageStorage,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    LegacyConvertedEnhancedMRImageStorage,
-    MediaStorageDirectoryStorage,
-    MRImageStorage,
-)
 
 from lab.io.dicom_stack import Slice, order_slices, stack_affine
 from lab.io.files import LARGEST, open_regular, regular_sha256
 from lab.io.nifti import MOST_VOXELS
 
-MR_IMAGES = (MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage)
+MR_IMAGES = (uid.MRImageStorage, uid.EnhancedMRImageStorage, uid.LegacyConvertedEnhancedMRImageStorage)
 SUFFIXES = (".dcm", ".ima", ".dicom")  # endings of DICOM files
 DAMAGED = (OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError, NotImplementedError,
            OverflowError, RecursionError, struct.error, zlib.error)  # fmt: skip
@@ -113,10 +103,8 @@ def check_one_patient(folders: Mapping[str, Path]) -> None:
     first = next(iter(found), "")
     for name, patient in found.items():
         if patient != found[first]:
-            raise ValueError(
-                f"{name} ({folders[name]}) and {first} ({folders[first]}) have different Patient IDs; all scans must "
-                "be of one patient"
-            )
+            pair = f"{name} ({folders[name]}) and {first} ({folders[first]})"
+            raise ValueError(f"{pair} have different Patient IDs; all scans must be of one patient")
 
 
 def _images(folder: Path, files: list[Path]) -> dict[Path, Dataset]:
@@ -132,23 +120,20 @@ def _images(folder: Path, files: list[Path]) -> dict[Path, Dataset]:
             continue
         except DAMAGED as error:
             raise ValueError(f"{path}: damaged, cannot be read as DICOM ({error}); export it again") from None
-        image = kind in MR_IMAGES or (kind != MediaStorageDirectoryStorage and "Rows" in header)
+        image = kind in MR_IMAGES or (kind != uid.MediaStorageDirectoryStorage and "Rows" in header)
         if not kind or (image and not (header.get("SeriesInstanceUID") and header.get("SOPInstanceUID"))):
             raise ValueError(f"{path}: cut short, it does not say what it is and of which series; export it again")
         if image:
             images[path] = header
     if not images:
         example = f" (found {len(files)} files such as {files[0].name})" if files else " (the folder is empty)"
-        raise ValueError(
-            f"{folder}: no DICOM image in this folder{example}; name a folder with the files of one MR series, or a "
-            "NIfTI file"
-        )
+        what = f"{folder}: no DICOM image in this folder{example}"
+        raise ValueError(f"{what}; name a folder with the files of one MR series, or a NIfTI file")
     return images
 
 
 def _dataset(path: Path, *, stop_before_pixels: bool) -> Dataset:
-    """Attributes of a file. Raises InvalidDicomError for another format, ValueError for too large a file, or one of
-    `DAMAGED`.
+    """Attributes of a file. Raises InvalidDicomError for another format, ValueError for a large file, or `DAMAGED`.
 
     A file without the 132-byte preamble (old archives, PACS exports) is accepted where it begins with an attribute of
     group 2 or 8 and has a SOP class.
@@ -170,14 +155,14 @@ def _dataset(path: Path, *, stop_before_pixels: bool) -> Dataset:
         raise InvalidDicomError
     if "TransferSyntaxUID" not in bare.file_meta:
         implicit, _ = bare.original_encoding
-        bare.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian
+        bare.file_meta.TransferSyntaxUID = uid.ImplicitVRLittleEndian if implicit else uid.ExplicitVRLittleEndian
     return bare
 
 
 def _check_inflated(path: Path) -> None:
     """Raises ValueError where a deflated file exceeds `LARGEST`: pydicom inflates it whole, header and pixels."""
     meta = pydicom.filereader.read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+    if meta.get("TransferSyntaxUID") != uid.DeflatedExplicitVRLittleEndian:
         return
     inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
     with open_regular(path) as file:
@@ -191,7 +176,7 @@ def _check_inflated(path: Path) -> None:
 def _check_kind(folder: Path, images: Mapping[Path, Dataset]) -> None:
     """Raises ValueError unless the images are one series of greyscale MR images."""
     counts = Counter((str(header.SeriesInstanceUID), _describe_series(header)) for header in images.values())
-    if len({uid for uid, _ in counts}) > 1:
+    if len({series for series, _ in counts}) > 1:
         listed = "; ".join(f"{text}, {count} files" for (_, text), count in counts.most_common(8))
         raise ValueError(f"{folder}: more than one series ({listed}); put the files of one into a folder of its own")
     for path, header in images.items():
@@ -245,9 +230,9 @@ def _parts(path: Path, header: Dataset) -> Iterator[Slice]:
         except DAMAGED as error:
             named = re.search(r"attribute '(\w+)'", str(error))
             what = named[1] if named else f"an attribute of its geometry ({error})"
-            pixels = any(name in str(error) for name in ("Rows", "Columns", "Rescale"))
-            place = "where the slice lies is unknown; a series with geometry is needed"
-            rest = "it has no pixels to read" if pixels else place
+            rest = "where the slice lies is unknown; a series with geometry is needed"
+            if any(name in str(error) for name in ("Rows", "Columns", "Rescale")):
+                rest = "it has no pixels to read"
             raise ValueError(f"{path}: {what} is missing or makes no sense, so {rest}") from None
 
 
@@ -273,11 +258,9 @@ def _pixels(path: Path) -> np.ndarray:
     try:
         stored = content.pixel_array
     except (RuntimeError, NotImplementedError) as error:
-        name = content.file_meta.TransferSyntaxUID.name
-        raise ValueError(
-            f"{path}: the pixels are stored as {name}, which cannot be decoded here ({str(error).splitlines()[0]}); "
-            "decompress the series first, with dcmdjpeg or gdcmconv --raw"
-        ) from None
+        why = f"{content.file_meta.TransferSyntaxUID.name}, which cannot be decoded here ({str(error).splitlines()[0]})"
+        how = "decompress the series first, with dcmdjpeg or gdcmconv --raw"
+        raise ValueError(f"{path}: the pixels are stored as {why}; {how}") from None
     except DAMAGED as error:
         raise ValueError(f"{path}: damaged pixel data ({error}); export it again") from None
     if content.PhotometricInterpretation != "MONOCHROME1":

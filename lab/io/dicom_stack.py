@@ -1,7 +1,5 @@
 """Order, geometry checks and affine of a stack of DICOM slices."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +10,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 SAME_MM, EVEN, TURNED = 0.01, 0.05, 1e-3
-"""Tolerances for scanners' rounding: distance of slices at one position (mm), relative difference of distances, and
-difference of direction cosines."""
+"""Tolerances: distance of slices at one position (mm), relative difference of distances, and of direction cosines."""
 VOLUMES = (
     "EchoTime", "EffectiveEchoTime", "EchoNumbers", "InversionTime", "TemporalPositionIdentifier",
     "TemporalPositionIndex", "DiffusionBValue", "TriggerTime", "ComplexImageComponent", "ContrastBolusAgent",
@@ -74,18 +71,14 @@ def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:
         row, column = part.orientation
         odd = max(abs(row @ row - 1), abs(column @ column - 1), abs(row @ column))
         if not np.isfinite([*part.position, odd]).all() or odd > 2 * TURNED or min(part.spacing_mm) <= 0:
-            raise ValueError(
-                f"{part.path}: the geometry makes no sense (ImageOrientationPatient "
-                f"{_list(part.orientation.ravel())}, ImagePositionPatient {_list(part.position)}, PixelSpacing "
-                f"{_list(part.spacing_mm)})"
-            )
+            values = f"ImagePositionPatient {_list(part.position)}, PixelSpacing {_list(part.spacing_mm)}"
+            values = f"ImageOrientationPatient {_list(part.orientation.ravel())}, {values}"
+            raise ValueError(f"{part.path}: the geometry makes no sense ({values})")
     turned = [part for part in slices if np.abs(part.orientation - first.orientation).max() > TURNED]
     if turned:
-        raise ValueError(
-            f"{folder}: slices of different orientation ({first.place}: {_list(first.orientation.ravel())}; "
-            f"{turned[0].place}: {_list(turned[0].orientation.ravel())}), as in a localiser or several stacks; keep "
-            "the slices of one orientation"
-        )
+        values = "; ".join(f"{part.place}: {_list(part.orientation.ravel())}" for part in (first, turned[0]))
+        how = "as in a localiser or several stacks; keep the slices of one orientation"
+        raise ValueError(f"{folder}: slices of different orientation ({values}), {how}")
     for what, values in (
         ("rows x columns", [f"{part.size[0]} x {part.size[1]}" for part in slices]),
         ("mm between voxels", [f"{part.spacing_mm[0]:.5g} x {part.spacing_mm[1]:.5g}" for part in slices]),
@@ -101,22 +94,21 @@ def _check_distances(folder: Path, ordered: Sequence[Slice], steps: np.ndarray) 
     doubled = int((steps < SAME_MM).sum())
     if doubled:
         at = int(np.argmax(steps < SAME_MM))
-        differ = _differing(ordered[at], ordered[at + 1])
+        one, other = ordered[at : at + 2]
+        differ = _differing(one, other)
         why = f"they differ in {differ}: several echoes or volumes; keep one" if differ else "keep one of the two"
-        raise ValueError(
-            f"{folder}: {len(ordered)} slices lie at {len(ordered) - doubled} positions ({ordered[at].place} and "
-            f"{ordered[at + 1].place} at the same one); {why}"
-        )
+        where = f"{len(ordered) - doubled} positions ({one.place} and {other.place} at the same one)"
+        raise ValueError(f"{folder}: {len(ordered)} slices lie at {where}; {why}")
     usual = float(np.median(steps))
     uneven = np.flatnonzero(np.abs(steps - usual) > EVEN * usual + SAME_MM)
     if uneven.size:
         at = int(uneven[0])
         missing = round(float(steps[at]) / usual) - 1
         what = f"{missing} slice{'s' * (missing > 1)} missing" if missing > 0 else "unevenly spaced slices"
-        raise ValueError(
-            f"{folder}: {what} between {ordered[at].place} and {ordered[at + 1].place} ({steps[at]:.4g} mm apart, "
-            f"others {usual:.4g} mm); export the whole series again"
+        where = (
+            f"between {ordered[at].place} and {ordered[at + 1].place} ({steps[at]:.4g} mm apart, others {usual:.4g} mm)"
         )
+        raise ValueError(f"{folder}: {what} {where}; export the whole series again")
 
 
 def _check_upright(folder: Path, ordered: Sequence[Slice], normal: np.ndarray) -> None:
@@ -127,10 +119,8 @@ def _check_upright(folder: Path, ordered: Sequence[Slice], normal: np.ndarray) -
     allowed = 0.1 * min(ordered[0].spacing_mm)
     if aside.max() > allowed:
         worst = ordered[int(aside.argmax())]
-        raise ValueError(
-            f"{folder}: slices are shifted sideways, {worst.place} by {aside.max():.3g} mm ({allowed:.2g} mm at most); "
-            "a stack whose slices lie straight above each other is needed"
-        )
+        shift = f"{worst.place} by {aside.max():.3g} mm ({allowed:.2g} mm at most)"
+        raise ValueError(f"{folder}: slices are shifted sideways, {shift}; an upright stack is needed")
 
 
 def _differing(one: Slice, other: Slice) -> str:

@@ -1,7 +1,5 @@
 """Safe reading of users' files (regular files of limited size), and helpers for messages."""
 
-from __future__ import annotations
-
 import codecs
 import hashlib
 import os
@@ -16,13 +14,8 @@ SLACK = 2**20  # bytes that may follow the voxels; some programs pad
 HEAD = 540  # bytes that hold a NIfTI-1 or NIfTI-2 header
 GZIP = b"\x1f\x8b"
 CHUNK = 2**14
-BOMS = (
-    (codecs.BOM_UTF8, "utf-8-sig"),
-    (codecs.BOM_UTF32_LE, "utf-32"),
-    (codecs.BOM_UTF32_BE, "utf-32"),
-    (codecs.BOM_UTF16_LE, "utf-16"),
-    (codecs.BOM_UTF16_BE, "utf-16"),
-)
+BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32"}
+BOMS |= {codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}  # after UTF-32's, which begins like UTF-16's
 ALIASES = {  # sequence names of data sets -> canonical names
     **dict.fromkeys(("T1N", "T1W"), "T1"),
     "T2W": "T2",
@@ -54,13 +47,10 @@ def open_regular(path: Path, largest: int = LARGEST) -> BufferedReader:
 
 
 def read_text_file(path: Path, largest: int) -> str:
-    """Content of a text file of at most `largest` bytes: UTF-8, UTF-16, UTF-32 (byte order mark optional) or cp1252.
-
-    Raises ValueError as `open_regular`, and for other encodings.
-    """
+    """Text of at most `largest` bytes: UTF-8, -16, -32 or cp1252. Raises ValueError, also as `open_regular`."""
     with open_regular(path, largest) as file:
         content = file.read(largest + 1)
-    encoding = next((name for bom, name in BOMS if content.startswith(bom)), None)
+    encoding = next((name for bom, name in BOMS.items() if content.startswith(bom)), None)
     even, odd = content[:400:2], content[1:400:2]
     if encoding is None and max(even.count(0), odd.count(0)) > len(odd) / 2:  # Latin letters in two bytes each
         encoding = "utf-16-le" if odd.count(0) > even.count(0) else "utf-16-be"
@@ -93,8 +83,8 @@ def read_head(path: Path) -> bytes:
 def read_inflated(path: Path, declared: Callable[[bytes], int]) -> bytearray:
     """A file's content, inflated and verified to its last byte.
 
-    `declared` returns the expected size from the first `HEAD` bytes, or raises ValueError. Raises ValueError for a
-    truncated or damaged file, and for one with more than `SLACK` extra bytes.
+    `declared` returns the expected size from the first `HEAD` bytes. Raises ValueError for a truncated or damaged file,
+    and for one with more than `SLACK` extra bytes.
     """
     content, limit = bytearray(), None
     with open_regular(path) as file:
@@ -103,9 +93,8 @@ def read_inflated(path: Path, declared: Callable[[bytes], int]) -> bytearray:
             if limit is None and len(content) >= HEAD:
                 limit = declared(bytes(content[:HEAD]))
             if limit is not None and len(content) > limit + SLACK:
-                raise ValueError(
-                    f"{path}: holds more than the {limit} bytes that its header declares; damaged, or no single volume"
-                )
+                what = f"holds more than the {limit} bytes that its header declares"
+                raise ValueError(f"{path}: {what}; damaged, or no single volume")
     limit = declared(bytes(content[:HEAD]))
     if len(content) < limit:
         raise ValueError(f"{path}: truncated, {len(content)} bytes where {limit} are needed; copy or download it again")
@@ -138,9 +127,8 @@ def inflate(path: Path, file: BufferedReader) -> Iterator[bytes]:
                 if len(chunk) == 1:
                     chunk += file.read(CHUNK)
                 if not chunk.startswith(GZIP):
-                    raise ValueError(
-                        f"{path}: damaged, what follows the compressed data is no gzip; copy or download it again"
-                    )
+                    what = "damaged, what follows the compressed data is no gzip"
+                    raise ValueError(f"{path}: {what}; copy or download it again")
                 member = zlib.decompressobj(wbits=31)
             yield member.decompress(chunk)
             chunk = member.unused_data

@@ -1,7 +1,5 @@
 """Resampling from a scan's own grid to the prepared grid: window, averaging and interpolation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,8 +20,7 @@ def bounding_box(mask: np.ndarray) -> Box:
 class Window:
     """The prepared grid in a scan: a box of `shape` new voxels that starts at voxel edge `start` of the scan.
 
-    The start is a whole voxel. At equal voxel size the window is therefore an exact crop (or padding), and at an
-    integer ratio each new voxel is the exact mean of a block.
+    The start is whole, so the window is an exact crop at equal voxel size, and a block mean at an integer ratio.
     """
 
     start: tuple[int, int, int]
@@ -68,10 +65,7 @@ class Window:
 def window_round(
     box: Box, scan_mm: tuple[float, float, float], shape: tuple[int, int, int], spacing_mm: float
 ) -> Window:
-    """The window of `shape` voxels of `spacing_mm` centred on a box of the scan.
-
-    Voxel sizes that differ by less than 1 % count as equal (1.0 mm stored as 0.9999).
-    """
+    """The window of `shape` voxels centred on a box of the scan; voxel sizes within 1 % count as equal."""
     ratios = [_whole(spacing_mm / size) for size in scan_mm]
     starts = [
         int(np.floor((side.start + side.stop - size * ratio) / 2 + 0.5))

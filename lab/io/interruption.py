@@ -4,8 +4,6 @@ Python prints and drops a KeyboardInterrupt in a callback, such as that of a wea
 Nothing can be raised while native code runs, so a thread counts the signals.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -67,10 +65,7 @@ class Interruption:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Context in which SIGINT and SIGTERM interrupt, and a second signal ends the process.
-
-    SIGINT stays ignored where a shell's `&` has set it so; SIGTERM always interrupts.
-    """
+    """Context in which SIGTERM and SIGINT (unless a shell's `&` ignores it) interrupt; a second signal ends it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

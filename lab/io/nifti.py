@@ -4,8 +4,6 @@ The standard is nifti1.h of nifti.nimh.nih.gov. Where its own reader is lenient 
 one corrects and notes the value; it refuses every other invalid header.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -85,21 +83,11 @@ def parse_header(path: Path, head: bytes) -> Header:
     if not length + 4 <= offset <= LARGEST or offset != int(offset):
         raise ValueError(f"{path}: the header is damaged, voxels start at byte {offset:g} (vox_offset)")
     if int(offset) + math.prod(shape) * dtype.itemsize > LARGEST or math.prod(shape) > MOST_VOXELS:
-        raise ValueError(
-            f"{path}: the header declares {' x '.join(map(str, shape))} voxels of {dtype}; at most {MOST_VOXELS} "
-            f"voxels and {LARGEST >> 20} MiB are read"
-        )
+        what = f"the header declares {' x '.join(map(str, shape))} voxels of {dtype}"
+        raise ValueError(f"{path}: {what}; at most {MOST_VOXELS} voxels and {LARGEST >> 20} MiB are read")
     slope, intercept = _scaling(path, raw, notes)
-    return Header(
-        raw=raw,
-        shape=shape,
-        dtype=dtype,
-        offset=int(offset),
-        affine=_affine(path, raw, notes),
-        slope=slope,
-        intercept=intercept,
-        notes=notes,
-    )
+    affine, how = _affine(path, raw, notes), {"slope": slope, "intercept": intercept}
+    return Header(raw=raw, shape=shape, dtype=dtype, offset=int(offset), affine=affine, notes=notes, **how)
 
 
 def check_grey(path: Path, header: Header) -> None:
@@ -159,9 +147,8 @@ def _scaling(path: Path, raw: nib.Nifti1Header, notes: list[str]) -> tuple[float
 def _affine(path: Path, raw: nib.Nifti1Header, notes: list[str]) -> np.ndarray:
     """(4, 4) from voxel indices to millimetres, by sform, else qform."""
     if not (int(raw["sform_code"]) or int(raw["qform_code"])):
-        raise ValueError(
-            f"{path}: the header gives no orientation (sform and qform codes are 0), so left and right are unknown"
-        )
+        what = "no orientation (sform and qform codes are 0), so left and right are unknown"
+        raise ValueError(f"{path}: the header gives {what}")
     if not int(raw["sform_code"]):
         _mend_quaternion(path, raw, notes)
     affine = np.array(raw.get_best_affine(), np.float64)
@@ -173,11 +160,8 @@ def _affine(path: Path, raw: nib.Nifti1Header, notes: list[str]) -> np.ndarray:
         notes.append(f"the header counts in {name}")
     edges = nib.affines.voxel_sizes(affine)
     if not (EDGE_MM[0] <= edges.min() and edges.max() <= EDGE_MM[1]):
-        said = " x ".join(f"{edge:.3g}" for edge in edges)
-        raise ValueError(
-            f"{path}: voxels of {said} mm by its header, which counts in {name}; the scan of a head has "
-            f"{EDGE_MM[0]:g} to {EDGE_MM[1]:g} mm"
-        )
+        said = f"voxels of {' x '.join(f'{edge:.3g}' for edge in edges)} mm by its header, which counts in {name}"
+        raise ValueError(f"{path}: {said}; the scan of a head has {EDGE_MM[0]:g} to {EDGE_MM[1]:g} mm")
     return affine
 
 

@@ -1,12 +1,9 @@
 """Output folders that may hold other files: only recorded, unchanged files are replaced or removed.
 
 `.gadfree/files.json` lists the files of each output with their SHA-256; a file changed since then belongs to the user.
-New files are written to `.gadfree/new`, recorded, and moved into place when all are complete. If a call is killed
-between two moves, the next one completes them; until then the output's `last` file is missing, so no partial result
-counts.
+New files are written to `.gadfree/new`, recorded, and moved into place when all are complete. The next call completes
+the moves of a killed one; until then the output's `last` file is missing, so no partial result counts.
 """
-
-from __future__ import annotations
 
 import contextlib
 import json
@@ -50,10 +47,8 @@ def check_output(place: Path, *names: str, alone: bool = False) -> None:
         record = _read(place)
     others = [name for name in _others(place, ()) if not name.startswith(".")]
     if alone and record is None and others:
-        raise ValueError(
-            f"{place} holds other files ({others[0]}), which this program did not record (versions before 0.4.0 "
-            "kept no record); name a new folder"
-        )
+        why = "which this program did not record (versions before 0.4.0 kept no record)"
+        raise ValueError(f"{place} holds other files ({others[0]}), {why}; name a new folder")
     for name in names:
         folder = place / name
         inside = folder.is_dir() and not folder.is_symlink()

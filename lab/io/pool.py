@@ -1,9 +1,4 @@
-"""Process pool: a killed worker costs one job, not the whole run.
-
-Workers are spawned, since a fork of a process with threads can hang.
-"""
-
-from __future__ import annotations
+"""Process pool: a killed worker costs one job. Workers are spawned, since a fork of a process with threads can hang."""
 
 import multiprocessing
 import os
@@ -81,10 +76,7 @@ def end_with_parent() -> None:
 
 @contextmanager
 def background(jobs: Mapping[K, Work[R]]) -> Iterator[dict[K, Callable[[], R]]]:
-    """Run jobs in one background process; calling an entry waits for its result.
-
-    If the worker is killed, this process runs the job.
-    """
+    """Run jobs in one background process, or here if it is killed; calling an entry waits for its result."""
     pool = ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _start_worker)
     futures = {key: pool.submit(job.run) for key, job in jobs.items()}
 

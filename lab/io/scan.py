@@ -1,10 +1,7 @@
 """Reading, checking and writing of one scan: a NIfTI file, or (read only) a folder with one DICOM series.
 
-Effects of rounding and conventions (labels of 1.9999999, a background of NaN or -9) are corrected and noted, other
-errors refused. Arrays are in RAS order, as views without a copy.
+Rounding and conventions (labels of 1.9999999, a background of NaN or -9) are corrected and noted, other errors refused.
 """
-
-from __future__ import annotations
 
 import gzip
 import os
@@ -48,8 +45,7 @@ class Scan:
 def read_image(path: Path) -> Scan:
     """Intensities of a NIfTI file, or of the DICOM series in a folder, as float32; a background of NaN becomes 0.
 
-    Raises ValueError where the file is missing, truncated, too large or no NIfTI, not one 3D volume, not finite or
-    constant, and where a folder is no single, whole MR series (see `lab.io.dicom`).
+    Raises ValueError for a file or series that is missing, damaged or too large, or not one finite 3D volume.
     """
     if os.path.isdir(path):
         from lab.io.dicom import read_series  # pydicom takes a moment, and most patients come as NIfTI
@@ -153,10 +149,7 @@ def _without_nan(path: Path, data: np.ndarray, notes: list[str]) -> np.ndarray:
 
 
 def _flat_background(data: np.ndarray, notes: list[str]) -> tuple[np.ndarray, float]:
-    """The volume and the value of its background: 0, unless all corners and most of the faces have another.
-
-    Differences that come from rounding or resampling are removed.
-    """
+    """The volume, its background made flat, and its value: 0, unless all corners and most of the faces have another."""
     faces = np.concatenate([np.moveaxis(data, axis, 0)[end].ravel() for axis in range(3) for end in (0, -1)])
     if np.mean(faces == 0) >= LEAST_BORDER:
         return data, 0.0
@@ -203,10 +196,7 @@ def scan_sha256(path: Path) -> str:
 
 
 def source_state(path: Path) -> list[int] | None:
-    """Size and modification time, to detect a changed source; `None` where it is missing.
-
-    For a folder with a DICOM series, those of its files together.
-    """
+    """Size and modification time of a file or a DICOM folder, to detect changes; `None` where it is missing."""
     try:
         files = [file for file in Path(path).rglob("*") if file.is_file()] if os.path.isdir(path) else [path]
         states = [os.stat(file) for file in files]

@@ -1,7 +1,5 @@
 """Sealed JSON files: a digest of the content reveals alteration and damage."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from pathlib import Path
@@ -25,10 +23,7 @@ def seal(record: dict[str, Any]) -> dict[str, Any]:
 
 
 def unseal(record: Any, *, needed: bool = False) -> dict[str, Any]:
-    """The record without its seal. Records of version 0.3.0 have none and are accepted unless it is `needed`.
-
-    Raises ValueError where the record was altered.
-    """
+    """The record without its seal, which 0.3.0 lacks unless it is `needed`. Raises ValueError where it was altered."""
     if not isinstance(record, dict):
         raise ValueError(f"an object is expected, not {type(record).__name__}")
     said = {key: value for key, value in record.items() if key != SEAL}

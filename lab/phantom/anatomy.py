@@ -1,7 +1,5 @@
 """Anatomy of a healthy head: MNI152 tissue maps, deformed for each patient, with vessels, skull and scalp."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -23,8 +21,7 @@ class Atlas:
     grid: Grid
     grey: NDArray[np.uint8]
     white: NDArray[np.uint8]
-    depth_mm: Volume
-    """Distance to the brain's surface, positive inside, always on a 2 mm grid that starts with the field of view."""
+    depth_mm: Volume  # distance to the brain's surface, positive inside, on a 2 mm grid from the field of view's start
     head: tuple[slice, ...]  # box of `grid` that holds brain, skull and scalp
 
     def depth_at(self, x: Volume, y: Volume, z: Volume) -> Volume:
@@ -42,10 +39,7 @@ def check_spacing(spacing_mm: float) -> None:
 
 @lru_cache(maxsize=2)
 def load_atlas(spacing_mm: float) -> Atlas:
-    """The atlas from nilearn, block-averaged to 1 to 8 mm. Raises ValueError for other sizes.
-
-    The first call in a process takes about 3 s.
-    """
+    """The atlas from nilearn, block-averaged to 1 to 8 mm, in about 3 s. Raises ValueError for other sizes."""
     check_spacing(spacing_mm)
     from nilearn import datasets  # imports for two seconds
 
@@ -90,8 +84,7 @@ class Head:
     depth_mm: Volume
     midline_mm: Volume  # distance from the (displaced) midline, positive on the right
     brain: Index  # flat indices of the voxels in the brain
-    fractions: dict[str, Volume]
-    """Part of each voxel that is white, grey, csf, blood; they add up to 1 in the brain and are 0 outside."""
+    fractions: dict[str, Volume]  # part of each voxel that is white, grey, csf, blood: 1 in the brain, 0 outside
 
 
 def _displacement(rng: np.random.Generator, atlas: Atlas, grid: Grid, atrophy: float, mass: Mass) -> list[Spline]:

@@ -1,10 +1,4 @@
-"""Digital glioma cohort (the phantom), written as an EGD tree.
-
-Each patient (subject.py) has MNI152 anatomy (anatomy.py), a simulated tumour (lesion.py) and four simulated scans
-(scanner.py, physics.py), and is a pure function of (seed, index, spacing): the same bits on every call.
-"""
-
-from __future__ import annotations
+"""Digital glioma cohort (the phantom) as an EGD tree: the same bits for the same seed, index and spacing."""
 
 import json
 import multiprocessing
@@ -40,18 +34,14 @@ def write_cohort(
 ) -> Path:
     """Write `SUBJECTS/EGD-0001/{T1,T2,FLAIR,T1GD,MASK}.nii.gz` and so on below `out`, and return `out`.
 
-    Existing patients are kept, so a killed call can be continued and a cohort enlarged. Files are written atomically, a
-    patient's `metadata.json` last. Voxels have 1 to 8 mm; `processes` is one per core by default; `progress` is called
-    with (patients done, total) at the start and after each patient.
-
-    Raises ValueError for impossible settings and for a folder with other content, PermissionError where it cannot be
-    written, ChildProcessError where a worker was killed repeatedly.
+    Existing patients are kept, so a killed call can be continued and a cohort enlarged. Voxels have 1 to 8 mm;
+    `progress` is called with (patients done, total) at the start and after each patient. Raises ValueError for
+    impossible settings and for a folder with other content, PermissionError where it cannot be written,
+    ChildProcessError where a worker was killed repeatedly.
     """
     out = Path(out)
     if subjects < 1 or seed < 0:
-        raise ValueError(
-            f"Phantom with {subjects} subjects and seed {seed}: at least 1 subject and a seed of 0 or more."
-        )
+        raise ValueError(f"Phantom with {subjects} subjects and seed {seed}: at least 1 subject and a seed from 0 on.")
     size = {"subjects": subjects, "spacing_mm": float(spacing_mm)}
     settings = {"phantom": True, "seed": seed, **size, "version": VERSION}
     anatomy.check_spacing(spacing_mm)

@@ -1,8 +1,4 @@
-"""Voxel grids in MNI152 space, and smooth random fields on them.
-
-Positions are millimetres (x to the right, y to the front, z up). A random field is drawn on a lattice that is fixed in
-millimetres and evaluated wherever it is needed, so it is the same field at every voxel size.
-"""
+"""Voxel grids in MNI152 space (mm, RAS), and smooth random fields, the same ones at every voxel size."""
 
 from __future__ import annotations
 
@@ -16,8 +12,7 @@ Volume = NDArray[np.float32]
 Index = NDArray[np.intp]
 
 FIELD_OF_VIEW_VOXELS = (197, 233, 189)
-FIELD_OF_VIEW_START_MM = (-98.5, -134.5, -72.5)
-"""Grid of EGD and of nilearn's MNI152 maps: 1 mm voxels, the first centred at (-98, -134, -72)."""
+FIELD_OF_VIEW_START_MM = (-98.5, -134.5, -72.5)  # of EGD and nilearn's MNI152 maps: the first voxel is at (-98, ...)
 
 
 @dataclass(frozen=True, kw_only=True)

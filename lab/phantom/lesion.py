@@ -4,8 +4,6 @@ The grade drives all traits through one hidden aggressiveness, each with its own
 predict leakage in part, as in patients.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,8 +22,7 @@ class LesionPlan:
     """Traits of one patient's tumour, independent of the anatomy."""
 
     mass: Mass
-    axes: NDArray[np.float64]
-    """(3, 3): from millimetres to the unit ball, for the ellipsoid from which the outline is distorted."""
+    axes: NDArray[np.float64]  # (3, 3), from millimetres to the unit ball: the ellipsoid that is distorted
     leakiness: float  # 0 (intact barrier) to 1: how much of the solid tissue leaks, and how strongly
     necrotic_part: float  # part of the radius that is necrotic, 0 to 0.75
     oedema_mm: float  # how far oedema reaches along white matter

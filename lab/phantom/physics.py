@@ -4,8 +4,6 @@ Every function works elementwise on scalars or arrays, in float32, and in the un
 millimoles per litre (mM), tesla. Proton density is relative to water (0..1), and so is the signal.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,8 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 Signal = NDArray[np.float32]
 
-R1_RELAXIVITY = 4.5
-"""Longitudinal relaxivity of a gadolinium chelate in tissue, 1/(s mM), about 1.5 T (Rohrer et al. 2005)."""
+R1_RELAXIVITY = 4.5  # longitudinal relaxivity of a gadolinium chelate in tissue, 1/(s mM), 1.5 T (Rohrer et al. 2005)
 R2_RELAXIVITY = 5.5  # transverse relaxivity, 1/(s mM) (Rohrer et al. 2005)
 
 
@@ -65,10 +62,7 @@ def spin_echo(pd: ArrayLike, t1_ms: ArrayLike, t2_ms: ArrayLike, *, tr_ms: float
 def inversion_recovery(
     pd: ArrayLike, t1_ms: ArrayLike, t2_ms: ArrayLike, *, tr_ms: float, te_ms: float, ti_ms: float
 ) -> Signal:
-    """Magnitude inversion recovery: S = PD |1 - 2 exp(-TI/T1) + exp(-TR/T1)| exp(-TE/T2).
-
-    With TI at the null point of fluid this is FLAIR (Hajnal et al. 1992).
-    """
+    """S = PD |1 - 2 exp(-TI/T1) + exp(-TR/T1)| exp(-TE/T2); FLAIR at fluid's null point (Hajnal et al. 1992)."""
     t1, t2 = np.asarray(t1_ms, dtype=np.float32), np.asarray(t2_ms, dtype=np.float32)
     recovered = np.abs(1 - 2 * _exp(-ti_ms / t1) + _exp(-tr_ms / t1))
     return np.asarray(pd, dtype=np.float32) * recovered * _exp(-te_ms / t2)
@@ -87,10 +81,7 @@ def relax_with_gadolinium(t1_ms: ArrayLike, t2_ms: ArrayLike, concentration_mm: 
 
 
 def at_field(tissue: Tissue, field_t: float) -> Tissue:
-    """The tissue at another field strength: T1 grows with the cube root of the field (Bottomley et al. 1984).
-
-    The T1 of fluid (above 3 s) and all T2 stay the same.
-    """
+    """The tissue at another field: T1 (but of fluid) grows with its cube root (Bottomley et al. 1984), T2 stays."""
     if tissue.t1_ms > 3000:
         return tissue
     return Tissue(t1_ms=tissue.t1_ms * (field_t / 1.5) ** (1 / 3), t2_ms=tissue.t2_ms, pd=tissue.pd)

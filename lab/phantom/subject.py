@@ -1,7 +1,5 @@
 """One digital glioma patient: clinical values, head, tumour and four scans, all from (seed, index, spacing)."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -28,8 +26,7 @@ class PhantomSubject:
     case_id: str
     images: dict[str, Volume]  # T1, T2, FLAIR, T1GD: float32, whole numbers as scanners store them, 0 outside the head
     mask: NDArray[np.uint8]  # 1 in the whole tumour (with oedema)
-    truth: dict[str, Volume]
-    """`gadolinium_mm` (mean concentration in tissue and vessels) and the fractions oedema, tumour, necrosis, blood."""
+    truth: dict[str, Volume]  # `gadolinium_mm` (mean concentration) and the fractions oedema, tumour, necrosis, blood
     metadata: dict[str, Any]  # as EGD's metadata.json; -1 is unknown
     affine: NDArray[np.float64]
 
@@ -66,9 +63,8 @@ def make_subject(
 ) -> PhantomSubject:
     """Patient `index` (from 0) of cohort `seed` at a voxel size of 1 to 8 mm (1 by default, or the atlas's).
 
-    The patient is the same at every voxel size; only partial volume, noise and fine texture differ. Without
-    `with_truth` the maps of the truth are left out, which is faster. Raises ValueError for a negative seed or index, or
-    an impossible voxel size.
+    The patient is the same at every voxel size; only partial volume, noise and fine texture differ. Raises ValueError
+    for a negative seed or index, or an impossible voxel size.
     """
     if seed < 0 or index < 0:
         raise ValueError(f"Phantom with seed {seed} and index {index}: both must be 0 or more.")
