@@ -207,7 +207,7 @@ class CaseStore:
         """The cases at `indices`, each flipped left-right where `flips` says so; `seeds` are those of `batches`."""
         cases = [self._case(i, seed) for i, seed in zip_longest(indices, seeds, fillvalue=())]
         if flips is not None:
-            cases = [tuple(part.flip(1) for part in case) if flip else case for case, flip in zip(cases, flips)]
+            cases = [(one.flip(1), two.flip(1)) if flip else (one, two) for (one, two), flip in zip(cases, flips)]
         images, flags = (torch.stack(part).to(self.device) for part in zip(*cases))
         images = images.float()
         case_ids = tuple(self.case_ids[i] for i in indices)

@@ -42,7 +42,8 @@ class PrepareJob:
         """Recipe and source files in an up-to-date record."""
         subject = self.subject
         files = [(path.name, source_state(path)) for path in list_sources(subject, self.recipe)]
-        labels = [sorted(subject.labels or ()), subject.enhancing_label, subject.skull_stripped, sorted(subject.images)]
+        labels: list[Any] = [sorted(subject.labels or ()), subject.enhancing_label, subject.skull_stripped]
+        labels.append(sorted(subject.images))
         labels += [part for part in (subject.cavity_label, subject.mask_fault) if part is not None]
         recipe = fingerprint([VERSION, asdict(self.recipe)])
         return {"case_id": subject.case_id, "recipe": recipe, "source": fingerprint([files, labels])}

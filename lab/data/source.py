@@ -4,6 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lab.config import DataConfig, PhantomConfig, flatten
 from lab.data.cohort import Cohort, is_cohort, open_cohort
@@ -47,7 +48,7 @@ def make_phantom(data: DataConfig, phantom: PhantomConfig, folder: Path, say: Sa
     out = folder / f"{phantom.subjects}-subjects-seed-{phantom.seed}-{spacing:g}mm"
     say(f"Simulating {phantom.subjects} phantom patient{'s' * (phantom.subjects != 1)} at {spacing:g} mm in {out}")
     ticker = Ticker("phantom patients", say)
-    how = {"subjects": phantom.subjects, "seed": phantom.seed, "processes": data.processes}
+    how: dict[str, Any] = {"subjects": phantom.subjects, "seed": phantom.seed, "processes": data.processes}
     return write_cohort(out, spacing_mm=spacing, progress=lambda done, total: ticker(done, total, ""), **how)
 
 

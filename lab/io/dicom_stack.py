@@ -71,14 +71,14 @@ def _check_alike(folder: Path, slices: Sequence[Slice]) -> None:
         row, column = part.orientation
         odd = max(abs(row @ row - 1), abs(column @ column - 1), abs(row @ column))
         if not np.isfinite([*part.position, odd]).all() or odd > 2 * TURNED or min(part.spacing_mm) <= 0:
-            values = f"ImagePositionPatient {_list(part.position)}, PixelSpacing {_list(part.spacing_mm)}"
-            values = f"ImageOrientationPatient {_list(part.orientation.ravel())}, {values}"
-            raise ValueError(f"{part.path}: the geometry makes no sense ({values})")
+            said = f"ImagePositionPatient {_list(part.position)}, PixelSpacing {_list(part.spacing_mm)}"
+            said = f"ImageOrientationPatient {_list(part.orientation.ravel())}, {said}"
+            raise ValueError(f"{part.path}: the geometry makes no sense ({said})")
     turned = [part for part in slices if np.abs(part.orientation - first.orientation).max() > TURNED]
     if turned:
-        values = "; ".join(f"{part.place}: {_list(part.orientation.ravel())}" for part in (first, turned[0]))
+        said = "; ".join(f"{part.place}: {_list(part.orientation.ravel())}" for part in (first, turned[0]))
         how = "as in a localiser or several stacks; keep the slices of one orientation"
-        raise ValueError(f"{folder}: slices of different orientation ({values}), {how}")
+        raise ValueError(f"{folder}: slices of different orientation ({said}), {how}")
     for what, values in (
         ("rows x columns", [f"{part.size[0]} x {part.size[1]}" for part in slices]),
         ("mm between voxels", [f"{part.spacing_mm[0]:.5g} x {part.spacing_mm[1]:.5g}" for part in slices]),

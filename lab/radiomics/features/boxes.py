@@ -19,7 +19,7 @@ of values). With 8 (1e-4), one voxel in 100,000 changes its grey level, which zo
 
 def label_box(mask: sitk.Image, label: int) -> np.ndarray:
     """The box (2, 3) around the voxels with the label. Raises ValueError if there are none."""
-    inside = label == sitk.GetArrayViewFromImage(mask).T  # (X, Y, Z)
+    inside = np.equal(sitk.GetArrayViewFromImage(mask).T, label)  # (X, Y, Z)
     if not inside.any():
         raise ValueError("the tumour mask is empty")
     edges = grid.bounding_box(inside)
