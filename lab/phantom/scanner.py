@@ -18,7 +18,7 @@ SCANNERS = {  # nominal repetition and echo time (ms) by vendor; sites vary arou
     "Philips": {"T1": (520, 14), "T2": (4100, 95), "FLAIR": (8500, 115)},
     "GE": {"T1": (600, 11), "T2": (4900, 104), "FLAIR": (9500, 120)},
 }
-_FLOW_VOID = {"T1": 0.75, "T2": 0.3, "FLAIR": 0.3}  # remaining signal of flowing blood without contrast agent
+_FLOW_VOID = {"T1": 0.75, "T2": 0.3, "FLAIR": 0.3, "T1GD": 0.75}  # signal of flowing blood without contrast agent
 LEAK_SHARE = {"tumour": 1.0, "oedema": 0.12, "necrosis": 0.1}  # concentration relative to the solid tumour's
 _CHUNK = 1 << 16  # voxels per chunk, which limits memory traffic
 _SHELLS_MM = (0.0, 0.8, 2.0, 3.0, 5.0, 7.0, 8.0, 11.5, 13.0)
@@ -94,7 +94,7 @@ def simulate_scan(sample: Sample, name: str, sequence: Sequence) -> Volume:
         level["grey"] += np.float32(0.04) * (enhanced - level["blood"])
         level["white"] += np.float32(0.02) * (enhanced - level["blood"])
         level["blood"] = enhanced
-    level["blood"] *= np.float32(1.0 if dose else _FLOW_VOID[name])  # with contrast agent there is no flow void
+    level["blood"] *= np.float32(1.0 if dose else _FLOW_VOID[name])
     values = np.zeros(head.grid.shape, dtype=np.float32)
     flat = values.reshape(-1)
     flat[head.brain] = np.array(list(level.values()), dtype=np.float32) @ sample.brain
