@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import zip_longest
 
 import numpy as np
 import psutil
@@ -110,6 +109,13 @@ def inside(window: Window, shape: Sequence[int]) -> tuple[Window, list[int]]:
     return part, [side for pair in reversed(missing) for side in pair]  # type: ignore[return-value]
 
 
+def padded(image: Tensor, flags: Tensor, missing: list[int]) -> tuple[Tensor, Tensor]:
+    """Channels and flags with background on their sides, `missing` in the order of `F.pad`."""
+    if not any(missing):
+        return image, flags
+    return F.pad(image, missing, value=BACKGROUND), F.pad(flags, missing)
+
+
 class CaseStore:
     """Cases of a cohort, resident on the device if they fit, else read case by case."""
 
@@ -186,7 +192,7 @@ class CaseStore:
         part, missing = inside(window, self.cohort.shape)
         picked = torch.from_numpy(np.stack([image[channel][part] for channel in self.channels]))
         flags = torch.from_numpy(clear_without_target(mask[part]))[None]
-        return F.pad(picked, missing, value=BACKGROUND), F.pad(flags, missing)
+        return padded(picked, flags, missing)
 
     def _case(self, index: int, seed: Sequence[int]) -> tuple[Tensor, Tensor]:
         """A case's training image and flags, from the device or from its file."""
@@ -196,7 +202,7 @@ class CaseStore:
         if self.shares is None:
             return image, flags
         part, missing = inside(self._window(index, seed), self.cohort.shape)
-        return F.pad(image[:, *part], missing, value=BACKGROUND), F.pad(flags[:, *part], missing)
+        return padded(image[:, *part], flags[:, *part], missing)
 
     def batch(
         self,
@@ -205,7 +211,7 @@ class CaseStore:
         seeds: Sequence[tuple[int, ...]] = (),
     ) -> Batch:
         """The cases at `indices`, each flipped left-right where `flips` says so; `seeds` are those of `batches`."""
-        cases = [self._case(i, seed) for i, seed in zip_longest(indices, seeds, fillvalue=())]
+        cases = [self._case(i, seed) for i, seed in zip(indices, seeds or [()] * len(indices))]
         if flips is not None:
             cases = [(one.flip(1), two.flip(1)) if flip else (one, two) for (one, two), flip in zip(cases, flips)]
         images, flags = (torch.stack(part).to(self.device) for part in zip(*cases))

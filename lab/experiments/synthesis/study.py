@@ -100,13 +100,14 @@ def check(study: Study, config: Config) -> list[str]:
         raise ValueError(f"--train.learning-rate {config.train.learning_rate:g} must be above 0")
     if config.study.objective not in OBJECTIVES:
         raise ValueError(f"--study.objective {config.study.objective}: known are {', '.join(OBJECTIVES)}")
-    starts = set()
+    starts: set[str] = set()
     for settings in study.grid.values():
         trial = override(config, dict(settings))
         check_augment(trial.augment)
         check_sampling(trial.train)
         start = starting_weights(trial)
-        starts |= set() if start is None else {start.sha256}
+        if start is not None:
+            starts.add(start.sha256)
         with torch.device("meta"):  # builds the network for its errors alone, without memory
             build_method(trial, choose("meta", "float32"), start)
     return sorted(starts)

@@ -176,7 +176,7 @@ def used(config: Config) -> Config:
     }
     sampling = config.train.patch_sampling
     if sampling == "auto":
-        sampling = METHODS.find(config.train.method).patch_sampling  # type: ignore[assignment]
+        sampling = METHODS.find(config.train.method).patch_sampling
     train = replace(config.train, patch_sampling=sampling)
     return replace(config, options=options, train=train, augment=augmentation(config))
 
@@ -186,7 +186,8 @@ def augmentation(config: Config) -> AugmentConfig:
     augment = config.augment
     if augment.use == "on" or (augment.use == "auto" and METHODS.find(config.train.method).augmented):
         return replace(augment, use="on")
-    return AugmentConfig(use="off", **{item.name: 0.0 for item in fields(augment) if item.name != "use"})
+    strengths: dict[str, Any] = {item.name: 0.0 for item in fields(augment) if item.name != "use"}
+    return AugmentConfig(use="off", **strengths)
 
 
 def starting_weights(config: Config) -> Start | None:

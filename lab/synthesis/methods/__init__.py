@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from lab.synthesis import Registry
 
@@ -54,7 +54,7 @@ class MethodSpec:
     """Frozen dataclass; each field is a flag, `--gan.l1-weight`."""
     augmented: bool = False
     """Whether `--augment.use auto` changes its training images."""
-    patch_sampling: str = "centre"
+    patch_sampling: Literal["centre", "random"] = "centre"
     """Centre of its training cubes with `--train.patch-sampling auto`: `centre` or `random`."""
 
 
