@@ -30,7 +30,7 @@ class Batch:
 
     inputs: Tensor  # (B, C, X, Y, Z) float32 in [-1, 1]
     target: Tensor  # (B, 1, X, Y, Z) float32 in [-1, 1]
-    masks: dict[str, Tensor]  # each (B, 1, X, Y, Z) bool
+    masks: dict[str, Tensor]  # each (B, 1, X, Y, Z) bool; `enhancing`: by the expert, else by the rule in the tumour
     case_ids: tuple[str, ...]
     seeds: tuple[tuple[int, ...], ...] = ()
     """Seed of the random draws of each case: seed, epoch, case, flipped, number of its showing."""
@@ -147,6 +147,7 @@ class CaseStore:
         self.t1 = names.index("T1") if "T1" in names else None
         """Position of the T1 among the inputs; None where it is not one of them."""
         self.device, self.patch = torch.device(device), patch
+        self.labelled = cohort.index.loc[list(self.case_ids), "enhancing_by"].str.contains("expert").tolist()
         self.margin = margin if patch else 0
         self.shares = shares if patch else None
         held = cohort.shape if self.shares else [size + 2 * self.margin for size in self.shape]
@@ -215,9 +216,11 @@ class CaseStore:
         if flips is not None:
             cases = [(one.flip(1), two.flip(1)) if flip else (one, two) for (one, two), flip in zip(cases, flips)]
         images, flags = (torch.stack(part).to(self.device) for part in zip(*cases))
-        images = images.float()
+        images, masks = images.float(), unpack_masks(flags)
+        labelled = torch.tensor([self.labelled[i] for i in indices], device=self.device).view(-1, 1, 1, 1, 1)
+        masks["enhancing"] = torch.where(labelled, masks["expert"], masks["enhancement"] & masks["tumour"])
         case_ids = tuple(self.case_ids[i] for i in indices)
-        return Batch(images[:, :-1], images[:, -1:], unpack_masks(flags), case_ids, tuple(seeds))
+        return Batch(images[:, :-1], images[:, -1:], masks, case_ids, tuple(seeds))
 
     def batches(self, plan: Sequence[Sequence[tuple[int, bool]]], key: Sequence[int] = ()) -> Iterator[Batch]:
         """The planned batches in order; cases on disk are read one batch ahead.

@@ -22,6 +22,7 @@ from lab.data.batches import Batch, CaseStore, plan_epoch
 from lab.evaluation.image_errors import METRICS
 from lab.io.sealed_json import fingerprint
 from lab.stats.agreement import concordance_of_sums
+from lab.stats.auc import auc
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
 from lab.synthesis.device import Arithmetic, is_out_of_memory, peak_memory_mb
 from lab.synthesis.losses.image_losses import Loss
@@ -68,7 +69,9 @@ def fit(
     checkpoint: Path | None = None,
     on_epoch: Callable[[dict[str, float]], None] | None = None,
 ) -> Fitted:
-    """Train until the validation loss has not improved for `patience` epochs, on images changed as `augment` says.
+    """Train until the validation loss, or the figure that the method names, has not improved for `patience` epochs.
+
+    Training images are changed as `augment` says.
 
     `checkpoint` is written atomically after each epoch; if it exists, training resumes from it. `on_epoch` gets each
     epoch's figures (`epoch`, `train/loss` and the method's others, those of `validate`, `seconds`) and may raise to end
@@ -95,8 +98,8 @@ def fit(
         progress.seconds += time.perf_counter() - started
         figures = {"epoch": progress.epoch, **figures, "seconds": progress.seconds}
         progress.history.append(figures)
-        if figures["val/loss"] < progress.best_loss:
-            progress.best_loss, progress.best_epoch = figures["val/loss"], progress.epoch
+        if (loss := ranked(method, figures)) < progress.best_loss:
+            progress.best_loss, progress.best_epoch = loss, progress.epoch
             best = snapshot(method.network)
         if checkpoint is not None:
             state = method.state_dict() | {"best": best, "progress": asdict(progress)}
@@ -136,8 +139,21 @@ def identify(
     }
 
 
+def ranked(method: Method, figures: Mapping[str, float]) -> float:
+    """What the best epoch has least of: the validation loss, or minus the figure that the method names.
+
+    Raises TrainingFailed where no validation patient has that figure.
+    """
+    name: str | None = getattr(method, "best_by", None)
+    if name is None:
+        return figures["val/loss"]
+    if name not in figures:
+        raise TrainingFailed(f"no validation patient has {name}, by which this method stops: none enhances in part")
+    return -figures[name]
+
+
 def out_of_patience(progress: Progress, settings: TrainConfig) -> bool:
-    """Whether the validation loss has not improved for `patience` epochs."""
+    """Whether the validation loss, or the method's figure, has not improved for `patience` epochs."""
     return progress.epoch - progress.best_epoch >= settings.patience
 
 
@@ -195,7 +211,8 @@ def validate(
 
     Each case has equal weight in the loss, also in a last batch that is not full. Further figures of `predict` (of a
     method) are averaged. Where T1 is an input, there is also `val/contrast_tumour`: Lin's concordance of synthetic and
-    true contrast, their rise over T1, over the voxels of all tumours.
+    true contrast, their rise over T1, over the voxels of all tumours. Where a probability is predicted, there is also
+    `val/auc_voxels`: its AUC for the enhancing voxels inside the tumour, mean over patients with both kinds.
     """
     losses: list[float] = []
     scores: dict[str, list[float]] = {name: [] for name in WATCHED}
@@ -203,7 +220,7 @@ def validate(
     plan = [[(i, False) for i in range(at, min(at + batch_size, len(val)))] for at in range(0, len(val), batch_size)]
     for batch in val.batches(plan):
         found = dict(predict(batch.inputs))
-        prediction = found.pop("image")
+        prediction, probability = found.pop("image"), found.pop("probability", None)
         for i in range(len(batch.case_ids)):
             one = slice(i, i + 1)
             losses.append(float(loss(prediction[one], batch.target[one], take(batch, one))))
@@ -212,6 +229,8 @@ def validate(
             scores[name] += METRICS[name](prediction, batch.target, batch.masks)[region].tolist()
         for name, values in found.items():
             scores.setdefault(name, []).extend(values.tolist())
+        if probability is not None:
+            scores.setdefault("auc_voxels", []).extend(voxel_aucs(probability, batch.masks))
         if val.t1 is not None:
             t1, tumour = batch.inputs[:, val.t1 : val.t1 + 1], batch.masks["tumour"]
             x, y = (image[tumour].double() for image in (prediction - t1, batch.target - t1))
@@ -220,6 +239,16 @@ def validate(
     if sums[0] > 0:
         figures["val/contrast_tumour"] = concordance_of_sums(*sums.tolist())
     return {"val/loss": sum(losses) / len(losses), **figures}
+
+
+def voxel_aucs(probability: Tensor, masks: Mapping[str, Tensor]) -> list[float]:
+    """AUC of a probability (B, 1, X, Y, Z) inside the tumour of each patient who has enhancing and other voxels there."""
+    found = []
+    for value, tumour, enhancing in zip(probability, masks["tumour"], masks["enhancing"]):
+        labels = enhancing[tumour].cpu().numpy()
+        if labels.any() and not labels.all():
+            found.append(auc(labels, value[tumour].float().cpu().numpy()))
+    return found
 
 
 def take(batch: Batch, part: slice) -> dict[str, Tensor]:

@@ -215,6 +215,11 @@ def build_method(config: Config, arithmetic: Arithmetic, start: Start | None = N
 
         network.taken = take_over(network, start)
     spec = METHODS.find(train.method)
+    if spec.network not in (None, model.id):
+        raise ValueError(
+            f"--method {train.method} trains the network {spec.network}, not {model.id}; add --model.id {spec.network}, "
+            f"or --networks {spec.network} to the study of architectures"
+        )
     own = settings_of(config, train.method, spec.settings)
     return spec.make(network, make_loss(config.loss), train, arithmetic, own, channels)
 

@@ -21,7 +21,8 @@ class Method(Protocol):
     network: nn.Module
     """The network that is packaged and used on new patients: inputs -> image."""
     loss: Loss
-    """The loss of validation and early stopping."""
+    """The loss of validation and early stopping. A method with an attribute `best_by` stops by that figure of validation
+    instead, such as `val/auc_voxels`; the highest is best."""
 
     def train_step(self, batch: Batch) -> Mapping[str, Tensor]:
         """One step of every optimiser; returns its figures, each a mean over patients, among them `loss`."""
@@ -30,7 +31,8 @@ class Method(Protocol):
     def predict(self, inputs: Tensor) -> Mapping[str, Tensor]:
         """`image` (B, 1, X, Y, Z) float32 for inputs (B, C, X, Y, Z), and any further figures, (B,) each.
 
-        Validation logs the mean of each further figure as `val/NAME`.
+        Validation logs the mean of each further figure as `val/NAME`. `probability` is a map of the image's size, that
+        of enhancement; validation logs its AUC inside the tumour as `val/auc_voxels`.
         """
         ...
 
@@ -56,6 +58,8 @@ class MethodSpec:
     """Whether `--augment.use auto` changes its training images."""
     patch_sampling: Literal["centre", "random"] = "centre"
     """Centre of its training cubes with `--train.patch-sampling auto`: `centre` or `random`."""
+    network: str | None = None
+    """The network of `NETWORKS` that it trains; None for any."""
 
 
 METHODS: Registry[MethodSpec] = Registry(
@@ -63,5 +67,6 @@ METHODS: Registry[MethodSpec] = Registry(
     {
         "supervised": "lab.synthesis.methods.supervised:SUPERVISED",
         "gan": "lab.synthesis.methods.gan:GAN",
+        "place-and-draw": "lab.synthesis.methods.place_and_draw:PLACE_AND_DRAW",
     },
 )

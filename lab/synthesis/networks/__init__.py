@@ -78,6 +78,7 @@ NETWORKS: Registry[NetworkSpec] = Registry(
         "dynunet": f"{MONAI}:DYNUNET",
         "attention-unet": f"{MONAI}:ATTENTION_UNET",
         "swin-unetr": f"{MONAI}:SWIN_UNETR",
+        "place-unet": "lab.synthesis.networks.place_unet:PLACE_UNET",
     },
 )
 

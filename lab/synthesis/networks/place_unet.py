@@ -1,0 +1,109 @@
+"""A U-Net that first says where it enhances, and then draws it.
+
+The body is MONAI's DynUNet with residual blocks and instance normalisation (nnU-Net, Isensee et al. 2021). Its place
+head gives two overlapping regions, the enhancing part and the whole tumour. Its image head sees the body's features, the
+logits of both regions and the inputs, and composes
+
+    image = change + probability of enhancement x amount
+
+from two maps, `change` (the image without enhancement) and `amount` (the rise in signal where it enhances).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from lab.synthesis.networks import BACKGROUND, NetworkSpec
+from lab.synthesis.networks.measure import pad_to_multiple
+from lab.synthesis.networks.monai_networks import at_least
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlaceUNetConfig:
+    """The U-Net of the method place-and-draw."""
+
+    filters: int = 24
+    """Filters of the first level; they double with every level, up to 20 times as many."""
+    levels: int = 3
+    """Levels, one more than halvings."""
+    image_filters: int = 16
+    """Filters of the image head."""
+
+
+class PlaceUNet(nn.Module):
+    """Body, place head and image head."""
+
+    outputs = ("image", "probability", "tumour")
+    """The maps of `everything`: the image, the probability that a voxel enhances, and that it is tumour."""
+
+    def __init__(self, channels: int, settings: PlaceUNetConfig) -> None:
+        super().__init__()
+        from monai.networks.nets import DynUNet
+
+        strides, filters = [1] + [2] * (settings.levels - 1), settings.filters
+        self.multiple = 2 ** (settings.levels - 1)
+        body = DynUNet(
+            spatial_dims=3,
+            in_channels=channels,
+            out_channels=1,
+            kernel_size=[3] * settings.levels,
+            strides=strides,
+            upsample_kernel_size=strides[1:],
+            filters=[filters * min(2**level, 20) for level in range(settings.levels)],
+            norm_name=("instance", {"affine": True}),
+            res_block=True,
+        )
+        self.body = body.skip_layers  # up to the features of full resolution, without MONAI's output layer
+        places = len(self.outputs) - 1
+        self.place = nn.Conv3d(filters, places, 1)
+        head = [nn.Conv3d(filters + places + channels, settings.image_filters, 3, padding=1), nn.LeakyReLU(0.1)]
+        head += [nn.Conv3d(settings.image_filters, settings.image_filters, 3, padding=1), nn.LeakyReLU(0.1)]
+        self.hidden = nn.Sequential(*head)
+        self.parts = nn.Conv3d(settings.image_filters + channels, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, X, Y, Z) in [-1, 1] -> image (B, 1, X, Y, Z) in [-1, 1], exactly -1 where all inputs are -1."""
+        return self.image_and_logits(x)[:, :1]
+
+    def everything(self, x: Tensor) -> Tensor:
+        """The maps called `outputs`, (B, 3, X, Y, Z): the image, then probabilities in [0, 1]."""
+        maps = self.image_and_logits(x).float()
+        return torch.cat([maps[:, :1], maps[:, 1:].sigmoid()], dim=1)
+
+    def image_and_logits(self, x: Tensor, *, apart: bool = False) -> Tensor:
+        """The image and the logits of both regions, (B, 3, X, Y, Z).
+
+        With `apart` the gradient of the image ends at the image head: what it is worth does not move the place head.
+        """
+        size = x.shape[2:]
+        padded = pad_to_multiple(x, self.multiple)
+        if max(padded.shape[2:]) == self.multiple:  # one voxel at the deepest level cannot be normalised
+            padded = F.pad(padded, (0, self.multiple), value=BACKGROUND)
+        features = self.body(padded)
+        logits = self.place(features)
+        seen = (features.detach(), logits.detach()) if apart else (features, logits)
+        change, amount = self.parts(torch.cat([self.hidden(torch.cat([*seen, padded], 1)), padded], 1)).split(1, 1)
+        image = (change + seen[1][:, :1].sigmoid() * amount).clamp(-1, 1)
+        image = torch.where((padded > BACKGROUND).any(1, keepdim=True), image, BACKGROUND)
+        return torch.cat([image, logits], dim=1)[:, :, : size[0], : size[1], : size[2]]
+
+
+def place_unet(settings: PlaceUNetConfig, channels: int) -> nn.Module:
+    """The network. Raises ValueError for too few filters or levels."""
+    at_least(settings.filters, "--place-unet.filters")
+    at_least(settings.image_filters, "--place-unet.image-filters")
+    at_least(settings.levels, "--place-unet.levels", 3)
+    return PlaceUNet(channels, settings)
+
+
+PLACE_UNET = NetworkSpec(
+    settings=PlaceUNetConfig,
+    build=place_unet,
+    width="filters",
+    divisor=lambda settings: 2 ** (settings.levels - 1),
+    reads_volume=lambda _: "its instance normalisation takes statistics over the whole volume",
+)
