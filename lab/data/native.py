@@ -35,6 +35,12 @@ def spread_on_scan(case: PreparedCase, values: np.ndarray) -> np.ndarray:
     return np.where(known, spread * np.float32(case.scale), np.float32(0))
 
 
+def probability_on_scan(case: PreparedCase, values: np.ndarray) -> np.ndarray:
+    """A probability (X, Y, Z) on the prepared grid as float32 on the T1's grid; 0 outside the brain."""
+    drawn, known = _spread(case, values)
+    return np.where(known, drawn, np.float32(0))
+
+
 def mask_on_scan(case: PreparedCase, mask: np.ndarray) -> np.ndarray:
     """A prepared mask (X, Y, Z) on the T1's RAS grid, uint8, in the brain: value at a voxel's centre, or majority."""
     result = mask.astype(np.float32)

@@ -6,6 +6,8 @@ Each patient's folder is written completely or not at all and holds
     interval_90.nii.gz      half of each voxel's 90 % interval, in the same intensities, by conformal calibration
     uncertainty.nii.gz      standard deviation over augmentations and networks, in the same intensities
     enhancement.nii.gz      1 where synthesis - T1 exceeds the paper's threshold, in the tumour and 3 mm round it
+    enhancement_probability.nii.gz  each voxel's probability of enhancement, by a network that states one; the mask of
+                            enhancement is then where it exceeds the threshold chosen on validation patients
     dicom/                  with `How(export="dicom")`: the synthesis as a derived series in the T1's study
     synthesis.png           three planes of all this
     report.json             model, contract, input hashes, millilitres, warnings, seconds

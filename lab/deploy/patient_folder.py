@@ -24,7 +24,7 @@ from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.enhancement import millilitres
 from lab.inference.load import Networks
 from lab.inference.patient import Hashes, Synthesis, hash_scans, synthesize_patient
-from lab.inference.settings import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTAINTY, WHAT, How
+from lab.inference.settings import ENHANCEMENT, INTERVAL, PROBABILITY, SYNTHESIS, UNCERTAINTY, WHAT, How
 from lab.io.case_file import file_sha256, write_atomically
 from lab.io.output_folder import check_output, output_folder
 from lab.io.sealed_json import fingerprint
@@ -105,7 +105,7 @@ def write_patient(
 
 def check_place(place: Path, how: How) -> None:
     """Raises ValueError or an OSError, before the synthesis, where a patient's result cannot be written."""
-    names = (SYNTHESIS, UNCERTAINTY, ENHANCEMENT, INTERVAL, PICTURE, REPORT)
+    names = (SYNTHESIS, UNCERTAINTY, ENHANCEMENT, INTERVAL, PROBABILITY, PICTURE, REPORT)
     check_output(place, *names, *([DICOM] if how.export == "dicom" else []), alone=True)
 
 
@@ -173,7 +173,8 @@ def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:
     found: dict[str, Any] = {
         "ml": round(voxels * made.patient.case.t1.voxel_ml, 4),
         "ml_on_model_grid": round(millilitres(made.enhancement, contract.spacing_mm), 4),
-        "threshold": contract.preparation["enhancement_threshold"],
+        "threshold": made.threshold,
+        "threshold_of": "T1GD - T1" if made.place is None else "probability",
         "region": made.region,
     }
     if made.probability is not None:

@@ -2,6 +2,7 @@
 
     intervals     from validation patients: scale of a voxel's interval (lab.evaluation.conformal)
     coverage      on test patients: the share of voxels inside these intervals
+    place         from validation patients: the threshold of a stated probability, where the network has one
     probability   from validation patients: predicted enhancement -> probability that a tumour enhances (Platt's line)
     likeness      of training patients: the reference for out-of-distribution detection (lab.qc.ood)
     strangers     on test patients: how often clean scans and injected faults are called out of distribution
@@ -21,7 +22,7 @@ import pandas as pd
 import torch
 
 from lab.data.case import REFERENCE
-from lab.data.cohort import BRAIN, Cohort
+from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, Cohort
 from lab.data.contract import Contract
 from lab.evaluation.conformal import (
     Curve,
@@ -38,17 +39,20 @@ from lab.evaluation.conformal import (
 from lab.evaluation.enhancement import LOWEST_LEVEL
 from lab.evaluation.fault_injection import cases_of, score_faults
 from lab.inference.load import Networks
-from lab.inference.patient import predict_case, predicted_level
+from lab.inference.patient import enhancement_evidence, near_tumour, predict_case, predicted_level
 from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.case_file import clear_without_target
 from lab.qc.image_quality import measure
 from lab.qc.ood import fit_reference
+from lab.stats.agreement import kappa
 from lab.stats.auc import delong_interval
 from lab.stats.platt import FLATTEST, platt
 from lab.synthesis.device import Arithmetic
 
 Ood: TypeAlias = tuple[dict[str, Any], pd.DataFrame]
 """The OOD reference, and its detection rates without a fault and for each injected one."""
+BINS = 100
+"""Steps of a stated probability among which its threshold is chosen."""
 MOST = 4
 """Number of augmentations for which intervals are made, besides one and the usual number."""
 FLOOR_CASES, LIKENESS_CASES, FAULT_CASES = 5, 300, 10
@@ -81,6 +85,8 @@ class PredictedCase:
     image: np.ndarray
     spreads: dict[int, np.ndarray | None]
     """Number of augmentations -> spread; None for a single prediction."""
+    place: np.ndarray | None
+    """Each voxel's stated probability of enhancement; None where the networks state none."""
     truth: np.ndarray
     t1: np.ndarray
     flags: np.ndarray
@@ -109,6 +115,7 @@ def calibrate_networks(
     val: dict[int, list[Curve]] = {count: [] for count in counts}
     test: dict[int, list[Held]] = {count: [] for count in counts}
     levels: dict[str, list[tuple[str, float]]] = {"val": [], "test": []}
+    placed: list[np.ndarray] = []
     for part, scores in levels.items():
         for case in predicted_cases(networks, cohort, parts[part], arithmetic, counts):
             regions = regions_of(clear_without_target(case.flags), cohort.spacing_mm)
@@ -121,7 +128,10 @@ def calibrate_networks(
                     scale = scale_of(spread, floors[count], case.image.shape)
                     means = {name: float(scale[inside].mean()) for name, inside in regions.items() if inside.any()}
                     test[count].append(Held(case_id=case.case_id, curve=curve, scales=means))
-            level = predicted_level(case.image, case.t1, case.flags, spacing_mm=cohort.spacing_mm, enhancing_ml=least)
+            shown = enhancement_evidence(case.image, case.t1, case.place)
+            level = predicted_level(shown, case.flags, spacing_mm=cohort.spacing_mm, enhancing_ml=least)
+            if part == "val" and case.place is not None:
+                placed.append(place_counts(case, cohort))
             scores.append((case.case_id, LOWEST_LEVEL if level is None else level))
     intervals = {count: fit_intervals(curves, floors[count]) for count, curves in val.items()}
     coverage = coverage_table(test, intervals)
@@ -136,6 +146,7 @@ def calibrate_networks(
             "intervals": {str(count): entry.as_dict() for count, entry in intervals.items()},
             "coverage": coverage_summary(coverage),
             "probability": fit_probability(cohort, levels),
+            **choose_place_threshold(placed, str(cohort.index["enhancing_by"].iloc[0])),
             "likeness": likeness,
             "strangers": rows,
         },
@@ -193,11 +204,44 @@ def predicted_cases(
             case_id=case_id,
             patient_id=str(cohort.index.loc[case_id, "patient_id"]),
             image=found.image[0, 0].cpu().numpy(),
+            place=None if found.probability is None else found.probability[0, 0].cpu().numpy(),
             spreads={count: None if one is None else one[0, 0].cpu().numpy() for count, one in spreads.items()},
             truth=target,
             t1=t1,
             flags=flags,
         )
+
+
+def place_counts(case: PredictedCase, cohort: Cohort) -> np.ndarray:
+    """The case's voxels near the tumour by stated probability, (2, `BINS`): those that truly enhance, and the others.
+
+    The truth is the expert's label, where the data set has one, else the paper's rule.
+    """
+    assert case.place is not None
+    flags = clear_without_target(case.flags)
+    near, true = near_tumour(flags, cohort.spacing_mm), (flags & (EXPERT if labelled(cohort) else ENHANCEMENT)) > 0
+    bins = np.minimum((case.place * BINS).astype(int), BINS - 1)
+    return np.stack([np.bincount(bins[near & kind], minlength=BINS) for kind in (true, ~true)])
+
+
+def choose_place_threshold(counts: Sequence[np.ndarray], by: str) -> dict[str, Any]:
+    """The record's `place`: the stated probability above which validation patients' voxels agree best with the truth.
+
+    `counts` are those of `place_counts`; agreement is Cohen's kappa over all voxels. Empty where the networks state no
+    probability, or no voxel enhances.
+    """
+    above = np.sum(counts, axis=0)[:, ::-1].cumsum(axis=1)[:, ::-1].astype(float) if counts else np.zeros((2, 1))
+    if not above[:, 0].all():
+        return {}
+    with np.errstate(invalid="ignore"):
+        agreement = np.nan_to_num(kappa(above[0], above.sum(axis=0), above[0, :1], above[:, 0].sum()))
+    best = int(agreement.argmax())
+    return {"place": {"threshold": best / BINS, "kappa": float(agreement[best]), "by": by, "patients": len(counts)}}
+
+
+def labelled(cohort: Cohort) -> bool:
+    """Whether the data set has an expert label of enhancement."""
+    return "expert" in str(cohort.index["enhancing_by"].iloc[0])
 
 
 def fit_probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, Any]:

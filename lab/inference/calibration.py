@@ -29,6 +29,8 @@ class NetworkCalibration:
     """None where there are none for this number of augmentations."""
     probability: Mapping[str, Any] = field(default_factory=dict)
     """Platt's line and its quality; `missing` says why there is none."""
+    threshold: float = 0.5
+    """Above this stated probability a voxel enhances: chosen on validation patients, where the networks state one."""
     likeness: OodReference | None = None
     """OOD reference of the training patients."""
     coverage: tuple[Mapping[str, Any], ...] = ()
@@ -54,6 +56,7 @@ class NetworkCalibration:
         return cls(
             intervals=intervals,
             probability=record["probability"],
+            threshold=float(record.get("place", {}).get("threshold", cls.threshold)),
             likeness=reference,
             coverage=tuple(coverage_at(record, looks)),
             warnings=(*warnings, *unread),

@@ -18,12 +18,20 @@ from numpy.typing import NDArray
 from lab.data.case import REFERENCE, PreparedCase
 from lab.data.contract import Contract, open_patient
 from lab.data.layouts.subject import Subject
-from lab.data.native import image_on_scan, mask_on_scan, spread_on_scan
+from lab.data.native import image_on_scan, mask_on_scan, probability_on_scan, spread_on_scan
 from lab.evaluation.calibration_text import enhancement_verdict
 from lab.evaluation.enhancement import TOLERANCE_MM, enhancement_level, is_enhancing, millilitres, near
 from lab.inference.calibration import NetworkCalibration, calibration_for
-from lab.inference.settings import ENHANCEMENT, INTERVAL, PHANTOM_WARNING, SYNTHESIS, UNCERTAINTY, How
-from lab.inference.tiling import Way, choose_way, predict_by
+from lab.inference.settings import (
+    ENHANCEMENT,
+    INTERVAL,
+    PHANTOM_WARNING,
+    PROBABILITY,
+    SYNTHESIS,
+    UNCERTAINTY,
+    How,
+)
+from lab.inference.tiling import Way, choose_way, predict_by, tile_warnings
 from lab.inference.tta import TtaPrediction, predict_with_tta
 from lab.io.case_file import BRAIN, TUMOUR
 from lab.io.files import canonical
@@ -79,7 +87,11 @@ class Synthesis:
     half_width: np.ndarray | None
     """Half of each voxel's 90 % interval, 0 outside the brain; None without a calibration for it."""
     enhancement: Mask
-    """Voxels that enhance by the paper's rule."""
+    """Voxels that enhance: by their stated probability where the networks have one, else by the paper's rule."""
+    threshold: float
+    """Of that probability, or of the rule."""
+    place: np.ndarray | None
+    """Each voxel's stated probability of enhancement; None where the networks state none."""
     region: str
     """Description of the region searched for enhancement."""
     probability: float | None
@@ -102,6 +114,8 @@ class Synthesis:
             volumes[UNCERTAINTY] = (spread_on_scan(case, self.spread), "SD of SYNTHETIC")
         if self.half_width is not None:
             volumes[INTERVAL] = (spread_on_scan(case, self.half_width), "half of interval of SYNTHETIC")
+        if self.place is not None:
+            volumes[PROBABILITY] = (probability_on_scan(case, self.place), "SYNTHETIC probability")
         return volumes | {ENHANCEMENT: (mask_on_scan(case, self.enhancement), "SYNTHETIC mask")}
 
 
@@ -115,11 +129,15 @@ def synthesize_patient(
     prepared = time.monotonic()
     case = patient.case
     found, ways, seam = predict_case(case.image, case.masks, networks, arithmetic, looks=how.looks, tile=how.tile)
-    image, spread = (None if one is None else one[0, 0].cpu().numpy() for one in (found.image, found.spread))
+    image, spread, place = (
+        None if one is None else one[0, 0].cpu().numpy() for one in (found.image, found.spread, found.probability)
+    )
     assert image is not None
     seconds = {"prepare": prepared - started, "network": time.monotonic() - prepared}
     before = [PHANTOM_WARNING] if networks.phantom else []
-    return assess_prediction(patient, image, spread, calibration, before=before, ways=ways, seam=seam, seconds=seconds)
+    return assess_prediction(
+        patient, image, spread, calibration, place=place, before=before, ways=ways, seam=seam, seconds=seconds
+    )
 
 
 def hash_scans(subject: Subject, contract: Contract) -> dict[str, dict[str, str]]:
@@ -209,10 +227,11 @@ def assess_prediction(
     spread: np.ndarray | None,
     calibration: NetworkCalibration,
     *,
+    place: np.ndarray | None = None,
     before: list[str],
     **about: Any,
 ) -> Synthesis:
-    """Assessment of a predicted image (X, Y, Z) and its spread.
+    """Assessment of a predicted image (X, Y, Z), its spread and each voxel's stated probability of enhancement.
 
     `before` are warnings that precede all others, `about` further fields of `Synthesis`, which describe the prediction.
     """
@@ -221,16 +240,18 @@ def assess_prediction(
     searched, region = near_tumour(masks, spacing_mm), f"in the tumour and {TOLERANCE_MM:g} mm round it"
     if not searched.any():
         searched, region = patient.brain, "in the whole brain"
-    enhancement = (image - t1 > float(preparation["enhancement_threshold"])) & searched
+    threshold = float(preparation["enhancement_threshold"]) if place is None else calibration.threshold
+    shown = enhancement_evidence(image, t1, place)
+    enhancement = (shown > threshold) & searched
     least = float(preparation["enhancing_ml"])
-    level = predicted_level(image, t1, masks, spacing_mm=spacing_mm, enhancing_ml=least)
+    level = predicted_level(shown, masks, spacing_mm=spacing_mm, enhancing_ml=least)
     chance = None if level is None else calibration.probability_of(level)
     enough = is_enhancing(millilitres(enhancement, spacing_mm), least)
     enhances, no_verdict = enhancement_verdict(calibration.probability, chance, drawn=enough)
     half_width = None
     if calibration.intervals is not None:
         half_width = calibration.intervals.half_width(spread, near_tumour(masks, spacing_mm)) * patient.brain
-    of_tiles = _tile_warnings(about.get("ways", []), about.get("seam"))
+    of_tiles = tile_warnings(about.get("ways", []), about.get("seam"))
     doubts = [no_verdict] if no_verdict and level is not None and calibration.probability else []
     return Synthesis(
         patient=patient,
@@ -239,6 +260,8 @@ def assess_prediction(
         spread=spread,
         half_width=half_width,
         enhancement=enhancement,
+        threshold=threshold,
+        place=place,
         region=region,
         probability=chance,
         enhances=enhances,
@@ -263,20 +286,14 @@ def near_tumour(masks: NDArray[np.uint8], spacing_mm: float) -> Mask:
     return near((masks & TUMOUR) > 0, (masks & BRAIN) > 0, spacing_mm)
 
 
-def predicted_level(
-    image: Image, t1: Image, masks: NDArray[np.uint8], *, spacing_mm: float, enhancing_ml: float
-) -> float | None:
-    """Level reached by the least enhancing volume near the tumour; None without a mask."""
+def enhancement_evidence(image: Image, t1: Image, place: Image | None) -> Image:
+    """What enhancement is read from (X, Y, Z): its stated probability, or the rise of the image over T1."""
+    return image - t1.astype(np.float32) if place is None else place
+
+
+def predicted_level(shown: Image, masks: NDArray[np.uint8], *, spacing_mm: float, enhancing_ml: float) -> float | None:
+    """Level of `enhancement_evidence` reached by the least enhancing volume near the tumour; None without a mask."""
     region = near_tumour(masks, spacing_mm)
     if not region.any():
         return None
-    return enhancement_level((image - t1.astype(np.float32))[region], spacing_mm, enhancing_ml)
-
-
-def _tile_warnings(ways: list[Way], seam: float | None) -> list[str]:
-    """A warning where tiles were blended."""
-    found = [way for way in ways if way.kind == "blended"]
-    if not found:
-        return []
-    why = f"drawn in overlapping tiles of {found[0].edge} voxels ({found[0].reason})"
-    return [f"{why}: where they overlap they differ by an SD of {seam:.3f} at most, on a scale from -1 to 1"]
+    return enhancement_level(shown[region], spacing_mm, enhancing_ml)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 SYNTHESIS, UNCERTAINTY, ENHANCEMENT = "synthetic_t1gd.nii.gz", "uncertainty.nii.gz", "enhancement.nii.gz"
-INTERVAL = "interval_90.nii.gz"
+INTERVAL, PROBABILITY = "interval_90.nii.gz", "enhancement_probability.nii.gz"
 WHAT = "SYNTHETIC image, drawn by a neural network from scans without contrast agent. Research only, not for diagnosis."
 PHANTOM_WARNING = (
     "PHANTOM: this model learned from simulated heads, not from patients; what it draws means nothing for a patient"

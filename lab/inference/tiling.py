@@ -9,12 +9,15 @@ DynUNet, AttentionUnet and SwinUNETR). Then overlapping tiles are blended, and t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from lab.data.batches import Prediction
 from lab.io.grid import Box
 from lab.synthesis.device import Arithmetic
 from lab.synthesis.networks import BACKGROUND, Span
@@ -58,23 +61,64 @@ def predict_image(
     Without `window` the whole volume goes through at once. With it, windows of that many voxels slide over the volume
     and are blended with Gaussian weights against seams, as for a network trained on patches.
     """
+    how: dict[str, Any] = {"brain": brain, "arithmetic": arithmetic, "window": window, "overlap": overlap}
+    return predict_maps(network, inputs, **how)[:, :1]
+
+
+@torch.no_grad()
+def predict_maps(
+    network: nn.Module,
+    inputs: Tensor,
+    *,
+    brain: Tensor,
+    arithmetic: Arithmetic,
+    window: tuple[int, int, int] | None = None,
+    overlap: float = 0.5,
+) -> Tensor:
+    """The image as from `predict_image` and, where the network has `outputs`, its other maps, (B, N, X, Y, Z).
+
+    Outside the brain the other maps, which are probabilities, are 0.
+    """
     network.eval()
+    forward = all_maps(network)
     if window is None or all(edge >= size for edge, size in zip(window, inputs.shape[2:])):
-        return torch.where(brain, arithmetic.run(network, inputs), BACKGROUND)
+        return clear_outside(brain, arithmetic.run(forward, inputs))
     from monai.inferers import sliding_window_inference  # slow import, needed for tiles only
 
     blended = sliding_window_inference(
         inputs,
         roi_size=[min(edge, size) for edge, size in zip(window, inputs.shape[2:])],
         sw_batch_size=1,
-        predictor=lambda tile: arithmetic.run(network, tile),
+        predictor=lambda tile: arithmetic.run(forward, tile),
         overlap=overlap,
         mode="gaussian",
         padding_mode="constant",
         cval=BACKGROUND,
     )
     assert isinstance(blended, Tensor)
-    return torch.where(brain, blended, BACKGROUND)
+    return clear_outside(brain, blended)
+
+
+def predict_named(network: nn.Module, inputs: Tensor, **how: Any) -> Prediction:
+    """The image as from `predict_image`, or a mapping of it and the other maps of a network with `outputs`."""
+    names, maps = outputs_of(network), predict_maps(network, inputs, **how)
+    return maps if len(names) == 1 else dict(zip(names, maps.split(1, dim=1)))
+
+
+def outputs_of(network: nn.Module) -> tuple[str, ...]:
+    """Names of a network's maps, the image first."""
+    return getattr(network, "outputs", ("image",))
+
+
+def all_maps(network: nn.Module) -> Callable[[Tensor], Tensor]:
+    """Inputs (B, C, X, Y, Z) -> the maps called `outputs_of`, (B, N, X, Y, Z)."""
+    return getattr(network, "everything", network)
+
+
+def clear_outside(brain: Tensor, maps: Tensor) -> Tensor:
+    """Maps (B, N, X, Y, Z) with the background outside the brain: -1 in the image, 0 in the others."""
+    image = torch.where(brain, maps[:, :1], BACKGROUND)
+    return image if maps.shape[1] == 1 else torch.cat([image, torch.where(brain, maps[:, 1:], 0.0)], dim=1)
 
 
 def choose_way(
@@ -150,41 +194,50 @@ def why_not_exact(network: nn.Module, edge: int, shape: tuple[int, int, int]) ->
 def predict_by(
     network: nn.Module, inputs: Tensor, *, brain: Tensor, arithmetic: Arithmetic, way: Way
 ) -> tuple[Tensor, float | None]:
-    """Synthetic images as from `predict_image`, and for blended tiles the largest SD between them in the brain."""
+    """Maps as from `predict_maps`, and for blended tiles the largest SD between their images in the brain."""
     if way.kind == "whole" or way.edge is None:
-        return predict_image(network, inputs, brain=brain, arithmetic=arithmetic), None
+        return predict_maps(network, inputs, brain=brain, arithmetic=arithmetic), None
     if way.kind == "exact":
-        return torch.where(brain, exact(network, inputs, way.edge, arithmetic), BACKGROUND), None
+        return clear_outside(brain, exact(network, inputs, way.edge, arithmetic)), None
     window = (way.edge,) * 3
-    both = predict_image(_WithSquare(network), inputs, brain=brain, arithmetic=arithmetic, window=window)
-    image, square = both[:, :1], both[:, 1:]
-    variance = torch.where(brain, square - image**2, 0.0)
-    return image, float(variance.clamp(min=0).max().sqrt())
+    both = predict_maps(_WithSquare(network), inputs, brain=brain, arithmetic=arithmetic, window=window)
+    maps, square = both[:, :-1], both[:, -1:]
+    variance = torch.where(brain, square - maps[:, :1] ** 2, 0.0)
+    return maps, float(variance.clamp(min=0).max().sqrt())
+
+
+def tile_warnings(ways: list[Way], seam: float | None) -> list[str]:
+    """A warning where tiles were blended."""
+    found = [way for way in ways if way.kind == "blended"]
+    if not found:
+        return []
+    why = f"drawn in overlapping tiles of {found[0].edge} voxels ({found[0].reason})"
+    return [f"{why}: where they overlap they differ by an SD of {seam:.3f} at most, on a scale from -1 to 1"]
 
 
 class _WithSquare(nn.Module):
-    """A network's image and its square, whose blended means give the SD between tiles."""
+    """A network's maps and the square of its image, whose blended means give the SD between tiles."""
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        image = self.network(x).float()
-        return torch.cat([image, image**2], dim=1)
+        maps = all_maps(self.network)(x).float()
+        return torch.cat([maps, maps[:, :1] ** 2], dim=1)
 
 
 @torch.no_grad()
 def exact(network: nn.Module, inputs: Tensor, edge: int, arithmetic: Arithmetic) -> Tensor:
-    """The whole volume's image (B, 1, X, Y, Z), tile by tile, equal up to rounding."""
+    """The whole volume's maps (B, N, X, Y, Z), tile by tile, equal up to rounding."""
     network.eval()
     size = inputs.shape[2:]
     padded = pad_to_multiple(inputs, divisor(network))
-    result = torch.empty(len(inputs), 1, *padded.shape[2:], device=arithmetic.device)
+    result = torch.empty(len(inputs), len(outputs_of(network)), *padded.shape[2:], device=arithmetic.device)
     for box in _tiles(tuple(padded.shape[2:]), edge):
         spans = [_source(network, (part.start, part.stop), whole) for part, whole in zip(box, padded.shape[2:])]
         with_halo = (slice(None), slice(None), *(slice(*span) for span in spans))
-        image = arithmetic.run(network, padded[with_halo])
+        image = arithmetic.run(all_maps(network), padded[with_halo])
         inner = (slice(part.start - first, part.stop - first) for part, (first, _) in zip(box, spans))
         result[(slice(None), slice(None), *box)] = image[(slice(None), slice(None), *inner)]
     return result[:, :, : size[0], : size[1], : size[2]]

@@ -44,7 +44,7 @@ AUGMENTATIONS = (
 DEFAULT_LOOKS = How.looks
 
 Network = Callable[[Tensor, Tensor], Tensor]
-"""Inputs (1, C, X, Y, Z) and brain (1, 1, X, Y, Z) -> image (1, 1, X, Y, Z)."""
+"""Inputs (1, C, X, Y, Z) and brain (1, 1, X, Y, Z) -> maps (1, N, X, Y, Z): the image, then any probabilities."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,8 @@ class TtaPrediction:
     """Standard deviation over augmentations and networks; None for a single prediction."""
     earlier: dict[int, Tensor | None] = field(default_factory=dict)
     """Number of augmentations -> spread after these alone, where asked for."""
+    probability: Tensor | None = None
+    """Probability of enhancement, the mean over augmentations and networks; None where the networks state none."""
 
 
 def predict_with_tta(
@@ -67,22 +69,25 @@ def predict_with_tta(
     """
     if not 1 <= looks <= len(AUGMENTATIONS):
         raise ValueError(f"--looks {looks}: from 1 to {len(AUGMENTATIONS)} are possible")
-    image = torch.zeros_like(inputs[:, :1])
-    offset = torch.zeros_like(image)
-    sums = {count: (torch.zeros_like(image), torch.zeros_like(image)) for count in sorted({looks, *at})}
+    sums: dict[int, tuple[Tensor, Tensor]] = {}
     for number, network in enumerate(networks):
-        plain = network(inputs, brain).to(image.device)
-        image += plain / len(networks)
+        plain = network(inputs, brain).to(inputs.device)
         if number == 0:
+            image = torch.zeros_like(plain)
             offset = plain  # sums of small differences lose nothing to rounding
+            sums = {count: (torch.zeros_like(plain), torch.zeros_like(plain)) for count in sorted({looks, *at})}
+        image += plain / len(networks)
         for place, one in enumerate(AUGMENTATIONS[:looks]):
             predicted = plain if one == Augmentation() else _augmented(network, one, inputs, brain, plain)
             for count, (total, squares) in sums.items():
                 if place < count:
                     total += predicted - offset
                     squares += (predicted - offset) ** 2
-    spreads = {count: _deviation(*parts, len(networks) * count) for count, parts in sums.items()}
-    return TtaPrediction(image, spreads.pop(looks), spreads)
+    probability = (offset + sums[looks][0] / (len(networks) * looks))[:, 1:2] if image.shape[1] > 1 else None
+    spreads = {
+        count: _deviation(*(part[:, :1] for part in parts), len(networks) * count) for count, parts in sums.items()
+    }
+    return TtaPrediction(image[:, :1], spreads.pop(looks), spreads, probability)
 
 
 def _deviation(total: Tensor, squares: Tensor, count: int) -> Tensor | None:

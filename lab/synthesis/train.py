@@ -242,7 +242,7 @@ def validate(
 
 
 def voxel_aucs(probability: Tensor, masks: Mapping[str, Tensor]) -> list[float]:
-    """AUC of a probability (B, 1, X, Y, Z) inside the tumour of each patient who has enhancing and other voxels there."""
+    """AUC of a probability (B, 1, X, Y, Z) inside the tumour of each patient with enhancing and other voxels there."""
     found = []
     for value, tumour, enhancing in zip(probability, masks["tumour"], masks["enhancing"]):
         labels = enhancing[tumour].cpu().numpy()

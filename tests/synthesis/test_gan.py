@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,11 @@ def same(one: Any, other: Any, where: str = "") -> None:
 
 
 CHILD = """
-import os, signal, sys, threading, time
+import importlib, os, signal, sys, threading, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
-import test_gan
 from lab.data.cohort import open_cohort
 
 def train(last):
@@ -70,7 +70,7 @@ def train(last):
             threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL)).start()
         else:
             time.sleep(0.05)
-    test_gan.train(open_cohort(Path(sys.argv[2])), Path(sys.argv[3]), on_epoch)
+    importlib.import_module(sys.argv[4]).train(open_cohort(Path(sys.argv[2])), Path(sys.argv[3]), on_epoch)
     os._exit(0)
 
 for last, end in ((2, -signal.SIGKILL), (4, -signal.SIGKILL), (None, 0)):
@@ -80,20 +80,25 @@ for last, end in ((2, -signal.SIGKILL), (4, -signal.SIGKILL), (None, 0)):
 """Imports once what its children share."""
 
 
-def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohort, tmp_path):
-    words = [sys.executable, "-c", CHILD, str(Path(__file__).parent), str(tiny_cohort.path), str(tmp_path / "killed")]
-    killed = subprocess.Popen(words)
+def killed_and_resumed(module: str, train: Callable[..., Fitted], cohort: Cohort, folder: Path) -> list[Any]:
+    """Checkpoints of a training that runs through, and of one killed twice and resumed (`module.train`)."""
+    here, killed = str(Path(__file__).parent), folder / "killed"
+    process = subprocess.Popen([sys.executable, "-c", CHILD, here, str(cohort.path), str(killed), module])
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        whole = train(tiny_cohort, tmp_path / "whole")
+        train(cohort, folder / "whole")
     finally:
         torch.set_num_threads(threads)
-    assert killed.wait(timeout=240) == 0
-    states = [torch.load(tmp_path / name, weights_only=True) for name in ("whole", "killed")]
+    assert process.wait(timeout=240) == 0
+    return [torch.load(folder / name, weights_only=True) for name in ("whole", "killed")]
+
+
+def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohort, tmp_path):
+    states = killed_and_resumed("test_gan", train, tiny_cohort, tmp_path)
     assert {"network", "discriminator", "optimiser", "discriminator_optimiser", "best"} <= set(states[0])
     same(*states)
-    assert len(whole.progress.history) == TRAIN.epochs
+    assert len(states[0]["progress"]["history"]) == TRAIN.epochs
 
 
 def test_its_figures_are_logged_and_training_goes_by_the_image_loss(tiny_cohort, tmp_path):

@@ -38,6 +38,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "dynunet": {"filters": 3, "levels": 3},
     "attention-unet": {"channels": 2, "levels": 3},
     "swin-unetr": {"feature_size": 12, "window_size": 3},
+    "place-unet": {"filters": 3, "image_filters": 2},
 }
 
 
@@ -174,7 +175,7 @@ def test_a_method_steps_predicts_and_its_state_comes_back(tiny_cohort, name):
 
     def fresh() -> Any:
         loss = make_loss(LossConfig(name="L1_brain"))
-        return spec.make(small("model-0"), loss, train, CPU, spec.settings and spec.settings(), 3)
+        return spec.make(small(spec.network or "model-0"), loss, train, CPU, spec.settings and spec.settings(), 3)
 
     method, batch = fresh(), store.batch([0, 1])
     before = {key: value.clone() for key, value in method.network.state_dict().items()}
@@ -184,7 +185,7 @@ def test_a_method_steps_predicts_and_its_state_comes_back(tiny_cohort, name):
     assert any(not torch.equal(before[key], value) for key, value in method.network.state_dict().items())
     found = method.predict(batch.inputs)
     assert found["image"].shape == batch.target.shape
-    assert all(values.shape == (2,) for key, values in found.items() if key != "image")
+    assert all(values.shape == (2,) for key, values in found.items() if key not in ("image", "probability"))
     other = fresh()
     other.load_state_dict(copy.deepcopy(method.state_dict()) | {"progress": 1})
     assert all(torch.equal(values, found[key]) for key, values in other.predict(batch.inputs).items())

@@ -25,13 +25,13 @@ from lab.evaluation.conformal import NOMINAL
 from lab.inference.calibration import NetworkCalibration
 from lab.inference.patient import Patient, assess_prediction, hash_scans, network_inputs, prepare_patient
 from lab.inference.settings import ENHANCEMENT, WHAT
+from lab.inference.tiling import all_maps, clear_outside
 from lab.inference.tta import predict_with_tta
 from lab.io.case_file import file_sha256, write_atomically
 from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
 from lab.io.sealed_json import read_sealed
 from lab.synthesis.device import Arithmetic, choose
-from lab.synthesis.networks import BACKGROUND
 
 WEIGHTS, SETTINGS, CALIBRATION, REPORT = "weights.safetensors", "network.json", "calibration.json", "report.json"
 
@@ -48,7 +48,7 @@ def read_calibration(folder: str, looks: int = 1) -> NetworkCalibration:
 
 
 class Weighted(nn.Module):
-    """A network with the bundle's weights on a device: inputs (B, C, X, Y, Z) -> float32 images (B, 1, X, Y, Z)."""
+    """A network with the bundle's weights on a device: inputs (B, C, X, Y, Z) -> float32 maps, the image first."""
 
     def __init__(self, network: nn.Module, folder: str, device: torch.device, precision: str = "auto") -> None:
         """`folder` is the bundle's `models`. Raises ValueError where its weights are not those that were exported."""
@@ -61,8 +61,8 @@ class Weighted(nn.Module):
         self.network = self.arithmetic.place(network.eval())
 
     def forward(self, x: Tensor) -> Tensor:
-        """Synthetic images."""
-        return self.arithmetic.run(self.network, x)
+        """Synthetic images (B, 1, X, Y, Z), and any probabilities behind them."""
+        return self.arithmetic.run(all_maps(self.network), x)
 
 
 class PreparePatient:
@@ -110,11 +110,12 @@ class SynthesizePatients:
             inputs = torch.from_numpy(network_inputs(patient.case.image, patient.contract)).to(device)
             brain = torch.from_numpy(patient.brain)[None, None].to(device)
             found = predict_with_tta([self._predict], inputs, brain, self.looks)
-            image, spread = (None if one is None else one[0, 0].cpu().numpy() for one in (found.image, found.spread))
-            self.postprocessing({"patient": patient, "image": image, "spread": spread, "looks": self.looks})
+            maps = {"image": found.image, "spread": found.spread, "place": found.probability}
+            arrays = {name: None if one is None else one[0, 0].cpu().numpy() for name, one in maps.items()}
+            self.postprocessing({"patient": patient, "looks": self.looks, **arrays})
 
     def _predict(self, inputs: Tensor, brain: Tensor) -> Tensor:
-        return torch.where(brain, self.inferer(inputs, self.network), BACKGROUND)
+        return clear_outside(brain, self.inferer(inputs, self.network))
 
 
 class Save:
@@ -126,12 +127,14 @@ class Save:
         check_output(self.place, REPORT, alone=True)
 
     def __call__(self, predicted: Mapping[str, Any]) -> Path:
-        """`patient`, `image` (X, Y, Z) in [-1, 1], its `spread` or None and the number of `looks` -> the folder."""
+        """`patient`, `image` (X, Y, Z) in [-1, 1], its `spread` and `place` or None, and `looks` -> the folder."""
         patient, calibration = predicted["patient"], read_calibration(self.folder, predicted["looks"])
         before = [*self.about["warnings"]]
         if not calibration.probability:
             before.append("scans that are unlike those of training go unnoticed: the network was not calibrated")
-        made = assess_prediction(patient, predicted["image"], predicted["spread"], calibration, before=before)
+        made = assess_prediction(
+            patient, predicted["image"], predicted["spread"], calibration, place=predicted["place"], before=before
+        )
         volumes, phantom = made.volumes(), patient.contract.phantom
         measured = describe_coverage(calibration.coverage, tumour_known=bool(patient.tumour.any()))
         interval = {"level": NOMINAL, "coverage_on_test": list(calibration.coverage), "held": measured}

@@ -20,7 +20,7 @@ import numpy as np
 
 from lab.data.contract import Contract, create_subject
 from lab.data.layouts.subject import Subject
-from lab.inference.settings import ENHANCEMENT, INTERVAL, SYNTHESIS, UNCERTAINTY, How
+from lab.inference.settings import ENHANCEMENT, INTERVAL, PROBABILITY, SYNTHESIS, UNCERTAINTY, How
 from lab.inference.tta import AUGMENTATIONS
 from lab.io.files import LARGEST, canonical
 from lab.io.nifti import read_header
@@ -31,7 +31,13 @@ ROOT = "LAB_SERVE_ROOT"
 VOXELS, PATIENTS = "LAB_SERVE_VOXELS", "LAB_SERVE_PATIENTS"
 """Environment variables for the maximum number of voxels of a scan and of patients of a request."""
 MOST = {VOXELS: 30_000_000, PATIENTS: 8}
-VOLUMES = {"synthetic": SYNTHESIS, "enhancement": ENHANCEMENT, "uncertainty": UNCERTAINTY, "interval": INTERVAL}
+VOLUMES = {
+    "synthetic": SYNTHESIS,
+    "enhancement": ENHANCEMENT,
+    "uncertainty": UNCERTAINTY,
+    "interval": INTERVAL,
+    "probability": PROBABILITY,
+}
 """Available volumes -> file; an answer has the first by default."""
 CHOICES = {"brain_mask": (None, "nonzero", "mni152"), "strangers": ("refuse", "warn")}
 OPTIONS = ("mask", "affine", "looks", "brain_mask", "strangers", "volumes")

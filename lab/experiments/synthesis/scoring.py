@@ -12,7 +12,7 @@ from lab.evaluation.evaluate import evaluate, evaluate_inside, means
 from lab.experiments.plan import Plan
 from lab.experiments.synthesis.configurations import ABOUT, fold_of
 from lab.experiments.synthesis.trial import patch_edge, tile
-from lab.inference.tiling import predict_image
+from lab.inference.tiling import predict_named
 from lab.synthesis.baselines import BASELINES, Predictor
 from lab.synthesis.device import Arithmetic
 from lab.tracking import artifacts
@@ -56,7 +56,7 @@ class Scorer:
         """The network of a run as a function of a batch."""
         placed = self.arithmetic.place(self.package(run).network)
         window = tile(trial_settings(self.plan.config, run), self.plan.cohort)
-        return lambda batch: predict_image(
+        return lambda batch: predict_named(
             placed, batch.inputs, brain=batch.masks["brain"], arithmetic=self.arithmetic, window=window
         )
 

@@ -16,7 +16,7 @@ from lab.data.batches import Batch, CaseStore, Prediction, image_of
 from lab.data.cohort import Cohort
 from lab.data.contract import Contract
 from lab.evaluation.evaluate import evaluate, means
-from lab.inference.tiling import predict_image
+from lab.inference.tiling import predict_named
 from lab.io.files import plural
 from lab.synthesis import group, settings_of
 from lab.synthesis.device import Arithmetic, choose, reset_peak_memory, use_threads
@@ -109,7 +109,7 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
     window = tile(config, job.cohort)
 
     def predict(batch: Batch) -> Prediction:
-        return predict_image(
+        return predict_named(
             fitted.network, batch.inputs, brain=batch.masks["brain"], arithmetic=arithmetic, window=window
         )
 
@@ -217,8 +217,8 @@ def build_method(config: Config, arithmetic: Arithmetic, start: Start | None = N
     spec = METHODS.find(train.method)
     if spec.network not in (None, model.id):
         raise ValueError(
-            f"--method {train.method} trains the network {spec.network}, not {model.id}; add --model.id {spec.network}, "
-            f"or --networks {spec.network} to the study of architectures"
+            f"--method {train.method} trains the network {spec.network}, not {model.id}; add --model.id "
+            f"{spec.network}, or --networks {spec.network} in the study of architectures"
         )
     own = settings_of(config, train.method, spec.settings)
     return spec.make(network, make_loss(config.loss), train, arithmetic, own, channels)

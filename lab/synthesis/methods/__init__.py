@@ -21,8 +21,8 @@ class Method(Protocol):
     network: nn.Module
     """The network that is packaged and used on new patients: inputs -> image."""
     loss: Loss
-    """The loss of validation and early stopping. A method with an attribute `best_by` stops by that figure of validation
-    instead, such as `val/auc_voxels`; the highest is best."""
+    """The loss of validation and early stopping. A method with an attribute `best_by` stops by that figure of
+    validation instead, such as `val/auc_voxels`; the highest is best."""
 
     def train_step(self, batch: Batch) -> Mapping[str, Tensor]:
         """One step of every optimiser; returns its figures, each a mean over patients, among them `loss`."""

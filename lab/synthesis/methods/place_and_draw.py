@@ -1,9 +1,9 @@
 """Training of a network that says where the tumour enhances and draws the image from it.
 
-The place head learns the enhancing part and the whole tumour by soft Dice and cross-entropy, the image head the image by
-the image loss (`--loss.name`), whose gradient ends at the image head: an image loss that shrinks what it is unsure of
-cannot blur the place. The network that is validated and packaged is the moving average of the weights (Polyak and
-Juditsky 1992). The best epoch is that with the highest AUC of the probability inside the validation patients' tumours.
+The place head learns the enhancing part and the whole tumour by soft Dice and cross-entropy, the image head the image
+by the image loss (`--loss.name`), whose gradient ends at the image head: a loss that shrinks what it is unsure of must
+not blur the place. The network that is validated and packaged is the moving average of the weights (Polyak and Juditsky
+1992). The best epoch is that with the highest AUC of the probability inside the validation patients' tumours.
 
 The recipe of 153 to 209 patients: `--train.batch-size 4 --train.learning-rate 2e-3 --train.flip random`, 900 steps.
 """

@@ -1,8 +1,8 @@
 """A U-Net that first says where it enhances, and then draws it.
 
 The body is MONAI's DynUNet with residual blocks and instance normalisation (nnU-Net, Isensee et al. 2021). Its place
-head gives two overlapping regions, the enhancing part and the whole tumour. Its image head sees the body's features, the
-logits of both regions and the inputs, and composes
+head gives two overlapping regions, the enhancing part and the whole tumour. Its image head sees the body's features,
+the logits of both regions and the inputs, and composes
 
     image = change + probability of enhancement x amount
 

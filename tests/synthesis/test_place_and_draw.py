@@ -1,0 +1,159 @@
+"""Place and draw: two heads of which neither disturbs the other, and the same weights however often it is killed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from test_gan import INPUTS, killed_and_resumed, same
+
+from lab.config import Config, LossConfig, ModelConfig, TrainConfig
+from lab.data.batches import CaseStore
+from lab.data.cohort import Cohort
+from lab.experiments.synthesis.trial import build_method
+from lab.inference.tiling import Way, predict_by, predict_image, predict_named
+from lab.synthesis.device import choose
+from lab.synthesis.losses import make_loss
+from lab.synthesis.methods.place_and_draw import PlaceAndDraw, PlaceAndDrawConfig, rate
+from lab.synthesis.networks import build_network
+from lab.synthesis.networks.place_unet import PlaceUNet, PlaceUNetConfig
+from lab.synthesis.train import Fitted, TrainingFailed, fit, voxel_aucs
+
+CPU = choose("cpu", "float32")
+TRAIN = TrainConfig(epochs=6, batch_size=2, learning_rate=2e-3, flip="random", device="cpu", seed=3)
+SETTINGS = PlaceAndDrawConfig(steps=18, warm_up=2)
+SMALL = PlaceUNetConfig(filters=4, image_filters=3)
+
+
+def network(channels: int = 3) -> PlaceUNet:
+    built: PlaceUNet = build_network("place-unet", SMALL, channels, seed=1)
+    return built
+
+
+def method(settings: PlaceAndDrawConfig = SETTINGS, train: TrainConfig = TRAIN) -> PlaceAndDraw:
+    return PlaceAndDraw(network(), make_loss(LossConfig()), train, CPU, settings, channels=3)
+
+
+def train(cohort: Cohort, checkpoint: Path, on_epoch: Any = None) -> Fitted:
+    cases = cohort.index.index
+    stores = (CaseStore(cohort, cases[:5], **INPUTS), CaseStore(cohort, cases[5:8], **INPUTS))
+    return fit(method(), *stores, TRAIN, arithmetic=CPU, checkpoint=checkpoint, on_epoch=on_epoch)
+
+
+def volume(*shape: int) -> torch.Tensor:
+    return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
+
+
+def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohort, tmp_path):
+    states = killed_and_resumed("test_place_and_draw", train, tiny_cohort, tmp_path)
+    assert {"network", "learner", "optimiser", "step", "best"} <= set(states[0])
+    same(*states)
+
+
+def test_the_best_epoch_is_that_of_the_highest_voxel_auc(tiny_cohort, tmp_path):
+    fitted = train(tiny_cohort, tmp_path / "checkpoint")
+    history = fitted.progress.history
+    names = {"train/loss", "train/place", "val/loss", "val/auc_voxels", "val/mae_brain"}
+    assert all(names <= set(figures) for figures in history)
+    areas = [figures["val/auc_voxels"] for figures in history]
+    assert all(0 <= area <= 1 for area in areas)
+    assert fitted.progress.best_epoch == areas.index(max(areas)) + 1
+    assert history[-1]["train/place"] < history[0]["train/place"]
+
+
+def test_the_image_loss_moves_the_image_head_alone():
+    net = network()
+    net.image_and_logits(volume(1, 3, 8, 8, 8), apart=True)[:, :1].sum().backward()
+    moved = {name.split(".")[0] for name, p in net.named_parameters() if p.grad.abs().max() > 0}
+    assert moved == {"hidden", "parts"}
+    net.image_and_logits(volume(1, 3, 8, 8, 8), apart=True)[:, 1:].square().sum().backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_maps_are_an_image_and_probabilities_with_their_own_backgrounds():
+    x = volume(1, 3, 9, 10, 11)
+    x[..., :3] = -1
+    net = network().eval()
+    brain = torch.ones(1, 1, 9, 10, 11, dtype=torch.bool)
+    brain[..., :3] = False
+    with torch.no_grad():
+        assert (net(x)[..., :3] == -1).all()
+    found = predict_named(net, x, brain=brain, arithmetic=CPU)
+    assert tuple(found) == net.outputs
+    assert torch.equal(found["image"], predict_image(net, x, brain=brain, arithmetic=CPU))
+    for name in ("probability", "tumour"):
+        assert (found[name][..., :3] == 0).all()
+        assert ((found[name] >= 0) & (found[name] <= 1)).all()
+
+
+def test_blended_tiles_have_all_maps_and_a_spread_of_the_image():
+    x, net = volume(1, 3, 24, 8, 8), network().eval()
+    brain = torch.ones(1, 1, 24, 8, 8, dtype=torch.bool)
+    maps, spread = predict_by(net, x, brain=brain, arithmetic=CPU, way=Way(kind="blended", edge=16))
+    assert maps.shape == (1, 3, 24, 8, 8)
+    assert spread > 0
+    whole, _ = predict_by(net, x, brain=brain, arithmetic=CPU, way=Way(kind="whole"))
+    assert (maps - whole).abs().mean() < 0.1
+
+
+def test_bfloat16_agrees_with_float32():
+    x, net = volume(1, 3, 16, 16, 16), network().eval()
+    brain = torch.ones(1, 1, 16, 16, 16, dtype=torch.bool)
+    exact, rough = (
+        predict_by(net, x, brain=brain, arithmetic=choose("cpu", precision), way=Way(kind="whole"))[0]
+        for precision in ("float32", "bfloat16")
+    )
+    assert 0 < (exact - rough).abs().max() < 0.05
+
+
+def test_the_learning_rate_rises_and_falls_as_a_function_of_the_step():
+    rates = [rate(step, PlaceAndDrawConfig(steps=100, warm_up=9)) for step in range(200)]
+    assert rates[0] == pytest.approx(0.1)
+    assert max(rates) == rates[9] < 1
+    assert rates[9:101] == sorted(rates[9:101], reverse=True)
+    assert rates[100] == rates[199] == pytest.approx(0.01**0.9)
+
+
+def test_without_an_experts_label_the_rule_inside_the_tumour_is_learnt(tiny_cohort):
+    cases = list(tiny_cohort.index.index[:2])
+    by_expert = tiny_cohort.index.assign(enhancing_by="expert label")
+    batch = CaseStore(tiny_cohort, cases, **INPUTS).batch([0, 1])
+    assert torch.equal(batch.masks["enhancing"], batch.masks["enhancement"] & batch.masks["tumour"])
+    labelled = CaseStore(replace(tiny_cohort, index=by_expert), cases, **INPUTS).batch([0, 1])
+    assert torch.equal(labelled.masks["enhancing"], labelled.masks["expert"])
+
+
+def test_voxel_aucs_leave_out_patients_with_one_kind_of_voxel():
+    tumour = torch.ones(3, 1, 2, 2, 1, dtype=torch.bool)
+    enhancing = torch.zeros_like(tumour)
+    enhancing[0, 0, 0], enhancing[1] = True, True
+    probability = enhancing.float()
+    assert voxel_aucs(probability, {"tumour": tumour, "enhancing": enhancing}) == [1.0]
+
+
+def test_validation_without_enhancement_is_an_error_that_says_so(tiny_cohort):
+    none = tiny_cohort.index.assign(enhancing_by="expert label")  # and no voxel has the label
+    store = CaseStore(replace(tiny_cohort, index=none), tiny_cohort.index.index[:2], **INPUTS)
+    with pytest.raises(TrainingFailed, match="no validation patient has val/auc_voxels"):
+        fit(method(), store, store, replace(TRAIN, epochs=1), arithmetic=CPU)
+
+
+def test_it_trains_its_own_network_only():
+    config = Config(train=replace(TRAIN, method="place-and-draw"), model=ModelConfig(id="model-0", width=2, depth=2))
+    with pytest.raises(ValueError, match="--method place-and-draw trains the network place-unet, not model-0"):
+        build_method(config, CPU)
+
+
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"warm_up": -1}, {"average": 1.0}])
+def test_senseless_settings_are_refused(wrong):
+    with pytest.raises(ValueError, match=r"--place-and-draw\.steps must be at least 1"):
+        method(PlaceAndDrawConfig(**wrong))
+
+
+@pytest.mark.parametrize("wrong", [{"filters": 0}, {"levels": 2}, {"image_filters": 0}])
+def test_a_network_needs_filters_and_levels(wrong):
+    with pytest.raises(ValueError, match="--place-unet"):
+        build_network("place-unet", PlaceUNetConfig(**wrong), 3)
