@@ -31,7 +31,7 @@ from lab.inference.settings import (
     UNCERTAINTY,
     How,
 )
-from lab.inference.tiling import Way, choose_way, predict_by, tile_warnings
+from lab.inference.tiling import Way, choose_way, outputs_of, predict_by, tile_warnings
 from lab.inference.tta import TtaPrediction, predict_with_tta
 from lab.io.case_file import BRAIN, TUMOUR
 from lab.io.files import canonical
@@ -202,12 +202,13 @@ def predict_case(
         for network, patch in zip(networks.networks, networks.patches)
     ]
     seams: list[float] = []
+    alike = len({outputs_of(network) for network in networks.networks}) == 1  # else they share the image alone
 
     def through(network: torch.nn.Module, way: Way) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
         def predict(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
             predicted, seam = predict_by(network, image, brain=mask, arithmetic=arithmetic, way=way)
             seams.extend([] if seam is None else [seam])
-            return predicted
+            return predicted if alike else predicted[:, :1]
 
         return predict
 
