@@ -49,7 +49,7 @@ class TrainConfig:
     """Training of a network."""
 
     method: Annotated[str, alias(aliases=("--method",))] = "supervised"
-    """A key of `lab.synthesis.methods.METHODS`: `supervised` or `gan`, whose settings `--method gan --help` lists."""
+    """A key of `lab.synthesis.methods.METHODS`, such as `supervised`; `--method gan --help` lists its settings."""
     start_from: str | None = None
     """Weights to start from: id of a finished run, `models:/NAME@ALIAS`, or a `.safetensors` file. What matches in name
     and shape is taken; the voxel size may differ, the inputs may not."""

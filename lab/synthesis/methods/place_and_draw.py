@@ -131,4 +131,6 @@ def rate(step: int, settings: PlaceAndDrawConfig) -> float:
     return rise * max(0.01, 1 - step / settings.steps) ** 0.9
 
 
-PLACE_AND_DRAW = MethodSpec(make=PlaceAndDraw, settings=PlaceAndDrawConfig, network="place-unet")
+PLACE_AND_DRAW = MethodSpec(
+    make=PlaceAndDraw, settings=PlaceAndDrawConfig, augmented=True, patch_sampling="random", network="place-unet"
+)
