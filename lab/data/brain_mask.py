@@ -12,6 +12,7 @@ LARGEST_BRAIN_ML = 2500.0
 LEAST_COVERAGE = 0.8
 LEAST_TISSUE = 0.85
 DARK = 0.1
+NOT_REGISTERED = "it is not registered to MNI152 (register it, or use --brain-mask nonzero for skull-stripped scans)"
 CORE_MM, WHOLE_MM = 4.0, 2.0  # depth at which the brain's core begins, and edge of the voxels in which it is measured
 
 
@@ -32,10 +33,8 @@ def brain_mask(t1: Scan, method: str) -> np.ndarray:
     brain = largest_solid(measured)
     volume = np.count_nonzero(brain) * t1.voxel_ml
     if method == "nonzero" and volume > LARGEST_BRAIN_ML:
-        raise ValueError(
-            f"{volume:.0f} ml are not 0, more than any brain holds: the scan is not skull-stripped "
-            "(scans in MNI152 space can use --brain-mask mni152)"
-        )
+        why = "more than any brain holds: the scan is not skull-stripped"
+        raise ValueError(f"{volume:.0f} ml are not 0, {why} (scans in MNI152 space can use --brain-mask mni152)")
     return brain
 
 
@@ -106,10 +105,7 @@ def _atlas_on(scan: Scan) -> np.ndarray:
     result = _nearest(mask, np.linalg.inv(affine) @ scan.affine, scan.data.shape)
     inside = np.count_nonzero(result) * scan.voxel_ml / (np.count_nonzero(mask) / 1000)
     if inside < LEAST_COVERAGE:
-        raise ValueError(
-            f"holds only {inside:.0%} of the MNI152 brain at the place its affine says: it is not registered to MNI152 "
-            "(register it, or use --brain-mask nonzero for skull-stripped scans)"
-        )
+        raise ValueError(f"holds only {inside:.0%} of the MNI152 brain at the place its affine says: {NOT_REGISTERED}")
     return result
 
 
@@ -136,7 +132,5 @@ def _check_signal(t1: Scan, atlas: np.ndarray) -> None:
     values = t1.data[atlas] - np.float32(t1.background)
     tissue = float(np.mean(values > DARK * np.percentile(values[::50], 98)))
     if tissue < LEAST_TISSUE:
-        raise ValueError(
-            f"is dark in {1 - tissue:.0%} of the MNI152 brain at the place its affine says: it is not registered to "
-            "MNI152 (register it, or use --brain-mask nonzero for skull-stripped scans)"
-        )
+        dark = f"is dark in {1 - tissue:.0%} of the MNI152 brain"
+        raise ValueError(f"{dark} at the place its affine says: {NOT_REGISTERED}")

@@ -124,7 +124,9 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
             if part is not brain:
                 share = window.apply(part)
                 seen = inside & (share >= 0.5)
-            values = _brain_mean(window, scan.data, part, share, seen)
+            values = window.apply(scan.data if window.is_crop else scan.data * part)[seen]
+            if not window.is_crop:  # the mean over the brain's part of each voxel
+                values = values / share[seen]
             channel[seen], *scaling = _normalise(values, core[seen], recipe.clip_sigma * (RIM if stripped else 1))
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
@@ -170,15 +172,6 @@ def _masks(window: Window, brain: np.ndarray, labels: np.ndarray, subject: Subje
     if enhancing is not None:
         masks[expert & inside] |= EXPERT
     return inside, masks
-
-
-def _brain_mean(
-    window: Window, volume: np.ndarray, brain: np.ndarray, weights: np.ndarray, inside: np.ndarray
-) -> np.ndarray:
-    """Intensities (N,) of the prepared grid's brain voxels: the mean over the brain part of each voxel's volume."""
-    if window.is_crop:
-        return window.apply(volume)[inside]
-    return window.apply(volume * brain)[inside] / weights[inside]
 
 
 def _normalise(values: np.ndarray, core: np.ndarray, clip_sigma: float) -> tuple[np.ndarray, float, float]:

@@ -116,10 +116,9 @@ class Cohort:
         path = case_path(self.path, case_id)
         image, mask = read_case(path, case_id, self.index.at[case_id, "sha256"])
         if image.shape != (len(self.channels), *self.shape) or mask.shape != self.shape:
-            raise ValueError(
-                f"{path} holds an image of {image.shape} and a mask of {mask.shape} voxels, manifest.json says "
-                f"{len(self.channels)} channels of {self.shape}; run prepare again"
-            )
+            found = f"an image of {image.shape} and a mask of {mask.shape} voxels"
+            expected = f"manifest.json says {len(self.channels)} channels of {self.shape}"
+            raise ValueError(f"{path} holds {found}, {expected}; run prepare again")
         return image, mask
 
     def split(self, fractions: tuple[float, float, float], seed: int) -> pd.DataFrame:

@@ -126,10 +126,8 @@ def _prepare_all(
     stale = cohort_folder.find_stale(out, [path for job in jobs for path in (job.case_path, job.note_path)])
     gone = [path.stem for path in stale if path.suffix == ".safetensors"]
     if gone and not any(job.case_path.exists() for job in jobs):
-        raise ValueError(
-            f"{out} holds the prepared cohort of other patients, such as {gone[0]}, and of none of these; name a new "
-            "folder, or delete that one"
-        )
+        whose = f"of other patients, such as {gone[0]}, and of none of these"
+        raise ValueError(f"{out} holds the prepared cohort {whose}; name a new folder, or delete that one")
     if gone:
         say(f"Removed from {out}, for they are no longer among the scans: {format_some(gone, 8)}")
     if waiting or stale:

@@ -117,7 +117,11 @@ def plain_sha256(path: Path) -> str | None:
 def _commit(place: Path, output: str, last: str) -> None:
     """Record the new files, then move them into place."""
     record, new = _read(place) or {"outputs": {}}, place / OWN / NEW
-    made = {path.relative_to(new).as_posix(): _on_disk(path) for path in sorted(new.rglob("*")) if path.is_file()}
+    made = {}
+    for path in (path for path in sorted(new.rglob("*")) if path.is_file()):
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+        made[path.relative_to(new).as_posix()] = file_sha256(path)
     before = record["outputs"].get(output, {})
     if made == before and all(plain_sha256(place / name) == digest for name, digest in made.items()):
         return
@@ -201,13 +205,6 @@ def _known(record: _Record | None) -> dict[str, set[str]]:
 
 def _is(place: Path, name: str, digest: str) -> bool:
     return plain_sha256(place / name) == digest
-
-
-def _on_disk(path: Path) -> str:
-    """SHA-256 of a file, after flushing it to disk."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-    return file_sha256(path)
 
 
 def _read(place: Path) -> _Record | None:

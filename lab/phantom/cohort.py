@@ -107,10 +107,8 @@ def _write_missing(out: Path, settings: dict[str, Any], processes: int | None) -
     yield done
     for _, written in run_all(jobs, processes):
         if not written:
-            raise ChildProcessError(
-                f"{out}: a worker process ended early, probably for lack of memory; the same call goes on from here, "
-                "with processes=1 without workers"
-            )
+            why = "a worker process ended early, probably for lack of memory"
+            raise ChildProcessError(f"{out}: {why}; the same call goes on, with processes=1 without workers")
         done += 1
         yield done
 

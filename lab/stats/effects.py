@@ -36,7 +36,8 @@ def effects(
     who = "patient_id" if "patient_id" in patients else "case_id"
     numbered = patients.assign(trial=pd.Categorical(patients["trial"], categories=trials).codes)
     people = sorted(numbered[who].unique())
-    weights = _resampled(len(people), resamples, np.random.default_rng(seed))
+    samples = np.random.default_rng(seed).integers(len(people), size=(resamples, len(people)))
+    weights = np.array([np.bincount(sample, minlength=len(people)) for sample in samples], np.float64)
     rows = []
     for metric in metrics:
         if metric not in patients or not patients[metric].notna().any():
@@ -70,12 +71,6 @@ def rank_biserial(differences: npt.ArrayLike) -> Floats:
         ranks = np.nan_to_num(rankdata(np.where(used, np.abs(found), np.nan)[:, some], axis=0, nan_policy="omit"))
         result[some] = (ranks * np.sign(np.nan_to_num(found[:, some]))).sum(axis=0) / ranks.sum(axis=0)
     return result
-
-
-def _resampled(people: int, resamples: int, rng: np.random.Generator) -> Floats:
-    """How often each patient is in a bootstrap sample: (resamples, people)."""
-    samples = rng.integers(people, size=(resamples, people))
-    return np.array([np.bincount(sample, minlength=people) for sample in samples], np.float64)
 
 
 def _intervals(differences: Floats, weights: Floats) -> Floats:

@@ -30,10 +30,8 @@ def find_rows(files: list[Path]) -> list[Subject]:
         if name not in own and any(_is_scan(path.parent, name, row.cells[name]) for row in table.rows)
     ]
     if not sequences:
-        raise ValueError(
-            f"{path}: no column holds paths of .nii or .nii.gz files, or of folders with a DICOM series (columns: "
-            f"{', '.join(table.headers)})"
-        )
+        what = "no column holds paths of .nii or .nii.gz files, or of folders with a DICOM series"
+        raise ValueError(f"{path}: {what} (columns: {', '.join(table.headers)})")
     return [_subject(table, row, case, patient, sequences) for row in table.rows]
 
 

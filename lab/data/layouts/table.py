@@ -62,9 +62,7 @@ def read_table(path: Path) -> CsvTable:
         raise ValueError(f"{path}: cannot be read as a CSV (line {line}: {error}; look for a stray quote)") from None
     found = [(line, cells) for line, cells in found if any(cells)]
     if len(found) < 2:
-        raise ValueError(
-            f"{path}: the table has no rows" if found else f"{path}: cannot be read as a CSV (it is empty)"
-        )
+        raise ValueError(f"{path}: {'the table has no rows' if found else 'cannot be read as a CSV (it is empty)'}")
     return _table(path, found[0][1], found[1:])
 
 

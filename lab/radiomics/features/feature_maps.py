@@ -80,6 +80,8 @@ def maps_of_top(
     if missing:
         raise ValueError(f"there is no feature {missing[0]!r} among the {features.shape[1]} of these cases")
     extractor = load_extractor()
+    names = {channel.upper(): channel for channel in cohort.channels}
+    underneath = next((names[name] for name in UNDER_SHAPE if name in names), cohort.channels[0])
     rows = []
     for name in top:
         row = []
@@ -88,7 +90,7 @@ def maps_of_top(
             tumour = (mask & TUMOUR) > 0
             z = int(tumour.sum(axis=(0, 1)).argmax())
             parts = parse_feature(name)
-            sequence = _underneath(cohort) if parts.is_shape else parts.sequence
+            sequence = underneath if parts.is_shape else parts.sequence
             volume = np.asarray(image[cohort.channel(sequence)], np.float32)
             values = None if parts.is_shape else feature_plane(volume, tumour, z, parts, extractor, cohort.spacing_mm)
             row.append(
@@ -170,8 +172,3 @@ def _filtered(
             if found == name.image:
                 return filtered, dict(used)
     raise ValueError(f"the parameters have no image type {name.image!r}")
-
-
-def _underneath(cohort: Cohort) -> str:
-    names = {channel.upper(): channel for channel in cohort.channels}
-    return next((names[name] for name in UNDER_SHAPE if name in names), cohort.channels[0])

@@ -62,10 +62,8 @@ class InnerFolds:
         folds = min(self.settings.inner_folds, smaller)
         if folds < 2:
             found = f"{int(truth.sum())} of {len(truth)} training patients are {self.training.event}"
-            raise ValueError(
-                "the inner cross-validation needs 2 patients of each class and 2 folds; "
-                f"{found}, asked for were {self.settings.inner_folds} folds"
-            )
+            found += f", asked for were {self.settings.inner_folds} folds"
+            raise ValueError(f"the inner cross-validation needs 2 patients of each class and 2 folds; {found}")
         for repeat in range(self.repeats):
             for _, held in StratifiedKFold(folds, shuffle=True, random_state=self.seed + repeat).split(truth, truth):
                 inside = np.isin(self.patients, truth.index[held])

@@ -121,10 +121,8 @@ def check_cases(dataset: Dataset, splits: Sequence[Split]) -> None:
             labels = dataset.labels.loc[list(cases)]
             few = int(min((labels == 0).sum(), (labels == 1).sum()))
             if few < least:
-                raise ValueError(
-                    f"{split.name}: {few} of {len(labels)} cases to {what} WORC on are of one class, at least {least} "
-                    "are needed; take fewer folds, or more patients"
-                )
+                found = f"{few} of {len(labels)} cases to {what} WORC on are of one class, at least {least} are needed"
+                raise ValueError(f"{split.name}: {found}; take fewer folds, or more patients")
         known = np.isfinite(dataset.features.loc[list(split.train)]).any()
         if not known.all():
             raise ValueError(f"{split.name}: feature {known.index[~known][0]} has no value in any training case")
