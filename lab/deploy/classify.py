@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 PREDICTIONS, LEFT_OUT, MODEL = FILES = ("predictions.csv", "left_out.csv", "model.json")
 RESEARCH = "For research only, not for diagnosis."
+QUALITY = ("auc", "auc_low", "auc_high", "auc_patients", "caution")
 COLUMNS = ("probability", "low", "high", "positive", "novelty", "far", "strangest", "caution")
 
 
@@ -95,11 +96,7 @@ class LoadedClassifier:
         found: dict[str, Any] = {name: round(float(row[name]), 4) for name in ("probability", "low", "high", "novelty")}
         found |= {"positive": None if row["caution"] else bool(row["positive"])}
         found |= {"far": bool(row["far"]), "strangest": row["strangest"]}
-        return {
-            **about,
-            **found,
-            **{name: self.about[name] for name in ("auc", "auc_low", "auc_high", "auc_patients", "caution")},
-        }
+        return about | found | {name: self.about[name] for name in QUALITY}
 
     def _is_alike(self, other: Contract, brain_mask: str | None) -> bool:
         """Whether another contract prepares scans the same way, channel by channel."""
@@ -140,7 +137,7 @@ def classify(
         check_output(out, *FILES)
     model = LoadedClassifier(model_uri)
     if model.contract.phantom:
-        say("This classifier learned from phantoms: what it says of patients means nothing.")
+        say("This classifier was trained on phantoms: its probability means nothing for a patient.")
     if model.final.facts.caution:
         say(f"No verdict: {model.final.facts.caution}.")
     features: dict[str, dict[str, Any]] = {}
@@ -155,15 +152,15 @@ def classify(
 
 
 def format_prediction(row: Any, event: str) -> str:
-    """One patient in a line: "EGD-0001: enhancing with probability 0.83 (0.61 to 0.94), ...; far from ..."."""
-    decision = "no verdict: not shown to classify better than chance"
-    if not row.caution:
-        decision = f"{'above' if row.positive else 'below'} the threshold"
+    """One patient in a line: "EGD-0001: enhancing with probability 0.83 (0.61 to 0.94), ...: out of distribution"."""
+    decision = f"{'above' if row.positive else 'below'} the threshold"
+    if row.caution:
+        decision = "no verdict: not shown to classify better than chance"
     text = (
         f"{row.case_id}: {event} with probability {row.probability:.2f} ({row.low:.2f} to {row.high:.2f}), {decision}"
-        f"; further from the training patients than {100 * row.novelty:.0f} % of them are"
+        f"; Mahalanobis distance above that of {100 * row.novelty:.0f} % of the training patients"
     )
-    text += ": outside of what the classifier has seen" * bool(row.far)
+    text += ": out of distribution" * bool(row.far)
     return text + (f" ({row.strangest})" if row.strangest else "")
 
 

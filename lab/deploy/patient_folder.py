@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 import platform
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,7 +71,7 @@ def write_patient(
         "enhancement": _enhancement(made, int(np.count_nonzero(volumes[ENHANCEMENT][0]))),
         "classifier": predicted,
         "uncertainty": _uncertainty(made, how, networks),
-        "likeness": None if made.patient.likeness is None else made.patient.likeness.as_dict(),
+        "likeness": None if made.patient.ood is None else made.patient.ood.as_dict(),
         "t1_span": round(2 * case.scale, 6),
         "measured": {name: case.measured[name] for name in MEASURED},
         "models": list(networks.about),
@@ -87,9 +86,14 @@ def write_patient(
         "versions": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    scan = subject.images[REFERENCE]
+    source = f"research only; {'PHANTOM-trained: no meaning, ' * networks.phantom}{networks.name}"
     with output_folder(place, output="synthesis", last=REPORT, alone=True) as folder:
-        with ThreadPoolExecutor() as pool:  # files are compressed while the picture is drawn
-            writing = [pool.submit(write, folder / name) for name, write in _writers(made, networks, volumes).items()]
+        with ThreadPoolExecutor() as pool:  # files are compressed while the picture is made
+            writing = [
+                pool.submit(write_like, folder / name, volume, scan, purpose="SYNTHETIC", note=f"{about}, {source}")
+                for name, (volume, about) in volumes.items()
+            ]
             _picture(folder / PICTURE, made, networks, report)
             if how.export == "dicom":
                 report["dicom"] = _export(folder / DICOM, made, networks, str(report["key"]))
@@ -124,7 +128,7 @@ def read_finished(
 def format_report(report: Mapping[str, Any], known: Collection[str] = ()) -> str:
     """A line for the patient, and one for each warning that is not `known` already."""
     enhancement = report["enhancement"]
-    text = f"{report['case_id']}: {enhancement['ml']:.2f} ml drawn as enhancing ({enhancement['region']})"
+    text = f"{report['case_id']}: {enhancement['ml']:.2f} ml predicted as enhancing ({enhancement['region']})"
     chance = enhancement.get("probability")
     if chance is not None:
         text += f", probability that the tumour enhances {chance:.2f}"
@@ -132,7 +136,7 @@ def format_report(report: Mapping[str, Any], known: Collection[str] = ()) -> str
     predicted = report.get("classifier") or {}
     if "probability" in predicted:
         text += f" (by the classifier {predicted['probability']:.2f}, {predicted['low']:.2f} to {predicted['high']:.2f}"
-        text += ", far from what it has seen" * predicted["far"] + NOT_SHOWN * bool(predicted["caution"]) + ")"
+        text += ", out of distribution" * predicted["far"] + NOT_SHOWN * bool(predicted["caution"]) + ")"
     elif "missing" in predicted:
         text += f" (by the classifier: none, {predicted['missing']})"
     found, span = report["uncertainty"], f"of a T1 that spans {report['t1_span']:.3g}"
@@ -140,7 +144,7 @@ def format_report(report: Mapping[str, Any], known: Collection[str] = ()) -> str
         half = f"{found['median_half_width_in_brain']:.3g}"
         text += f", {NOMINAL:.0%} intervals of +-{half} in the brain (median), {span}, {found['held']}"
     elif "median_in_brain" in found:
-        text += f", median SD over looks {found['median_in_brain']:.3g}, {span}"
+        text += f", median SD over augmentations {found['median_in_brain']:.3g}, {span}"
     return text + "".join(f"\n  warning: {warning}" for warning in report["warnings"] if warning not in known)
 
 
@@ -152,18 +156,6 @@ def _key(inputs: Hashes, subject: Subject, networks: Networks, how: How) -> str:
     settings: list[Any] = [asdict(how), networks.contract.as_dict(), *meaning, networks.patches]
     settings += [] if how.calibration is None else [file_sha256(Path(how.calibration))]
     return fingerprint([images, weights, settings, version("gadfree")], length=32)
-
-
-def _writers(
-    made: Synthesis, networks: Networks, volumes: Mapping[str, tuple[np.ndarray, str]]
-) -> dict[str, Callable[[Path], None]]:
-    """File name -> function that writes it to a path."""
-    source = f"{'PHANTOM-trained: no meaning, ' * networks.phantom}{networks.name}"
-    write = partial(write_like, scan=made.patient.subject.images[REFERENCE], purpose="SYNTHETIC")
-    return {
-        name: partial(write, data=volume, note=f"{about}, research only; {source}")
-        for name, (volume, about) in volumes.items()
-    }
 
 
 def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:
@@ -218,26 +210,27 @@ def _export(folder: Path, made: Synthesis, networks: Networks, key: str) -> dict
 
 
 def _picture(path: Path, made: Synthesis, networks: Networks, report: Mapping[str, Any]) -> None:
-    from lab.report.figures.new_patient import Drawn, synthesis_picture
+    from lab.report.figures.new_patient import SynthesisImages, synthesis_picture
     from lab.report.figures.style import save
 
     patient, interval = made.patient, made.half_width is not None
-    shown = Drawn(
+    shown = SynthesisImages(
         case_id=patient.subject.case_id,
         inputs={name: patient.channel(name) for name in patient.contract.channels},
         synthesis=made.image,
         spread=made.half_width if interval else made.spread,
-        spread_name=f"half of {NOMINAL:.0%} interval" if interval else "SD of looks",
+        spread_name=f"half of {NOMINAL:.0%} interval" if interval else "SD over augmentations",
         spread_note=f"{NOMINAL:.0%} intervals: {report['uncertainty']['held']}" if interval else "",
         enhancement=made.enhancement,
         brain=patient.brain,
         tumour=patient.tumour,
         target=patient.contract.target,
     )
-    said = f"{report['enhancement']['ml']:.2f} ml drawn as enhancing {made.region}"
+    summary = f"{report['enhancement']['ml']:.2f} ml predicted as enhancing {made.region}"
     if made.probability is not None:
-        said += f"; probability that the tumour enhances {made.probability:.2f}"
-        said += NOT_SHOWN if describe_doubt(made.calibration.probability) else ""
-    unlike = patient.likeness is not None and patient.likeness.level in ("unlike", "refused")
-    warning = "UNLIKE the scans that the model learned from, see report.json" if unlike else ""
-    save(synthesis_picture(shown, model=networks.name, said=said, phantom=networks.phantom, warning=warning), path)
+        summary += f"; probability that the tumour enhances {made.probability:.2f}"
+        summary += NOT_SHOWN if describe_doubt(made.calibration.probability) else ""
+    unlike = patient.ood is not None and patient.ood.level in ("unlike", "refused")
+    warning = "OUT OF DISTRIBUTION: unlike the training scans, see report.json" if unlike else ""
+    figure = synthesis_picture(shown, model=networks.name, summary=summary, phantom=networks.phantom, warning=warning)
+    save(figure, path)

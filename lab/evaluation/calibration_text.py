@@ -21,25 +21,34 @@ NAMED = ("everywhere", "tumour", "enhancing")
 """Regions named in the one-line text."""
 MASKED = "; all with the tumour's mask, which is missing here"
 CHANCE = 0.5
-NO_CALIBRATION = "the network was not calibrated, so that nothing is known of how well it tells tumours that enhance"
 
 
 def coverage_at(record: Mapping[str, Any], looks: int, level: float = NOMINAL) -> list[Mapping[str, Any]]:
-    """Rows of a calibration, one per region: measured coverage of intervals of one level with this number of passes."""
+    """Rows of a calibration, one per region: measured coverage of intervals of one level with `looks` augmentations."""
     return [row for row in record.get("coverage", ()) if row["looks"] == looks and abs(row["level"] - level) < 1e-9]
 
 
 def describe_coverage(rows: Sequence[Mapping[str, Any]], *, tumour_known: bool = True) -> str:
-    """ "held on test patients: whole brain 92% (91% to 94%, n = 28), tumour ...", by region, from rows of one level.
+    """ "coverage on test patients: whole brain 92% (91% to 94%, n = 28), tumour ...", from rows of one level.
 
-    The text says so where nothing was measured. It also says so where the tumour mask is unknown (the test patients had
-    one).
+    The text says so where nothing was measured, and where the tumour mask is unknown (the test patients had one).
     """
     known = {row["region"]: row for row in rows if row["value"] is not None}
     if not known:
-        return "what they hold was never measured: there were no test patients"
-    told = ", ".join(f"{REGIONS[region]} {format_share(known.get(region))}" for region in NAMED)
-    return f"held on test patients: {told}{'' if tumour_known else MASKED}"
+        return "coverage was not measured: there were no test patients"
+    parts = ", ".join(f"{REGIONS[region]} {format_share(known.get(region))}" for region in NAMED)
+    return f"coverage on test patients: {parts}{'' if tumour_known else MASKED}"
+
+
+def describe_auc(probability: Mapping[str, Any]) -> str:
+    """The test AUC and Brier score of the probability of enhancement."""
+    test = probability.get("test", {})
+    if "auc" not in test:
+        return "AUC not measured: fewer than two test scans enhance, or fewer than two do not"
+    return (
+        f"AUC {test['auc']:.2f} ({test['auc_low']:.2f} to {test['auc_high']:.2f}) on {test['n']} test scans, "
+        f"Brier score {test['brier']:.2f} (prevalence alone: {test['brier_prevalence']:.2f})"
+    )
 
 
 def describe_doubt(probability: Mapping[str, Any]) -> str:
@@ -48,41 +57,36 @@ def describe_doubt(probability: Mapping[str, Any]) -> str:
     `probability` is the part of that name of a calibration. Its AUC is that of the enhancement level on test scans.
     """
     test = probability.get("test", {})
-    what = "the probability that the tumour enhances"
     if not probability:
-        return NO_CALIBRATION
+        return "the network was not calibrated, so its AUC for enhancing tumours is unknown"
     if "slope" not in probability:
-        return f"{what} could not be fitted: {probability.get('missing', 'the calibration has none')}"
+        return f"there is no probability of enhancement: {probability.get('missing', 'the calibration has none')}"
     if probability.get("flat"):
-        return (
-            f"{what} is nearly the same for everybody: by how much was drawn, the {probability['patients']} "
-            "validation scans were not told apart"
-        )
+        return "the predicted enhancement level does not rank enhancing validation scans above the others"
     if "auc" not in test:
-        return f"{what} could not be judged: among the test scans fewer than two enhance, or fewer than two do not"
+        return "the probability of enhancement could not be tested: too few test scans of a class"
     if test["auc_low"] > CHANCE:
         return ""
     span = f"{test['auc']:.2f} ({test['auc_low']:.2f} to {test['auc_high']:.2f})"
-    return f"{what} is not told apart from guessing: on {test['n']} test scans its AUC is {span}"
+    return f"the probability of enhancement is not shown to be better than chance: AUC {span} on {test['n']} test scans"
 
 
 def enhancement_verdict(
-    probability: Mapping[str, Any], chance: float | None, *, drawn: bool
+    probability: Mapping[str, Any], chance: float | None, *, predicted: bool
 ) -> tuple[bool | None, str]:
     """Whether a tumour enhances, or None and the reason why no verdict is given.
 
     `probability` is the part of that name of a calibration, `chance` the patient's own probability (None without a
-    tumour mask), `drawn` whether the predicted volume counts as enhancing. Where `chance` and `drawn` disagree there is
-    no verdict.
+    tumour mask), `predicted` whether the predicted volume counts as enhancing. Where they disagree there is no verdict.
     """
     if reason := describe_doubt(probability):
         return None, reason
     if chance is None:
         return None, "the tumour is not known: no mask of it lies in the brain"
-    if (chance >= CHANCE) != drawn:
-        volume = "enough for" if drawn else "too little for"
-        return None, f"the volume drawn, {volume} enhancement, and the probability of {chance:.2f} disagree"
-    return drawn, ""
+    if (chance >= CHANCE) != predicted:
+        volume = "enough for" if predicted else "too little for"
+        return None, f"the predicted volume ({volume} enhancement) and the probability of {chance:.2f} disagree"
+    return predicted, ""
 
 
 def format_share(row: Mapping[str, Any] | None) -> str:

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -226,15 +227,13 @@ def coverage_table(test: Mapping[int, Sequence[Held]], intervals: Mapping[int, I
     rows = []
     for looks, cases in test.items():
         own = intervals[looks]
-        for case in cases:
-            for level in COVERAGES:
-                shares = shares_inside(case.curve, own, level)
-                widths = {region: own.factor(region, level) * scale for region, scale in case.scales.items()}
-                parts = {region: case.curve.voxels[region] for region in REGIONS if region in widths}
-                widths["everywhere"] = sum(widths[name] * n for name, n in parts.items()) / sum(parts.values())
-                for region, share in shares.items():
-                    values = (case.case_id, case.curve.patient_id, looks, level, region, share, widths[region])
-                    rows.append(dict(zip(COLUMNS, values)))
+        for case, level in product(cases, COVERAGES):
+            shares = shares_inside(case.curve, own, level)
+            widths = {region: own.factor(region, level) * scale for region, scale in case.scales.items()}
+            parts = {region: case.curve.voxels[region] for region in REGIONS if region in widths}
+            widths["everywhere"] = sum(widths[name] * n for name, n in parts.items()) / sum(parts.values())
+            for region, share in shares.items():
+                rows.append((case.case_id, case.curve.patient_id, looks, level, region, share, widths[region]))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 

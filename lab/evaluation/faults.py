@@ -211,10 +211,12 @@ FAULTS: dict[str, Fault] = {
     "T1 and FLAIR swapped": Fault("T1 given as FLAIR and FLAIR as T1", partial(swapped, "T1", "FLAIR"), ("swapped",)),
     "T1 with contrast agent": Fault("T1GD given as T1", contrast_agent, ("contrast agent", "other contrast")),
     "one sequence empty": Fault("nothing but noise in one sequence", empty, ("nothing but noise", "unmeasurable")),
-    "skull left": Fault("skull and scalp in the brain mask", skull, ("no brain", "skull")),
+    "skull left": Fault("skull and scalp in the brain mask", skull, ("no brain", "large brain")),
     "lobe missing": Fault("a lobe outside the brain mask", missing_lobe, ("part missing",)),
     "half missing": Fault(
-        "the left or right half not scanned", partial(without, ((0, 0.5), (0, 1), (0, 1))), ("no brain", "part missing")
+        "the left or right half not scanned",
+        partial(without, ((0, 0.5), (0, 1), (0, 1))),
+        ("no brain", "part missing", "small brain"),
     ),
     "upside down": Fault("bottom and top exchanged", upside_down, ("turned",)),
     "brain of 0.8": Fault(
@@ -222,7 +224,7 @@ FAULTS: dict[str, Fault] = {
     ),
     "SNR 10": Fault("Rician noise of a tenth of the median", partial(noisy, 10.0), ("noise",)),
     "blurred": Fault("smoothed by a Gaussian of 1.2 voxels", blurred, ("blurred",)),
-    "thick slices": Fault("axial slices of 6 mm and three voxels at least", thick, ("thick slices", "blurred")),
+    "thick slices": Fault("axial slices of 6 mm and three voxels at least", thick, ("blurred",)),
     "bias field": Fault("a shading that doubles the signal across the brain", shaded, ("shading", "other contrast")),
 }
 """Name -> fault. The reference of the training patients is fitted without them."""

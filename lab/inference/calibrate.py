@@ -55,7 +55,7 @@ BINS = 100
 """Steps of a stated probability among which its threshold is chosen."""
 MOST = 4
 """Number of augmentations for which intervals are made, besides one and the usual number."""
-FLOOR_CASES, LIKENESS_CASES, FAULT_CASES = 5, 300, 10
+FLOOR_CASES, OOD_CASES, FAULT_CASES = 5, 300, 10
 """Maximum numbers of training cases for the choice of the spread's floor and for the OOD reference, and of test cases
 for fault injection."""
 
@@ -72,7 +72,7 @@ class Calibrated:
     """Whether a network was trained on phantoms."""
     looks: int
     """Largest number of augmentations with intervals."""
-    strangers: pd.DataFrame
+    ood_rates: pd.DataFrame
     """Results without a fault and for each injected one: `lab.evaluation.fault_injection.score_faults`."""
 
 
@@ -135,8 +135,8 @@ def calibrate_networks(
             scores.append((case.case_id, LOWEST_LEVEL if level is None else level))
     intervals = {count: fit_intervals(curves, floors[count]) for count, curves in val.items()}
     coverage = coverage_table(test, intervals)
-    likeness, strangers = ood() if ood is not None else fit_ood(networks.contract, cohort, parts, seed)
-    rows = strangers.astype(object).where(strangers.notna(), None).to_dict("records")
+    reference, rates = ood() if ood is not None else fit_ood(networks.contract, cohort, parts, seed)
+    rows = rates.astype(object).where(rates.notna(), None).to_dict("records")
     patients = cohort.index["patient_id"]
     return Calibrated(
         record={
@@ -147,13 +147,13 @@ def calibrate_networks(
             "coverage": coverage_summary(coverage),
             "probability": fit_probability(cohort, levels),
             **choose_place_threshold(placed, str(cohort.index["enhancing_by"].iloc[0])),
-            "likeness": likeness,
+            "likeness": reference,
             "strangers": rows,
         },
         coverage=coverage,
         phantom=networks.phantom,
         looks=looks,
-        strangers=strangers,
+        ood_rates=rates,
     )
 
 
@@ -278,7 +278,7 @@ def fit_probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, flo
 def fit_ood(contract: Contract, cohort: Cohort, parts: Mapping[str, Sequence[str]], seed: int = 0) -> Ood:
     """The reference of the training scans, and its detection of faults injected into the test patients' scans."""
     channels, target = contract.channels, contract.target
-    train = evenly(parts["train"], LIKENESS_CASES)
+    train = evenly(parts["train"], OOD_CASES)
     scans = cases_of(cohort, train, channels, target)
     rows = [measure(scan.image, scan.masks, scan.channels, scan.spacing_mm) for scan in scans]
     reference = fit_reference(rows, [str(cohort.index.loc[case, "patient_id"]) for case in train])

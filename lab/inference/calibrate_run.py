@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from lab.data.cohort import PARTS, Cohort, is_cohort, open_cohort
-from lab.evaluation.calibration_text import REGIONS, describe_coverage, describe_doubt, format_share
+from lab.evaluation.calibration_text import REGIONS, describe_auc, describe_coverage, describe_doubt, format_share
 from lab.evaluation.conformal import NOMINAL
 from lab.inference.calibrate import MOST, Calibrated, Ood, calibrate_networks
 from lab.inference.load import from_packages, open_networks
@@ -79,8 +79,8 @@ def log_calibration(run: Run, found: Calibrated) -> None:
     seal_versions(model)
     run.log_table(found.coverage, COVERAGE)
     run.log_table(pd.DataFrame(coverage), COVERAGE_SUMMARY)
-    if not found.strangers.empty:
-        run.log_table(found.strangers, OOD_PATIENTS)
+    if not found.ood_rates.empty:
+        run.log_table(found.ood_rates, OOD_PATIENTS)
     if coverage:
         run.log_figure(coverage_plot(found), RELIABILITY)
     figures = {
@@ -139,26 +139,18 @@ def cohort_of(run: Run, path: Path | None = None) -> Cohort:
 def summary_lines(found: Calibrated) -> list[str]:
     """Summary of the calibration for the screen."""
     record = found.record
-    counts, chance = record["patients"], record["probability"]
+    counts, probability = record["patients"], record["probability"]
     tested = plural(counts["test"], "test patient")
     lines = [f"Fitted on {plural(counts['val'], 'validation patient')}, tried on {tested}"]
     for row in record["coverage"]:
         if row["looks"] == DEFAULT_LOOKS and row["level"] == NOMINAL:
-            region = REGIONS[row["region"]]
-            lines.append(f"  {NOMINAL:.0%} intervals hold {format_share(row)} of the voxels: {region}")
+            lines.append(f"  {NOMINAL:.0%} intervals hold {format_share(row)} of the voxels: {REGIONS[row['region']]}")
     if not record["coverage"]:
         lines.append(f"  {NOMINAL:.0%} intervals: {describe_coverage(())}")
-    if "missing" in chance:
-        lines.append(f"No probability that a tumour enhances: {chance['missing']}")
-    elif "auc" in chance.get("test", {}):
-        test = chance["test"]
-        lines.append(
-            f"Probability that a tumour enhances: AUC {test['auc']:.2f} ({test['auc_low']:.2f} to "
-            f"{test['auc_high']:.2f}), Brier score {test['brier']:.2f} (of the prevalence alone: "
-            f"{test['brier_prevalence']:.2f})"
-        )
-    if reason := describe_doubt(chance):
-        lines.append(f"No verdict whether a tumour enhances: {reason}")
+    missing = f"none, {probability['missing']}" if "missing" in probability else ""
+    lines.append(f"Probability that a tumour enhances: {missing or describe_auc(probability)}")
+    if doubt := describe_doubt(probability):
+        lines.append(f"No verdict whether a tumour enhances: {doubt}")
     return lines
 
 

@@ -31,7 +31,7 @@ class NetworkCalibration:
     """Platt's line and its quality; `missing` says why there is none."""
     threshold: float = 0.5
     """Above this stated probability a voxel enhances: chosen on validation patients, where the networks state one."""
-    likeness: OodReference | None = None
+    reference: OodReference | None = None
     """OOD reference of the training patients."""
     coverage: tuple[Mapping[str, Any], ...] = ()
     """Coverage on test patients at the nominal level: region, value, low, high, n."""
@@ -46,7 +46,7 @@ class NetworkCalibration:
         intervals = Intervals.read(known[str(looks)]) if str(looks) in known else None
         warnings = []
         if intervals is None:
-            warnings.append(f"no intervals: they were made for {', '.join(known)} looks, not for {looks}")
+            warnings.append(f"no intervals: they were made for --looks {', '.join(known)}, not for {looks}")
         elif not intervals.guaranteed:
             warnings.append(
                 f"intervals rest on {plural(intervals.patients, 'validation patient')}, too few to promise that "
@@ -57,7 +57,7 @@ class NetworkCalibration:
             intervals=intervals,
             probability=record["probability"],
             threshold=float(record.get("place", {}).get("threshold", cls.threshold)),
-            likeness=reference,
+            reference=reference,
             coverage=tuple(coverage_at(record, looks)),
             warnings=(*warnings, *unread),
         )
@@ -75,23 +75,19 @@ def calibration_for(networks: Networks, looks: int, file: Path | None = None) ->
     Raises ValueError for a file of another kind or of other networks.
     """
     own = networks.calibrations[0] if networks.calibrations else {}
-    several = len(networks.about) > 1
-    if file is not None:
-        record = _read(file)
-        _check(record, networks, str(file))
-    elif own and not several:
-        record = own
-        _check(record, networks, f"the calibration of {networks.about[0]['model']}")
-    else:
-        what = "no intervals, no probability of enhancement"
-        command = f"python -m lab calibrate --model {' '.join(str(entry['model']) for entry in networks.about)}"
-        if several:
-            said = f"these {len(networks.about)} networks were not calibrated together: {what} ({command} --out FILE)"
-            reference, unread = _reference(own)
-            return NetworkCalibration(likeness=reference, warnings=(said, *unread))
-        said = f"the model was not calibrated: {what}, and scans that are unlike its training patients' go unnoticed"
-        return NetworkCalibration(warnings=(f"{said} ({command})",))
-    return NetworkCalibration.of(record, looks)
+    models = [str(entry["model"]) for entry in networks.about]
+    if file is not None or (own and len(models) == 1):
+        record = own if file is None else _read(file)
+        _check(record, networks, f"the calibration of {models[0]}" if file is None else str(file))
+        return NetworkCalibration.of(record, looks)
+    text = "no intervals, no probability of enhancement"
+    command = f"python -m lab calibrate --model {' '.join(models)}"
+    if len(models) == 1:
+        text = f"the model was not calibrated: {text}, no out-of-distribution detection ({command})"
+        return NetworkCalibration(warnings=(text,))
+    reference, unread = _reference(own)
+    text = f"these {len(models)} networks were not calibrated together: {text} ({command} --out FILE)"
+    return NetworkCalibration(reference=reference, warnings=(text, *unread))
 
 
 def _reference(record: Mapping[str, Any]) -> tuple[OodReference | None, list[str]]:
@@ -101,7 +97,7 @@ def _reference(record: Mapping[str, Any]) -> tuple[OodReference | None, list[str
     try:
         return OodReference.read(record["likeness"]), []
     except ValueError as error:
-        return None, [f"scans that are unlike the training patients' go unnoticed: {error}"]
+        return None, [f"no out-of-distribution detection: {error}"]
 
 
 def _read(file: Path) -> Mapping[str, Any]:

@@ -75,16 +75,11 @@ def from_packages(packages: Sequence[tuple[Package, dict[str, Any]]], arithmetic
         }
         for (package, about), contract in zip(packages, contracts)
     )
+    edges = [package.known.get("patch_mm") for package, _ in packages]
     return Networks(
         networks=tuple(arithmetic.place(package.network) for package, _ in packages),
         contract=replace(contracts[0], phantom=any(contract.phantom for contract in contracts)),
         about=about,
-        patches=tuple(_patch_edge(package) for package, _ in packages),
+        patches=tuple(edge and max(1, round(edge / contracts[0].spacing_mm)) for edge in edges),
         calibrations=tuple(package.calibration for package, _ in packages),
     )
-
-
-def _patch_edge(package: Package) -> int | None:
-    """Edge in voxels of the training patches."""
-    edge_mm = package.known.get("patch_mm")
-    return None if edge_mm is None else max(1, round(float(edge_mm) / float(package.known["spacing_mm"])))

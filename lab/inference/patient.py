@@ -55,7 +55,7 @@ class Patient:
     subject: Subject
     contract: Contract
     case: PreparedCase
-    likeness: OodResult | None
+    ood: OodResult | None
     """Comparison of the scans with those of training; None without a reference."""
     warnings: list[str]
 
@@ -125,7 +125,7 @@ def synthesize_patient(
     """Prepare a patient by the contract and predict the image. Raises ValueError where the scans do not fit."""
     started = time.monotonic()
     calibration = calibration_for(networks, how.looks, None if how.calibration is None else Path(how.calibration))
-    patient = prepare_patient(subject, networks.contract, calibration.likeness, how.brain_mask, how.strangers, hashes)
+    patient = prepare_patient(subject, networks.contract, calibration.reference, how.brain_mask, how.strangers, hashes)
     prepared = time.monotonic()
     case = patient.case
     found, ways, seam = predict_case(case.image, case.masks, networks, arithmetic, looks=how.looks, tile=how.tile)
@@ -169,14 +169,14 @@ def prepare_patient(
     distribution.
     """
     case, warnings = open_patient(subject, contract, brain_mask, strangers, hashes)
-    likeness = None
+    ood = None
     if reference is not None:
         names = tuple(canonical(name) for name in contract.channels)
-        likeness = reference.assess(measure(case.image, case.masks, names, contract.spacing_mm))
-        if likeness.level == "refused" and strangers == "refuse":
-            raise ValueError(f"{'; '.join(likeness.reasons)} (--strangers warn draws it all the same)")
-        warnings = [*likeness.reasons, *warnings]
-    return Patient(subject=subject, contract=contract, case=case, likeness=likeness, warnings=warnings)
+        ood = reference.assess(measure(case.image, case.masks, names, contract.spacing_mm))
+        if ood.level == "refused" and strangers == "refuse":
+            raise ValueError(f"{'; '.join(ood.reasons)} (--strangers warn predicts all the same)")
+        warnings = [*ood.reasons, *warnings]
+    return Patient(subject=subject, contract=contract, case=case, ood=ood, warnings=warnings)
 
 
 def predict_case(
@@ -248,7 +248,7 @@ def assess_prediction(
     level = predicted_level(shown, masks, spacing_mm=spacing_mm, enhancing_ml=least)
     chance = None if level is None else calibration.probability_of(level)
     enough = is_enhancing(millilitres(enhancement, spacing_mm), least)
-    enhances, no_verdict = enhancement_verdict(calibration.probability, chance, drawn=enough)
+    enhances, no_verdict = enhancement_verdict(calibration.probability, chance, predicted=enough)
     half_width = None
     if calibration.intervals is not None:
         half_width = calibration.intervals.half_width(spread, near_tumour(masks, spacing_mm)) * patient.brain

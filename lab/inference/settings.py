@@ -7,9 +7,9 @@ from typing import Literal
 
 SYNTHESIS, UNCERTAINTY, ENHANCEMENT = "synthetic_t1gd.nii.gz", "uncertainty.nii.gz", "enhancement.nii.gz"
 INTERVAL, PROBABILITY = "interval_90.nii.gz", "enhancement_probability.nii.gz"
-WHAT = "SYNTHETIC image, drawn by a neural network from scans without contrast agent. Research only, not for diagnosis."
+WHAT = "SYNTHETIC image, predicted by a network from scans without contrast agent. Research only, not for diagnosis."
 PHANTOM_WARNING = (
-    "PHANTOM: this model learned from simulated heads, not from patients; what it draws means nothing for a patient"
+    "PHANTOM: this model was trained on simulated heads, not on patients; its image means nothing for a patient"
 )
 
 

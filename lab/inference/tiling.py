@@ -211,7 +211,7 @@ def tile_warnings(ways: list[Way], seam: float | None) -> list[str]:
     found = [way for way in ways if way.kind == "blended"]
     if not found:
         return []
-    why = f"drawn in overlapping tiles of {found[0].edge} voxels ({found[0].reason})"
+    why = f"predicted in overlapping tiles of {found[0].edge} voxels ({found[0].reason})"
     return [f"{why}: where they overlap they differ by an SD of {seam:.3f} at most, on a scale from -1 to 1"]
 
 

@@ -15,21 +15,17 @@ SUSPECTS = {
     "nothing but noise": "look at the scan: it shows no anatomy, or hardly any",
     "unmeasurable": "look at the scans",
     "no brain": "check the brain mask: it must hold one whole brain and nothing else",
-    "skull": "is skull or scalp left in the brain mask? Strip the skull, or correct the mask",
-    "part missing": "is part of the brain missing, cut off by the field of view or by the brain mask?",
-    "part dark": "has part of the brain no signal, or does the brain mask reach into air?",
-    "small brain": "a child's brain, or wrong voxel sizes in the header? The model has seen no such brain",
-    "large brain": "skull in the brain mask, or wrong voxel sizes in the header? The model has seen no such brain",
-    "noise": "a low signal-to-noise ratio hides faint detail, and the model has seen no such noise",
-    "blurred": "the scan is smoother than those that the model learned from: moved, filtered or interpolated?",
-    "thick slices": "thick slices that were interpolated? The model learned from finer ones in this direction",
+    "part missing": "is part of the brain cut off by the field of view or by the mask, or without signal?",
+    "small brain": "a child's brain, part of a brain, or wrong voxel sizes in the header?",
+    "large brain": "skull or scalp in the brain mask (strip the skull), or wrong voxel sizes in the header?",
+    "noise": "the signal-to-noise ratio is lower than in the training scans",
+    "blurred": "the scan is smoother than the training scans: thick slices, motion, filtering or interpolation?",
     "contrast agent": "was it taken after contrast agent was given? A T1 without is needed",
     "other contrast": "is it the sequence that it is said to be, and no other variant of it?",
     "shading": "one side is brighter than the other: correct the bias field (N4)",
-    "other cohort": "other scanners, another registration or another skull-stripping than in training? "
-    "What the model draws here has not been tested",
+    "other cohort": "other scanners, registration or skull-stripping than in training? Predictions here are untested",
     "too few": "nothing is judged",
-    "strange": "look at the scans; what the model draws here has not been tested",
+    "strange": "look at the scans; predictions here are untested",
 }
 """Suspected cause -> advice."""
 CERTAIN = ("no brain", "same scan", "nothing but noise", "unmeasurable")

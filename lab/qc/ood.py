@@ -105,7 +105,7 @@ class OodReference:
             return OodResult(level="refused", findings=tuple(wrong))
         if self.patients < LEAST_PATIENTS:
             text = (
-                f"the model learned from {self.patients} patients, too few to tell whether this one is like them "
+                f"the model learned from {self.patients} patients, too few for out-of-distribution detection "
                 f"({LEAST_PATIENTS} are needed)"
             )
             return OodResult(level="unjudged", findings=(finding("too few", text),))

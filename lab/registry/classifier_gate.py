@@ -54,14 +54,10 @@ def common(ours: pd.DataFrame, theirs: pd.DataFrame, *, least: int) -> tuple[pd.
     differ = both.loc[both["label"] != both["label_other"], "patient_id"]
     if len(differ):
         raise ValueError(
-            f"the two studies label {len(differ)} of {len(both)} patients differently, such as {differ.iloc[0]}"
+            f"the two studies label {len(differ)} of {len(both)} patients differently, as {differ.iloc[0]}"
         )
-    other = both[["patient_id", "label"]].assign(score=both["score_other"])
-    return (
-        both[["patient_id", "label", "score"]],
-        other,
-        [f"Compared on {plural(len(both), 'held-out patient')} of both."],
-    )
+    own = both[["patient_id", "label", "score"]]
+    return own, own.assign(score=both["score_other"]), [f"Compared on {plural(len(both), 'held-out patient')} of both."]
 
 
 def same_question(candidate: Candidate, champion: Candidate) -> None:
@@ -91,18 +87,9 @@ def same_patients(candidate: Candidate, champion: Candidate, patients: set[str])
 def above_chance(ours: pd.DataFrame) -> Check:
     """Whether the interval of the AUC lies above one half."""
     found = delong_interval(ours["label"], ours["score"])
-    return Check(
-        figure="AUC",
-        against="chance",
-        model=found.value,
-        other=0.5,
-        difference=found.value - 0.5,
-        low=found.low - 0.5,
-        high=found.high - 0.5,
-        limit=0.0,
-        above=True,
-        n=len(ours),
-    )
+    own = {"model": found.value, "other": 0.5, "limit": 0.0, "above": True, "n": len(ours)}
+    difference = {"difference": found.value - 0.5, "low": found.low - 0.5, "high": found.high - 0.5}
+    return Check(figure="AUC", against="chance", **own, **difference)
 
 
 def auc_check(ours: pd.DataFrame, theirs: pd.DataFrame, against: str) -> Check:
@@ -114,14 +101,11 @@ def auc_check(ours: pd.DataFrame, theirs: pd.DataFrame, against: str) -> Check:
 
 def brier_check(ours: pd.DataFrame, theirs: pd.DataFrame, against: str, settings: GateSettings) -> Check:
     """Whether the Brier score is worse by no more than its margin. Raises ValueError for scores outside [0, 1]."""
-    first, second = squares(ours, against), squares(theirs, against)
-    found = compare_means(first, second, "square", resamples=settings.resamples, seed=settings.seed)
+    errors = []
+    for table in (ours, theirs):
+        if not table["score"].between(0, 1).all():
+            raise ValueError(f"the scores of {against} or of the candidate are no probabilities: no Brier score")
+        square = (table["score"] - table["label"]) ** 2
+        errors.append(table[["patient_id"]].assign(case_id=table["patient_id"], square=square))
+    found = compare_means(*errors, "square", resamples=settings.resamples, seed=settings.seed)
     return Check.of("Brier score", against, found, limit=settings.brier_margin, above=False, n=found.n)
-
-
-def squares(table: pd.DataFrame, against: str) -> pd.DataFrame:
-    """Squared errors of probabilities, a row per patient. Raises ValueError for scores outside [0, 1]."""
-    if not table["score"].between(0, 1).all():
-        raise ValueError(f"the scores of {against} or of the candidate are no probabilities: no Brier score")
-    error = (table["score"] - table["label"]) ** 2
-    return pd.DataFrame({"case_id": table["patient_id"], "patient_id": table["patient_id"], "square": error})

@@ -18,7 +18,7 @@ from lab.registry.history import CHAMPION, now, who
 from lab.registry.model_card import log_card
 from lab.registry.network_gate import judge_network
 from lab.registry.promotion import Promotion, promote_candidate
-from lab.report.tables.gate import Verdict
+from lab.report.tables.gate import RESULT, Verdict
 from lab.report.tables.model_figures import interval_tags
 from lab.tracking import artifacts
 from lab.tracking.artifacts import VersionTag
@@ -74,7 +74,8 @@ def promote_through_gate(
     def before_alias(version: Version) -> str:
         nonlocal verdict, forced
         folder = artifacts.version_folder(name, version.number)
-        attempts = read_attempts(candidate.run, folder)
+        file = f"{folder}/{artifacts.GATE}"
+        attempts = list(candidate.run.read_json(file)) if candidate.run.has_file(file) else []
         current = version_of(name, CHAMPION)
         if alias == CHAMPION and current != version.number:
             verdict = judge(candidate, name, current, chosen)
@@ -82,7 +83,7 @@ def promote_through_gate(
             reason = (force or "") if forced else ""
             attempts.append({"when": now(), "who": who(), "forced": reason, "settings": asdict(chosen)})
             attempts[-1] |= verdict.as_dict()
-            candidate.run.log_json(attempts, f"{folder}/{artifacts.GATE}")
+            candidate.run.log_json(attempts, file)
             version = version.set_tags(verdict_tags(verdict, attempts[-1]))
         log_card(candidate, version, attempts)
         if verdict is not None and not verdict.passed and not forced:
@@ -118,20 +119,11 @@ def judge(candidate: Candidate, name: str, champion: str | None, settings: GateS
     return (judge_classifier if candidate.is_classifier else judge_network)(candidate, other, settings)
 
 
-def read_attempts(run: Run, folder: str) -> list[dict[str, Any]]:
-    """All attempts at the gate for a version, the latest last."""
-    file = f"{folder}/{artifacts.GATE}"
-    return list(run.read_json(file)) if run.has_file(file) else []
-
-
 def verdict_tags(verdict: Verdict, attempt: dict[str, Any]) -> dict[str, str]:
     """Tags of a version with the result of its latest attempt."""
     reason = attempt["forced"]
-    checks = [
-        f"{'passed' if check.passed else 'FAILED'}: {check.figure} against {check.against} {check.interval}, "
-        f"{check.asked}, n = {check.n}"
-        for check in verdict.checks
-    ]
+    checks = [f"{RESULT[one.passed]}: {one.figure} against {one.against} {one.interval}, {one.asked}, n = {one.n}"
+              for one in verdict.checks]  # fmt: skip
     tags = {
         VersionTag.GATE: "passed" if verdict.passed else "forced" if reason else "refused",
         VersionTag.GATE_WHEN: attempt["when"],

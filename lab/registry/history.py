@@ -60,17 +60,14 @@ def champions(events: list[Event]) -> list[str]:
 def set_champion(name: str, version: str, how: str, reason: str = "") -> None:
     """Move the alias, and record the event."""
     current, events = version_of(name, CHAMPION), history(name)
-    number = sum(key.startswith(PREFIX) for key in name_tags(name))
-    made = {"when": now(), "who": who()}
+    number = sum(key.startswith(PREFIX) for key in name_tags(name)) + 1
     set_alias(name, CHAMPION, version)
-    new = [Event(number=number + 1, version=version, how=how, reason=reason, **made)]
+    steps = [(version, how, reason)]
     if current is not None and champions(events)[-1:] != [current]:
-        new = [
-            Event(number=number + 1, version=current, how="by hand", **made),
-            Event(number=number + 2, version=version, how=how, reason=reason, **made),
-        ]
-    for event in new:
-        set_name_tag(name, f"{PREFIX}{event.number:04d}", json.dumps(asdict(event)))
+        steps.insert(0, (current, "by hand", ""))
+    for place, (which, way, why) in enumerate(steps, start=number):
+        event = Event(number=place, version=which, how=way, reason=why, when=now(), who=who())
+        set_name_tag(name, f"{PREFIX}{place:04d}", json.dumps(asdict(event)))
 
 
 def champion_before(name: str) -> str:
@@ -82,14 +79,12 @@ def champion_before(name: str) -> str:
     if current is None:
         raise ValueError(f"{name!r} has no champion: there is nothing to roll back")
     stack = champions(history(name))
-    if stack[-1:] != [current]:
-        stack.append(current)  # moved by hand
-    earlier = [version for version in reversed(stack[:-1]) if version != current]
-    there = next((version for version in earlier if find_version(name, version) is not None), None)
-    if there is None:
-        gone = f" (deleted since: version {', '.join(earlier)})" if earlier else ""
-        raise ValueError(f"{name!r} had no champion before version {current}{gone}: there is nothing to go back to")
-    return there
+    earlier = [version for version in reversed(stack) if version != current]
+    for version in earlier:
+        if find_version(name, version) is not None:
+            return version
+    gone = f" (deleted since: version {', '.join(earlier)})" if earlier else ""
+    raise ValueError(f"{name!r} had no champion before version {current}{gone}: there is nothing to go back to")
 
 
 def now() -> str:

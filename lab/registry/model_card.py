@@ -135,18 +135,15 @@ def preparation(contract: dict[str, Any]) -> dict[str, Any]:
 def tested_on(candidate: Candidate, folds: str) -> str:
     """Description of the test patients; `folds` says by which networks, where there were several."""
     figures, facts = candidate.figures, candidate.facts
-    everybody = figures.loc[figures["group"] == EVERYBODY, "n"].max()
+    count = int(figures.loc[figures["group"] == EVERYBODY, "n"].max())
     if candidate.is_classifier:
-        count, repeats = facts.get("folds") or 0, facts.get("repeats") or 1
-        how = f"{repeats} x {count}-fold cross-validation" if count else "one split"
-        return (
-            f"{plural(int(everybody), 'patient')}, each judged by classifiers that had not seen it ({how}); the final "
-            "one learned from all of them. 95 % intervals. No other hospital's patients were tested."
-        )
-    choices = "read once, after all choices were made"
-    if folds:
-        choices = "of whom each was trained or validated on in the other folds"
-    return (
-        f"{plural(int(everybody), 'test patient')}, {choices}. {folds}{' ' if folds else ''}95 % bootstrap intervals "
-        "over patients. No other hospital's patients were tested."
-    )
+        folds_, repeats = facts.get("folds") or 0, facts.get("repeats") or 1
+        how = f"{repeats} x {folds_}-fold cross-validation" if folds_ else "one split"
+        text = f"{plural(count, 'patient')}, each judged by classifiers that had not seen it ({how}); the final one "
+        text += "learned from all of them. 95 % intervals."
+    else:
+        once = "read once, after all choices were made"
+        text = f"{plural(count, 'test patient')}, "
+        text += f"of whom each was trained or validated on in the other folds. {folds}" if folds else f"{once}."
+        text += " 95 % bootstrap intervals over patients."
+    return f"{text} No other hospital's patients were tested."

@@ -3,14 +3,13 @@ hallucination."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TypeAlias
 
 import pandas as pd
 
 from lab.config import GateSettings
 from lab.evaluation.figures import spec_of
-from lab.evaluation.pooled import Paired, compare_means, compare_scores
+from lab.evaluation.pooled import compare_means, compare_scores
 from lab.registry.candidate import Candidate
 from lab.registry.patients import common_patients
 from lab.report.tables.gate import Check, Verdict
@@ -65,33 +64,27 @@ def score_check(ours: Table, theirs: Table, against: str, settings: GateSettings
 
 
 def harm_checks(ours: Table, theirs: Table, against: str, settings: GateSettings) -> list[Check]:
-    """Whether brain MAE and hallucinated volume are worse by no more than their margins."""
+    """Whether brain MAE and hallucinated volume are worse by no more than their margins.
 
-    def mean(column: str, first: Table = ours, second: Table = theirs) -> Paired:
-        return compare_means(first, second, column, resamples=settings.resamples, seed=settings.seed)
-
-    brain = mean("mae_brain")
-    error = Check.of(spec_of("mae_brain").title, against, brain, limit=settings.mae_margin, above=False, n=brain.n)
-    return [error, made_up(ours, theirs, against, mean, settings.hallucinated_margin_ml)]
-
-
-def made_up(ours: Table, theirs: Table, against: str, mean: Callable[..., Paired], margin: float) -> Check:
-    """Hallucinated volume in non-enhancing patients; with too few of them, outside the true enhancement of all
-    patients.
-
-    Truth is the expert's label where all have it, otherwise the paper's rule.
+    The volume is that in non-enhancing patients; with fewer than `LEAST_SILENT` of them, it is the predicted volume
+    outside the true enhancement of all patients. Truth is the expert's label where all have it, otherwise the paper's
+    rule.
     """
     truth = "expert" if all(table["ml_expert"].notna().all() for table in (ours, theirs)) else "rule"
-    column = f"hallucinated_ml_{truth}"
-    silent = ours.loc[ours[column].notna(), "patient_id"].nunique()
-    if silent >= LEAST_SILENT:
-        found = mean(column)
-        return Check.of(spec_of(column).head, against, found, limit=margin, above=False, n=found.n)
-    outside = [
-        table.assign(outside_ml=table["ml_predicted"] - table[f"overlap_ml_{truth}"]) for table in (ours, theirs)
-    ]
-    note = f"in all patients, since only {silent} do not enhance"
-    found = mean("outside_ml", *outside)
-    return Check.of(
-        f"ml predicted outside of it ({truth})", against, found, limit=margin, above=False, n=found.n, note=note
-    )
+    volume = f"hallucinated_ml_{truth}"
+    silent = ours.loc[ours[volume].notna(), "patient_id"].nunique()
+    title, note = spec_of(volume).head, ""
+    if silent < LEAST_SILENT:
+        ours, theirs = (
+            table.assign(outside_ml=table["ml_predicted"] - table[f"overlap_ml_{truth}"]) for table in (ours, theirs)
+        )
+        volume, title = "outside_ml", f"ml predicted outside of it ({truth})"
+        note = f"in all patients, since only {silent} do not enhance"
+    checks = []
+    for column, name, margin, why in (
+        ("mae_brain", spec_of("mae_brain").title, settings.mae_margin, ""),
+        (volume, title, settings.hallucinated_margin_ml, note),
+    ):
+        found = compare_means(ours, theirs, column, resamples=settings.resamples, seed=settings.seed)
+        checks.append(Check.of(name, against, found, limit=margin, above=False, n=found.n, note=why))
+    return checks

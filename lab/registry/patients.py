@@ -68,16 +68,9 @@ def of_all_folds(run: Run) -> list[Run]:
     label = run.tags.get(Tag.LABEL)
     if Tag.FOLD not in run.tags or run.parent is None or label is None:
         return [run]
-    wanted = {Tag.LABEL: label, Tag.STATE: "finished"}
-    same = [
-        one
-        for one in run.siblings()
-        if wanted.items() <= one.tags.items()
-        and Tag.FOLD in one.tags
-        and one != run
-        and one.has_file(artifacts.TEST_PATIENTS)
-    ]
-    return [run, *sorted(same, key=fold_and_seed)]
+    wanted = {Tag.LABEL: label, Tag.STATE: "finished"}.items()
+    same = [one for one in run.siblings() if wanted <= one.tags.items() and Tag.FOLD in one.tags and one != run]
+    return [run, *sorted((one for one in same if one.has_file(artifacts.TEST_PATIENTS)), key=fold_and_seed)]
 
 
 def fold_and_seed(run: Run) -> tuple[int, int]:
@@ -107,23 +100,15 @@ def pooled_folds(together: list[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
 def describe_folds(run: Run, together: list[Run], patients: pd.DataFrame, name: str) -> str:
     """Number of folds and seeds that a network is judged over, for the verdict."""
     folds, seeds = (len({fold_and_seed(one)[place] for one in together}) for place in (0, 1))
-    all_folds = max(folds_of_study(run.parent), folds)
-    share = f"{all_folds}" if folds == all_folds else f"{folds} of {all_folds}"
+    split = run.parent.read_table(artifacts.SPLIT) if run.parent and run.parent.has_file(artifacts.SPLIT) else None
+    of_study = max(folds, int(split["fold"].max()) if split is not None and "fold" in split else 0)
+    share = f"{folds}" if folds == of_study else f"{folds} of {of_study}"
     mean = f", the mean of {seeds} seeds" if seeds > 1 else ""
     people = plural(patients["patient_id"].nunique(), "patient")
     return (
-        f"{name[0].upper()}{name[1:]} is judged over {share} folds ({people}, "
-        f"each scored by a network that had not learned from them{mean}); the version holds the network of fold "
-        f"{fold_and_seed(run)[0]}."
+        f"{name[0].upper()}{name[1:]} is judged over {share} folds ({people}, each scored by a network that had not "
+        f"learned from them{mean}); the version holds the network of fold {fold_and_seed(run)[0]}."
     )
-
-
-def folds_of_study(parent: Run | None) -> int:
-    """Number of folds of a study; 0 where it is not recorded."""
-    if parent is None or not parent.has_file(artifacts.SPLIT):
-        return 0
-    split = parent.read_table(artifacts.SPLIT)
-    return int(split["fold"].max()) if "fold" in split else 0
 
 
 def common_patients(candidate: Tested, other: Tested, *, least: int) -> tuple[pd.DataFrame, pd.DataFrame, list[str]]:

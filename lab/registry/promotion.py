@@ -144,11 +144,11 @@ def register(candidate: Candidate, name: str, more: Mapping[str, str]) -> Versio
     preparation, or was changed after registration.
     """
     run, kind, place = candidate.run, kind_of(candidate.run), location(candidate.run)
-    package = None if candidate.is_classifier else package_at(place)  # checked before the name is created
     there = versions(name)
     kinds = {one.tags.get(Tag.KIND, NETWORK) for one in there}
     if kinds - {kind}:
         raise ValueError(f"{name!r} serves {kinds.pop()}s, and run {run.id} is a {kind}: take another name")
+    package = None if candidate.is_classifier else package_at(place)  # checked before the name is created
     for one in there:
         if one.source == place or one.run_id == run.id:
             return one if package is None else verified(one, package)

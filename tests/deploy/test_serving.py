@@ -168,7 +168,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "brain mask": ({"brain_mask": "a"}, "brain_mask is 'a'; known are nonzero, mni152"),
     "strangers": ({"strangers": "a"}, "strangers is 'a'; known are refuse, warn"),
     "volumes": ({"volumes": ["t1"]}, "it is a list of some of synthetic, enhancement, uncertainty, interval"),
-    "one look": ({"volumes": ["uncertainty"], "looks": 1}, "a single look has no uncertainty"),
+    "one look": ({"volumes": ["uncertainty"], "looks": 1}, "looks = 1 has no uncertainty"),
 }
 
 
@@ -188,7 +188,7 @@ def test_one_wrong_patient_is_named_and_no_patient_is_wrong(service, allowed):
 
 def test_what_a_model_was_not_calibrated_for_cannot_be_asked_of_it(service, allowed):
     said = refused(service, by_path(volumes=["synthetic", "interval"], looks=1))
-    assert said == "volumes: there is no interval of 1 looks by this model"
+    assert said == "volumes: this model has no interval with looks = 1"
 
 
 def test_more_than_the_server_takes_is_refused_before_it_takes_memory(service, allowed, monkeypatch):

@@ -41,7 +41,7 @@ def test_the_truth_on_the_t1s_own_grid(axes, ending, rule, tmp_path):
     assert report["enhancement"]["enhances"] is None  # nobody has measured whether it can tell
     assert "was not calibrated" in report["enhancement"]["enhances_missing"]
     assert np.abs(nib.load(tmp_path / "out" / UNCERTAINTY).get_fdata()).max() == 0  # it draws the same every time
-    assert f"{ball.sum() * 0.064:.2f} ml drawn as enhancing (in the tumour and 3 mm round it)" in told[-1]
+    assert f"{ball.sum() * 0.064:.2f} ml predicted as enhancing (in the tumour and 3 mm round it)" in told[-1]
 
 
 def test_the_report_says_what_it_comes_of(rule, picture, monkeypatch, tmp_path):

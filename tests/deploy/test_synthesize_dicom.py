@@ -179,7 +179,7 @@ def test_the_command_takes_folders(tmp_path, capsys):
     assert not (tmp_path / "out" / DICOM).exists()
     dataclasses.replace(command, export="dicom").run()
     assert len(list((tmp_path / "out" / DICOM).iterdir())) == SHAPE[2]
-    assert "ml drawn as enhancing" in capsys.readouterr().out
+    assert "ml predicted as enhancing" in capsys.readouterr().out
 
 
 @pytest.mark.slow

@@ -129,7 +129,7 @@ def test_a_phantom_patient_through_the_command(tiny_phantom, tiny_cohort, tmp_pa
     command.run()
     said = capsys.readouterr().out
     assert "PHANTOM" in said
-    assert "ml drawn as enhancing" in said
+    assert "ml predicted as enhancing" in said
     assert "not for diagnosis" in said
     made, t1 = nib.load(tmp_path / "out" / SYNTHESIS), nib.load(subject.images["T1"])
     np.testing.assert_array_equal(made.affine, t1.affine)

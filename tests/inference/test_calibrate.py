@@ -191,7 +191,7 @@ def knowing(other, tiny_cohort):
 def test_swapped_scans_are_refused_or_warned_of(knowing, patient, tmp_path):
     assert drawn(knowing, patient, tmp_path / "right")["likeness"]["level"] == "alike"
     images = {"T1": patient.images["T2"], "T2": patient.images["T1"], "FLAIR": patient.images["FLAIR"]}
-    with pytest.raises(ValueError, match=r"T1 and T2.*--strangers warn draws it all the same"):
+    with pytest.raises(ValueError, match=r"T1 and T2.*--strangers warn predicts all the same"):
         synthesize(knowing, images, out=tmp_path / "out", say=lambda _: None)
     assert not (tmp_path / "out").exists()
     report = synthesize(knowing, images, out=tmp_path / "out", how=How(strangers="warn"), say=lambda _: None)

@@ -67,7 +67,7 @@ def test_a_network_brings_its_own():
 def test_other_looks_have_no_intervals():
     found = calibration_for(networks("a", calibrations=(record("a"),)), 3)
     assert found.intervals is None
-    assert any("made for 1, 4 looks, not for 3" in warning for warning in found.warnings)
+    assert any("made for --looks 1, 4, not for 3" in warning for warning in found.warnings)
     assert found.probability_of(0.5) is not None  # by the plain look, whatever the others
 
 
@@ -86,7 +86,7 @@ def test_without_a_class_there_is_no_probability():
 def test_a_reference_of_version_0_4_0_is_not_used_and_that_is_said():
     older = record("a", likeness={"patients": 20, "names": ["volume"], "aspects": {}, "trials": {}})
     found = calibration_for(networks("a", calibrations=(older,)), 4)
-    assert found.likeness is None
+    assert found.reference is None
     assert found.intervals is not None
     (warning,) = found.warnings
     assert "python -m lab calibrate" in warning
@@ -95,7 +95,7 @@ def test_a_reference_of_version_0_4_0_is_not_used_and_that_is_said():
 def test_without_a_calibration_that_is_said():
     found = calibration_for(networks("a", calibrations=({},)), 4)
     assert found.intervals is None
-    assert found.likeness is None
+    assert found.reference is None
     assert "lab calibrate --model models:/a@champion" in found.warnings[0]
 
 

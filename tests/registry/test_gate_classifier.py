@@ -50,7 +50,7 @@ def test_classifiers_of_other_patients_labels_or_events_are_not_compared(fair):
     through(fair, "apart")
     for name, changes, message in (
         ("elsewhere", {"first": 500}, "no held-out patients in common"),
-        ("turned", {"flip": 3}, "label 3 of 120 patients differently, such as p000"),
+        ("turned", {"flip": 3}, "label 3 of 120 patients differently, as p000"),
         ("grade", {"event": "grade IV"}, "predicts 'grade IV', version 1 'enhancing'"),
         ("namesake", {"digest": "e" * 32, "size": 3.0}, "tumours of different size, such as p000"),
     ):

@@ -68,7 +68,7 @@ def test_its_figures_are_those_of_the_patients_by_group(network):
         (row,) = [line for line in text.splitlines() if line.startswith(f"| {group} | MAE, brain |")]
         assert row.endswith(f"| {count} |")
     assert "| Philips | fewer than 5 patients or too few of a kind: no figures | - | 4 |" in text
-    assert f"makes up {made_up.mean():.1f} ml on average, {made_up.max():.1f} ml in the worst" in text
+    assert f"do not enhance: {made_up.mean():.1f} ml on average, {made_up.max():.1f} ml in the worst" in text
 
 
 def test_groups_are_made_of_what_the_cohort_knows():

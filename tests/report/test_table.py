@@ -10,7 +10,7 @@ from lab.report.tables.table import Column, Row, Table
 AUC = Column(title="AUC", decimals=2, direction="higher", count="30")
 BIAS = Column(title="bias", unit="ml", decimals=1, direction="nearer to 0", signed=True, group="volume")
 ROWS = [
-    Row(cells=["net <a>|b", AUC.interval(0.7123, 0.5, 0.9, strong=True), -0.01, "seen"], kind="rival first"),
+    Row(cells=["net <a>|b", AUC.interval(0.7123, 0.5, 0.9, strong=True), -0.01, "seen"], kind="baseline first"),
     Row(cells=["plain_net", None, 2.0, "not seen"]),
 ]
 
@@ -46,7 +46,7 @@ def test_html_is_well_formed_and_escaped(table):
     html = item_html(table)
     assert {"net <a>|b", "0.71", "0.50 to 0.90", "+2.0", "-", "bold: best of its column."} <= set(Texts(html).texts)
     assert "<a>" not in html
-    assert '<tr class="rival first">' in html
+    assert '<tr class="baseline first">' in html
     assert '<th colspan="1" scope="colgroup">volume</th>' in html
 
 

@@ -11,7 +11,7 @@ from scipy.stats import wilcoxon
 
 from lab.evaluation.figures import shown_in
 from lab.report.figures.forest import UNCLEAR, forest
-from lab.report.figures.paired_tests import BETTER, WORSE
+from lab.report.figures.style import BETTER, WORSE
 from lab.report.tables.paired_tests import asked, paired_tests
 from lab.stats.effects import COLUMNS, rank_biserial
 from lab.stats.effects import effects as effects_on

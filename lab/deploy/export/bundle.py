@@ -44,9 +44,7 @@ CODE = (
 """Modules of `lab` that a bundle contains."""
 NEEDED = ("einops", "nibabel", "pydicom", "safetensors", "scipy", "pandas", "nilearn", "tyro", "psutil", "filelock")
 """Packages that the bundle imports besides torch, monai and numpy."""
-SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 README = Path(__file__).with_name("bundle_readme.md.j2")
-INTENDED = "Research on contrast-free imaging of glioma. Not for diagnosis, not for decisions about a patient."
 LICENSE = "Apache License, Version 2.0: https://www.apache.org/licenses/LICENSE-2.0\n"
 
 
@@ -82,18 +80,14 @@ def bundle_metadata(networks: Networks) -> dict[str, Any]:
     """The bundle's metadata."""
     about, contract = networks.about[0], networks.contract
     channels = {str(number): name for number, name in enumerate(contract.inputs)}
-    synthetic, number = f"synthetic {contract.target}", str(about.get("version", "0"))
-    tensor = {
-        "type": "image",
-        "format": "magnitude",
-        "modality": "MR",
-        "spatial_shape": list(contract.shape),
-        "dtype": "float32",
-        "value_range": [-1, 1],
-        "is_patch_data": False,
-    }
-    return {
-        "schema": SCHEMA,
+    synthetic, number, inputs = (
+        f"synthetic {contract.target}",
+        str(about.get("version", "0")),
+        ", ".join(contract.inputs),
+    )
+    tensor = {"type": "image", "format": "magnitude", "modality": "MR", "spatial_shape": list(contract.shape)}
+    tensor |= {"dtype": "float32", "value_range": [-1, 1], "is_patch_data": False}
+    return read_template("metadata") | {
         "version": number,
         "changelog": {number: f"exported by {NAME} {version(NAME)}"},
         "monai_version": version("monai"),
@@ -102,18 +96,13 @@ def bundle_metadata(networks: Networks) -> dict[str, Any]:
         "required_packages_version": {name: version(name) for name in NEEDED},
         "python_version": platform.python_version(),
         "name": networks.name,
-        "task": f"A {synthetic} from {', '.join(contract.inputs)} of a brain with glioma",
-        "description": f"A network that draws a post-contrast T1 from scans without contrast agent ({networks.name}).",
+        "task": f"A {synthetic} from {inputs} of a brain with glioma",
+        "description": f"A network that predicts a post-contrast T1 without contrast agent ({networks.name}).",
         "authors": f"who trained it with {NAME}",
-        "copyright": "of the weights: theirs who trained them; of the code: Apache-2.0, see docs/license.txt",
-        "intended_use": INTENDED,
         "data_source": f"cohort {contract.cohort_digest} ({'digital phantoms' if contract.phantom else 'patients'})",
-        "data_type": "nibabel",
-        "image_classes": f"{', '.join(contract.inputs)}: z-score over the brain, cut and scaled to -1 to 1",
+        "image_classes": f"{inputs}: z-score over the brain, cut and scaled to -1 to 1",
         "pred_classes": f"{synthetic}, on the scale of the prepared T1",
         "eval_metrics": _test_metrics(about.get("run_id")),
-        "references": [],
-        "supported_apps": {},
         "phantom": contract.phantom,
         "warnings": [PHANTOM_WARNING] if contract.phantom else [],
         "model": {key: about[key] for key in ("name", "version", "run_id") if key in about} | {"model": _exact(about)},
@@ -130,59 +119,21 @@ def bundle_metadata(networks: Networks) -> dict[str, Any]:
 
 def workflow(networks: Networks) -> dict[str, Any]:
     """MONAI's workflow, with a setting per sequence and a few more, all of which the command line can override."""
-    steps, models = "lab.deploy.export.bundle_run", "$@bundle_root + '/models'"
-    settings, patch = networks.about[0]["network"], networks.patches[0]
-    names = [canonical(name).lower() for name in networks.contract.channels]
-    scans = ", ".join(
-        f"'{name}': os.path.join(@dataset_dir, @{name}) if @{name} else None" for name in (*names, "mask")
-    )
-    inferer: dict[str, Any] = {"_target_": "SimpleInferer"}
-    if patch is not None and min(networks.contract.shape) > patch:
-        inferer = {
-            "_target_": "SlidingWindowInferer",
-            "roi_size": [min(patch, size) for size in networks.contract.shape],
-            "sw_batch_size": 1,
-            "overlap": 0.5,
-            "mode": "gaussian",
-            "padding_mode": "constant",
-            "cval": -1.0,
-        }
+    found, contract, patch = read_template("inference"), networks.contract, networks.patches[0]
+    names = [canonical(name).lower() for name in contract.channels]
+    scans = [f"'{name}': os.path.join(@dataset_dir, @{name}) if @{name} else None" for name in (*names, "mask")]
+    found["dataset"]["data"] = f"$[{{{', '.join(scans)}}}]"
+    found["network_def"] |= {"record": networks.about[0]["network"], "channels": len(contract.inputs)}
+    if patch is not None and min(contract.shape) > patch:
+        tile = {"roi_size": [min(patch, size) for size in contract.shape], "sw_batch_size": 1, "overlap": 0.5}
+        blend = {"mode": "gaussian", "padding_mode": "constant", "cval": -1.0}
+        found["inferer"] = {"_target_": "SlidingWindowInferer", **tile, **blend}
+    return dict.fromkeys(names, "") | found
 
-    def step(target: str, **arguments: Any) -> dict[str, Any]:
-        return {"_target_": f"{steps}.{target}", **arguments}
 
-    def composed(transform: dict[str, Any]) -> dict[str, Any]:
-        return {"_target_": "Compose", "transforms": [transform]}
-
-    return {
-        "imports": ["$import os", "$import torch"],
-        "bundle_root": ".",
-        "dataset_dir": ".",
-        "output_dir": "$@bundle_root + '/eval'",
-        **dict.fromkeys((*names, "mask"), ""),
-        "brain_mask": None,
-        "looks": 1,
-        "strangers": "refuse",
-        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
-        "precision": "auto",
-        "network_def": {
-            "_target_": "lab.synthesis.networks.build_from_record",
-            "record": settings,
-            "channels": len(networks.contract.inputs),
-        },
-        "network": step("Weighted", network="@network_def", folder=models, device="@device", precision="@precision"),
-        "preprocessing": composed(
-            step("PreparePatient", folder=models, brain_mask="@brain_mask", strangers="@strangers")
-        ),
-        "dataset": {"_target_": "Dataset", "data": f"$[{{{scans}}}]", "transform": "@preprocessing"},
-        "inferer": inferer,
-        "postprocessing": composed(step("Save", folder=models, output_dir="@output_dir", about="@_meta_")),
-        "evaluator": step(
-            "SynthesizePatients",
-            **{name: f"@{name}" for name in ("dataset", "network", "inferer", "postprocessing", "looks")},
-        ),
-        "run": ["$@evaluator.run()"],
-    }
+def read_template(name: str) -> dict[str, Any]:
+    """The part of a configuration that is the same in all bundles."""
+    return dict(json.loads(Path(__file__).with_name(f"bundle_{name}.json").read_text(encoding="utf-8")))
 
 
 def _exact(about: dict[str, Any]) -> str:

@@ -72,7 +72,7 @@ class PreparePatient:
         """`strangers`: "refuse" rejects scans that are certainly out of distribution, "warn" only warns."""
         self.contract = read_contract(read_settings(folder))
         self.brain_mask, self.strangers = brain_mask, strangers
-        self.likeness = read_calibration(folder).likeness
+        self.reference = read_calibration(folder).reference
 
     def __call__(self, data: Mapping[str, Any]) -> Patient:
         """Raises ValueError where the scans do not fit the network."""
@@ -83,7 +83,7 @@ class PreparePatient:
             raise ValueError(f"{', '.join(missing)} missing: the network takes {', '.join(contract.channels)}")
         subject = create_subject("patient", paths, mask, like=contract)
         hashes = hash_scans(subject, contract)
-        return prepare_patient(subject, contract, self.likeness, self.brain_mask, self.strangers, hashes)
+        return prepare_patient(subject, contract, self.reference, self.brain_mask, self.strangers, hashes)
 
 
 class SynthesizePatients:
@@ -131,7 +131,7 @@ class Save:
         patient, calibration = predicted["patient"], read_calibration(self.folder, predicted["looks"])
         before = [*self.about["warnings"]]
         if not calibration.probability:
-            before.append("scans that are unlike those of training go unnoticed: the network was not calibrated")
+            before.append("no out-of-distribution detection: the network was not calibrated")
         made = assess_prediction(
             patient, predicted["image"], predicted["spread"], calibration, place=predicted["place"], before=before
         )
@@ -161,6 +161,6 @@ class Save:
                 write_like(folder / name, volume, scan, purpose="SYNTHETIC", note=note)
             write_atomically(folder / REPORT, (json.dumps(report, indent=2) + "\n").encode())
         promised = f"; {NOMINAL:.0%} intervals: {measured}" if made.half_width is not None else ""
-        print(f"{report['enhancement_ml']:.2f} ml drawn as enhancing{promised}; written to {self.place}")
+        print(f"{report['enhancement_ml']:.2f} ml predicted as enhancing{promised}; written to {self.place}")
         print("".join(f"  warning: {warning}\n" for warning in made.warnings) + WHAT)
         return self.place

@@ -146,8 +146,7 @@ def _common(source: Dataset, made: Made) -> Dataset:
     for name in (*NEEDED, *COPIED):
         if name in source:
             new[name] = deepcopy(source[name])
-    for name in NEEDED:
-        if name not in new:
+        elif name in NEEDED:
             setattr(new, name, None)
     if not new.get("BodyPartExamined"):
         new.BodyPartExamined = "BRAIN"
@@ -162,8 +161,8 @@ def _common(source: Dataset, made: Made) -> Dataset:
     new.SeriesDescription = DESCRIPTION.format(target=made.target)[:64]
     new.ImageComments = f"{label}{DESCRIPTION.format(target=made.target)}"
     new.DerivationDescription = (
-        f"{label}SYNTHETIC {made.target}: drawn by a neural network ({made.model}, {made.software}) from the images "
-        "referenced here; no contrast agent was given. Research only, not for diagnosis."
+        f"{label}SYNTHETIC {made.target}: predicted by a neural network ({made.model}, {made.software}) from the "
+        "images referenced here; no contrast agent was given. Research only, not for diagnosis."
     )[:1024]
     new.FrameOfReferenceUID = source.get("FrameOfReferenceUID") or _uid("frame", source.StudyInstanceUID)
     new.Manufacturer = new.SecondaryCaptureDeviceManufacturer = MAKER
@@ -177,24 +176,29 @@ def _common(source: Dataset, made: Made) -> Dataset:
 
 def _equipment(source: Dataset, made: Made) -> Iterator[Dataset]:
     """The scanner, and the equipment that synthesized the image."""
-    scanner, drawn = Dataset(), Dataset()
+    scanner, network = Dataset(), Dataset()
     for name in SCANNER:
         if source.get(name):
             scanner[name] = deepcopy(source[name])
     if "Manufacturer" not in scanner:
         scanner.Manufacturer = "unknown"
     scanner.PurposeOfReferenceCodeSequence = _code("109101", "Acquisition Equipment")
-    drawn.Manufacturer, drawn.ManufacturerModelName, drawn.SoftwareVersions = MAKER, made.model[:64], made.software
-    drawn.ContributionDescription = f"Drew the image; weights SHA-256 {made.weights}"[:1024]
-    drawn.PurposeOfReferenceCodeSequence = _code("109102", "Processing Equipment")
-    yield from (scanner, drawn)
+    network.Manufacturer, network.ManufacturerModelName, network.SoftwareVersions = (
+        MAKER,
+        made.model[:64],
+        made.software,
+    )
+    network.ContributionDescription = f"Predicted the image; weights SHA-256 {made.weights}"[:1024]
+    network.PurposeOfReferenceCodeSequence = _code("109102", "Processing Equipment")
+    yield from (scanner, network)
 
 
 def _sources(series: Mapping[str, Series], index: int) -> Iterator[Dataset]:
     """The slices at one position in every series; all slices of a series with other positions."""
     first = series["T1"]
     for one in series.values():
-        alike = one.shape == first.shape and np.allclose(one.affine, first.affine, atol=0.1 * min(_spacing(first)))
+        tolerance = 0.1 * min(nib.affines.voxel_sizes(first.affine))
+        alike = one.shape == first.shape and np.allclose(one.affine, first.affine, atol=tolerance)
         for part in one.slices[index : index + 1] if alike else one.slices:
             item = Dataset()
             item.ReferencedSOPClassUID = part.header.SOPClassUID
@@ -203,10 +207,6 @@ def _sources(series: Mapping[str, Series], index: int) -> Iterator[Dataset]:
                 item.ReferencedFrameNumber = part.frame + 1
             item.PurposeOfReferenceCodeSequence = _code("121322", "Source Image for Image Processing Operation")
             yield item
-
-
-def _spacing(series: Series) -> np.ndarray:
-    return nib.affines.voxel_sizes(series.affine)
 
 
 def _code(value: str, meaning: str) -> Sequence:
@@ -229,8 +229,8 @@ def _copied(part: Slice, name: str) -> Any:
 
 def _window(image: Dataset, volume: np.ndarray) -> None:
     """Window from the 1st to the 99.5th percentile of the image."""
-    drawn = volume[volume != volume.flat[0]] if (volume != volume.flat[0]).any() else volume
-    low, high = np.percentile(drawn, [1, 99.5])
+    head = volume[volume != volume.flat[0]] if (volume != volume.flat[0]).any() else volume
+    low, high = np.percentile(head, [1, 99.5])
     width = max(float(high - low), 1e-6 * abs(float(high)), 1e-6)
     image.WindowCenter, image.WindowWidth = _decimal(float(low + high) / 2), _decimal(width)
     if width < 1:  # the linear VOI function demands a width of at least 1

@@ -220,5 +220,5 @@ def _volumes(volumes: Any, how: How) -> tuple[str, ...]:
     if not isinstance(volumes, list) or not volumes or not all(name in VOLUMES for name in map(str, volumes)):
         raise ValueError(f"volumes is {str(volumes)[:80]}; it is a list of some of {', '.join(VOLUMES)}")
     if "uncertainty" in volumes and how.looks == 1:
-        raise ValueError("a single look has no uncertainty; ask for 2 looks or more")
+        raise ValueError("looks = 1 has no uncertainty; ask for looks = 2 or more")
     return tuple(dict.fromkeys(volumes))

@@ -88,7 +88,7 @@ class Service:
                 raise ValueError(_without_paths(str(error), sent)) from error.__cause__
             missing = [name for name in asked.volumes if not (made / VOLUMES[name]).is_file()]
             if missing:
-                raise ValueError(f"volumes: there is no {missing[0]} of {asked.how.looks} looks by this model")
+                raise ValueError(f"volumes: this model has no {missing[0]} with looks = {asked.how.looks}")
             volumes = {name: read_volume(made / VOLUMES[name], as_array=asked.as_array) for name in asked.volumes}
         for entry in report["inputs"].values():
             entry.pop("path", None)

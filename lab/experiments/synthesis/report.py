@@ -24,9 +24,7 @@ from lab.report.figures.box_plots import box_plots
 from lab.report.figures.forest import forest
 from lab.report.figures.interval_coverage import reliability_figure
 from lab.report.figures.learning_curves import learning_curves
-from lab.report.figures.paired_tests import pairs_table
 from lab.report.figures.pareto_front import front_figure
-from lab.report.figures.search import search_figure
 from lab.report.figures.style import Figure, png
 from lab.report.pages.study import StudyReport, study_page
 from lab.report.tables.paired_tests import paired_tests
@@ -81,6 +79,8 @@ def write_report(parent: Run, *, seconds: float | None = None, out: Path | None 
             slices={SLICES[why]: image for why, image in record.slices.items()},
             figures=dict(figures.values()),
             floor=record.floor,
+            search=record.tables["search"],
+            importances=record.tables["importances"],
         )
     )
     cards = scorecard_tables(card, phantom=phantom)
@@ -177,9 +177,6 @@ def number_figures(
     if tests["p_holm"].notna().any():
         figure = forest(compared, tests, phantom=phantom, best=best)
         drawn["effects"] = ("Differences to the reference, with intervals", figure)
-        order = [str(trial) for trial in summarise(patients)["trial"]]
-        figure = pairs_table(tests, phantom=phantom, order=order, names=record.names, best=str(best))
-        drawn["paired_tests"] = ("Networks against the references, brain MAE", figure)
     drawn["boxes"] = ("Every test patient", box_plots(patients, phantom=phantom, floor=record.floor))
     drawn |= search_figures(record)
     reference = record.facts["reference"]
@@ -206,10 +203,8 @@ def about_intervals(record: Record) -> list[str]:
         return []
     table = table[(table["looks"] == shown_looks(table)) & np.isclose(table["level"], NOMINAL)]
     name = record.names[str(record.facts["best"])]
-    told = describe_coverage(coverage_summary(table))
-    return [
-        f"The {NOMINAL:.0%} voxel intervals of {name} {told} (made by conformal calibration on validation patients)."
-    ]
+    measured = describe_coverage(coverage_summary(table))
+    return [f"{NOMINAL:.0%} voxel intervals of {name}, calibrated on validation patients: {measured}."]
 
 
 def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:
@@ -219,7 +214,7 @@ def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:
     points = pd.DataFrame(
         {
             "label": rows["label"],
-            "kind": ["rival" if is_baseline(trial) else phases[trial] for trial in rows.index],
+            "kind": ["baseline" if is_baseline(trial) else phases[trial] for trial in rows.index],
             "mae_brain": rows["mae_brain_mean"],
         }
     )
@@ -230,23 +225,18 @@ def front_points(record: Record, card: pd.DataFrame) -> pd.DataFrame:
 
 
 def search_figures(record: Record) -> dict[str, tuple[str, Figure]]:
-    """History, importances and front of the guided search, where there was one."""
-    searched, objective = record.tables["search"], record.facts["objective"]
+    """The front of the guided search, where there was one."""
+    searched = record.tables["search"]
     if searched.empty or searched["value"].isna().all():
         return {}
-    grid = record.trials[record.trials["phase"] == "grid"]
-    start = None if grid.empty else float(grid[objective].min() if record.lower else grid[objective].max())
-    shares = record.tables["importances"]
-    importances = {} if shares.empty else dict(zip(shares["setting"], shares["share"]))
-    figure = search_figure(searched, importances, objective=objective, phantom=record.phantom, start=start)
-    drawn = {"search": ("The guided search", figure)}
     pair = {"val/mae_brain": "mae_brain", "val/contrast_pooled": "contrast_pooled"}
-    if set(pair) <= set(searched.columns):
-        points = pd.concat([searched.assign(kind="search"), grid.assign(kind="grid")], ignore_index=True)
-        points = points.rename(columns=pair)[["label", "kind", *pair.values()]].dropna()
-        figure = front_figure(points, y="contrast_pooled", phantom=record.phantom, split="validation")
-        drawn["search_front"] = ("Fidelity against enhancement in the search, validation patients", figure)
-    return drawn
+    if not set(pair) <= set(searched.columns):
+        return {}
+    grid = record.trials[record.trials["phase"] == "grid"]
+    points = pd.concat([searched.assign(kind="search"), grid.assign(kind="grid")], ignore_index=True)
+    points = points.rename(columns=pair)[["label", "kind", *pair.values()]].dropna()
+    figure = front_figure(points, y="contrast_pooled", phantom=record.phantom, split="validation")
+    return {"search_front": ("Fidelity against enhancement in the search, validation patients", figure)}
 
 
 def about_search(record: Record) -> list[str]:

@@ -23,7 +23,7 @@ def reliability_figure(summary: pd.DataFrame, *, looks: int, phantom: bool, leve
     """
     table = summary[summary["looks"] == looks]
     if table.empty:
-        raise ValueError(f"no coverage was measured for {plural(looks, 'look')}")
+        raise ValueError(f"no coverage was measured for {plural(looks, 'augmentation')}")
     figure = new_figure(9.6, 5.6)
     axes, beside = figure.subplots(1, 2, width_ratios=(3.2, 1.25))
     lowest = float(np.nanmin(table[["value", "low", "level"]].to_numpy(float)))
@@ -41,7 +41,7 @@ def reliability_figure(summary: pd.DataFrame, *, looks: int, phantom: bool, leve
     axes.set_ylim(max(-0.02, min(0.4, lowest - 0.06)), 1.02)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.set_xlabel("promised share of voxels inside", fontsize=TEXT, color=INK)
+    axes.set_xlabel("nominal share of voxels inside", fontsize=TEXT, color=INK)
     axes.set_ylabel("measured on test patients", fontsize=TEXT, color=INK)
     axes.legend(fontsize=SMALL, frameon=False, loc="upper left")
     plain_axes(axes, grid="both")
@@ -53,8 +53,8 @@ def reliability_figure(summary: pd.DataFrame, *, looks: int, phantom: bool, leve
     beside.set_xlabel(f"half width at {level:.0%}, from -1 to 1", fontsize=TEXT, color=INK)
     plain_axes(beside, grid="x")
     count = int(table["n"].max())
-    note = f"{plural(count, 'test patient')}, {plural(looks, 'look')} each; bars: 95 % interval over patients"
-    headline(figure, "Voxel intervals: promised and measured", phantom=phantom, note=note)
+    note = f"{plural(count, 'test patient')}, {plural(looks, 'augmentation')} each; bars: 95 % interval over patients"
+    headline(figure, "Voxel intervals: nominal and measured coverage", phantom=phantom, note=note)
     return figure
 
 

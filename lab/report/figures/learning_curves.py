@@ -12,21 +12,21 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 
 from lab.report.figures.noise_floor import draw_floor
-from lab.report.figures.style import BASELINE_COLOUR, HEAD, INK, SMALL, TEXT, colours, headline, new_figure, plain_axes
+from lab.report.figures.style import (
+    BASELINE_COLOUR,
+    HEAD,
+    INK,
+    TEXT,
+    bottom_legend,
+    colours,
+    headline,
+    new_figure,
+    plain_axes,
+)
 from lab.report.tables.patient_table import model_name, model_title
 
-ENDINGS = {
-    "finished": (None, "ran to its end"),
-    "stopped": ("|", "stopped early (patience)"),
-    "pruned": ("X", "pruned by the search"),
-    "failed": ("v", "failed"),
-}
-STATES = {
-    "complete": "finished", "completed": "finished", "finished": "finished", "running": "finished",
-    "stopped": "stopped", "stopped early": "stopped", "early stopped": "stopped",
-    "pruned": "pruned", "killed": "pruned", "fail": "failed", "failed": "failed",
-}  # fmt: skip
 COLUMNS_A_ROW = 4
+TRAINING = {"linewidth": 0.9, "linestyle": (0, (3, 2))}
 REFERENCE_DASHES = (":", "-.", (0, (8, 3)))
 
 
@@ -41,80 +41,56 @@ def learning_curves(
     """Train and validation loss of every trial and, below, its validation MAE in the brain, one column per loss.
 
     `histories` maps a trial to a table with the columns epoch, train/loss, val/loss, val/mae_brain; `trials` has the
-    columns trial, model, loss, state (see `STATES`) and, where known, best_epoch. Losses have different scales, hence a
-    column each; the lower panels share one axis. `reference` adds dotted lines to these, such as the MAE of copy T1 on
+    columns trial, model, loss and, where known, best_epoch, which a dot marks. Losses have different scales, hence a
+    column each; the lower panels share one axis. `reference` adds dashed lines to these, such as the MAE of copy T1 on
     the same validation patients (three at most), and `floor` a thin one: the noise floor of the MAE.
     """
     known = trials[trials["trial"].isin(list(histories))]
-    known = known.assign(model=known["model"].map(model_name))
+    known = known.assign(model=known["model"].map(model_name), loss=known["loss"].astype(str))
     if known.empty:
         raise ValueError("no trial has a training history to draw")
-    losses = list(dict.fromkeys(known["loss"].astype(str)))
+    losses, levels = list(dict.fromkeys(known["loss"])), reference or {}
     palette = colours(sorted(known["model"].unique()))
     across = min(COLUMNS_A_ROW, len(losses))
     bands = -(-len(losses) // across)
     figure = new_figure(max(7.5, 3.9 * across), 5.0 * bands + 1.3)
     grid = figure.subplots(2 * bands, across, squeeze=False)
-    lower = [grid[2 * (i // across) + 1][i % across] for i in range(len(losses))]
-    values = pd.concat([histories[trial]["val/mae_brain"] for trial in known["trial"]]).dropna()
-    seen = set()
-    for position, loss in enumerate(losses):
-        upper, below = grid[2 * (position // across)][position % across], lower[position]
-        for _, trial in known[known["loss"].astype(str) == loss].iterrows():
-            history = histories[trial["trial"]].sort_values("epoch")
-            colour, ending = palette[trial["model"]], ending_of(trial.get("state"))
-            seen.add(ending)
-            upper.plot(history["epoch"], history["train/loss"], color=colour, linewidth=0.9, linestyle=(0, (3, 2)))
+    uppers, lowers = grid[::2].ravel(), grid[1::2].ravel()
+    errors = pd.concat([histories[trial]["val/mae_brain"] for trial in known["trial"]]).dropna().to_numpy(float)
+    for upper, below, loss in zip(uppers, lowers, losses):
+        own = known[known["loss"] == loss]
+        for trial in own.to_dict("records"):
+            history, colour = histories[trial["trial"]].sort_values("epoch"), palette[trial["model"]]
+            upper.plot(history["epoch"], history["train/loss"], color=colour, **TRAINING)
+            at_best = history[history["epoch"] == trial.get("best_epoch")]
             for axes, column in ((upper, "val/loss"), (below, "val/mae_brain")):
                 axes.plot(history["epoch"], history[column], color=colour, linewidth=1.5)
-                _mark(axes, history, column, colour, ending, trial.get("best_epoch"))
+                axes.plot(at_best["epoch"], at_best[column], "o", color=colour, markersize=4.5, markeredgecolor="white")
         upper.set_title(loss, fontsize=HEAD, fontweight="bold", color=INK)
-        shown = pd.concat([histories[t] for t in known.loc[known["loss"].astype(str) == loss, "trial"]])
-        _scale(upper, shown[["train/loss", "val/loss"]].to_numpy(float))
-        _scale(below, np.append(values.to_numpy(float), list((reference or {}).values())))
+        shown = pd.concat([histories[trial][["train/loss", "val/loss"]] for trial in own["trial"]])
+        _scale(upper, shown.to_numpy(float))
+        _scale(below, np.append(errors, list(levels.values())))
         draw_floor([below], floor, across=True)
-        for dashes, level in zip(REFERENCE_DASHES, (reference or {}).values()):
+        for dashes, level in zip(REFERENCE_DASHES, levels.values()):
             below.axhline(level, color=BASELINE_COLOUR, linewidth=1.2, linestyle=dashes, zorder=1)
         below.set_xlabel("epoch", fontsize=TEXT)
-        if position % across == 0:
-            upper.set_ylabel("loss", fontsize=TEXT)
-            below.set_ylabel("validation MAE, brain", fontsize=TEXT)
         for axes in (upper, below):
             plain_axes(axes)
             axes.xaxis.get_major_locator().set_params(integer=True)
-    for position in range(len(losses), bands * across):
-        grid[2 * (position // across)][position % across].set_axis_off()
-        grid[2 * (position // across) + 1][position % across].set_axis_off()
-    _legend(
-        figure,
-        palette,
-        seen,
-        list(reference or {}),
-        bool(known.get("best_epoch", pd.Series(dtype=float)).notna().any()),
-    )
+    for upper, below in zip(uppers[::across], lowers[::across]):
+        upper.set_ylabel("loss", fontsize=TEXT)
+        below.set_ylabel("validation MAE, brain", fontsize=TEXT)
+    for axes in (*uppers[len(losses) :], *lowers[len(losses) :]):
+        axes.set_axis_off()
+    handles = [Line2D([], [], color=colour, linewidth=2, label=model_title(name)) for name, colour in palette.items()]
+    handles.append(Line2D([], [], color=INK, linewidth=1.5, label="validation"))
+    handles.append(Line2D([], [], color=INK, label="training", **TRAINING))
+    handles.append(Line2D([], [], color=INK, marker="o", linestyle="", markersize=4.5, label="best epoch"))
+    for dashes, name in zip(REFERENCE_DASHES, levels):
+        handles.append(Line2D([], [], color=BASELINE_COLOUR, linewidth=1.2, linestyle=dashes, label=name))
+    bottom_legend(figure, handles, min(len(handles), max(2, int(figure.get_size_inches()[0] / 1.6))))
     headline(figure, "Learning curves", phantom=phantom)
     return figure
-
-
-def ending_of(state: object) -> str:
-    """How a trial ended: "finished", "stopped", "pruned" or "failed", from the state in Optuna, MLflow or the lab."""
-    word = str(state).rpartition(".")[2].replace("_", " ").lower()
-    return STATES.get(word, "finished")
-
-
-def _mark(axes: Axes, history: pd.DataFrame, column: str, colour: str, ending: str, best_epoch: object) -> None:
-    """A dot at the best epoch, and a marker of the trial's ending at the last one."""
-    measured = history.dropna(subset=[column])
-    if measured.empty:
-        return
-    at_best = measured[measured["epoch"] == best_epoch]
-    axes.plot(at_best["epoch"], at_best[column], "o", color=colour, markersize=4.5, markeredgecolor="white", zorder=4)
-    marker = ENDINGS[ending][0]
-    if marker:
-        last = measured.iloc[-1]
-        size, width, edge = (11, 2.0, colour) if marker == "|" else (9, 0.6, "white")
-        style = {"markersize": size, "markeredgewidth": width, "markeredgecolor": edge}
-        axes.plot(last["epoch"], last[column], marker, color=colour, zorder=5, **style)
 
 
 def _scale(axes: Axes, values: np.ndarray) -> None:
@@ -132,23 +108,3 @@ def _scale(axes: Axes, values: np.ndarray) -> None:
     else:
         room = 0.06 * (high - low) or 0.05 * abs(high) or 1.0
         axes.set_ylim(low - room, high + room)
-
-
-def _legend(figure: Figure, palette: dict[str, str], endings: set[str], reference: list[str], best: bool) -> None:
-    handles = [Line2D([], [], color=colour, linewidth=2, label=model_title(name)) for name, colour in palette.items()]
-    handles.append(Line2D([], [], color=INK, linewidth=1.5, label="validation"))
-    handles.append(Line2D([], [], color=INK, linewidth=0.9, linestyle=(0, (3, 2)), label="training"))
-    if best:
-        handles.append(Line2D([], [], color=INK, marker="o", linestyle="", markersize=4.5, label="best epoch"))
-    for ending, (marker, text) in ENDINGS.items():
-        if marker and ending in endings:
-            width = 2.0 if marker == "|" else 0.6
-            handles.append(
-                Line2D([], [], color=INK, marker=marker, linestyle="", markersize=8, markeredgewidth=width, label=text)
-            )
-    handles += [
-        Line2D([], [], color=BASELINE_COLOUR, linewidth=1.2, linestyle=dashes, label=name)
-        for dashes, name in zip(REFERENCE_DASHES, reference)
-    ]
-    columns = min(len(handles), max(2, int(figure.get_size_inches()[0] / 1.6)))  # as many as fit side by side
-    figure.legend(handles=handles, loc="outside lower center", ncols=columns, fontsize=SMALL, frameon=False)

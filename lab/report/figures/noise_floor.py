@@ -42,39 +42,26 @@ def floor_level(metric: str, floor: float | None) -> float | None:
 def draw_floor(panels: Sequence[Axes], level: float | None, *, across: bool) -> None:
     """A thin labelled line at the floor, `across` the panels or up them; the panels share that axis.
 
-    The axis is widened to include the floor. Where that would leave the data less than half of the axis, the line is
-    dotted at the axis' end and its label gives the floor's value.
+    The axis is widened to include the floor. Where that would leave the data less than half of the axis, a label at its
+    end gives the floor's value instead.
     """
     if level is None:
         return
-    first = panels[0]
-    low, high = first.get_ylim() if across else first.get_xlim()
-    log = (first.get_yscale() if across else first.get_xscale()) == "log"
-    below, above, place = (math.log(value) for value in (low, high, level)) if log else (low, high, level)
-    far = below - place > above - below
-    end = below - 0.03 * (above - below) if far else min(below, place - 0.06 * (above - below))
-    shown = math.exp(end) if log else end
-    drawn = shown if far else level
-    line: dict[str, Any] = {
-        "color": COLOUR,
-        "linewidth": 2 if far else 1,
-        "linestyle": ":" if far else "-",
-        "zorder": 1,
-    }
-    text = f"floor {level:.3f}" if far else "floor"
-    style: dict[str, Any] = {"textcoords": "offset points", "fontsize": SMALL, "color": COLOUR}
-    if across:
-        label = f"{text} ↓" if far else text
-        style |= {"xy": (0.995, drawn), "ha": "right", "va": "bottom", "xytext": (0, 2)}
-    else:
-        label = f"← {text}" if far else text
-        style |= {"xy": (drawn, 0.995), "ha": "left", "va": "top", "xytext": (3, 0)}
     for axes in panels:
+        low, high = axes.get_ylim() if across else axes.get_xlim()
+        log = (axes.get_yscale() if across else axes.get_xscale()) == "log"
+        below, above, place = (math.log(value) if log else value for value in (low, high, level))
+        far = below - place > above - below
+        if not far:
+            end = min(below, place - 0.06 * (above - below))
+            axes.set(**{"ylim" if across else "xlim": (math.exp(end) if log else end, high)})
+            (axes.axhline if across else axes.axvline)(level, color=COLOUR, linewidth=1, zorder=1)
+        text = f"floor {level:.3f}" if far else "floor"
+        style: dict[str, Any] = {"textcoords": "offset points", "fontsize": SMALL, "color": COLOUR}
         if across:
-            axes.axhline(drawn, **line)
-            axes.set_ylim(shown, high)
+            text, frame = text + " ↓" * far, axes.get_yaxis_transform()
+            style |= {"xy": (0.995, low if far else level), "ha": "right", "va": "bottom", "xytext": (0, 2)}
         else:
-            axes.axvline(drawn, **line)
-            axes.set_xlim(shown, high)
-        frame = axes.get_yaxis_transform() if across else axes.get_xaxis_transform()
-        axes.annotate(label, xycoords=frame, **style).set_in_layout(False)
+            text, frame = "← " * far + text, axes.get_xaxis_transform()
+            style |= {"xy": (low if far else level, 0.995), "ha": "left", "va": "top", "xytext": (3, 0)}
+        axes.annotate(text, xycoords=frame, **style).set_in_layout(False)

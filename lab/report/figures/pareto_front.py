@@ -14,16 +14,29 @@ from numpy.typing import ArrayLike
 
 from lab.evaluation.figures import spec_of
 from lab.report.figures.noise_floor import draw_floor, floor_level
-from lab.report.figures.style import BASELINE_COLOUR, COLOURS, FAINT, INK, SMALL, TEXT, headline, new_figure, plain_axes
+from lab.report.figures.style import (
+    BASELINE_COLOUR,
+    COLOURS,
+    FAINT,
+    INK,
+    SMALL,
+    TEXT,
+    bottom_legend,
+    headline,
+    limits_of,
+    new_figure,
+    plain_axes,
+)
 from lab.report.tables.patient_table import lower_is_better, metric_name
 
 KINDS = {
     "grid": (COLOURS[0], "o", 62, "network of the study"),
     "search": (COLOURS[1], "o", 34, "trial of the guided search"),
-    "rival": (BASELINE_COLOUR, "D", 48, "trivial rival"),
+    "baseline": (BASELINE_COLOUR, "D", 48, "trivial baseline"),
 }
 MAX_LABELS, ALL_LABELS = 9, 12
 """Most networks of the front that are named; up to so many networks in all, every one is named where there is room."""
+BARS = "; bars: 95 % intervals"
 OFFSETS = [(dx, dy) for dy in (0, 9, -9, 18, -18, 30, -30, 44, -44) for dx in (-8, 8)]
 """Candidate positions of a label relative to its point, in points of type, in order of preference."""
 
@@ -50,95 +63,81 @@ def front_figure(
     phantom: bool,
     split: str,
     title: str = "Image fidelity against enhancement",
-    intervals: bool | None = None,
     floor: float | None = None,
 ) -> Figure:
     """Each network's `y` over its `x`; Pareto-optimal networks are ringed, joined and named.
 
     `points` has the columns label, kind (of `KINDS`), x and y, and may have `<x>_low`, `<x>_high`, `<y>_low`,
-    `<y>_high`: ends of an interval, drawn unless `intervals` is False. Baselines are grey and never on the front; one
+    `<y>_high`: ends of an interval. Baselines are grey and never on the front; one
     that is far off stands at the edge with its figures in its label. `floor` is that of the MAE. Raises ValueError
     where no point has both values.
     """
-    drawn = points.dropna(subset=[x, y]).reset_index(drop=True)
-    if drawn.empty:
+    known = points.dropna(subset=[x, y]).reset_index(drop=True)
+    if known.empty:
         raise ValueError(f"no network has both {x} and {y}")
     figure = new_figure(8.4, 5.8)
     axes = figure.add_subplot()
     plain_axes(axes, grid="both")
-    rival = (drawn["kind"] == "rival").to_numpy(bool)
-    left, right = _limits(drawn, x)
-    bottom, top = _limits(drawn, y)
-    horizontal, vertical = (
-        np.clip(drawn[x], left, right).to_numpy(float),
-        np.clip(drawn[y], bottom, top).to_numpy(float),
-    )
+    baseline = (known["kind"] == "baseline").to_numpy(bool)
+    (left, right), (bottom, top) = _limits(known, x), _limits(known, y)
+    values = known[[x, y]].to_numpy(float)
+    places = np.clip(values, (left, bottom), (right, top))
     low_x, low_y = lower_is_better(x), lower_is_better(y)
-    cost = np.where(rival, np.nan, horizontal if low_x else -horizontal)
-    front = pareto(cost, vertical, low=low_y)
-    if intervals is not False:
-        _bars(axes, drawn, x, y)
+    cost = np.where(baseline, np.nan, places[:, 0] if low_x else -places[:, 0])
+    front = pareto(cost, places[:, 1], low=low_y)
+    for row in known.to_dict("records"):
+        style = {"color": KINDS[row["kind"]][0], "linewidth": 1, "alpha": 0.35, "zorder": 1}
+        if _ends(known, x):
+            axes.plot([row[f"{x}_low"], row[f"{x}_high"]], [row[y], row[y]], **style)
+        if _ends(known, y):
+            axes.plot([row[x], row[x]], [row[f"{y}_low"], row[f"{y}_high"]], **style)
     order = np.flatnonzero(front)[np.argsort(cost[front], kind="stable")]
-    axes.plot(horizontal[order], vertical[order], color=INK, linewidth=1, alpha=0.6, drawstyle="steps-post", zorder=2)
+    axes.plot(*places[order].T, color=INK, linewidth=1, alpha=0.6, drawstyle="steps-post", zorder=2)
     for kind, (colour, marker, size, _) in KINDS.items():
         for ringed in (False, True):
-            chosen = ((drawn["kind"] == kind) & (front == ringed)).to_numpy(bool)
+            chosen = ((known["kind"] == kind) & (front == ringed)).to_numpy(bool)
             ring = {"edgecolors": INK, "linewidths": 1.6} if ringed else {"edgecolors": "white", "linewidths": 0.6}
-            place = (horizontal[chosen], vertical[chosen])
-            axes.scatter(*place, s=size, marker=marker, color=colour, zorder=4 + ringed, clip_on=False, **ring)
-    axes.set_xlim(left, right)
-    axes.set_ylim(bottom, top)
-    axes.set_xlabel(_axis(x, low_x, "←", "→"), fontsize=TEXT)
-    axes.set_ylabel(_axis(y, low_y, "↓", "↑"), fontsize=TEXT)
+            style = {"s": size, "marker": marker, "color": colour, "zorder": 4 + ringed, "clip_on": False}
+            axes.scatter(*places[chosen].T, **style, **ring)
+    axes.set(xlim=(left, right), ylim=(bottom, top))
+    axes.set_xlabel(f"{metric_name(x)}   {'←' if low_x else '→'} better", fontsize=TEXT)
+    axes.set_ylabel(f"{metric_name(y)}   {'↓' if low_y else '↑'} better", fontsize=TEXT)
     draw_floor([axes], floor_level(x, floor), across=False)
     draw_floor([axes], floor_level(y, floor), across=True)
-    _legend(figure, set(drawn["kind"]))
-    note = f"means over {split} patients" + (
-        "" if intervals is False or not _ends(drawn, y) else "; bars: 95 % intervals"
-    )
-    headline(figure, title, phantom=phantom, note=note)
-    notable = [*np.flatnonzero(rival), *order[np.linspace(0, len(order) - 1, min(len(order), MAX_LABELS)).astype(int)]]
-    if (~rival).sum() <= ALL_LABELS:
-        notable += [i for i in np.flatnonzero(~rival) if i not in notable]
-    off = (horizontal != drawn[x].to_numpy(float)) | (vertical != drawn[y].to_numpy(float))
-    texts = [
-        f"{row['label']} ({spec_of(x).text(row[x])}, {spec_of(y).text(row[y])})" if far else str(row["label"])
-        for row, far in zip(drawn.to_dict("records"), off)
+    handles = [
+        Line2D([], [], color=colour, marker=marker, linestyle="", markersize=7, label=name)
+        for kind, (colour, marker, _, name) in KINDS.items()
+        if kind in set(known["kind"])
     ]
-    _label(figure, axes, {int(i): texts[i] for i in notable}, np.column_stack([horizontal, vertical]), rival)
+    style = {"color": INK, "linewidth": 1, "marker": "o", "markerfacecolor": "white", "markeredgewidth": 1.6}
+    bottom_legend(figure, [*handles, Line2D([], [], label="Pareto front: no network is better in both", **style)])
+    headline(figure, title, phantom=phantom, note=f"means over {split} patients" + BARS * _ends(known, y))
+    notable = [
+        *np.flatnonzero(baseline),
+        *order[np.linspace(0, len(order) - 1, min(len(order), MAX_LABELS)).astype(int)],
+    ]
+    if (~baseline).sum() <= ALL_LABELS:
+        notable += [i for i in np.flatnonzero(~baseline) if i not in notable]
+    texts = [str(label) for label in known["label"]]
+    for i in np.flatnonzero((places != values).any(axis=1)):
+        texts[i] += f" ({spec_of(x).text(values[i, 0])}, {spec_of(y).text(values[i, 1])})"
+    _label(figure, axes, {int(i): texts[i] for i in notable}, places, baseline)
     return figure
 
 
-def _axis(metric: str, low: bool, less: str, more: str) -> str:
-    return f"{metric_name(metric)}   {less if low else more} better"
+def _ends(known: pd.DataFrame, metric: str) -> bool:
+    return {f"{metric}_low", f"{metric}_high"} <= set(known.columns)
 
 
-def _ends(drawn: pd.DataFrame, metric: str) -> bool:
-    return {f"{metric}_low", f"{metric}_high"} <= set(drawn.columns)
-
-
-def _bars(axes: Axes, drawn: pd.DataFrame, x: str, y: str) -> None:
-    for row in drawn.to_dict("records"):
-        style = {"color": KINDS[row["kind"]][0], "linewidth": 1, "alpha": 0.35, "zorder": 1}
-        if _ends(drawn, x):
-            axes.plot([row[f"{x}_low"], row[f"{x}_high"]], [row[y], row[y]], **style)
-        if _ends(drawn, y):
-            axes.plot([row[x], row[x]], [row[f"{y}_low"], row[f"{y}_high"]], **style)
-
-
-def _limits(drawn: pd.DataFrame, metric: str) -> tuple[float, float]:
+def _limits(known: pd.DataFrame, metric: str) -> tuple[float, float]:
     """Limits of an axis: those of the networks and their intervals, widened for baselines that are not far off."""
-    rival = drawn["kind"] == "rival"
-    core = drawn[~rival] if (~rival).any() else drawn
-    ends = core[[metric, *(f"{metric}_{end}" for end in ("low", "high") if _ends(drawn, metric))]].to_numpy(float)
-    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
-    span = high - low or abs(high) or 1.0
-    near = [low, high, *(value for value in drawn[metric] if low - span <= value <= high + span)]
-    room = 0.1 * (max(near) - min(near) or span)
-    return min(near) - room, max(near) + room
+    networks = known[known["kind"] != "baseline"]
+    core = networks if len(networks) else known
+    names = [metric, *(f"{metric}_{end}" for end in ("low", "high") if _ends(known, metric))]
+    return limits_of(core[names], known[metric], 0.1)
 
 
-def _label(figure: Figure, axes: Axes, texts: Mapping[int, str], points: np.ndarray, rival: np.ndarray) -> None:
+def _label(figure: Figure, axes: Axes, texts: Mapping[int, str], points: np.ndarray, baseline: np.ndarray) -> None:
     """Write names beside their points without hiding a point or another name; names without room are left out."""
     figure.draw_without_rendering()  # fixes the layout, on which the positions depend
     pixels = figure.dpi / 72
@@ -146,7 +145,7 @@ def _label(figure: Figure, axes: Axes, texts: Mapping[int, str], points: np.ndar
     taken = [Bbox([dot - 4 * pixels, dot + 4 * pixels]) for dot in dots]
     room = axes.get_window_extent()
     for i, name in texts.items():
-        text = axes.annotate(name, tuple(points[i]), fontsize=SMALL, color=FAINT if rival[i] else INK, zorder=6)
+        text = axes.annotate(name, tuple(points[i]), fontsize=SMALL, color=FAINT if baseline[i] else INK, zorder=6)
         text.set_in_layout(False)
         extent = text.get_window_extent()
         for dx, dy in OFFSETS:
@@ -167,14 +166,3 @@ def _label(figure: Figure, axes: Axes, texts: Mapping[int, str], points: np.ndar
                 break
         else:
             text.remove()
-
-
-def _legend(figure: Figure, kinds: set[str]) -> None:
-    handles = [
-        Line2D([], [], color=colour, marker=marker, linestyle="", markersize=7, label=name)
-        for kind, (colour, marker, _, name) in KINDS.items()
-        if kind in kinds
-    ]
-    handles.append(Line2D([], [], color=INK, linewidth=1, marker="o", markerfacecolor="white", markeredgewidth=1.6,
-                          label="Pareto front: no network is better in both"))  # fmt: skip
-    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), fontsize=SMALL, frameon=False)

@@ -46,15 +46,17 @@ def slice_figure(
     one grey window and carry no outlines; all errors share one scale. `scores` adds to a label, such as "MAE 0.091".
     """
     view = View(patient, list(syntheses.values()))
-    rivals = [name for name in syntheses if is_baseline(name)]
+    baselines = [name for name in syntheses if is_baseline(name)]
     rows = _rows([name for name in syntheses if not is_baseline(name)], groups or {})
     references = [*patient.inputs, patient.target, "difference"]
-    room = 2 * PAIRS - 2 * len(rivals)
-    if rivals and len(references) > room:
-        rows, rivals = [rivals, *rows], []
-    singles = len(references) + 2 * len(rivals)
+    room = 2 * PAIRS - 2 * len(baselines)
+    if baselines and len(references) > room:
+        rows, baselines = [baselines, *rows], []
+    singles = len(references) + 2 * len(baselines)
     pairs = max([-(-singles // 2), *(len(row) for row in rows)])
-    captions = {name: _caption(name, (scores or {}).get(name)) for name in syntheses}
+    known = scores or {}
+    titles = {name: f"{name}: {known[name]}" if name in known else name for name in syntheses}
+    captions = {name: textwrap.fill(title, LABEL) for name, title in titles.items()}
     lines = max((text.count("\n") + 1 for text in captions.values()), default=1)
     tall, head = SMALL_PANEL * view.aspect, 0.1 + 0.155 * lines
     width = 2 * MARGIN + pairs * (2 * (SMALL_PANEL + SMALL_GAP) + PAIR_GAP) + BARS
@@ -77,7 +79,7 @@ def slice_figure(
             view.grey(axes, patient.inputs[name], name, own_window=name != "T1")
         if column == 0:
             view.sides(axes)
-    table = [(0, pairs - len(rivals) + i, name) for i, name in enumerate(rivals)]
+    table = [(0, pairs - len(baselines) + i, name) for i, name in enumerate(baselines)]
     table += [(row, i, name) for row, names in enumerate(rows, start=1) for i, name in enumerate(names)]
     for row, pair, name in table:
         synthesis, error = place(row, 2 * pair), place(row, 2 * pair + 1)
@@ -111,10 +113,6 @@ def _rows(names: Sequence[str], groups: Mapping[str, str]) -> list[list[str]]:
     return rows
 
 
-def _caption(name: str, score: str | None) -> str:
-    return textwrap.fill(f"{name}: {score}" if score else name, LABEL)
-
-
 def trial_slices(
     patients: Sequence[PatientImages], syntheses: Sequence[Volume], *, label: str, phantom: bool
 ) -> Figure:
@@ -136,7 +134,9 @@ def trial_slices(
     top = TITLE_ROOM + 0.26
     for row, (patient, view, synthesis, tall) in enumerate(zip(patients, views, syntheses, talls)):
         view.error_limit = limit
-        cells = [panel(figure, side + _left(column), top, PANEL, tall) for column in range(len(heads))]
+        cells = [
+            panel(figure, side + MARGIN + column * (PANEL + GAP), top, PANEL, tall) for column in range(len(heads))
+        ]
         for axes, name in zip(cells, inputs):
             view.grey(axes, patient.inputs[name], own_window=name != "T1")
         view.grey(cells[-4], patient.truth)
@@ -158,10 +158,6 @@ def trial_slices(
     )
     headline(figure, label, phantom=phantom, note=note)
     return figure
-
-
-def _left(column: int) -> float:
-    return MARGIN + column * (PANEL + GAP)
 
 
 def _bar(

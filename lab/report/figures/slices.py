@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lab.data.cohort import BRAIN, EXPERT, TUMOUR, Cohort
 from lab.evaluation.enhancement import near
 from lab.io.case_file import clear_without_target
-from lab.report.figures.style import INK, TEXT
+from lab.report.figures.style import INK, TEXT, picture_axes
 
 Volume = NDArray[Any]
 TUMOUR_COLOUR, TRUE_COLOUR, SYNTHETIC_COLOUR = "#ffffff", "#E69F00", "#56B4E9"
@@ -195,6 +195,4 @@ class View:
 
     def _show(self, axes: Axes, plane: Volume, **how: Any) -> None:
         axes.imshow(radiological(plane[self._box]), interpolation="bilinear", **how)
-        axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set_visible(False)
+        picture_axes(axes)

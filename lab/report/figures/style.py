@@ -7,15 +7,18 @@ workers may draw in parallel.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from weakref import WeakKeyDictionary
 
+import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from numpy.typing import ArrayLike
 
 DPI = 150
 INK, FAINT, GRID, SHADE = "#222222", "#666666", "#dddddd", "#f0f0f0"
@@ -24,6 +27,9 @@ TITLE, HEAD, TEXT, SMALL = 13, 10, 9, 8  # type sizes in points
 COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8C6D1F", "#000000", "#882255", "#999933")
 MARKERS = ("o", "s", "^", "D", "P", "X", "v", "<", ">", "*")
 BASELINE_COLOUR = "#777777"
+BETTER, WORSE = "#0072B2", "#E69F00"
+DASHED = {"color": FAINT, "linewidth": 0.9, "linestyle": (0, (4, 3)), "zorder": 1}
+"""A reference line: chance, equality, the ideal."""
 
 
 def new_figure(width: float, height: float, *, by_hand: bool = False) -> Figure:
@@ -67,22 +73,46 @@ def plain_axes(axes: Axes, *, grid: str = "y") -> None:
         axes.grid(axis=grid, color=GRID, linewidth=0.7)
 
 
+def picture_axes(axes: Axes) -> None:
+    """Axes of an image: no ticks, no frame."""
+    axes.set(xticks=[], yticks=[])
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+
+
+def bottom_legend(figure: Figure, handles: Sequence[Artist], columns: int | None = None) -> None:
+    """A legend below all panels."""
+    figure.legend(
+        handles=list(handles), loc="outside lower center", ncols=columns or len(handles), fontsize=SMALL, frameon=False
+    )
+
+
+def limits_of(core: ArrayLike, others: ArrayLike, room: float) -> tuple[float, float]:
+    """Limits of an axis: those of the `core` values, widened for `others` that lie at most one span beyond them."""
+    ends, beyond = np.ravel(np.asarray(core, float)), np.ravel(np.asarray(others, float))
+    low, high = float(np.nanmin(ends)), float(np.nanmax(ends))
+    span = high - low or abs(high) or 1.0
+    near = [low, high, *beyond[(beyond >= low - span) & (beyond <= high + span)]]
+    margin = room * (max(near) - min(near) or span)
+    return float(min(near) - margin), float(max(near) + margin)
+
+
 def colours(names: Iterable[object]) -> dict[str, str]:
     """A colour for each name, in order of first appearance; baselines use `RIVAL_COLOUR` instead."""
     return {name: COLOURS[position % len(COLOURS)] for position, name in enumerate(dict.fromkeys(map(str, names)))}
 
 
-_DRAWN: WeakKeyDictionary[Figure, dict[int, bytes]] = WeakKeyDictionary()
+_RENDERED: WeakKeyDictionary[Figure, dict[int, bytes]] = WeakKeyDictionary()
 
 
 def png(figure: Figure, dpi: int = DPI) -> bytes:
     """The finished figure as PNG, by default at 150 dots per inch; rendered once for its page and its file."""
-    drawn = _DRAWN.setdefault(figure, {})
-    if dpi not in drawn:
+    rendered = _RENDERED.setdefault(figure, {})
+    if dpi not in rendered:
         buffer = BytesIO()
         figure.savefig(buffer, format="png", dpi=dpi, facecolor="white")
-        drawn[dpi] = buffer.getvalue()
-    return drawn[dpi]
+        rendered[dpi] = buffer.getvalue()
+    return rendered[dpi]
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -9,7 +9,7 @@ from functools import cache
 from itertools import groupby
 from typing import TypeAlias
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template, select_autoescape
 from matplotlib.figure import Figure
 
 from lab.report.figures.style import DPI, png
@@ -84,12 +84,12 @@ class Page:
 def page_html(page: Page) -> str:
     """The page as HTML text with embedded images and style, links to its sections, and the word phantom where due."""
     sections = {name: items for name, items in page.sections.items() if items}
-    return _environment().get_template("page.html").render(page=page, sections=sections)
+    return template("page.html").render(page=page, sections=sections)
 
 
 def item_html(item: Item) -> str:
     """One item as an HTML fragment."""
-    return str(_environment().get_template("items.html").module.item(item))  # type: ignore[attr-defined]
+    return str(template("items.html").module.item(item))  # type: ignore[attr-defined]
 
 
 def anchor(name: str) -> str:
@@ -104,14 +104,17 @@ def heads(table: Table) -> list[tuple[str, int]]:
     return [(name, len(list(run))) for name, run in groupby(column.group for column in table.columns[1:])]
 
 
+def template(name: str) -> Template:
+    """A template of `lab/report/templates`; HTML is escaped, Markdown is not."""
+    return _environment().get_template(name)
+
+
 @cache
 def _environment() -> Environment:
+    escaped = select_autoescape(["html"])
+    loader = PackageLoader("lab.report")
     found = Environment(
-        loader=PackageLoader("lab.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+        loader=loader, autoescape=escaped, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     found.globals |= {"anchor": anchor, "heads": heads}
     found.filters["kind"] = lambda item: type(item).__name__

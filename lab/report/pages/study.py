@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 import pandas as pd
 from matplotlib.figure import Figure
 
+from lab.io.files import plural
 from lab.report.pages.html import Item, Page, Pairs, Pictures, Points, Text, page_html
 from lab.report.tables.comparisons import methods, paired_test_tables
 from lab.report.tables.patient_table import model_name
+from lab.report.tables.performance import plain_table
 from lab.report.tables.scorecard import meanings, scorecard_tables
 from lab.report.tables.spread import spread_summary
 from lab.report.tables.table import Column, Row, Table
@@ -56,12 +58,17 @@ class StudyReport:
     """Caption -> figure, in reading order."""
     floor: float | None = None
     """The noise floor of the MAE."""
+    search: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """The trials of the guided search."""
+    importances: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Each setting of the search and its share of the variation between trials (fANOVA)."""
     threshold: float = 0.3
     """Threshold of enhancement, in normalised units."""
 
 
 def study_page(report: StudyReport) -> str:
     """The page as HTML text; all images are embedded."""
+    no_spread = report.spread is None or report.spread.empty
     sections: dict[str, list[Item]] = {
         "Question": [Text(report.question, "question")],
         "Findings": [Points(report.findings)],
@@ -71,17 +78,12 @@ def study_page(report: StudyReport) -> str:
         "Patches": list(report.patches),
         "Figures": _figures(report),
         "Paired tests and effect sizes": _tests(report),
-        "Spread over seeds and folds": (
-            [spread_summary(report.spread, phantom=report.phantom)] if _some(report.spread) else []
-        ),
+        "Spread over seeds and folds": [] if no_spread else [spread_summary(report.spread, phantom=report.phantom)],
+        "Guided search": _search(report.search, report.importances),
         "Cost": [_cost(report.trials)],
         "Settings": [Pairs(report.settings)],
     }
     return page_html(Page(title=f"Study {report.study}", phantom=report.phantom, sections=sections))
-
-
-def _some(table: pd.DataFrame | None) -> bool:
-    return table is not None and not table.empty
 
 
 def _enhancement(report: StudyReport) -> list[Item]:
@@ -105,6 +107,12 @@ def _tests(report: StudyReport) -> list[Item]:
     if not tables:
         return [Text("No paired test was made.")]
     return [*map(Text, methods(report.effects)), *tables]
+
+
+def _search(trials: pd.DataFrame, importances: pd.DataFrame) -> list[Item]:
+    """The importance of every setting, and the trials, folded."""
+    shares = [] if importances.empty else [plain_table(importances.rename(columns={"share": "importance (fANOVA)"}))]
+    return [*shares, plain_table(trials, folded=plural(len(trials), "trial"))] if len(trials) else []
 
 
 def _cost(trials: pd.DataFrame) -> Item:

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from lab.evaluation.figures import spec_of
-from lab.report.tables.paired_tests import asked
+from lab.report.tables.paired_tests import asked, p_value
 from lab.report.tables.table import Cell, Column, Row, Table
-from lab.report.text.verdict import p_text
 
 METHOD = (
     "Wilcoxon signed-rank tests, paired by patient: each network against each reference, which are the network that "
@@ -49,30 +48,20 @@ def methods(effects: pd.DataFrame | None, *, alpha: float = 0.05) -> list[str]:
 def _table(metric: str, family: pd.DataFrame, sizes: dict | None, names: Mapping[str, str], alpha: float) -> Table:
     spec = spec_of(metric)
     signed: dict[str, Any] = {"decimals": spec.decimals + 1, "signed": True}
-    columns = [
-        Column(title=""),
-        Column(title="reference"),
-        Column(title="n", decimals=0),
-        Column(title="median difference", **signed),
-        Column(title="p", decimals=3),
-        Column(title="p (Holm)", decimals=3),
-    ]
+    columns = [Column(title=""), Column(title="reference"), Column(title="n", decimals=0)]
+    columns += [Column(title="median difference", **signed), Column(title="p"), Column(title="p (Holm)")]
     if sizes is not None:
-        columns += [
-            Column(title="mean difference (95 % interval)", **signed),
-            Column(title="rank-biserial", decimals=2, signed=True),
-        ]
+        columns.append(Column(title="mean difference (95 % interval)", **signed))
+        columns.append(Column(title="rank-biserial", decimals=2, signed=True))
     rows = []
     for test in family.itertuples():
         first, second = (names.get(str(key), str(key)) for key in (test.row, test.against))
-        cells = [first, second, test.n, test.difference, _p(test.p), Cell(_p(test.p_holm), strong=test.p_holm < alpha)]
+        corrected = Cell(_p(test.p_holm), strong=test.p_holm < alpha)
+        cells = [first, second, test.n, test.difference, _p(test.p), corrected]
         if sizes is not None:
             size = sizes.get((metric, test.row, test.against))
-            cells += (
-                [None, None]
-                if size is None
-                else [columns[6].interval(size.mean_difference, size.low, size.high), size.rank_biserial]
-            )
+            own = size and [columns[6].interval(size.mean_difference, size.low, size.high), size.rank_biserial]
+            cells += own or [None, None]
         rows.append(Row(cells=cells))
     below = int((family["p_holm"] < alpha).sum())
     found = f"{spec.head}: {below} of {len(family)} tests find a difference"
@@ -80,4 +69,4 @@ def _table(metric: str, family: pd.DataFrame, sizes: dict | None, names: Mapping
 
 
 def _p(value: float) -> str:
-    return p_text(value).replace("p = ", "").replace("p < ", "< ") if np.isfinite(value) else "too few"
+    return p_value(value) if np.isfinite(value) else "too few"

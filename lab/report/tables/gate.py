@@ -14,6 +14,8 @@ from lab.stats.auc import Difference
 Compared: TypeAlias = Paired | Difference
 """A figure of two models on the same patients, compared by either test."""
 HEADS = ("test", "against", "model", "other", "difference (95 % interval)", "asked for", "n", "")
+ENDLESS = (math.inf, -math.inf)
+RESULT = {True: "passed", False: "FAILED"}
 NUMBERS = {"model": 3, "other": 3, "n": 0}
 
 
@@ -53,9 +55,7 @@ class Check:
     @property
     def asked(self) -> str:
         """The requirement: "above 0", "below +0.005"."""
-        if self.above:
-            return f"above {self.limit:g}"
-        return f"below {self.limit:+g}" if self.limit else "below 0"
+        return f"above {self.limit:g}" if self.above else f"below {self.limit:{'+' if self.limit else ''}g}"
 
     @property
     def interval(self) -> str:
@@ -67,10 +67,9 @@ class Check:
     @property
     def told(self) -> str:
         """The check in a sentence for a refusal."""
-        why = f", {self.note}" if self.note else ""
         return (
             f"{self.figure} against {self.against}: {self.model:.3f} and {self.other:.3f}, difference {self.interval} "
-            f"in {plural(self.n, 'patient')}, must be {self.asked}{why}"
+            f"in {plural(self.n, 'patient')}, must be {self.asked}{self.note and ', ' + self.note}"
         )
 
 
@@ -100,19 +99,10 @@ class Verdict:
         """Plain values for JSON; unknown values are None."""
         rows = [asdict(check) | {"passed": check.passed, "asked": check.asked} for check in self.checks]
         known = [
-            {
-                key: None if isinstance(value, float) and not math.isfinite(value) else value
-                for key, value in row.items()
-            }
-            for row in rows
+            {key: None if value != value or value in ENDLESS else value for key, value in row.items()} for row in rows
         ]
-        return {
-            "against": self.against,
-            "passed": self.passed,
-            "trouble": self.trouble,
-            "notes": list(self.notes),
-            "checks": known,
-        }
+        own = {"against": self.against, "passed": self.passed, "trouble": self.trouble, "notes": list(self.notes)}
+        return {**own, "checks": known}
 
     @classmethod
     def read(cls, known: dict[str, Any]) -> Verdict:
@@ -122,30 +112,17 @@ class Verdict:
             {key: math.nan if value is None else value for key, value in row.items() if key in names}
             for row in known["checks"]
         ]
-        checks = [Check(**row) for row in rows]
-        return cls(
-            against=known["against"], checks=tuple(checks), notes=tuple(known["notes"]), trouble=known["trouble"]
-        )
+        own = {"against": known["against"], "notes": tuple(known["notes"]), "trouble": known["trouble"]}
+        return cls(checks=tuple(Check(**row) for row in rows), **own)
 
 
 def gate_table(verdict: Verdict) -> Table:
     """The table of the checks, a row each, with the verdict's notes."""
-    rows = [
-        Row(
-            cells=[
-                check.figure,
-                check.against,
-                check.model,
-                check.other,
-                check.interval,
-                check.asked,
-                check.n,
-                "passed" if check.passed else "FAILED",
-            ]
-        )
-        for check in verdict.checks
-    ]
     columns = [Column(title=head, decimals=NUMBERS.get(head)) for head in HEADS]
+    rows = [
+        Row(cells=[one.figure, one.against, one.model, one.other, one.interval, one.asked, one.n, RESULT[one.passed]])
+        for one in verdict.checks
+    ]
     return Table(columns=columns, rows=rows, notes=verdict.notes)
 
 

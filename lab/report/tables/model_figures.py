@@ -47,19 +47,12 @@ def network_figures(patients: pd.DataFrame, *, resamples: int = 2000, seed: int 
 def classifier_card_figures(performance: pd.DataFrame, subgroups: pd.DataFrame) -> pd.DataFrame:
     """The same columns for a classifier, from the tables of `assess.Assessment` with the rows of one method."""
     row = performance.iloc[0]
-    rows = [
-        {
-            "group": EVERYBODY,
-            "figure": title,
-            "truth": "",
-            "value": float(row[name]),
-            "low": float(row[f"{name}_low"]),
-            "high": float(row[f"{name}_high"]),
-            "n": int(row["patients"]),
-        }
-        for name, title in CLASSIFIER.items()
-        if pd.notna(row.get(name))
-    ]
+    rows: list[dict[str, object]] = []
+    for name, title in CLASSIFIER.items():
+        if pd.notna(row.get(name)):
+            ends = {end: float(row[f"{name}_{end}"]) for end in ("low", "high")}
+            own = {"figure": title, "value": float(row[name]), "n": int(row["patients"])}
+            rows.append({"group": EVERYBODY, "truth": "", **own, **ends})
     for one in subgroups.to_dict("records"):
         known, word = pd.notna(one["auc"]), str(one["group"])
         group = f"{one['by'].partition('_')[0]} unknown" if word == "unknown" else word
@@ -92,7 +85,9 @@ def groups(patients: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for column, text in GROUPS.items():
         if column in patients:
             known = patients.dropna(subset=[column])
-            values = _age_ranges(known[column]) if column == "age" else known[column]
+            values = known[column]
+            if column == "age":
+                values = pd.cut(values.astype(float), [-1, *AGES.values()], right=False, labels=list(AGES))
             for value, part in known.groupby(values, observed=True):
                 found[text.format(value)] = part
     return {name: part for name, part in found.items() if len(part)}
@@ -112,10 +107,6 @@ def as_cell(figure: str, value: float, low: float, high: float) -> str:
     spec = spec_of(figure)
     known = low == low and high == high
     return spec.text(value) + (f" ({spec.text(low)} to {spec.text(high)})" if known else "")
-
-
-def _age_ranges(years: pd.Series) -> pd.Series:
-    return pd.cut(years.astype(float), [-1, *AGES.values()], right=False, labels=list(AGES))
 
 
 def _mean(part: pd.DataFrame, column: str, resamples: int, seed: int) -> dict[str, object]:

@@ -96,6 +96,16 @@ def paired_tests(
     return pd.concat(results, ignore_index=True)[COLUMNS]
 
 
+def p_text(p: float) -> str:
+    """A p value as "p = 0.03" or "p < 0.001"."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def p_value(value: float) -> str:
+    """A p value without "p": a number, "< 0.001", or "-" where it is missing."""
+    return p_text(float(value)).removeprefix("p ").removeprefix("= ") if np.isfinite(value) else "-"
+
+
 def asked(tests: pd.DataFrame, metric: str) -> pd.DataFrame:
     """The tests of the study's families on one metric: columns row, against, n, difference, p, p_holm, better.
 

@@ -76,11 +76,7 @@ def paper_table(
                 paper[row.trial] = found
     name = "phantom (simulated patients)" if phantom else dataset
     count = int(rows["patients"].max())
-    title = "; ".join(
-        part
-        for part in (f"{study}: {plural(count, f'{split} patient')}" + (f", {name}" if name else ""), ending)
-        if part
-    )
+    title = f"{study}: {plural(count, f'{split} patient')}{name and ', ' + name}{ending and '; ' + ending}"
     if spread is not None and len(spread):
         remarks = (*remarks, spread_remark(spread))
     columns = {column: _column(column, rows) for column in ERRORS}
@@ -91,10 +87,11 @@ def paper_table(
             columns[column].spread(row[f"{column}_mean"], row[f"{column}_sd"], strong=mark_best and best[column][place])
             for column in ERRORS
         ]
-        kind = " ".join(["rival"] * row["rival"] + ["first"] * first)
+        kind = " ".join(["baseline"] * row["rival"] + ["first"] * first)
         body.append(Row(cells=[row["label"], *cells], kind=kind))
         if row["trial"] in paper:
-            body.append(Row(cells=["published", *_published_cells(paper[row["trial"]])], kind="published"))
+            printed = [(f"{paper[row['trial']].loc[column, what]:.3f}" for what in ("mean", "sd")) for column in ERRORS]
+            body.append(Row(cells=["published", *(Cell(mean, (sd,)) for mean, sd in printed)], kind="published"))
     return Table(
         columns=[Column(title=""), *columns.values()],
         rows=body,
@@ -125,13 +122,8 @@ def tables_inside_patches(
     shared: dict[str, Any] = {"study": study, "phantom": phantom, "dataset": dataset, "split": split}
     tables = []
     if len(own):
-        settings: dict[str, Any] = {
-            "sizes": sizes,
-            "beside": list(sizes),
-            "remarks": (NOT_COMPARABLE,),
-            "mark_best": False,
-        }
-        tables.append(paper_table(own, comparison=comparison, ending=OWN, **settings, **shared))
+        how: dict[str, Any] = {"sizes": sizes, "beside": list(sizes), "mark_best": False, "remarks": (NOT_COMPARABLE,)}
+        tables.append(paper_table(own, comparison=comparison, ending=OWN, **how, **shared))
     if len(same):
         withheld = Comparison("withheld", UNPUBLISHED)
         tables.append(paper_table(same, comparison=withheld, ending=SAME, remarks=(COMPARABLE,), **shared))
@@ -141,11 +133,6 @@ def tables_inside_patches(
 def _column(column: str, rows: pd.DataFrame) -> Column:
     kind, _, region = column.partition("_")
     return Column.of(spec_of(column), title=kind.upper(), group=f"{region}, n = {_count(rows, region)}")
-
-
-def _published_cells(found: pd.DataFrame) -> list[Cell]:
-    """Published figures as printed in the paper: three decimals."""
-    return [Cell(f"{found.loc[column, 'mean']:.3f}", (f"{found.loc[column, 'sd']:.3f}",)) for column in ERRORS]
 
 
 def _first_of_group(rows: pd.DataFrame) -> list[bool]:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from lab.io.files import plural
+from lab.report.tables.paired_tests import p_text, p_value
 from lab.report.tables.table import Cell, Column, Row, Table
-from lab.report.text.verdict import p_text
 
 METHOD, PATIENTS = Column(title=""), Column(title="patients", decimals=0)
 AUC = Column(title="AUC", decimals=2)
@@ -54,9 +54,9 @@ def performance_table(performance: pd.DataFrame, *, judged: int = 1) -> Table:
     """All figures with their intervals; methods after the first `judged` are shaded as baselines."""
     rows = []
     for place, row in enumerate(performance.to_dict("records")):
-        # a bootstrap whose draws all agree has no interval
-        drawn = f"{row['boot_low']:.2f} to {row['boot_high']:.2f}" if row["boot_low"] < row["boot_high"] else ""
-        cells = [_interval(row, name, drawn if name == "auc" else "") for name in PERFORMANCE]
+        # a bootstrap whose samples all agree has no interval
+        boot = f"{row['boot_low']:.2f} to {row['boot_high']:.2f}" if row["boot_low"] < row["boot_high"] else ""
+        cells = [_interval(row, name, boot if name == "auc" else "") for name in PERFORMANCE]
         rows.append(_row(row["method"], [_patients(row), *cells, p_value(row["p"])], shaded=place >= judged))
     notes = [*NOTES, *(f"{row['method']}: {row['note']}." for _, row in performance.iterrows() if row["note"])]
     columns = [METHOD, PATIENTS, *PERFORMANCE.values(), Column(title="p")]
@@ -144,11 +144,6 @@ def plain_table(table: pd.DataFrame, *, folded: str = "") -> Table:
     return Table(columns=columns, rows=rows, style="plain", folded=folded)
 
 
-def p_value(value: float) -> str:
-    """A p value without "p": a number, "< 0.001", or "-" where it is missing."""
-    return p_text(float(value)).removeprefix("p ").removeprefix("= ") if np.isfinite(value) else "-"
-
-
 def _interval(row: dict[str, float], name: str, *small: str) -> Cell:
     return PERFORMANCE[name].interval(row[name], row[f"{name}_low"], row[f"{name}_high"], *small)
 
@@ -158,7 +153,7 @@ def _patients(row: dict[str, float]) -> Cell:
 
 
 def _row(name: str, cells: Sequence[Cell | str | float | None], *, shaded: bool = False) -> Row:
-    return Row(cells=[name, *cells], kind="rival" if shaded else "")
+    return Row(cells=[name, *cells], kind="baseline" if shaded else "")
 
 
 def _plain(value: object) -> str | None:

@@ -41,12 +41,8 @@ def published_row(study: str, model: int, loss: str, *, input_size: str = "full"
     if study not in set(table["study"]):
         known = ", ".join(sorted(set(table["study"])))
         raise ValueError(f"the paper has no study {study!r}; it has: {known}")
-    wanted = (
-        (table["study"] == study)
-        & (table["model"] == model)
-        & (table["loss"] == loss)
-        & (table["input_size"] == str(input_size))
-    )
+    asked = {"study": study, "model": model, "loss": loss, "input_size": str(input_size)}
+    wanted = (table[list(asked)] == pd.Series(asked)).all(axis=1)
     return table[wanted].set_index("key")[["mean", "sd"]] if wanted.any() else None
 
 
@@ -83,32 +79,22 @@ def comparable(
     source = (
         f"The published figures are of {PUBLISHED_PATIENTS} EGD patients (1 mm, full volume, width {PUBLISHED_WIDTH})"
     )
-    if phantom:
-        return Comparison(
-            "withheld",
-            f"{source}; they are withheld because this study ran on the phantom: simulated patients, not real.",
-        )
-    if target != PUBLISHED_TARGET:
-        return Comparison("withheld", f"{source}; they are withheld because this study synthesises {target}, not T1GD.")
-    differences = []
-    if dataset.lower() != PUBLISHED_DATASET.lower():
-        differences.append(f"the patients are of {dataset}, not of EGD")
-    if abs(spacing_mm - PUBLISHED_SPACING_MM) > 0.05:
-        differences.append(f"voxels are {spacing_mm:g} mm, not 1 mm")
-    if width != PUBLISHED_WIDTH:
-        differences.append(f"the networks have width {width}, not {PUBLISHED_WIDTH}")
-    if depth != PUBLISHED_DEPTH:
-        differences.append(f"the networks have {depth} halvings, not {PUBLISHED_DEPTH}")
-    if sorted(inputs) != sorted(PUBLISHED_INPUTS):
-        differences.append(f"the inputs are {', '.join(inputs)}, not {', '.join(PUBLISHED_INPUTS)}")
-    if patch_mm is not None:
-        differences.append(f"networks were trained on patches of {patch_mm:g} mm, not on the full volume")
-    if differences:
-        return Comparison("orientation", f"{source}; they are shown for orientation only: {'; '.join(differences)}.")
-    return Comparison(
-        "fair",
-        f"{source}, the settings of this study. The patients are not the same, so no test between the two is made.",
-    )
+    if phantom or target != PUBLISHED_TARGET:
+        why = "ran on the phantom: simulated patients, not real" if phantom else f"synthesizes {target}, not T1GD"
+        return Comparison("withheld", f"{source}; they are withheld because this study {why}.")
+    differs = {
+        f"the patients are of {dataset}, not of EGD": dataset.lower() != PUBLISHED_DATASET.lower(),
+        f"voxels are {spacing_mm:g} mm, not 1 mm": abs(spacing_mm - PUBLISHED_SPACING_MM) > 0.05,
+        f"the networks have width {width}, not {PUBLISHED_WIDTH}": width != PUBLISHED_WIDTH,
+        f"the networks have {depth} halvings, not {PUBLISHED_DEPTH}": depth != PUBLISHED_DEPTH,
+        f"the inputs are {', '.join(inputs)}, not {', '.join(PUBLISHED_INPUTS)}": {*inputs} != {*PUBLISHED_INPUTS},
+        f"networks were trained on patches of {patch_mm or 0:g} mm, not on the full volume": patch_mm is not None,
+    }
+    found = [text for text, differs_so in differs.items() if differs_so]
+    if found:
+        return Comparison("orientation", f"{source}; they are shown for orientation only: {'; '.join(found)}.")
+    no_test = "The patients are not the same, so no test between the two is made."
+    return Comparison("fair", f"{source}, the settings of this study. {no_test}")
 
 
 @cache

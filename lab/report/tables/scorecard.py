@@ -35,13 +35,11 @@ def pooled_scorecard(
         levels = []
         if "checkerboard_true" in own:
             truth = own["checkerboard_true"].dropna()
-            level = {"definition": "", "figure": "checkerboard_true", "value": truth.mean(), "n": len(truth)}
-            levels.append(level | {"low": np.nan, "high": np.nan})
-        levels += [
-            {"definition": definition, "figure": "dice_painted", "value": painted, "n": len(own)}
-            for definition in TRUTHS
-            if (painted := dice_painted(own, definition)) == painted
-        ]
+            levels.append({"definition": "", "figure": "checkerboard_true", "value": truth.mean(), "n": len(truth)})
+        for definition in TRUTHS:
+            if np.isfinite(painted := dice_painted(own, definition)):
+                known = {"figure": "dice_painted", "value": painted, "n": len(own)}
+                levels.append({"definition": definition} | known)
         figures = pooled(own, resamples=resamples, seed=seed)
         figures = pd.concat([figures, pd.DataFrame(levels)], ignore_index=True) if levels else figures
         parts.append(figures.assign(trial=row.trial, label=row.label, rival=is_baseline(row.trial)))
@@ -49,7 +47,7 @@ def pooled_scorecard(
         figures = pooled(ceiling, resamples=resamples, seed=seed)
         figures = figures[figures["definition"] == "expert"]
         parts.append(figures.assign(trial=CEILING, label=CEILING, rival=True))
-    return pd.concat(parts, ignore_index=True)[COLUMNS]
+    return pd.concat(parts, ignore_index=True).reindex(columns=COLUMNS)
 
 
 def dice_painted(patients: pd.DataFrame, definition: str) -> float:
@@ -107,38 +105,30 @@ def _table(
     counts = {name: _count(part.loc[part["figure"] == name, "n"]) for name in figures}
     columns = [Column.of(FIGURES[name], count=counts[name]) for name in figures]
     rows = part[["trial", "label", "rival"]].drop_duplicates("trial").to_dict("records")
-    best = [_best(column, name, rows, found) for column, name in zip(columns, figures)]
+    best = []
+    for column, name in zip(columns, figures):
+        known = [found.get((row["trial"], name)) for row in rows if row["trial"] != CEILING]
+        marks = column.best([np.nan if one is None else float(one.value) for one in known])
+        best.append(dict(zip((row["trial"] for row in rows if row["trial"] != CEILING), marks)))
     body, previous = [], None
-    for place, row in enumerate(rows):
-        kind = " ".join(["rival"] * bool(row["rival"]) + ["first"] * (row["rival"] != previous))
-        previous = row["rival"]
-        cells = []
+    for row in rows:
+        kind = " ".join(["baseline"] * bool(row["rival"]) + ["first"] * (row["rival"] != previous))
+        previous, cells = row["rival"], [str(row["label"])]
         for column, name, marks in zip(columns, figures, best):
-            one = found.get((row["trial"], name))
-            cells.append(None if one is None else column.interval(one.value, one.low, one.high, strong=marks[place]))
-        body.append(Row(cells=[str(row["label"]), *cells], kind=kind))
-    heading = (
-        f"Truth: {truth_in_words(definition, threshold=threshold)}"
-        if definition
-        else "The contrast, the midline, and how the images look"
-    )
+            one, strong = found.get((row["trial"], name)), marks.get(row["trial"], False)
+            cells.append(None if one is None else column.interval(one.value, one.low, one.high, strong=strong))
+        body.append(Row(cells=cells, kind=kind))
+    heading = "The contrast, the midline, and how the images look"
+    if definition:
+        heading = f"Truth: {truth_in_words(definition, threshold=threshold)}"
     trials = {row["trial"] for row in rows}
     return Table(
         columns=[Column(title=""), *columns],
         rows=body,
-        title=heading + (" (phantom: simulated patients)" if phantom else ""),
+        title=heading + " (phantom: simulated patients)" * phantom,
         notes=_truth_notes(definition, card, counts, trials) if definition else _other_notes(card, floor),
         stacked=True,
     )
-
-
-def _best(column: Column, name: str, rows: list[dict[Hashable, object]], found: dict[tuple, object]) -> list[bool]:
-    """Which rows are the column's best, without the true scan."""
-    values = [
-        float(getattr(found.get((row["trial"], name)), "value", np.nan)) if row["trial"] != CEILING else np.nan
-        for row in rows
-    ]
-    return column.best(values)
 
 
 def _count(counts: pd.Series) -> str:

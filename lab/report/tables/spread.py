@@ -8,6 +8,12 @@ import pandas as pd
 from lab.evaluation.figures import shown_in, spec_of
 from lab.report.tables.table import Column, Row, Table
 
+MEANINGS = {
+    "seeds": "SD, seeds: of the mean over the same patients when training starts from another seed.",
+    "folds": "SD, folds: of the mean from one part of the patients to the next, each trained on the others; it "
+    "holds the difference between patients too.",
+}
+
 
 def spread_table(spread: pd.DataFrame) -> pd.DataFrame:
     """One row per trial: trial, label, seeds, folds, and `<metric>_mean`, `<metric>_sd_seeds`, `<metric>_sd_folds`.
@@ -57,45 +63,15 @@ def spread_summary(spread: pd.DataFrame, *, phantom: bool = False) -> Table:
             Column(title=f"SD, {kind}", decimals=spec.decimals + 1, percent=spec.percent, group=group) for kind in kinds
         ]
         keys += [f"{metric}_mean", *(f"{metric}_sd_{kind}" for kind in kinds)]
-    title = f"Spread of the mean over {_count(table)}" + (" (phantom: simulated patients)" if phantom else "")
+    words = [f"{most} {kind}" for kind in kinds if (most := int(table[kind].max())) > 1]
+    title = f"Spread of the mean over {' and '.join(words) or 'one seed'}" + " (phantom: simulated patients)" * phantom
     rows = [Row(cells=cells) for cells in table[keys].to_numpy().tolist()]
-    return Table(
-        columns=columns, rows=rows, title=title, notes=[spread_sentence(spread)], numbers=table, style="spread"
-    )
+    notes = [*(MEANINGS[kind] for kind in kinds), "Neither is the SD over patients of the table of scores."]
+    return Table(columns=columns, rows=rows, title=title, notes=notes, numbers=table, style="spread")
 
 
 def spread_remark(spread: pd.DataFrame) -> str:
     """The remark on seeds or folds for a table of scores over patients."""
-    seeds, folds = spread["seed"].nunique(), spread["fold"].nunique(dropna=False)
-    parts = []
-    if seeds > 1:
-        parts.append(f"each patient's figures are means over {seeds} seeds")
-    if folds > 1:
-        parts.append(f"patients were tested in {folds} folds, each by networks trained on the others")
-    text = " and ".join(parts) or "one seed and one fold were run"
-    return f"{text[0].upper()}{text[1:]}; the spread over these is in a table of its own, the SD here is over patients."
-
-
-def spread_sentence(spread: pd.DataFrame) -> str:
-    """A sentence on what the spreads measure and what they do not."""
-    seeds = spread["seed"].nunique() > 1
-    folds = spread["fold"].nunique(dropna=False) > 1
-    parts = []
-    if seeds:
-        parts.append(
-            "SD, seeds: of the mean over the same patients when training starts from another seed"
-            + (", pooled over folds" if folds else "")
-        )
-    if folds:
-        parts.append(
-            "SD, folds: of the mean from one part of the patients to the next, each trained on the others"
-            + (" (averaged over seeds)" if seeds else "")
-            + "; it holds the difference between patients too"
-        )
-    return ". ".join([*parts, "Neither is the SD over patients of the table of scores"]) + "."
-
-
-def _count(table: pd.DataFrame) -> str:
-    seeds, folds = int(table["seeds"].max()), int(table["folds"].max())
-    words = [f"{seeds} seeds" if seeds > 1 else "", f"{folds} folds" if folds > 1 else ""]
-    return " and ".join(word for word in words if word) or "one seed"
+    counts = {"seeds": spread["seed"].nunique(), "folds": spread["fold"].nunique(dropna=False)}
+    words = " and ".join(f"{count} {kind}" for kind, count in counts.items() if count > 1) or "one seed and one fold"
+    return f"Figures are means over {words}, whose spread is in a table of its own; the SD here is over patients."

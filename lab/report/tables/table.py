@@ -18,10 +18,8 @@ from lab.evaluation.figure_spec import Direction, FigureSpec, best_of, number_te
 
 WIDTH = 120
 """Characters of a terminal line."""
-LABEL = (14, 22)
-"""Width of labels in characters: the least in a wide table, and the usual one where there is room."""
-HEAD = 9
-"""Width in characters beyond which a head is wrapped in a terminal."""
+LABEL = 40
+"""Longest label of a row in a terminal, in characters."""
 
 
 @dataclass(frozen=True)
@@ -65,11 +63,6 @@ class Column:
         """Title and unit."""
         return title_with_unit(self.title, self.unit)
 
-    @property
-    def hint(self) -> str:
-        """Which direction is better: "lower is better"; "" where neither is."""
-        return "" if self.direction == "none" else f"{self.direction} is better"
-
     def show(self, value: object) -> str:
         """A value as text: "0.71", "-1.2", "25"; words unchanged; "-" for a missing value, never "-0.00"."""
         if value is None or value is pd.NA or value != value:
@@ -99,7 +92,7 @@ class Row:
 
     cells: Sequence[Cell | str | float | None]
     kind: str = ""
-    """Style on a page: "rival" (shaded), "published" (faint), "first" (a line above); several with a space."""
+    """Style on a page: "baseline" (shaded), "published" (faint), "first" (a line above); several with a space."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,22 +159,25 @@ class Table:
         return "\n".join([*top, *lines, *below, ""])
 
     def text(self, width: int | None = WIDTH) -> str:
-        """The table as aligned text, marked cells with a star, small print in a second line.
+        """The table as aligned text, marked cells with a star, small print in brackets behind its value.
 
         No line is longer than `width`: further columns go on in a second table below. None: no limit.
         """
-        lines = textwrap.wrap(self.title, width or 10**6)
-        columns = [_TextColumn(self, place) for place in range(1, len(self.columns))]
-        start = 0
-        while start < len(columns):
-            end = start + 1
-            while end < len(columns) and (
-                width is None or sum(column.width for column in columns[start : end + 1]) <= width - LABEL[0]
-            ):
-                end += 1
-            lines += _text_part(self, columns[start:end], width)
-            start = end
-        return "\n".join([*lines, *(line for note in self.notes_with("*") for line in textwrap.wrap(note, WIDTH))])
+        wide = width or 10**6
+        labels = [("  " * (row.kind == "published") + self.cell(row, 0)[0])[:LABEL] for row in self.rows]
+        columns = {}
+        for place, column in enumerate(self.columns[1:], start=1):
+            cells = []
+            for row in self.rows:
+                text, small, strong = self.cell(row, place)
+                cells.append(text + "*" * strong + f" ({'; '.join(small)})" * bool(small))
+            longest = max(map(len, cells), default=0)
+            head = " ".join(filter(None, (column.group.partition(",")[0], column.short or column.head)))
+            padded = [cell.ljust(longest) if column.decimals is None else cell for cell in cells]
+            columns[head + f", n={column.count}" * bool(column.count)] = padded
+        lines = pd.DataFrame(columns, index=labels).to_string(line_width=wide).splitlines()
+        notes = (line for note in self.notes_with("*") for line in textwrap.wrap(note, wide))
+        return "\n".join([*textwrap.wrap(self.title, wide), *(line.rstrip(" \\") for line in lines), *notes])
 
 
 def plain_markdown(text: str) -> str:
@@ -191,68 +187,3 @@ def plain_markdown(text: str) -> str:
 
 def _line(cells: Sequence[str], spaced: bool) -> str:
     return "| " + " | ".join(f"{cell} &emsp;" if spaced else cell for cell in cells) + " |"
-
-
-class _TextColumn:
-    """The lines of one column in a terminal: its head, and each row's value and small print."""
-
-    def __init__(self, table: Table, place: int) -> None:
-        column = table.columns[place]
-        self.group = column.group
-        self.left = column.decimals is None
-        self.cells = []
-        for row in table.rows:
-            text, small, strong = table.cell(row, place)
-            mark = "" if self.left else "*" if strong else " "
-            below = "; ".join(small).replace(" to ", ",") if table.stacked else f"({'; '.join(small)})"
-            self.cells.append((text + mark, below + mark.replace("*", " ") if small else ""))
-        longest = max((len(text) for cell in self.cells for text in cell), default=0)
-        room = " " if not self.left else ""
-        self.head = [word + room for word in textwrap.wrap(column.short or column.head, max(HEAD, longest)) or [""]]
-        if column.count:
-            self.head.append(f"n={column.count}{room}")
-        self.width = max([longest, *map(len, self.head)]) + (2 if self.left else 1)
-
-    def place(self, text: str) -> str:
-        """The text padded to the column's width."""
-        return f"  {text:<{self.width - 2}}" if self.left else f"{text:>{self.width}}"
-
-
-def _text_part(table: Table, columns: list[_TextColumn], width: int | None) -> list[str]:
-    """One table; labels that are too long are wrapped into the row's second line."""
-    taken = sum(column.width for column in columns)
-    labels = ["  " * (row.kind == "published") + table.cell(row, 0)[0] for row in table.rows]
-    wanted = max([LABEL[1] if width else 0, len(table.columns[0].head), *map(len, labels)])
-    room = wanted if width is None else min(width - taken, wanted)
-    rule = "-" * (room + taken)
-    tallest = max((len(column.head) for column in columns), default=1)
-    heads = [table.columns[0].head, *[""] * (tallest - 1)][::-1] if not table.counted() else [""] * tallest
-    lines = [rule]
-    if any(column.group for column in columns):
-        lines.append((" " * room + _groups(columns)).rstrip())
-    for line in range(-tallest, 0):
-        texts = [column.place(column.head[line] if -line <= len(column.head) else "") for column in columns]
-        lines.append((f"{heads[line]:<{room}}" + "".join(texts)).rstrip())
-    kind = None
-    for position, row in enumerate(table.rows):
-        if "first" in row.kind.split() or kind is None:
-            lines.append(rule)
-        kind = row.kind
-        name = [*textwrap.wrap(labels[position], room, max_lines=2, placeholder="…", drop_whitespace=False), "", ""]
-        below = any(column.cells[position][1] for column in columns) or name[1]
-        for line in (0, 1) if below else (0,):
-            texts = [column.place(column.cells[position][line]) for column in columns]
-            lines.append((f"{name[line]:<{room}}" + "".join(texts)).rstrip())
-    return [*lines, rule]
-
-
-def _groups(columns: list[_TextColumn]) -> str:
-    """The heads of groups, each centred above its columns."""
-    line, start = "", 0
-    while start < len(columns):
-        end = start
-        while end < len(columns) and columns[end].group == columns[start].group:
-            end += 1
-        line += f"{columns[start].group:^{sum(column.width for column in columns[start:end])}}"
-        start = end
-    return line

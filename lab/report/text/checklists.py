@@ -10,9 +10,8 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -29,8 +28,7 @@ PAPERS = {
 FOR_THE_AUTHORS = "open: for the authors"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Score:
+class MetricsScore(NamedTuple):
     """The METRICS score as far as the run answers it; all in percent of the weight that applies."""
 
     answered: int
@@ -62,30 +60,25 @@ def fill(name: str, facts: Mapping[str, Any]) -> pd.DataFrame:
     return table[["item", "section", "question", *weight, "status", "answer"]]
 
 
-def metrics_score(table: pd.DataFrame) -> Score:
+def metrics_score(table: pd.DataFrame) -> MetricsScore:
     """The score of a filled METRICS list: weight with yes over weight that applies, with bounds for the open items."""
     weights = table["weight"].astype(float)
-    total = {status: float(weights[table["status"] == status].sum()) for status in ("yes", "no", "open")}
-    applicable, answered = sum(total.values()), total["yes"] + total["no"]
-    return Score(
+    yes, no, unknown = (float(weights[table["status"] == status].sum()) for status in ("yes", "no", "open"))
+    applicable = yes + no + unknown
+    return MetricsScore(
         answered=int(table["status"].isin(("yes", "no")).sum()),
         applicable=int((table["status"] != "n/a").sum()),
-        of_answered=100 * total["yes"] / answered if answered else math.nan,
-        lowest=100 * total["yes"] / applicable,
-        highest=100 * (total["yes"] + total["open"]) / applicable,
+        of_answered=100 * yes / (yes + no) if yes + no else math.nan,
+        lowest=100 * yes / applicable,
+        highest=100 * (yes + unknown) / applicable,
     )
 
 
 def checklist_summary(name: str, table: pd.DataFrame) -> str:
     """One sentence: the number of items that the run answers, and the METRICS score so far."""
     counts = table["status"].value_counts()
-    parts = [
-        f"{counts.get('yes', 0)} yes",
-        f"{counts.get('no', 0)} no",
-        f"{counts.get('open', 0)} open for the authors",
-    ]
-    parts += [f"{counts['n/a']} not applicable"] if "n/a" in counts else []
-    text = f"{name}, {len(table)} items: {', '.join(parts)}."
+    names = {"yes": "yes", "no": "no", "open": "open for the authors", "n/a": "not applicable"}
+    text = f"{name}, {len(table)} items: {', '.join(f'{counts.get(key, 0)} {word}' for key, word in names.items())}."
     if "weight" in table:
         score = metrics_score(table)
         text += (
@@ -146,21 +139,18 @@ def _derived(facts: Mapping[str, Any]) -> dict[str, Any]:
     elif {"folds", "repeats"} <= facts.keys():
         found["splitting"] = f"{plural(int(facts['repeats']), 'repeat')} of {facts['folds']} outer folds, nested"
     if "rivals" in facts:
-        rivals = [str(rival) for rival in facts["rivals"]]
-        found["single"] = [rival for rival in rivals if rival.endswith(" only")]
-        found["non_radiomic"] = [rival for rival in rivals if rival in (VOLUME, CLINICAL)]
-        found["clinical"] = CLINICAL in rivals and VOLUME in rivals
+        baselines = [str(baseline) for baseline in facts["rivals"]]
+        found["single"] = [name for name in baselines if name.endswith(" only")]
+        found["non_radiomic"] = [name for name in baselines if name in (VOLUME, CLINICAL)]
+        found["clinical"] = {CLINICAL, VOLUME} <= set(baselines)
     if "stability" in facts:
         robust = f"Features with an ICC below {facts['stability']:g} out, then selection"
         found["reduction"] = robust if facts["stability"] else "Selection of features"
     if {"patients", "events"} <= facts.keys():
         events, others = int(facts["events"]), int(facts["patients"]) - int(facts["events"])
         smallest = detectable(events, others) if min(events, others) > 0 else math.nan
-        found["power"] = (
-            f"So many tell an AUC of {smallest:.2f} or more from 0.5 with 80 % power."
-            if math.isfinite(smallest)
-            else "So few do not tell any AUC from 0.5 with 80 % power."
-        )
+        least = f"an AUC of {smallest:.2f} or more" if math.isfinite(smallest) else "no AUC"
+        found["power"] = f"So many patients show {least} to differ from 0.5 with 80 % power."
     return found
 
 

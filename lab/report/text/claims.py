@@ -3,70 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import pandas as pd
 from scipy.stats import wilcoxon
 
 from lab.evaluation.figures import spec_of
 from lab.io.files import plural
-from lab.report.tables.paired_tests import MIN_PAIRS
+from lab.report.tables.paired_tests import MIN_PAIRS, p_text
 from lab.report.tables.patient_table import per_patient
-from lab.report.text.verdict import p_text
 
 Expected = Literal["higher", "lower", "equal"]
 WHOLE = ("L1", "L2", "L1_brain", "L2_brain", "SSIM")
 TUMOUR = ("L1_tumour", "L2_tumour")
+MIX, COPY = ("mix(1,1,1)",), ("copy T1",)
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """A statement of the paper: some networks against others on one figure."""
 
     words: str
-    """The statement as a sentence without its full stop."""
+    """The statement, after "in the paper"."""
     metric: str
     column: str
-    """The column of the long table that tells the two sides apart."""
+    """The column of the long table with the values of the two sides."""
     these: Collection[str]
     others: Collection[str] | None
-    """Values of the column; None is all the other networks."""
+    """None is all the other networks."""
     expected: Expected
 
 
 CLAIMS: Mapping[str, tuple[Claim, ...]] = {
     "losses": (
-        Claim(
-            "In the paper the tumour losses cost fidelity in the brain (MAE 0.17 against 0.12)",
-            "mae_brain", "loss", TUMOUR, WHOLE, "higher",
-        ),
-        Claim(
-            "In the paper the tumour losses were no better in the tumour (MAE 0.169-0.178 against 0.162-0.174)",
-            "mae_tumour", "loss", TUMOUR, WHOLE, "equal",
-        ),
+        Claim("tumour losses cost fidelity in the brain (MAE 0.17 against 0.12)",
+              "mae_brain", "loss", TUMOUR, WHOLE, "higher"),
+        Claim("tumour losses were no better in the tumour (MAE 0.169-0.178 against 0.162-0.174)",
+              "mae_tumour", "loss", TUMOUR, WHOLE, "equal"),
     ),
     "architecture": (
-        Claim(
-            "In the paper the larger networks (2-4) were no better than the simpler ones (brain MAE 0.118-0.124)",
-            "mae_brain", "model", ("2", "3", "4"), ("0", "1"), "equal",
-        ),
+        Claim("the larger networks (2-4) were no better than the simpler ones (brain MAE 0.118-0.124)",
+              "mae_brain", "model", ("2", "3", "4"), ("0", "1"), "equal"),
     ),
     "patch_size": (
-        Claim(
-            "In the paper patches were no better in the tumour than the whole volume (MAE 0.16-0.18 for all)",
-            "mae_tumour", "model", ("full",), None, "equal",
-        ),
+        Claim("patches were no better in the tumour than the whole volume (MAE 0.16-0.18 for all)",
+              "mae_tumour", "model", ("full",), None, "equal"),
     ),
     "mix_weights": (
-        Claim(
-            "In the paper the mix (1, 1, 1) enhances, if coarsely",
-            "dice_rule", "loss", ("mix(1,1,1)",), ("copy T1",), "higher",
-        ),
-        Claim(
-            "In the paper the mix (1, 1, 1) also draws enhancement in tumours that do not enhance",
-            "hallucinated_ml_rule", "loss", ("mix(1,1,1)",), ("copy T1",), "higher",
-        ),
+        Claim("the mix (1, 1, 1) enhances, if coarsely", "dice_rule", "loss", MIX, COPY, "higher"),
+        Claim("the mix (1, 1, 1) also predicts enhancement in tumours that do not enhance",
+              "hallucinated_ml_rule", "loss", MIX, COPY, "higher"),
     ),
 }  # fmt: skip
 
@@ -97,14 +82,11 @@ def _sentence(table: pd.DataFrame, claim: Claim, alpha: float) -> str:
     spec = spec_of(claim.metric)
     means = [spec.text(side[difference.index].mean()) for side in (first, second)]
     found = f"{spec.head} {means[0]} against {means[1]}, {plural(len(difference), 'patient')}"
-    if not difference.any():
-        return f"{claim.words}. Here: {found}, no difference at all."
     if len(difference) < MIN_PAIRS:
-        return f"{claim.words}. Here: {found}, too few for a test."
-    p = float(wilcoxon(difference).pvalue)
-    seen: Expected = "equal" if p >= alpha else "higher" if difference.median() > 0 else "lower"
-    if seen == claim.expected:
-        verdict = "no difference is shown here either" if seen == "equal" else "so it is here"
+        verdict = "too few patients for a test"
     else:
-        verdict = "here no difference is shown" if seen == "equal" else "this study differs from the paper"
-    return f"{claim.words}; {verdict} ({found}, {p_text(p)})."
+        p = float(wilcoxon(difference).pvalue) if difference.any() else 1.0
+        seen: Expected = "equal" if p >= alpha else "higher" if difference.median() > 0 else "lower"
+        agrees = "no difference is shown" if seen == "equal" else "this study differs from the paper"
+        verdict, found = "so it is here" if seen == claim.expected else agrees, f"{found}, {p_text(p)}"
+    return f"In the paper {claim.words}; {verdict} ({found})."

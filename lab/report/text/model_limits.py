@@ -1,4 +1,4 @@
-"""Limits of a model in sentences with figures, for its card, measured on its test patients."""
+"""Limits of a model for its card, in sentences with figures measured on its test patients."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from lab.report.tables.model_figures import EVERYBODY, as_cell
 
 FEW = 30
 """Number of test patients below which the card warns of the small sample."""
+NO_GROUPS = "Figures by vendor, field strength or grade are not known: the cohort's index does not hold these."
 
 
 def network_limits(patients: pd.DataFrame, figures: pd.DataFrame) -> list[str]:
@@ -19,38 +20,28 @@ def network_limits(patients: pd.DataFrame, figures: pd.DataFrame) -> list[str]:
     truth = "expert" if patients["ml_expert"].notna().all() else "rule"
     known = {row.figure: row for row in figures[figures["group"] == EVERYBODY].itertuples()}
     lines = _few(patients["patient_id"].nunique())
-    if "sensitivity_pooled" in known:
-        row = known["sensitivity_pooled"]
+    if row := known.get("sensitivity_pooled"):
         share = as_cell("sensitivity_pooled", row.value, row.low, row.high)
-        lines.append(f"It draws {share} of the truly enhancing volume ({truth}); the rest is missing in the synthesis.")
-    missed, lesions = (float(patients[f"{name}_{truth}"].sum()) for name in ("missed", "lesions"))
-    if lesions:
-        lines.append(f"{missed:.0f} of {lesions:.0f} enhancing lesions are missed altogether.")
-    silent = patients[patients[f"hallucinated_ml_{truth}"].notna()]
-    if silent.empty:
-        lines.append("None of the test patients is without enhancement: what it makes up in such is not known.")
-    else:
-        drawn = silent[f"hallucinated_ml_{truth}"]
-        lines.append(
-            f"In the {plural(silent['patient_id'].nunique(), 'test patient')} who do not enhance it makes up "
-            f"{drawn.mean():.1f} ml on average, {drawn.max():.1f} ml in the worst."
-        )
-    drawn, floor = patients["mae_brain"], patients["floor_mae"].mean()
-    worst = patients.loc[drawn.idxmax(), "case_id"]
+        lines.append(f"Pooled sensitivity for the truly enhancing volume ({truth}): {share}.")
+    missed, lesions = (int(patients[f"{name}_{truth}"].sum()) for name in ("missed", "lesions"))
+    lines.append(f"Enhancing lesions missed: {missed} of {lesions}.")
+    volume = patients[f"hallucinated_ml_{truth}"]
+    silent = patients.loc[volume.notna(), "patient_id"].nunique()
+    mean = f": {volume.mean():.1f} ml on average, {volume.max():.1f} ml in the worst" if silent else ""
     lines.append(
-        f"MAE over the brain is {drawn.mean():.3f} on average and {drawn.max():.3f} in the worst patient ({worst}); "
-        f"the noise of the true scan alone makes {floor:.3f}."
+        f"Volume hallucinated in the {plural(silent, 'test patient')} who do not enhance{mean or ': unknown'}."
     )
+    error, floor = patients["mae_brain"], patients["floor_mae"].mean()
+    worst = patients.loc[error.idxmax(), "case_id"]
     lines.append(
-        f"Grid-locked patterns: {patients['checkerboard'].mean():.4f}, where the true scans have "
-        f"{patients['checkerboard_true'].mean():.4f}; sharpness {patients['sharpness'].mean():.2f} (true scan: 1)."
+        f"MAE over the brain: {error.mean():.3f} on average, {error.max():.3f} in the worst patient ({worst}); the "
+        f"noise of the true scan alone makes {floor:.3f}."
     )
+    own, true, sharp = (patients[name].mean() for name in ("checkerboard", "checkerboard_true", "sharpness"))
+    lines.append(f"Checkerboard index {own:.4f} (true scans {true:.4f}), sharpness {sharp:.2f} (true scans 1).")
     if truth == "rule":
         lines.append("Truth is the paper's rule, T1GD - T1 above a threshold, which also marks vessels and dura.")
-    by_group = set(figures["group"]) - {EVERYBODY, "enhancing", "not enhancing"}
-    if not by_group:
-        lines.append("Figures by vendor, field strength or grade are not known: the test table does not hold these.")
-    return lines
+    return lines + [NO_GROUPS] * (not set(figures["group"]) - {EVERYBODY, "enhancing", "not enhancing"})
 
 
 def classifier_caution(figures: pd.DataFrame) -> str:
@@ -65,26 +56,17 @@ def classifier_caution(figures: pd.DataFrame) -> str:
 def classifier_limits(facts: dict[str, Any], figures: pd.DataFrame) -> list[str]:
     """Limits of a classifier from the facts of its study and its figures."""
     everybody = figures[figures["group"] == EVERYBODY]
-    known = {row.figure: row for row in everybody.itertuples()}
-    lines = _few(int(everybody["n"].max()))
-    lines += [str(warning) for warning in facts.get("warnings", [])]
-    if "calibration_slope" in known:
-        row = known["calibration_slope"]
-        lines.append(
-            f"Calibration slope {row.value:.2f} ({row.low:.2f} to {row.high:.2f}): below 1 probabilities are too "
-            "extreme, above 1 too timid."
-        )
-    lines.append(
-        f"{facts.get('events', '?')} of {facts.get('patients', '?')} patients had the event; where it is rarer"
-    )
-    lines[-1] += " or more common, probabilities are off."
-    lines.append(f"The label is {facts.get('label_rule', 'unknown')}: it is no better than that.")
-    lines.append("It needs a mask of the tumour, drawn or found as in the training data.")
-    if set(figures["group"]) == {EVERYBODY}:
-        lines.append(
-            "Figures by vendor, field strength or grade are not known: the cohort's index does not hold these."
-        )
-    return lines
+    lines = _few(int(everybody["n"].max())) + [str(warning) for warning in facts.get("warnings", [])]
+    for row in everybody[everybody["figure"] == "calibration_slope"].itertuples():
+        slope = as_cell("calibration_slope", row.value, row.low, row.high)
+        lines.append(f"Calibration slope {slope}: below 1 probabilities are too extreme, above 1 not extreme enough.")
+    lines += [
+        f"{facts.get('events', '?')} of {facts.get('patients', '?')} patients had the event; at another prevalence the "
+        "probabilities are off.",
+        f"The label is {facts.get('label_rule', 'unknown')}: it is no better than that.",
+        "It needs a mask of the tumour, segmented as in the training data.",
+    ]
+    return lines + [NO_GROUPS] * (set(figures["group"]) == {EVERYBODY})
 
 
 def _few(count: int) -> list[str]:

@@ -48,7 +48,7 @@ def study_note(
         cells += [column.spread(row[f"{name}_mean"], row[f"{name}_sd"]) for column, name in zip(columns[2:], means)]
         cells += [scores.get((row["trial"], name), math.nan) for name in pooled]
         body.append(Row(cells=[Cell(row["label"], strong=row["trial"] == best), *cells]))
-    lines = [f"{PHANTOM if phantom else ''}{plain_markdown(findings[0])}", "", f"*{plain_markdown(question)}*", ""]
+    lines = [f"{PHANTOM * phantom}{plain_markdown(findings[0])}", "", f"*{plain_markdown(question)}*", ""]
     lines += [Table(columns=columns, rows=body).markdown(spaced=True, titled=False), "", ""]
     lines += [f"- {plain_markdown(point)}" for point in findings[1:]]
     lines += [f"- {comparison}"] if comparison else []
@@ -59,7 +59,7 @@ def study_note(
 def trial_note(
     label: str,
     figures: Mapping[str, float],
-    rivals: Mapping[str, Mapping[str, float]],
+    baselines: Mapping[str, Mapping[str, float]],
     *,
     phantom: bool,
     best: bool,
@@ -67,53 +67,25 @@ def trial_note(
 ) -> str:
     """Answer, a short table of the network beside the baselines, and the artifacts to open.
 
-    `figures`, and those of each of `rivals`, are means over the test patients by column of the per-patient table;
+    `figures`, and those of each of `baselines`, are means over the test patients by column of the per-patient table;
     missing or NaN is shown as "-". The answer comes first, since MLflow folds a note after four lines. `artifacts` are
     names of files or folders of the run, each with an optional description: "slices.png: two patients".
     """
-    columns = {label: figures} | {name: rivals.get(name, {}) for name in BASELINE_NAMES}
-    rows = []
-    for name in shown_in("trial note"):
-        spec = spec_of(name)
-        values = [spec.text(known.get(name, math.nan)) for known in columns.values()]
-        rows.append(Row(cells=[f"{spec.head}: {spec.hint}", *values]))
+    columns = {label: figures} | {name: baselines.get(name, {}) for name in BASELINE_NAMES}
+
+    def shown(name: str) -> list[str]:
+        return [spec_of(name).text(known.get(name, math.nan)) for known in columns.values()]
+
+    rows = [Row(cells=[f"{spec_of(name).head}: {spec_of(name).hint}", *shown(name)]) for name in shown_in("trial note")]
     heads = [Column(title=head) for head in ("mean over test patients", *columns)]
-    lines = [answer(label, figures, rivals, phantom=phantom, best=best), ""]
-    lines.append(Table(columns=heads, rows=rows).markdown(spaced=True, titled=False))
+    own, *others = shown("mae_brain")
+    beside = ", ".join(f"{name} {text}" for name, text in zip(BASELINE_NAMES, others) if text != "-")
+    who = f"**{plain_markdown(label)}**" + ", best of its study on validation patients" * best
+    answer = f"{PHANTOM * phantom}{who}: test MAE brain {own}" + (f" ({beside})." if beside else ".")
+    lines = [answer, "", Table(columns=heads, rows=rows).markdown(spaced=True, titled=False)]
     if artifacts:
         lines += ["", "Under Artifacts: " + ", ".join(_file(artifact) for artifact in artifacts) + "."]
     return "\n".join(lines)
-
-
-def answer(
-    label: str,
-    figures: Mapping[str, float],
-    rivals: Mapping[str, Mapping[str, float]],
-    *,
-    phantom: bool,
-    best: bool,
-) -> str:
-    """The network's performance in one sentence, with the baselines' figures in brackets."""
-
-    def beside(figure: str) -> str:
-        values = {name: rivals.get(name, {}).get(figure, math.nan) for name in BASELINE_NAMES}
-        texts = [f"{name} {spec_of(figure).text(value)}" for name, value in values.items() if math.isfinite(value)]
-        return f" ({', '.join(texts)})" if texts else ""
-
-    def value(figure: str) -> str:
-        return spec_of(figure).text(figures.get(figure, math.nan))
-
-    known = {name for name, number in figures.items() if math.isfinite(number)}
-    parts = [f"test MAE brain {value('mae_brain')}{beside('mae_brain')}"]
-    parts += [
-        f"Dice ({d}) {value(f'dice_pooled_{d}')}{beside(f'dice_pooled_{d}')}"
-        for d in ("rule", "expert")
-        if f"dice_pooled_{d}" in known
-    ]
-    if "hallucinated_ml_rule" in known:
-        parts.append(f"{value('hallucinated_ml_rule')} ml hallucinated in patients who do not enhance")
-    who = f"**{plain_markdown(label)}**" + (", best of its study on validation patients" if best else "")
-    return f"{PHANTOM if phantom else ''}{who}: {'; '.join(parts)}."
 
 
 def _pooled_figures(card: pd.DataFrame | None) -> tuple[str, dict[tuple[Hashable, str], float]]:

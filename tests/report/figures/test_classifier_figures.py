@@ -73,7 +73,7 @@ def test_the_first_picture_has_ours_and_worc_alone(figures):
     assert f"threshold of {OURS}" in text
 
 
-def test_a_rival_on_fewer_patients_is_on_roc_and_auc_only(figures):
+def test_a_baseline_on_fewer_patients_is_on_roc_and_auc_only(figures):
     assert f"{NETWORK}, 14 patients" in words(figures["roc_rivals"])
     assert "14 patients" in words(figures["auc"])
     for name in ("precision_recall", "decision"):

@@ -69,7 +69,7 @@ def test_an_interval_that_is_a_point_is_not_shown_as_one():
 
 
 def test_many_curves_have_their_legend_below_and_one_band(tmp_path):
-    rocs = {f"rival {seed}": patients(seed) for seed in range(4)}
+    rocs = {f"baseline {seed}": patients(seed) for seed in range(4)}
     figure = roc_figure(rocs, phantom=True, point=at_threshold(*sample(), 0.5))
     assert len(texts(figure)) == 5
     assert figure.legends

@@ -5,20 +5,17 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.colors import to_hex
 from PIL import Image
 
 import lab.report
 from lab.data.cohort import BRAIN, EXPERT, TUMOUR
 from lab.report.figures.box_plots import box_plots
-from lab.report.figures.learning_curves import ending_of, learning_curves
-from lab.report.figures.paired_tests import BETTER, EQUAL, WORSE, pairs_table
+from lab.report.figures.learning_curves import learning_curves
 from lab.report.figures.pareto_front import pareto
 from lab.report.figures.sheets import slice_figure, trial_slices
 from lab.report.figures.slices import ERROR_MAP, PatientImages, View, choose_slice, patient_from, radiological
 from lab.report.figures.style import DPI, save
 from lab.report.pages.study import short_number
-from lab.report.tables.paired_tests import paired_tests
 
 
 def is_error(axes):
@@ -156,13 +153,12 @@ def test_another_grid_is_refused(patient):
         slice_figure(patient, {"model 0": np.zeros((4, 4, 4))}, phantom=False)
 
 
-def test_learning_curves_have_a_column_a_loss_and_mark_how_trials_ended(trials, histories):
+def test_learning_curves_have_a_column_a_loss(trials, histories):
     figure = learning_curves(histories, trials, phantom=True, reference={"copy T1": 0.12})
     assert len(figure.axes) == 4
     assert [axes.get_title() for axes in figure.axes if axes.get_title()] == ["L1", "SSIM"]
     legend = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert {"model 0", "model 3", "copy T1", "stopped early (patience)", "pruned by the search"} <= set(legend)
-    assert "failed" not in legend
+    assert {"model 0", "model 3", "copy T1", "best epoch"} <= set(legend)
     lower = [axes.get_ylim() for axes in figure.axes if axes.get_xlabel() == "epoch"]
     assert len(lower) == 2
     assert len(set(lower)) == 1
@@ -178,15 +174,7 @@ def test_learning_curves_of_many_losses_wrap_and_short_histories_are_drawn(trial
         learning_curves({}, trials, phantom=False)
 
 
-@pytest.mark.parametrize(
-    ("state", "ending"),
-    [("COMPLETE", "finished"), ("TrialState.PRUNED", "pruned"), ("FAILED", "failed"), ("stopped early", "stopped")],
-)
-def test_states_of_optuna_mlflow_and_ours_are_understood(state, ending):
-    assert ending_of(state) == ending
-
-
-def test_box_plots_show_every_patient_once_and_shade_the_rivals(patients):
+def test_box_plots_show_every_patient_once_and_shade_the_baselines(patients):
     figure = box_plots(patients, phantom=True)
     assert [axes.get_title() for axes in figure.axes] == ["MAE, brain", "MAE, tumour", "SSIM, brain", "SSIM, tumour"]
     for axes, count in zip(figure.axes, (8, 7, 8, 7)):
@@ -218,30 +206,6 @@ def test_pareto_front():
 
 def test_numbers_of_parameters_are_short():
     assert [short_number(value) for value in (950, 1500, 54.4e6)] == ["950", "1.5k", "54.4M"]
-
-
-def test_pairs_are_coloured_only_where_the_correction_lets_them(patients, tests):
-    changed = tests.assign(p_holm=tests["p_holm"].where(tests["p_holm"].isna(), 0.2))
-    brain = changed["metric"] == "mae_brain"
-    changed.loc[brain & (changed["a"] == 0) & (changed["b"] == 2), "p_holm"] = 0.001
-    changed.loc[brain & (changed["a"] == 2) & (changed["b"] == "copy T1"), "p_holm"] = 0.01
-    figure = pairs_table(changed, phantom=True, names={"2": "model 0, SSIM"}, best="2")
-    axes = figure.axes[0]
-    faces = {
-        (axes.get_yticklabels()[round(patch.get_y() + 0.5)].get_text(), round(patch.get_x() + 0.5)): to_hex(
-            patch.get_facecolor()
-        )
-        for patch in axes.patches
-    }
-    assert len(faces) == 3 + 4 + 5
-    assert faces["0", 0] == WORSE.lower()  # trial 0 has more error than the best, trial 2
-    assert faces["model 0, SSIM", 1] == BETTER.lower()  # trial 2 has half the error of copy T1
-    assert sum(face == EQUAL for face in faces.values()) == 10
-    assert "best on validation" in axes.get_xticklabels()[0].get_text()
-    with pytest.raises(ValueError, match="mae_moon"):
-        pairs_table(tests, phantom=False, metric="mae_moon")
-    with pytest.raises(ValueError, match="against a reference"):
-        pairs_table(paired_tests(patients), phantom=False)
 
 
 def test_no_text_overlaps_in_the_learning_curves_legend_and_title(trials, histories):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from matplotlib.text import Text
 
-from lab.report.figures.new_patient import PLANES, Drawn, crossing, cut, synthesis_picture
+from lab.report.figures.new_patient import PLANES, SynthesisImages, crossing, cut, synthesis_picture
 from lab.report.figures.style import png
 
 SHAPE = (20, 24, 22)
@@ -19,7 +19,7 @@ def ball(x: int, y: int, z: int, radius: float) -> np.ndarray:
     return sum((axis - centre) ** 2 for axis, centre in zip(GRID, (x, y, z))) <= radius**2
 
 
-def patient(**changes) -> Drawn:
+def patient(**changes) -> SynthesisImages:
     rng = np.random.default_rng(0)
     brain, tumour = ball(10, 12, 11, 9), ball(6, 14, 12, 3)
     image = np.where(brain, rng.uniform(-0.5, 0.5, SHAPE), -1)
@@ -32,7 +32,7 @@ def patient(**changes) -> Drawn:
         "brain": brain,
         "tumour": tumour,
     }
-    return Drawn(**known | changes)
+    return SynthesisImages(**known | changes)
 
 
 def texts(figure) -> list[str]:
@@ -40,18 +40,18 @@ def texts(figure) -> list[str]:
 
 
 def test_it_says_synthetic_wherever_the_network_drew():
-    said = texts(synthesis_picture(patient(), model="sct1 v3", said="1.2 ml", phantom=False))
+    said = texts(synthesis_picture(patient(), model="sct1 v3", summary="1.2 ml", phantom=False))
     assert said.count("SYNTHETIC") == 3 * len(PLANES)  # synthesis, enhancement, uncertainty
-    head = "SYNTHETIC T1GD of EGD-0001: drawn by sct1 v3, not acquired, not for diagnosis"
+    head = "SYNTHETIC T1GD of EGD-0001: predicted by sct1 v3, not acquired, not for diagnosis"
     assert head in said
     assert "1.2 ml" in said
     assert not any("PHANTOM" in text for text in said)
-    assert any("PHANTOM" in text for text in texts(synthesis_picture(patient(), model="m", said="", phantom=True)))
+    assert any("PHANTOM" in text for text in texts(synthesis_picture(patient(), model="m", summary="", phantom=True)))
 
 
 def test_what_intervals_held_stands_below():
     words = "90% intervals held on test patients: whole brain 88%"
-    assert words in texts(synthesis_picture(patient(spread_note=words), model="m", said="", phantom=False))
+    assert words in texts(synthesis_picture(patient(spread_note=words), model="m", summary="", phantom=False))
 
 
 def test_the_planes_cross_in_what_enhances():
@@ -77,9 +77,9 @@ def test_it_is_drawn_whatever_there_is_not(lacking):
     nothing = np.zeros(SHAPE, bool)
     changes = {"spread": {"spread": None}, "tumour": {"tumour": nothing, "enhancement": nothing}}
     changes |= {"brain": {"brain": nothing, "tumour": nothing, "enhancement": nothing}}
-    figure = synthesis_picture(patient(**changes[lacking]), model="m", said="", phantom=False)
+    figure = synthesis_picture(patient(**changes[lacking]), model="m", summary="", phantom=False)
     assert png(figure)[:4] == b"\x89PNG"
-    assert ("SD of looks" in texts(figure)) == (lacking != "spread")
+    assert ("SD over augmentations" in texts(figure)) == (lacking != "spread")
 
 
 def test_the_outline_is_where_it_enhances():
@@ -88,7 +88,7 @@ def test_the_outline_is_where_it_enhances():
     other = dataclasses.replace(one, enhancement=one.enhancement & False)
     same_place = dataclasses.replace(other, tumour=ball(5, 14, 12, 2))
     pictures = [
-        np.asarray(_pixels(synthesis_picture(made, model="m", said="", phantom=False)), int)
+        np.asarray(_pixels(synthesis_picture(made, model="m", summary="", phantom=False)), int)
         for made in (dataclasses.replace(one, tumour=ball(5, 14, 12, 2)), same_place)
     ]
     changed = np.abs(pictures[0] - pictures[1]).max(axis=2).any(axis=0).nonzero()[0] / pictures[0].shape[1]

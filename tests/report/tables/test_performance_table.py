@@ -51,8 +51,8 @@ def test_what_is_not_known_is_a_dash_with_its_reason(found):
 
 def test_only_baselines_are_shaded(found):
     table = performance_table(found.performance, judged=2)
-    assert [row.kind for row in table.rows] == ["", "", "rival", "rival"]
-    assert item_html(table).count('class="rival"') == 2
+    assert [row.kind for row in table.rows] == ["", "", "baseline", "baseline"]
+    assert item_html(table).count('class="baseline"') == 2
 
 
 def test_accuracy_shows_its_counts(found):

@@ -20,7 +20,7 @@ def made(values: dict[tuple[int, int], float]) -> pd.DataFrame:
     )
 
 
-def test_seeds_and_folds_are_told_apart():
+def test_seeds_and_folds_are_separate():
     row = spread_table(made({(0, 0): 1.0, (1, 0): 3.0, (0, 1): 10.0, (1, 1): 14.0})).iloc[0]
     assert (row["seeds"], row["folds"]) == (2, 2)
     assert row["mae_brain_mean"] == pytest.approx(7.0)  # of 2 and 12

@@ -55,15 +55,15 @@ def test_nothing_measured_is_said():
 def test_the_card_has_what_was_found():
     text = " ".join(trust_lines(record()))
     assert "10 validation patients, tried on 12 test patients." in text
-    assert "10 validation scans (6 enhance, by expert label); on test scans it could not be judged" in text
-    assert "Of 12 clean test scans 8% are warned of" in text
+    assert "from 10 validation scans (6 enhance, by expert label); AUC not measured" in text
+    assert "of 12 clean test scans 8% are warned of" in text
     assert "T1 and T2 swapped 100%" in text
     assert "contrast agent" not in text  # was not tried
     table = trust_table(record())
     assert table is not None
-    assert table.columns[2].head == "inside 90% intervals"
+    assert table.columns[2].head == "inside 90% intervals (%)"
     assert [row.cells[0] for row in table.rows] == [REGIONS[name] for name in ("everywhere", "tumour", "enhancing")]
-    assert "| 30% (25% to 32%) |" in table.markdown()
+    assert "| 30 (25 to 32) |" in table.markdown()
 
 
 @pytest.mark.parametrize(
@@ -72,8 +72,8 @@ def test_the_card_has_what_was_found():
         ({"probability": {"missing": "all 10 enhance"}}, "No probability that a tumour enhances: all 10 enhance"),
         ({"intervals": {"4": {"patients": 2}}}, "too few to promise anything"),
         ({"strangers": []}, "was not measured: there were no test patients"),
-        ({"coverage": []}, "made for 90% of the voxels; what they hold was never measured"),
-        ({}, "gives no verdict whether a tumour enhances"),
+        ({"coverage": []}, "made for 90% of the voxels; coverage was not measured"),
+        ({}, "No verdict whether a tumour enhances"),
     ],
 )
 def test_what_is_missing_is_said(changes, said):
@@ -98,5 +98,5 @@ def test_a_phantom_says_so_and_other_looks_are_not_mixed_in():
     figure = reliability_figure(summary, looks=1, phantom=True)
     assert "phantom" in figure._suptitle.get_text()
     assert "whole brain: 10% at 90%" in figure.axes[0].get_legend_handles_labels()[1][0]
-    with pytest.raises(ValueError, match="no coverage was measured for 3 looks"):
+    with pytest.raises(ValueError, match="no coverage was measured for 3 augmentations"):
         reliability_figure(summary, looks=3, phantom=False)

@@ -20,8 +20,8 @@ from lab.stats.roc import Roc, precision_recall, roc_of_patients, roc_of_splits
 CAPTIONS = {
     "roc": "ROC over patients, each with the mean of its predictions. The cross is the operating point of the first "
     "method, fixed in training.",
-    "roc_splits": "ROC of every split (thin) and their mean with its corrected band: how the way of training does, and "
-    "how much it varies.",
+    "roc_splits": "ROC of every split (thin) and their mean with its corrected band: how training does, and how much "
+    "it varies.",
     "roc_rivals": "The same with all baselines, which are thin; only the first method has its band.",
     "precision_recall": "Precision and recall: how many of those who are called positive are so.",
     "calibration": "Calibration of the first method: predicted probabilities against what was observed.",
@@ -55,43 +55,32 @@ def classifier_figures(
     how: Any = {"phantom": phantom, "event": event}
     topic = "Will it enhance?" if event == "enhancing" else f"{event[:1].upper()}{event[1:]}?"
     patients = {str(method): part for method, part in assessment.patients.groupby("method", sort=False)}
-    drawn = [row["method"] for _, row in assessment.performance.iterrows() if np.isfinite(row["auc"])]
-    main = assessment.main
-    if main not in drawn:
+    performance, main = assessment.performance.set_index("method"), assessment.main
+    shown = [name for name in performance.index if np.isfinite(performance.loc[name, "auc"])]
+    if main not in shown:
         return {}
-    judged = [name for name in assessment.judged if name in drawn]
-    rng = np.random.default_rng([seed, 7])
-    rocs = {
-        name: roc_of_patients(patients[name]["label"], patients[name]["score"], rng=rng, resamples=resamples)
-        for name in drawn
-    }
+    judged = [name for name in assessment.judged if name in shown]
+    rng, own = np.random.default_rng([seed, 7]), {"resamples": resamples}
+    scored = {name: (patients[name]["label"], patients[name]["score"]) for name in shown}
+    rocs = {name: roc_of_patients(*scored[name], rng=rng, **own) for name in shown}
     point = assessment.accuracy[assessment.accuracy["method"] == main]
-    cross = None if point.empty else point
-    leading = {name: rocs[name] for name in judged}
-    figures = {"roc": roc_figure(leading, title=f"{topic} ROC", point=cross, point_name=f"threshold of {main}", **how)}
-    over = {name: found for name in judged if (found := _splits(predictions, assessment, name)) is not None}
+    cross = {"point": None if point.empty else point, "point_name": f"threshold of {main}"}
+    figures = {"roc": roc_figure({name: rocs[name] for name in judged}, title=f"{topic} ROC", **cross, **how)}
+    over = {name: found for name in judged if (found := _splits(predictions, performance, name)) is not None}
     if over:
         figures["roc_splits"] = roc_figure(over, title=f"{topic} ROC over splits", **how)
-    if len(drawn) > len(judged):
-        title = "ROC of all methods"
-        figures["roc_rivals"] = roc_figure(
-            {_counted(name, rocs, main): rocs[name] for name in drawn}, title=title, **how
-        )
-    same = [name for name in drawn if set(patients[name]["patient_id"]) == set(patients[main]["patient_id"])]
-    figures["precision_recall"] = precision_recall_figure(
-        {
-            name: precision_recall(patients[name]["label"], patients[name]["score"], rng=rng, resamples=resamples)
-            for name in same
-        },
-        title=f"{topic} Precision-recall",
-        **how,
-    )
-    certain = [name for name in same if np.isfinite(_row(assessment, name)["brier"])]
+    if len(shown) > len(judged):
+        everybody = {_counted(name, rocs, main): rocs[name] for name in shown}
+        figures["roc_rivals"] = roc_figure(everybody, title="ROC of all methods", **how)
+    same = [name for name in shown if set(patients[name]["patient_id"]) == set(patients[main]["patient_id"])]
+    curves = {name: precision_recall(*scored[name], rng=rng, **own) for name in same}
+    figures["precision_recall"] = precision_recall_figure(curves, title=f"{topic} Precision-recall", **how)
+    certain = [name for name in same if np.isfinite(performance.loc[name, "brier"])]
     if main in certain:
-        order = patients[main].sort_values("patient_id")
-        figures["calibration"] = calibration_figure(order["label"], order["score"], title=f"{topic} Calibration", **how)
-        scores = {name: patients[name].sort_values("patient_id")["score"] for name in certain}
-        figures["decision"] = decision_figure(order["label"], scores, title=f"{topic} Decision curve", **how)
+        sorted_scores = {name: patients[name].sort_values("patient_id") for name in certain}
+        labels, scores = sorted_scores[main]["label"], {name: part["score"] for name, part in sorted_scores.items()}
+        figures["calibration"] = calibration_figure(labels, scores[main], title=f"{topic} Calibration", **how)
+        figures["decision"] = decision_figure(labels, scores, title=f"{topic} Decision curve", **how)
     figures["auc"] = auc_figure(assessment.performance, judged=len(judged), **how)
     if learning is not None and len(learning):
         figures["learning"] = learning_figure(learning, phantom=phantom, name=main)
@@ -106,16 +95,10 @@ def _counted(name: str, rocs: dict[str, Roc], main: str) -> str:
     return name if count is None or count == rocs[main].patients else f"{name}, {plural(count, 'patient')}"
 
 
-def _row(assessment: Assessment, method: str) -> pd.Series:
-    return assessment.performance.set_index("method").loc[method]
-
-
-def _splits(predictions: pd.DataFrame, assessment: Assessment, method: str) -> Roc | None:
+def _splits(predictions: pd.DataFrame, performance: pd.DataFrame, method: str) -> Roc | None:
     """The ROC over splits; None with one split or where a split lacks a class."""
-    row = _row(assessment, method)
-    if not np.isfinite(row["auc_splits"]):
+    if not np.isfinite(performance.loc[method, "auc_splits"]):
         return None
     part = predictions[predictions["method"] == method].drop_duplicates(["repeat", "fold"])
-    return roc_of_splits(
-        split_scores(predictions, method), train=float(part["train"].mean()), patients=int(row["patients"])
-    )
+    train, patients = float(part["train"].mean()), int(performance.loc[method, "patients"])
+    return roc_of_splits(split_scores(predictions, method), train=train, patients=patients)

@@ -9,8 +9,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike
 
-from lab.report.figures.classifier.roc import count_note, interval_text
-from lab.report.figures.style import COLOURS, FAINT, GRID, INK, SMALL, TEXT, colours, headline, new_figure, plain_axes
+from lab.report.figures.classifier.roc import OPEN_POINT, count_note, interval_text
+from lab.report.figures.style import (
+    COLOURS,
+    DASHED,
+    GRID,
+    INK,
+    SMALL,
+    TEXT,
+    bottom_legend,
+    colours,
+    headline,
+    new_figure,
+    plain_axes,
+)
 from lab.stats.calibration import CalibrationEstimates, calibration, recalibrated, reliability_table
 from lab.stats.decision_curve import decision_curve
 from lab.stats.intervals import CONFIDENCE
@@ -41,20 +53,21 @@ def calibration_figure(
     result = calibration(labels, probabilities)
     figure = new_figure(6.6, 8.1)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=(4.4, 1.1))
-    upper.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1, label="ideal")
+    upper.plot([0, 1], [0, 1], label="ideal", **DASHED)
     if not result.note:
         span = np.linspace(values.min(), values.max(), 200)
-        upper.plot(span, recalibrated(result, span), color=COLOURS[0], linewidth=2.0, zorder=2,
-                   label="logistic recalibration")  # fmt: skip
+        line = {"color": COLOURS[0], "linewidth": 2.0, "zorder": 2, "label": "logistic recalibration"}
+        upper.plot(span, recalibrated(result, span), **line)
     observed = table["observed"].to_numpy(float)
     reach = np.abs(table[["low", "high"]].to_numpy(float).T - observed)  # (2, bins)
-    upper.errorbar(table["predicted"], observed, yerr=reach, fmt="o", color=INK, markersize=5.5, linewidth=1.1,
-                   markerfacecolor="white", markeredgewidth=1.3, zorder=3, label=_bin_words(table["n"]))  # fmt: skip
+    sizes = table["n"].astype(int)
+    each = " to ".join(map(str, dict.fromkeys([sizes.min(), sizes.max()])))
+    bins = f"{len(sizes)} bins of {each} patients"
+    upper.errorbar(table["predicted"], observed, yerr=reach, fmt="o", zorder=3, label=bins, **OPEN_POINT)
     box = {"facecolor": "white", "alpha": 0.85, "edgecolor": "none", "pad": 2}
-    upper.text(0.02, 0.985, _figures(result), transform=upper.transAxes, va="top", fontsize=SMALL, color=INK,
-               linespacing=1.45, zorder=5, bbox=box)  # fmt: skip
-    upper.set_xlim(-0.012, 1.012)
-    upper.set_ylim(-0.012, 1.012)
+    style = {"va": "top", "fontsize": SMALL, "color": INK, "linespacing": 1.45, "zorder": 5, "bbox": box}
+    upper.text(0.02, 0.985, _figures(result), transform=upper.transAxes, **style)
+    upper.set(xlim=(-0.012, 1.012), ylim=(-0.012, 1.012))
     upper.set_ylabel(f"observed share {event}", fontsize=TEXT, color=INK)
     upper.legend(loc="lower right", fontsize=SMALL, frameon=True, framealpha=0.9, edgecolor="none")
     plain_axes(upper, grid="both")
@@ -85,17 +98,16 @@ def decision_figure(
     first, prevalence = next(iter(tables.values())), float(positive.mean())
     figure = new_figure(7.0, 5.4)
     axes = figure.subplots()
-    axes.plot(first["threshold"], first["all"], color=FAINT, linewidth=1.3, linestyle=(0, (4, 3)), label="treat all")
+    axes.plot(first["threshold"], first["all"], label="treat all", **(DASHED | {"linewidth": 1.3}))
     axes.axhline(0, color=INK, linewidth=1.1, label="treat none")
     palette = colours(tables)
     for name, table in tables.items():
         axes.plot(table["threshold"], table["model"], color=palette[name], linewidth=2.0, zorder=3, label=name)
-    axes.set_xlim(0, 1)
-    axes.set_ylim(FLOOR * prevalence, 1.08 * prevalence)
+    axes.set(xlim=(0, 1), ylim=(FLOOR * prevalence, 1.08 * prevalence))
     axes.set_xlabel("threshold probability", fontsize=TEXT, color=INK)
     axes.set_ylabel("net benefit", fontsize=TEXT, color=INK)
     plain_axes(axes)
-    figure.legend(loc="outside lower center", ncols=min(4, len(tables) + 2), fontsize=SMALL, frameon=False)
+    bottom_legend(figure, axes.get_legend_handles_labels()[0], min(4, len(tables) + 2))
     count = count_note(positive.size, int(positive.sum()), event)
     headline(figure, title, phantom=phantom, note=f"{count}; net benefit in true positives per patient")
     return figure
@@ -103,41 +115,29 @@ def decision_figure(
 
 def _figures(result: CalibrationEstimates) -> str:
     """Slope, intercepts and Brier scores with their intervals, a line each, or why there is no slope."""
-    lines = []
-    if result.note:
-        lines.append(result.note.replace(": ", ":\n"))
-    else:
-        lines += [f"slope {interval_text(result.slope)}", f"intercept {interval_text(result.intercept)}"]
+    lines = [f"slope {interval_text(result.slope)}", f"intercept {interval_text(result.intercept)}"]
+    lines = [result.note.replace(": ", ":\n")] if result.note else lines
     lines.append(f"calibration-in-the-large {interval_text(result.in_the_large)}")
     lines.append(f"Brier score {interval_text(result.brier, 3)}")
     lines.append(f"scaled Brier score {interval_text(result.scaled_brier)}")
-    if result.clipped:
-        lines.append(f"{result.clipped} predictions of 0 or 1 moved by 1e-6 for the fit")
+    lines += [f"{result.clipped} predictions of 0 or 1 moved by 1e-6 for the fit"] * bool(result.clipped)
     return "\n".join(lines)
-
-
-def _bin_words(counts: ArrayLike) -> str:
-    sizes = np.asarray(counts, int)
-    each = f"{sizes.min()}" if sizes.min() == sizes.max() else f"{sizes.min()} to {sizes.max()}"
-    return f"{sizes.size} bins of {each} patients"
 
 
 def _histogram(axes: Axes, positive: np.ndarray, values: np.ndarray, event: str) -> None:
     """Predictions of patients with the event upwards, of the others downwards."""
-    up, _ = np.histogram(values[positive], HISTOGRAM_BINS)
-    down, _ = np.histogram(values[~positive], HISTOGRAM_BINS)
     width = HISTOGRAM_BINS[1] - HISTOGRAM_BINS[0]
-    middle = HISTOGRAM_BINS[:-1] + width / 2
-    axes.bar(middle, up, width=0.85 * width, color=COLOURS[3])
-    axes.bar(middle, -down, width=0.85 * width, color=COLOURS[5])
+    top = 0
+    for part, sign, colour in ((values[positive], 1, COLOURS[3]), (values[~positive], -1, COLOURS[5])):
+        counts, _ = np.histogram(part, HISTOGRAM_BINS)
+        axes.bar(HISTOGRAM_BINS[:-1] + width / 2, sign * counts, width=0.85 * width, color=colour)
+        top = max(top, int(counts.max()))
     axes.axhline(0, color=INK, linewidth=0.8)
-    top = int(max(up.max(), down.max()))
-    axes.set_ylim(-HEADROOM * top, HEADROOM * top)
+    axes.set(ylim=(-HEADROOM * top, HEADROOM * top), xticks=np.linspace(0, 1, 6))
     axes.set_yticks([-top, 0, top], [str(top), "0", str(top)])
-    for height, word, colour in ((0.97, event, COLOURS[3]), (0.03, f"not {event}", "#2b7fae")):
-        axes.text(0.01, height, word, transform=axes.transAxes, fontsize=SMALL, color=colour,
-                  va="top" if height > 0.5 else "bottom", fontweight="bold")  # fmt: skip
-    axes.set_xticks(np.linspace(0, 1, 6))
+    words = {"transform": axes.transAxes, "fontsize": SMALL, "fontweight": "bold"}
+    axes.text(0.01, 0.97, event, color=COLOURS[3], va="top", **words)
+    axes.text(0.01, 0.03, f"not {event}", color="#2b7fae", va="bottom", **words)
     axes.set_xlabel(f"predicted probability of {event}", fontsize=TEXT, color=INK)
     axes.set_ylabel("patients", fontsize=TEXT, color=INK)
     plain_axes(axes, grid="none")

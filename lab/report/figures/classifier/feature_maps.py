@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from lab.radiomics.features.feature_maps import FeatureMap
 from lab.report.figures.classifier.importance import feature_words
 from lab.report.figures.slices import radiological
-from lab.report.figures.style import FAINT, HEAD, INK, SMALL, headline, new_figure, panel
+from lab.report.figures.style import FAINT, HEAD, INK, SMALL, headline, new_figure, panel, picture_axes
 
 WIDE, GAP, HEAD_ROOM, TITLE_ROOM, BAR_ROOM, MARGIN = 2.3, 0.1, 0.64, 0.9, 0.95, 0.15  # inches
 AROUND_MM, LEAST_MM = 18.0, 90.0
@@ -24,7 +24,6 @@ def feature_pictures(
     *,
     phantom: bool,
     event: str = "enhancing",
-    title: str = "The first features over the image",
 ) -> Figure:
     """A row per feature, a column per patient (lowest, median, highest value): the image with the map in the tumour.
 
@@ -57,7 +56,7 @@ def feature_pictures(
         "axial slice with most tumour, from below (patient's right on the left)\n"
         "colour: the feature in a small cube round each tumour voxel"
     )
-    headline(figure, title, phantom=phantom, note=note)
+    headline(figure, "The first features over the image", phantom=phantom, note=note)
     return figure
 
 
@@ -81,9 +80,7 @@ def _draw(axes: Axes, one: FeatureMap, limits: tuple[float, float] | None) -> No
     outline = radiological(one.tumour[box].astype(float))
     if outline.any() and not outline.all():
         axes.contour(outline, levels=[0.5], colors=[OUTLINE], linewidths=1.6 if one.values is None else 0.7)
-    axes.set(xticks=[], yticks=[])
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    picture_axes(axes)
 
 
 def _box(one: FeatureMap) -> tuple[slice, slice]:

@@ -10,7 +10,18 @@ from matplotlib.figure import Figure
 
 from lab.io.files import plural
 from lab.radiomics.features.feature_maps import parse_feature
-from lab.report.figures.style import COLOURS, FAINT, INK, SMALL, TEXT, headline, new_figure, plain_axes
+from lab.report.figures.style import (
+    COLOURS,
+    DASHED,
+    FAINT,
+    INK,
+    SMALL,
+    TEXT,
+    bottom_legend,
+    headline,
+    new_figure,
+    plain_axes,
+)
 from lab.stats.intervals import CONFIDENCE
 
 SHOWN = 20
@@ -31,12 +42,7 @@ def feature_words(feature: str) -> str:
     return ", ".join(part for part in (name.sequence, _filter_words(name.image), what) if part)
 
 
-def importance_figure(
-    summary: pd.DataFrame,
-    *,
-    phantom: bool,
-    title: str = "Which features carry it?",
-) -> Figure:
+def importance_figure(summary: pd.DataFrame, *, phantom: bool) -> Figure:
     """The first features of `lab.radiomics.assess.importance.summarise_importances`: importance and selection rate.
 
     Raises ValueError where there is nothing to draw.
@@ -50,9 +56,8 @@ def importance_figure(
     reach = np.abs(table[["low", "high"]].to_numpy(float).T - table["importance"].to_numpy(float))
     known = np.isfinite(reach).all(axis=0)
     left.axvline(0, color=INK, linewidth=0.9)
-    left.errorbar(table["importance"][known], places[known], xerr=reach[:, known], fmt="none", color=COLOURS[0],
-                  linewidth=1.6)  # fmt: skip
-    left.plot(table["importance"], places, "o", color=COLOURS[0], markersize=5.5)
+    style = {"fmt": "o", "color": COLOURS[0], "markersize": 5.5, "linewidth": 1.6}
+    left.errorbar(table["importance"], places, xerr=np.nan_to_num(reach), **style)
     left.set_yticks(places, [feature_words(name) for name in table["feature"]])
     left.set_ylim(-0.6, len(table) - 0.4)
     left.set_xlabel("drop of the test AUC when permuted", fontsize=TEXT, color=INK)
@@ -66,29 +71,32 @@ def importance_figure(
     splits = int(table["splits"].iloc[0])
     bars = f"; bars: {100 * CONFIDENCE:g} % CI, corrected t" if known.any() else ""
     note = f"{len(table)} of {len(summary)} features that were ever selected; {plural(splits, 'split')}{bars}"
-    headline(figure, title, phantom=phantom, note=note)
+    headline(figure, "Importance of the features", phantom=phantom, note=note)
     return figure
 
 
-def learning_figure(
-    table: pd.DataFrame, *, phantom: bool, name: str, title: str = "Would more patients help?"
-) -> Figure:
+def learning_figure(table: pd.DataFrame, *, phantom: bool, name: str) -> Figure:
     """Mean AUC with its interval at each training size, from `summarise_learning`; ValueError for an empty table."""
     if table.empty:
         raise ValueError("there is no learning curve to draw")
     figure = new_figure(6.6, 5.0)
     axes = figure.subplots()
     reach = [table["mean"] - table["low"], table["high"] - table["mean"]]
-    axes.errorbar(table["n"], table["mean"], yerr=reach, color=COLOURS[0], marker="o", markersize=5.5, linewidth=1.6,
-                  elinewidth=1.1, label=name)  # fmt: skip
-    axes.axhline(0.5, color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), label="chance")
+    style = {"color": COLOURS[0], "marker": "o", "markersize": 5.5, "linewidth": 1.6, "elinewidth": 1.1}
+    axes.errorbar(table["n"], table["mean"], yerr=reach, label=name, **style)
+    axes.axhline(0.5, label="chance", **DASHED)
     axes.set_xticks(table["n"])
     axes.set_xlabel("patients to train on", fontsize=TEXT, color=INK)
     axes.set_ylabel("mean AUC of the test patients", fontsize=TEXT, color=INK)
     plain_axes(axes)
-    figure.legend(loc="outside lower center", ncols=2, fontsize=SMALL, frameon=False)
+    bottom_legend(figure, axes.get_legend_handles_labels()[0])
     splits = plural(int(table["seeds"].max()), "random split")
-    headline(figure, title, phantom=phantom, note=f"{splits}; bars: {100 * CONFIDENCE:g} % CI, corrected resampled t")
+    headline(
+        figure,
+        "Learning curve",
+        phantom=phantom,
+        note=f"{splits}; bars: {100 * CONFIDENCE:g} % CI, corrected resampled t",
+    )
     return figure
 
 

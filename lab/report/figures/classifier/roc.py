@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,10 +11,26 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lab.io.files import plural
-from lab.report.figures.style import COLOURS, FAINT, INK, SMALL, TEXT, colours, headline, new_figure, plain_axes
+from lab.report.figures.style import (
+    COLOURS,
+    DASHED,
+    FAINT,
+    INK,
+    SMALL,
+    TEXT,
+    bottom_legend,
+    colours,
+    headline,
+    new_figure,
+    plain_axes,
+)
 from lab.stats.intervals import CONFIDENCE, Estimate
 from lab.stats.roc import PrecisionRecall, Roc, roc_curve
 
+OPEN_POINT: dict[str, Any] = {
+    "color": INK, "linewidth": 1.1, "markersize": 5.5, "markerfacecolor": "white", "markeredgewidth": 1.3,
+}  # fmt: skip
+"""A measured point with error bars."""
 STAMP_INCHES = 0.66
 """99 pixels at 150 dots per inch: MLflow folds a note after a hundred pixels."""
 FEW = 3
@@ -40,7 +57,7 @@ def roc_figure(
     entries = len(rocs) + (point is not None)
     figure = new_figure(6.6, 7.2 if entries <= FEW else 7.4 + 0.3 * entries)
     axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1)
+    axes.plot([0, 1], [0, 1], **DASHED)
     palette = colours(rocs)
     for name, roc in rocs.items():
         colour, several = palette[name], len(roc.curves) > 1
@@ -58,10 +75,12 @@ def roc_figure(
     if point is not None:
         _operating_point(axes, point, point_name)
     _unit_square(axes, "1 - specificity", "sensitivity")
-    _legend(figure, axes, entries)
+    if entries <= FEW:  # below the diagonal, which good curves leave free
+        axes.legend(loc="lower right", fontsize=SMALL, frameon=True, framealpha=0.9, edgecolor="none", borderpad=0.3)
+    else:
+        figure.legend(loc="outside lower center", ncols=1, fontsize=SMALL, frameon=False)
     note = [_whom(rocs, event), f"band: {100 * CONFIDENCE:g} % at each specificity"]
-    if any(len(roc.curves) > 1 for roc in rocs.values()):
-        note.append("thin: splits")
+    note += ["thin: splits"] * any(len(roc.curves) > 1 for roc in rocs.values())
     headline(figure, title, phantom=phantom, note="; ".join(part for part in note if part))
     return figure
 
@@ -86,8 +105,7 @@ def precision_recall_figure(
     figure = new_figure(6.9, 7.3)
     axes = figure.subplots()
     first = next(iter(curves.values()))
-    axes.axhline(first.prevalence, color=FAINT, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1,
-                 label=f"everybody positive: {first.prevalence:.2f}")  # fmt: skip
+    axes.axhline(first.prevalence, label=f"everybody positive: {first.prevalence:.2f}", **DASHED)
     palette = colours(curves)
     for name, curve in curves.items():
         # between two scores only the lower precision is reached: a step, not a slope
@@ -98,8 +116,7 @@ def precision_recall_figure(
                   label=f"{name}\naverage precision {interval_text(curve.average)}")  # fmt: skip
     _unit_square(axes, "recall (sensitivity)", "precision (positive predictive value)")
     handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles[1:] + handles[:1], labels[1:] + labels[:1], loc="outside lower center",
-                  ncols=min(2, len(labels)), fontsize=SMALL, frameon=False)  # fmt: skip
+    bottom_legend(figure, [*handles[1:], handles[0]], min(2, len(labels)))
     level = f"{100 * CONFIDENCE:g} % CI by bootstrap"
     headline(figure, title, phantom=phantom, note=f"{count_note(first.patients, first.events, event)}; {level}")
     return figure
@@ -114,10 +131,7 @@ def roc_thumbnail(patients: pd.DataFrame, methods: Sequence[str]) -> Figure:
         part = patients[patients["method"] == method]
         if part["label"].nunique() == 2:
             axes.plot(*roc_curve(part["label"], part["score"]), color=colour, linewidth=1.4)
-    axes.set_xlim(-0.03, 1.03)
-    axes.set_ylim(-0.03, 1.03)
-    axes.set_xticks([])
-    axes.set_yticks([])
+    axes.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xticks=[], yticks=[])
     for spine in axes.spines.values():
         spine.set_color(FAINT)
         spine.set_linewidth(0.6)
@@ -138,7 +152,7 @@ def count_note(patients: int, events: int, event: str) -> str:
 
 def _roc_label(name: str, roc: Roc) -> str:
     """Name, AUC, and its intervals with the method of each."""
-    # a bootstrap whose draws all agree has no interval
+    # a bootstrap whose samples all agree has no interval
     ranges = ", ".join(
         (f"{one.low:.2f} to {one.high:.2f}" if one.low < one.high else "none") + f" ({one.method})"
         for one in roc.intervals
@@ -163,38 +177,15 @@ def _operating_point(axes: Axes, point: pd.DataFrame, name: str) -> None:
     x, y = 1 - specificity["value"], sensitivity["value"]
     if not np.isfinite([x, y]).all():
         raise ValueError("an operating point needs patients of both classes")
-    text = f"{name}\nsensitivity {y:.2f}, specificity {1 - x:.2f}"
-    axes.errorbar(
-        x,
-        y,
-        xerr=[[x - (1 - specificity["high"])], [(1 - specificity["low"]) - x]],
-        yerr=[[y - sensitivity["low"]], [sensitivity["high"] - y]],
-        color=INK,
-        fmt="o",
-        markersize=5.5,
-        markerfacecolor="white",
-        markeredgewidth=1.3,
-        linewidth=1.1,
-        zorder=6,
-        label=text,
-    )
+    across = [[x - (1 - specificity["high"])], [(1 - specificity["low"]) - x]]
+    upright = [[y - sensitivity["low"]], [sensitivity["high"] - y]]
+    label = f"{name}\nsensitivity {y:.2f}, specificity {1 - x:.2f}"
+    axes.errorbar(x, y, xerr=across, yerr=upright, fmt="o", label=label, zorder=6, **OPEN_POINT)
 
 
 def _unit_square(axes: Axes, x: str, y: str) -> None:
-    axes.set_xlim(-0.012, 1.012)
-    axes.set_ylim(-0.012, 1.012)
-    axes.set_aspect("equal")
     ticks = np.linspace(0, 1, 6)
-    axes.set_xticks(ticks)
-    axes.set_yticks(ticks)
+    axes.set(xlim=(-0.012, 1.012), ylim=(-0.012, 1.012), aspect="equal", xticks=ticks, yticks=ticks)
     axes.set_xlabel(x, fontsize=TEXT, color=INK)
     axes.set_ylabel(y, fontsize=TEXT, color=INK)
     plain_axes(axes, grid="both")
-
-
-def _legend(figure: Figure, axes: Axes, entries: int) -> None:
-    """Legend inside, below the diagonal, which good curves leave free; below the axes for many entries."""
-    if entries <= FEW:
-        axes.legend(loc="lower right", fontsize=SMALL, frameon=True, framealpha=0.9, edgecolor="none", borderpad=0.3)
-    else:
-        figure.legend(loc="outside lower center", ncols=1, fontsize=SMALL, frameon=False)
