@@ -26,7 +26,7 @@ from training import (
 )
 
 from lab.data.batches import CaseStore
-from lab.stats.agreement import concordance
+from lab.stats.agreement import weighted_concordance
 from lab.synthesis import train as training
 from lab.synthesis.device import Arithmetic
 from lab.synthesis.losses.image_losses import Loss
@@ -239,7 +239,7 @@ def test_contrast_is_watched_by_lins_concordance_inside_the_tumours(stores, leve
     tumour, t1 = batch.masks["tumour"], batch.inputs[:, :1]
     drawn, true = ((image - t1)[tumour].numpy() for image in (network(batch.inputs), batch.target))
     assert seen == pytest.approx(
-        concordance(drawn, true, torch.ones(1, true.size, dtype=torch.float64).numpy())[0], abs=1e-6
+        weighted_concordance(drawn, true, torch.ones(1, true.size, dtype=torch.float64).numpy())[0], abs=1e-6
     )
     assert (seen == pytest.approx(0, abs=1e-6)) is not half  # the same everywhere is chance
 
