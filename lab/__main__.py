@@ -7,19 +7,19 @@ from typing import Any
 
 import tyro
 
-from lab.cli.cohort import Phantom, Prepare
+from lab.cli.cohort import Phantom, PrepareCohort
 from lab.cli.models import Calibrate, Promote, Report
-from lab.cli.patients import Classify, Synthesize
+from lab.cli.patients import Classify, SynthesizePatients
 from lab.cli.serving import Export, Serve
-from lab.cli.study_command import explain
+from lab.cli.study_command import exit_code_of
 
 COMMANDS: dict[str, Any] = {
-    "prepare": Prepare,
+    "prepare": PrepareCohort,
     "phantom": Phantom,
     "report": Report,
     "promote": Promote,
     "calibrate": Calibrate,
-    "synthesize": Synthesize,
+    "synthesize": SynthesizePatients,
     "classify": Classify,
     "export": Export,
     "serve": Serve,
@@ -29,8 +29,9 @@ COMMANDS: dict[str, Any] = {
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; a mistake of the user is one line on stderr and exit code 2."""
     command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m lab", args=arguments)
-    continues = isinstance(command, Prepare | Phantom) or (isinstance(command, Synthesize) and command.data is not None)
-    return explain(command.run, unit="case" if continues else None)
+    of_folder = isinstance(command, SynthesizePatients) and command.data is not None
+    continues = of_folder or isinstance(command, PrepareCohort | Phantom)
+    return exit_code_of(command.run, unit="case" if continues else None)
 
 
 if __name__ == "__main__":

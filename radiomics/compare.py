@@ -18,7 +18,7 @@ from typing import Annotated
 
 import tyro
 
-from lab.cli.study_command import explain
+from lab.cli.study_command import exit_code_of
 from lab.config import RadiomicsConfig
 
 
@@ -38,18 +38,18 @@ class Compare(RadiomicsConfig):
 def main(arguments: list[str] | None = None) -> int:
     """Compare, running what is missing; a user error gives one line on stderr and exit code 2."""
     settings = tyro.cli(Compare, args=arguments, description=__doc__)
-    return explain(lambda: run(settings), unit="split")
+    return exit_code_of(lambda: run(settings), unit="split")
 
 
 def run(settings: Compare) -> None:
     """Convert the settings to the lab's, and compare."""
     fields = {item.name: getattr(settings, item.name) for item in dataclasses.fields(RadiomicsConfig)}
 
-    from lab.experiments.radiomics.compare_study import run as run_study  # late, so that --help answers at once
+    from lab.experiments.radiomics.compare_study import run_compare_study  # late, so that --help answers at once
     from lab.experiments.radiomics.worc_study import preset
 
     worc = preset(quick=settings.quick, search=settings.search, seed=settings.classifier.seed)
-    run_study(RadiomicsConfig(**fields), worc, settings.synthesis)
+    run_compare_study(RadiomicsConfig(**fields), worc, settings.synthesis)
 
 
 if __name__ == "__main__":

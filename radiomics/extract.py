@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
-from lab.cli.study_command import explain
+from lab.cli.study_command import exit_code_of
 from lab.config import DEMO, DataConfig, PhantomConfig
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class Extract:
 def main(arguments: list[str] | None = None) -> int:
     """Measure, or continue; a user error gives one line on stderr and exit code 2."""
     settings = tyro.cli(Extract, args=arguments, description=__doc__)
-    return explain(lambda: run(settings), unit="case")
+    return exit_code_of(lambda: run(settings), unit="case")
 
 
 def run(settings: Extract) -> None:

@@ -21,7 +21,7 @@ from typing import Annotated, Literal
 
 import tyro
 
-from lab.cli.study_command import explain
+from lab.cli.study_command import exit_code_of
 from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsConfig
 
 
@@ -57,7 +57,7 @@ class RunWorc:
 def main(arguments: list[str] | None = None) -> int:
     """Run WORC, or continue; a user error gives one line on stderr and exit code 2."""
     settings = tyro.cli(RunWorc, args=arguments, description=__doc__)
-    return explain(lambda: run(settings), unit="split")
+    return exit_code_of(lambda: run(settings), unit="split")
 
 
 def run(settings: RunWorc) -> None:
@@ -65,11 +65,10 @@ def run(settings: RunWorc) -> None:
     shared = {item.name for item in dataclasses.fields(ClassifierConfig)} & set(vars(settings))
     chosen = ClassifierConfig(**{name: getattr(settings, name) for name in shared})
 
-    from lab.experiments.radiomics.worc_study import preset  # late, so that --help answers at once
-    from lab.experiments.radiomics.worc_study import run as run_study
+    from lab.experiments.radiomics.worc_study import preset, run_worc_study  # late, so that --help answers at once
 
     worc = preset(quick=settings.quick, search=settings.search, route=settings.route, seed=settings.seed)
-    run_study(RadiomicsConfig(data=settings.data, phantom=settings.phantom, classifier=chosen), worc)
+    run_worc_study(RadiomicsConfig(data=settings.data, phantom=settings.phantom, classifier=chosen), worc)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from lab.cli.study_command import explain, plain, settings_for
+from lab.cli.study_command import run_study, settings_for
 from lab.config import Config, ModelConfig, alias, network_key
 
 if TYPE_CHECKING:
@@ -105,16 +105,10 @@ def main() -> int:
     varied = {"model.id": "--networks", "loss.name": "--losses"}
     settings = settings_for(Architecture, sys.argv[1:], varied=varied)
 
-    def work() -> None:
-        from lab.experiments.synthesis.study import (  # after --help has answered: torch and mlflow take seconds
-            Study,
-            run,
-        )
+    def trials() -> dict[str, dict[str, Any]]:
+        return grid(settings, equal_widths(settings, sys.argv))
 
-        trials = grid(settings, equal_widths(settings, sys.argv))
-        run(Study(name="architecture", question=QUESTION, grid=trials, search=search), plain(settings))
-
-    return explain(work)
+    return run_study(settings, name="architecture", question=QUESTION, grid=trials, search=search)
 
 
 if __name__ == "__main__":

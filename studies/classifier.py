@@ -20,7 +20,7 @@ import sys
 
 import tyro
 
-from lab.cli.study_command import explain
+from lab.cli.study_command import exit_code_of
 from lab.config import RadiomicsConfig
 
 QUESTION = "Can T1, T2 and FLAIR tell whether the tumour enhances, better than its size, age or one sequence alone?"
@@ -31,13 +31,11 @@ def main(arguments: list[str] | None = None) -> int:
     settings = tyro.cli(RadiomicsConfig, args=arguments, description=__doc__)
 
     def work() -> None:
-        from lab.experiments.radiomics.classifier_study import (
-            run,  # after --help has answered: scikit-learn and mlflow take seconds
-        )
+        from lab.experiments.radiomics.classifier_study import run_classifier_study  # late, so that --help answers
 
-        run(settings, QUESTION)
+        run_classifier_study(settings, QUESTION)
 
-    return explain(work, unit="split")
+    return exit_code_of(work, unit="split")
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from lab.cli.study_command import explain, plain, settings_for
+from lab.cli.study_command import run_study, settings_for
 from lab.config import Config
 
 QUESTION = "Which loss makes the synthetic image enhance where the patient does, and at what cost in fidelity?"
@@ -53,16 +53,7 @@ def main() -> int:
     changes = {"study.objective": "val/contrast_pooled"}
     varied = {"loss.name": "--losses"}
     settings = settings_for(Losses, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 40})
-
-    def work() -> None:
-        from lab.experiments.synthesis.study import (  # after --help has answered: torch and mlflow take seconds
-            Study,
-            run,
-        )
-
-        run(Study(name="losses", question=QUESTION, grid=grid(settings)), plain(settings))
-
-    return explain(work)
+    return run_study(settings, name="losses", question=QUESTION, grid=lambda: grid(settings))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import dataclasses
 import sys
 from typing import TYPE_CHECKING, Any
 
-from lab.cli.study_command import explain, plain, settings_for
+from lab.cli.study_command import run_study, settings_for
 from lab.config import Config
 
 if TYPE_CHECKING:
@@ -55,16 +55,7 @@ def main() -> int:
     changes = {"loss.name": "mix", "study.search": True, "study.repeats": 3, "study.objective": "val/contrast_pooled"}
     varied = {"loss.name": "another study, studies/losses.py", "loss.mix-weights": "--trials, for a longer search"}
     settings = settings_for(MixWeights, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 30})
-
-    def work() -> None:
-        from lab.experiments.synthesis.study import (  # after --help has answered: torch and mlflow take seconds
-            Study,
-            run,
-        )
-
-        run(Study(name="mix_weights", question=QUESTION, grid=grid(settings), search=search), plain(settings))
-
-    return explain(work)
+    return run_study(settings, name="mix_weights", question=QUESTION, grid=lambda: grid(settings), search=search)
 
 
 if __name__ == "__main__":

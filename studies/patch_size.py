@@ -20,7 +20,7 @@ import dataclasses
 import sys
 from typing import Any
 
-from lab.cli.study_command import explain, plain, settings_for
+from lab.cli.study_command import run_study, settings_for
 from lab.config import Config
 
 QUESTION = "Does it help to train on patches round the tumour, and of what size?"
@@ -50,16 +50,9 @@ def main() -> int:
     varied = {"train.patch-mm": "--sizes", "loss.name": "--losses"}
     changes = {"model.id": "model-1", "study.objective": "val/contrast_pooled"}
     settings = settings_for(PatchSize, sys.argv[1:], varied=varied, changes=changes, demo={"train.epochs": 20})
-
-    def work() -> None:
-        from lab.experiments.synthesis.study import (  # after --help has answered: torch and mlflow take seconds
-            Study,
-            run,
-        )
-
-        run(Study(name="patch_size", question=QUESTION, grid=grid(settings), series="train.patch_mm"), plain(settings))
-
-    return explain(work)
+    return run_study(
+        settings, name="patch_size", question=QUESTION, grid=lambda: grid(settings), series="train.patch_mm"
+    )
 
 
 if __name__ == "__main__":

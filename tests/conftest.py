@@ -119,7 +119,7 @@ def folder_with_a_store(request: pytest.FixtureRequest) -> Iterator[None]:
 
     request.getfixturevalue("fresh_databases")
     with on_cores(1), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lab.inference.calibrate.FAULT_CASES", 0)
+        patch.setattr("lab.evaluation.fault_injection.FAULT_CASES", 0)
         patch.setattr("lab.evaluation.conformal.RESAMPLES", 50)
         yield
 

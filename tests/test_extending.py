@@ -26,7 +26,7 @@ DRIVER = """
 import json, runpy, sys
 import lab.experiments.synthesis.study
 
-run, parsed = lab.experiments.synthesis.study.run, []
+run, parsed = lab.experiments.synthesis.study.run_synthesis_study, []
 
 def script(words):
     sys.argv[:] = words
@@ -37,10 +37,10 @@ def script(words):
             raise
 
 commands, studies = json.loads(sys.argv[1])
-lab.experiments.synthesis.study.run = lambda study, settings: parsed.append(list(study.grid))
+lab.experiments.synthesis.study.run_synthesis_study = lambda study, settings: parsed.append(list(study.grid))
 for words in commands:
     script(words)
-lab.experiments.synthesis.study.run = run
+lab.experiments.synthesis.study.run_synthesis_study = run
 for words in studies:
     script(words)
 print(json.dumps(parsed))

@@ -13,7 +13,7 @@ from lab.config import DataConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepare(DataConfig):
+class PrepareCohort(DataConfig):
     """Prepare a folder of scans (EGD, BraTS 2021, BraTS 2023 and later, or a CSV of paths) as a cohort for studies."""
 
     source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SRC")]

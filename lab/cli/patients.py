@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Patients:
+class NewPatients:
     """New patients: one by paths, or a folder of them."""
 
     t1: Path | None = None
@@ -46,7 +46,7 @@ class Patients:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Synthesize(How, Patients):
+class SynthesizePatients(How, NewPatients):
     """Synthesize the post-contrast T1 of new patients with a registered or logged network."""
 
     model: tuple[str, ...]
@@ -75,7 +75,7 @@ class Synthesize(How, Patients):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Classify(Patients):
+class Classify(NewPatients):
     """Classify new patients with a registered classifier: probability, interval, distance from training patients."""
 
     model: str

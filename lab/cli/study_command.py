@@ -41,7 +41,7 @@ def settings_for(
     if real and any(name.startswith("--phantom.") for name in names):
         refuse("--phantom settings do nothing with --data; leave one of the two out")
     preset = override(PAPER if real else DEMO, {**(changes or {}), **({} if real else demo or {})})
-    options = own_settings(arguments)
+    options = settings_of_named(arguments)
     kinds = [(name, kind, dataclasses.field(default_factory=kind)) for name, kind in options.items()]
     extended: Any = dataclasses.make_dataclass(study.__name__, kinds, bases=(study,), frozen=True, kw_only=True)
     default = extended(**{item.name: getattr(preset, item.name) for item in dataclasses.fields(Config)})
@@ -51,7 +51,7 @@ def settings_for(
     return study(**parts | {"options": {name: getattr(found, name) for name in options}})
 
 
-def own_settings(arguments: Sequence[str]) -> dict[str, type]:
+def settings_of_named(arguments: Sequence[str]) -> dict[str, type]:
     """Settings classes, by group, of the networks and methods that are named or have a flag on the command line."""
     values = {part for word in arguments for part in word.split("=")}
     groups = {word[2:].partition(".")[0].replace("_", "-") for word in arguments if word.startswith("--")}
@@ -69,12 +69,26 @@ def refuse(mistake: str) -> NoReturn:
     raise SystemExit(2)
 
 
-def plain(settings: Config) -> Config:
+def run_study(settings: Config, *, name: str, question: str, grid: Callable[[], dict[str, Any]], **more: Any) -> int:
+    """Run or continue a study with the settings of `settings_for`; returns the exit code, see `exit_code_of`.
+
+    The other arguments are the fields of `lab.experiments.plan.Study`; errors of `grid` are the user's, too.
+    """
+
+    def work() -> None:
+        from lab.experiments.synthesis.study import Study, run_synthesis_study  # late: torch and mlflow take seconds
+
+        run_synthesis_study(Study(name=name, question=question, grid=grid(), **more), base_config(settings))
+
+    return exit_code_of(work)
+
+
+def base_config(settings: Config) -> Config:
     """The settings without those that a study adds."""
     return Config(**{item.name: getattr(settings, item.name) for item in dataclasses.fields(Config)})
 
 
-def explain(work: Callable[[], object], *, unit: str | None = "epoch") -> int:
+def exit_code_of(work: Callable[[], object], *, unit: str | None = "epoch") -> int:
     """Run `work`; a mistake of the user or of the machine is one clear line and exit code 2, not a traceback.
 
     An interruption loses at most one `unit` of work; None is for work that restarts from the beginning.

@@ -1,21 +1,60 @@
-"""Fault injection: the share of injected faults that the OOD checks detect, in patients with sound scans."""
+"""Fault injection: the share of injected faults that the OOD checks detect, in patients with sound scans.
+
+This module needs neither torch nor MLflow, whose import takes longer than the check of a small cohort: a study runs it
+in a process beside its end.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 import pandas as pd
 
 from lab.data.case import REFERENCE
 from lab.data.cohort import Cohort
+from lab.data.contract import Contract
 from lab.evaluation.faults import FAULTS, Fault, ScanCase
 from lab.io.files import canonical
 from lab.qc.image_quality import measure
-from lab.qc.ood import OodReference, OodResult
+from lab.qc.ood import OodReference, OodResult, fit_reference
 
 NONE = "none"
 """The row of unchanged patients; a detection there is a false alarm."""
+OOD_CASES, FAULT_CASES = 300, 10
+"""Maximum numbers of training cases for the OOD reference, and of test cases for fault injection."""
+Ood: TypeAlias = tuple[dict[str, Any], pd.DataFrame]
+"""The OOD reference, and its detection rates without a fault and for each injected one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OodFit:
+    """The fit of a network's OOD reference and its test by injected faults; plain data that a process can receive."""
+
+    contract: Contract
+    cohort: Cohort
+    parts: Mapping[str, Sequence[str]]
+    """Case ids of `train` and `test`."""
+    seed: int = 0
+
+    def run(self) -> Ood:
+        """The reference of the training scans, and its detection of faults injected into the test patients' scans."""
+        channels, target = self.contract.channels, self.contract.target
+        train = evenly(self.parts["train"], OOD_CASES)
+        scans = cases_of(self.cohort, train, channels, target)
+        rows = [measure(scan.image, scan.masks, scan.channels, scan.spacing_mm) for scan in scans]
+        reference = fit_reference(rows, [str(self.cohort.index.loc[case, "patient_id"]) for case in train])
+        test = cases_of(self.cohort, self.parts["test"], channels, target)
+        faults = score_faults(test, reference, np.random.default_rng(self.seed), injected_into=FAULT_CASES)
+        return reference.as_dict(), faults
+
+    @property
+    def voxels(self) -> int:
+        """Number of voxels to process."""
+        cases = len(self.parts["train"]) + len(self.parts["test"]) + FAULT_CASES * len(FAULTS)
+        return cases * int(np.prod(self.cohort.shape))
 
 
 def cases_of(cohort: Cohort, case_ids: Sequence[str], inputs: Sequence[str], target: str) -> Iterator[ScanCase]:
@@ -86,3 +125,10 @@ def score_faults(
 def ood_result(case: ScanCase, reference: OodReference) -> OodResult:
     """OOD result of a case against the training patients."""
     return reference.assess(measure(case.image, case.masks, case.channels, case.spacing_mm))
+
+
+def evenly(cases: Sequence[str], count: int) -> list[str]:
+    """At most `count` of the cases, evenly spread over their list."""
+    if len(cases) <= count:
+        return list(cases)
+    return [cases[int(place)] for place in np.linspace(0, len(cases) - 1, count)]

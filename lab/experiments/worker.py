@@ -21,7 +21,7 @@ from optuna.trial import FixedTrial, TrialState
 from lab.config import Config, override
 from lab.experiments.plan import Plan, Settings
 from lab.experiments.queue import SLOT, Queue, reporter
-from lab.experiments.synthesis.trial import Job, remove_checkpoint, train_trial
+from lab.experiments.synthesis.trial import TrialJob, remove_checkpoint, train_trial
 from lab.io.interruption import handle_worker_signals, in_terminal
 from lab.io.pool import end_with_parent
 from lab.synthesis.train import TrainingFailed
@@ -70,13 +70,13 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
     slot = trial.user_attrs[SLOT]
     config, label = trial_config(plan, phase, trial)
     config = on_device(config, worker)
-    progress = Progress(
+    progress = ProgressLine(
         slots.index(slot) + 1, len(slots), slot, config.train.epochs, alone=plan.config.study.workers == 1
     )
     identity = {Tag.STUDY_KEY: plan.key, Tag.SLOT: slot, Tag.PHASE: phase}
     run = Run.open(plan.study.name, slot, identity=identity, parent=plan.parent)
     checkpoint = plan.checkpoint(run)
-    job = Job(
+    job = TrialJob(
         config=config,
         cohort=plan.cohort,
         split=plan.splits[config.study.fold],
@@ -201,7 +201,7 @@ def on_device(config: Config, worker: int) -> Config:
     return dataclasses.replace(config, train=dataclasses.replace(config.train, device=device))
 
 
-class Progress:
+class ProgressLine:
     """The progress of one trial: a line that is rewritten in a terminal, a line every few seconds elsewhere."""
 
     def __init__(self, number: int, total: int, label: str, epochs: int, *, alone: bool) -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,6 @@ import torch
 
 from lab.data.case import REFERENCE
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, Cohort
-from lab.data.contract import Contract
 from lab.evaluation.conformal import (
     Curve,
     Held,
@@ -37,27 +36,22 @@ from lab.evaluation.conformal import (
     scale_of,
 )
 from lab.evaluation.enhancement import LOWEST_LEVEL
-from lab.evaluation.fault_injection import cases_of, score_faults
+from lab.evaluation.fault_injection import Ood, OodFit, evenly
 from lab.inference.load import Networks
 from lab.inference.patient import enhancement_evidence, near_tumour, predict_case, predicted_level
 from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.case_file import clear_without_target
-from lab.qc.image_quality import measure
-from lab.qc.ood import fit_reference
 from lab.stats.agreement import kappa
 from lab.stats.auc import delong_interval
 from lab.stats.platt import FLATTEST, platt
 from lab.synthesis.device import Arithmetic
 
-Ood: TypeAlias = tuple[dict[str, Any], pd.DataFrame]
-"""The OOD reference, and its detection rates without a fault and for each injected one."""
 BINS = 100
 """Steps of a stated probability among which its threshold is chosen."""
 MOST = 4
 """Number of augmentations for which intervals are made, besides one and the usual number."""
-FLOOR_CASES, OOD_CASES, FAULT_CASES = 5, 300, 10
-"""Maximum numbers of training cases for the choice of the spread's floor and for the OOD reference, and of test cases
-for fault injection."""
+FLOOR_CASES = 5
+"""Maximum number of training cases for the choice of the spread's floor."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +99,7 @@ def calibrate_networks(
     """Calibrate networks on cases of a cohort; `parts` holds the case ids of `train`, `val` and `test` (may be empty).
 
     Intervals are made for one, the default number and `looks` augmentations. The out-of-distribution reference does not
-    depend on the network: `ood` returns it where `fit_ood` runs elsewhere. Raises ValueError without validation cases,
+    depend on the network: `ood` returns it where `OodFit` runs elsewhere. Raises ValueError without validation cases,
     and where the cohort's preparation differs from the networks' contract.
     """
     check_fits(networks, cohort)
@@ -135,7 +129,7 @@ def calibrate_networks(
             scores.append((case.case_id, LOWEST_LEVEL if level is None else level))
     intervals = {count: fit_intervals(curves, floors[count]) for count, curves in val.items()}
     coverage = coverage_table(test, intervals)
-    reference, rates = ood() if ood is not None else fit_ood(networks.contract, cohort, parts, seed)
+    reference, rates = (ood or OodFit(contract=networks.contract, cohort=cohort, parts=parts, seed=seed).run)()
     rows = rates.astype(object).where(rates.notna(), None).to_dict("records")
     patients = cohort.index["patient_id"]
     return Calibrated(
@@ -273,22 +267,3 @@ def fit_probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, flo
             area = delong_interval(truth, values)
             found["test"] |= {"auc": area.value, "auc_low": area.low, "auc_high": area.high}
     return found
-
-
-def fit_ood(contract: Contract, cohort: Cohort, parts: Mapping[str, Sequence[str]], seed: int = 0) -> Ood:
-    """The reference of the training scans, and its detection of faults injected into the test patients' scans."""
-    channels, target = contract.channels, contract.target
-    train = evenly(parts["train"], OOD_CASES)
-    scans = cases_of(cohort, train, channels, target)
-    rows = [measure(scan.image, scan.masks, scan.channels, scan.spacing_mm) for scan in scans]
-    reference = fit_reference(rows, [str(cohort.index.loc[case, "patient_id"]) for case in train])
-    test = cases_of(cohort, parts["test"], channels, target)
-    faults = score_faults(test, reference, np.random.default_rng(seed), injected_into=FAULT_CASES)
-    return reference.as_dict(), faults
-
-
-def evenly(cases: Sequence[str], count: int) -> list[str]:
-    """At most `count` of the cases, evenly spread over their list."""
-    if len(cases) <= count:
-        return list(cases)
-    return [cases[int(place)] for place in np.linspace(0, len(cases) - 1, count)]

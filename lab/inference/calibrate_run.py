@@ -11,7 +11,8 @@ import pandas as pd
 from lab.data.cohort import PARTS, Cohort, is_cohort, open_cohort
 from lab.evaluation.calibration_text import REGIONS, describe_auc, describe_coverage, describe_doubt, format_share
 from lab.evaluation.conformal import NOMINAL
-from lab.inference.calibrate import MOST, Calibrated, Ood, calibrate_networks
+from lab.evaluation.fault_injection import Ood
+from lab.inference.calibrate import MOST, Calibrated, calibrate_networks
 from lab.inference.load import from_packages, open_networks
 from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.case_file import write_atomically

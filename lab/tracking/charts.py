@@ -15,6 +15,8 @@ CURVES = ("train/loss", "val/loss", "val/mae_brain")
 BY_EPOCH = {"xAxisKey": "step", "xAxisScaleType": "linear", "scaleType": "linear", "lineSmoothness": 0}
 BY_EPOCH |= {"useGlobalXaxisKey": True, "useGlobalLineSmoothing": True}
 HEIGHT_PX = 260
+COLUMNS = 2
+"""Charts in a row: MLflow's own panel on the right takes a third of a laptop's screen, and titles need the width."""
 MOST = 100
 """Maximum number of trials in a chart."""
 
@@ -31,7 +33,8 @@ def chart_state(
     compared = dict.fromkeys([objective, *(f"{part}/{figure}" for figure in shown_in("bars"))])
     bars = [name for name in compared if name in metrics]
     for name in sorted(bars, key=direction):  # Dice comes above the errors, both on the first screen
-        found.setdefault(direction(name), []).append(card("BAR", name, metricKey=name, runsCountToCompare=MOST))
+        shown = {"metricKey": name, "displayName": chart_title(name), "runsCountToCompare": MOST}
+        found.setdefault(direction(name), []).append(card("BAR", name, **shown))
     error, cost = f"{part}/mae_brain", "cost/train_seconds"
     pairs = [*((error, f"{part}/{figure}") for figure in shown_in("trade")), (cost, error)]
     found["What is traded for what"] = [scatter(x, y) for x, y in pairs if {x, y} <= set(metrics)]
@@ -40,11 +43,11 @@ def chart_state(
     found["Which setting matters"] = [card("PARALLEL", "settings", **settings)] if varied else []
     curves = [name for name in CURVES if name in metrics]
     found["Training"] = [card("LINE", name, metricKey=name, selectedMetricKeys=[name], **BY_EPOCH) for name in curves]
-    shown = {card.get("metricKey") for cards in found.values() for card in cards}
-    rest = sorted({name.rpartition("/")[0] for name in set(metrics) - shown if "/" in name})
+    drawn = {card.get("metricKey") for cards in found.values() for card in cards}
+    rest = sorted({name.rpartition("/")[0] for name in set(metrics) - drawn if "/" in name})
     return {
         "compareRunSections": [
-            *(section(name, columns=min(len(cards), 3)) for name, cards in found.items() if cards),
+            *(section(name, columns=min(len(cards), COLUMNS)) for name, cards in found.items() if cards),
             *(section(name, shown=False) for name in rest),
         ],
         "compareRunCharts": [card | {"metricSectionId": name} for name, cards in found.items() for card in cards],
@@ -58,7 +61,13 @@ def direction(metric: str) -> str:
     return spec_of(metric.rpartition("/")[2]).hint.capitalize() or "Figures"
 
 
-def section(name: str, *, shown: bool = True, columns: int = 3) -> Card:
+def chart_title(metric: str) -> str:
+    """Title of a bar chart: "MAE, brain: test" for "test/mae_brain"."""
+    part, _, figure = metric.rpartition("/")
+    return f"{spec_of(figure).head}: {part}"
+
+
+def section(name: str, *, shown: bool = True, columns: int = COLUMNS) -> Card:
     """A heading with its charts, `columns` per row."""
     known = {"uuid": name, "name": name, "display": shown, "isReordered": False, "deleted": False}
     return known | {"isGenerated": not shown, "columns": columns, "cardHeight": HEIGHT_PX}

@@ -12,7 +12,7 @@ import pytest
 import torch
 from watching import ARCHITECTURE, ROOT, look
 
-from lab.cli.study_command import explain, settings_for
+from lab.cli.study_command import exit_code_of, settings_for
 from lab.config import DEMO, Config
 from lab.tracking.store import RUNS
 
@@ -71,7 +71,7 @@ def test_mistakes_are_told_and_leave_nothing_behind(mistake, tiny_cohort, monkey
 def test_a_schedulers_signal_interrupts_also_what_a_shell_started_in_the_background(capsys):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # as `command &` does in a script
     try:
-        assert explain(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 130
+        assert exit_code_of(lambda: os.kill(os.getpid(), signal.SIGTERM)) == 130
     finally:
         signal.signal(signal.SIGINT, before)
     assert "the same command goes on" in capsys.readouterr().err

@@ -15,8 +15,8 @@ from patients import logged
 from lab.__main__ import main
 from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsConfig
 from lab.data.source import obtain
-from lab.experiments.radiomics import classifier_study, nested_run
-from lab.experiments.radiomics.classifier_study import run
+from lab.experiments.radiomics import nested_run
+from lab.experiments.radiomics.classifier_study import run_classifier_study
 from lab.experiments.radiomics.experiment import check_settings, load_data
 from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
 from lab.radiomics.assemble import assemble
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def parent(no_drawing):
-    return run(SETTINGS)
+    return run_classifier_study(SETTINGS)
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_what_is_finished_is_not_done_again_and_what_is_lost_is(parent, monkeypa
     monkeypatch.setattr(nested_run, "run_split", lambda *a, **k: done.append(a[1].name) or real(*a, **k))
     monkeypatch.setattr(nested_run, "fit_final", None)
     lost.write_text(lost.read_text()[:1000])  # as a full disk would leave it
-    assert run(SETTINGS) == parent
+    assert run_classifier_study(SETTINGS) == parent
     assert done == ["repeat 1, fold 2"]
     assert count() == before
     assert Run(parent).read_text("tables/predictions.csv") == tables
@@ -247,7 +247,7 @@ def test_what_is_missing_of_a_new_patient_is_said(arguments, message, capsys):
 
 def test_shuffled_labels_give_a_run_of_their_own_without_a_model(parent, no_drawing):
     chosen = dataclasses.replace(SETTINGS.classifier, shuffle_labels=True, classifiers=("svm",), trials=1)
-    other = run(dataclasses.replace(SETTINGS, classifier=chosen))
+    other = run_classifier_study(dataclasses.replace(SETTINGS, classifier=chosen))
     assert other != parent
     assert "model_uri" not in connect().get_run(other).data.tags
     assert "on shuffled labels" in connect().get_run(other).data.tags[Tag.NOTE]
@@ -295,7 +295,7 @@ def test_the_other_arm_is_a_rival_on_its_test_patients(cohort, dataset, no_drawi
     with pytest.raises(ValueError, match="none of its test patients is among"):
         synthetic_scores(plan.parent.id, strangers)
     with pytest.raises(ValueError, match="neither a study of networks nor one of its trials"):
-        synthetic_scores(classifier_study.run(SETTINGS), dataset)
+        synthetic_scores(run_classifier_study(SETTINGS), dataset)
 
 
 def test_patients_who_cannot_be_used_are_left_out_and_the_rest_goes_on(cohort, dataset, tmp_path):

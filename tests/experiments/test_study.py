@@ -12,7 +12,7 @@ from patients import logged
 from small import grid_study, ran, settings
 from watching import look
 
-from lab.cli.study_command import explain
+from lab.cli.study_command import exit_code_of
 from lab.experiments import worker
 from lab.experiments.synthesis import study
 from lab.synthesis.train import TrainingFailed
@@ -53,7 +53,7 @@ def test_more_trials_continue_and_other_settings_start_anew(tiny_cohort, no_repo
     assert more.parent == few.parent
     assert all(second.children[slot].info.run_id == run.info.run_id for slot, run in first.children.items())
     longer, third = ran("more-epochs", settings(tiny_cohort, train__epochs=1), ONE)
-    other = study.run(grid_study("more-epochs", ONE), settings(tiny_cohort, train__epochs=2))
+    other = study.run_synthesis_study(grid_study("more-epochs", ONE), settings(tiny_cohort, train__epochs=2))
     assert other.parent != longer.parent
     steps = [m.step for m in connect().get_metric_history(other.parent.children()[0].id, "val/loss")]
     assert (len(third.metrics["one"]["val/loss"]), steps) == (1, [1, 2])
@@ -82,14 +82,14 @@ def test_failed_trials_stay_failed_until_they_are_asked_for(tiny_cohort, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(worker, "train_trial", fail)
-        assert explain(lambda: ran("retry", settings(tiny_cohort), ONE)) == 2
+        assert exit_code_of(lambda: ran("retry", settings(tiny_cohort), ONE)) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert error.startswith("error: no trial has finished")
     failed = look(RUNS, "retry")
     assert states(failed) == {"one": ("FAILED", "failed")}
     assert failed.statuses == {"FAILED"}
-    assert explain(lambda: ran("retry", settings(tiny_cohort), ONE)) == 2
+    assert exit_code_of(lambda: ran("retry", settings(tiny_cohort), ONE)) == 2
     assert len(look(RUNS, "retry").trials["grid"]) == 1
 
     _, seen = ran("retry", settings(tiny_cohort, study__retry_failed=True), ONE)
@@ -143,7 +143,7 @@ def test_a_lost_store_stops_the_study_and_costs_no_trial(tiny_cohort, monkeypatc
     with monkeypatch.context() as patch:
         patch.setattr(Run, "log_metrics", lose)
         for _ in range(4):  # more often than a trial may be killed in the same epoch
-            assert explain(lambda: ran(name, config)) == 2
+            assert exit_code_of(lambda: ran(name, config)) == 2
     printed = capsys.readouterr().err
     assert printed.count("\n") == 4
     assert str(error) in printed
@@ -179,7 +179,7 @@ def test_interruption_closes_the_runs_and_the_next_call_goes_on(tiny_cohort, mon
 
     with monkeypatch.context() as patch:
         patch.setattr(Run, "log_metrics", interrupted)
-        assert explain(lambda: ran("interrupted", settings(tiny_cohort))) == 130
+        assert exit_code_of(lambda: ran("interrupted", settings(tiny_cohort))) == 130
     assert "the same command goes on" in capsys.readouterr().err
     seen = look(RUNS, "interrupted")
     assert seen.statuses == {"KILLED"}

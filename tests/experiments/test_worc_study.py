@@ -16,7 +16,7 @@ import pytest
 
 from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsConfig
 from lab.experiments.radiomics import compare_study, worc_study
-from lab.experiments.radiomics.worc_study import preset, run, without_ours
+from lab.experiments.radiomics.worc_study import preset, run_worc_study, without_ours
 from lab.radiomics.baselines import OURS, WORC
 from lab.radiomics.worc.results import WorcResult
 from lab.radiomics.worc.run import WorcFailed
@@ -78,7 +78,7 @@ def knowing(monkeypatch, no_drawing):
 
 
 def test_its_result_is_a_run_with_its_own_words(knowing, capsys):
-    parent = run(SETTINGS, QUICK)
+    parent = run_worc_study(SETTINGS, QUICK)
     found = connect().get_run(parent)
     assert found.info.status == "FINISHED"
     assert found.data.tags["mlflow.source.name"] == "radiomics/run_worc.py"
@@ -93,7 +93,7 @@ def test_its_result_is_a_run_with_its_own_words(knowing, capsys):
     facts = json.loads(Run(parent).read_text("classifier.json"))
     assert "stability" not in facts  # of our own pipeline, of which nothing is here
     assert "WORC on 2 splits, 4 workflows each" in capsys.readouterr().out
-    assert run(SETTINGS, QUICK) == parent
+    assert run_worc_study(SETTINGS, QUICK) == parent
     assert len(Run(parent).children()) == 2
 
 
@@ -104,13 +104,13 @@ def test_its_failure_is_a_failed_run_with_its_reason(monkeypatch):
     monkeypatch.setattr(worc_study, "run_worc", failing)
     other = preset(quick=True, search=3)
     with pytest.raises(ValueError, match=r"no feature was left; the whole log: worc.log"):
-        run(SETTINGS, other)
+        run_worc_study(SETTINGS, other)
     (failed,) = connect().search_runs([find_experiment("worc")], "attributes.status = 'FAILED'")
     assert "no feature was left" in failed.data.tags["failure"]
 
 
 def test_all_methods_on_one_page(knowing):
-    parent = compare_study.run(SETTINGS, QUICK)
+    parent = compare_study.run_compare_study(SETTINGS, QUICK)
     found = Run(parent).read_table("tables/performance.csv")
     assert found["method"].tolist()[:2] == [OURS, WORC]
     assert set(found["method"]) >= {"tumour volume", "T1 only"}

@@ -40,7 +40,7 @@ TWO = {"one": {"loss.name": "L1_brain"}, "two": {"loss.name": "SSIM"}}
 def faults_planted():
     """In one patient, which conftest.py spares all others."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lab.inference.calibrate.FAULT_CASES", 1)
+        patch.setattr("lab.evaluation.fault_injection.FAULT_CASES", 1)
         yield
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 from watching import ROOT
 
-from lab.cli.study_command import explain
+from lab.cli.study_command import exit_code_of
 from lab.io.interruption import SAME_S
 
-START = "import os, signal, sys, tempfile, threading, time, weakref\nfrom lab.cli.study_command import explain\n"
+START = "import os, signal, sys, tempfile, threading, time, weakref\nfrom lab.cli.study_command import exit_code_of\n"
 SWALLOWED = """
 class Thing: pass
 thing = Thing()
@@ -58,7 +58,7 @@ def work():
 
 
 def run(code: str) -> subprocess.Popen[str]:
-    code = f"{START}{code}\nsys.exit(explain(work))"
+    code = f"{START}{code}\nsys.exit(exit_code_of(work))"
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     pipes["preexec_fn"] = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
     return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, **pipes)
@@ -99,10 +99,10 @@ def test_a_command_that_starts_anew_does_not_promise_to_go_on(capsys):
     def work() -> None:
         raise KeyboardInterrupt
 
-    assert explain(work, unit=None) == 130
+    assert exit_code_of(work, unit=None) == 130
     assert capsys.readouterr().err == "\ninterrupted\n"
 
 
 def test_a_wrong_path_is_all_that_is_told(tmp_path: Path, capsys):
-    assert explain(lambda: (tmp_path / "nowhere").read_text()) == 2
+    assert exit_code_of(lambda: (tmp_path / "nowhere").read_text()) == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'nowhere'}: No such file or directory\n"

@@ -10,7 +10,7 @@ import tyro
 from gated import contract, finished_run, network_run, package, patients
 
 from lab.cli.models import Promote
-from lab.cli.study_command import explain
+from lab.cli.study_command import exit_code_of
 from lab.registry import history as gate_history
 from lab.registry.candidate import run_with_model
 from lab.registry.promotion import promote
@@ -21,7 +21,7 @@ from lab.tracking.store import connect
 
 def command(*arguments: str) -> int:
     """The command as it is called, with its errors on stderr."""
-    return explain(tyro.cli(Promote, args=list(arguments)).run)
+    return exit_code_of(tyro.cli(Promote, args=list(arguments)).run)
 
 
 @pytest.fixture(scope="module")

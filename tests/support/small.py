@@ -9,11 +9,11 @@ from typing import Any
 
 from watching import ARCHITECTURE, Seen, look
 
-from lab.cli.study_command import plain, settings_for
+from lab.cli.study_command import base_config, settings_for
 from lab.config import Config, DataConfig, ModelConfig, StudyConfig, TrainConfig, override
 from lab.data.cohort import Cohort
 from lab.experiments.plan import Plan, Study
-from lab.experiments.synthesis.study import run
+from lab.experiments.synthesis.study import run_synthesis_study
 from lab.tracking.store import RUNS
 
 
@@ -40,7 +40,7 @@ def ran(
     name: str, config: Config, grid: Mapping[str, Mapping[str, Any]] = TWO, search: Any = None
 ) -> tuple[Plan, Seen]:
     """Run a study in this process; its plan and what the store holds of it."""
-    plan = run(grid_study(name, grid, search), config)
+    plan = run_synthesis_study(grid_study(name, grid, search), config)
     return plan, look(RUNS, name)
 
 
@@ -52,5 +52,6 @@ def architecture(name: str, words: Sequence[str]) -> Seen:
     script = sys.modules[spec.name] = module_from_spec(spec)
     spec.loader.exec_module(script)
     chosen = settings_for(script.Architecture, list(words), varied={})
-    run(Study(name=name, question="", grid=script.grid(chosen), search=script.search), plain(chosen))
+    study = Study(name=name, question="", grid=script.grid(chosen), search=script.search)
+    run_synthesis_study(study, base_config(chosen))
     return look(RUNS, name)

@@ -30,7 +30,7 @@ NAME = "classifier"
 QUESTION = "Can T1, T2 and FLAIR tell tumours that are {event} from the others, better than size, age or one sequence?"
 
 
-def run(settings: RadiomicsConfig, question: str = QUESTION) -> str:
+def run_classifier_study(settings: RadiomicsConfig, question: str = QUESTION) -> str:
     """Run or continue the study; returns its run id. `question` is the study's question if the label is enhancement.
 
     Finished splits are kept. Raises ValueError or OSError if data or settings do not allow the study.
@@ -50,9 +50,9 @@ def run_classifiers(data: ExperimentData, question: str = QUESTION) -> tuple[Exp
         results = run_splits(experiment, methods)
         predictions = pd.concat([result.predictions for result in results], ignore_index=True)
         ours = [result for result in results if result.method == OURS]
-        tables = {"importances": importances(ours), "settings": settings_table(ours)}
+        tables = {"importances": feature_importances(ours), "settings": settings_table(ours)}
         if len(ours) > 1:
-            tables["learning"] = learning(ours)
+            tables["learning"] = learning_curve(ours)
         suspected = suspicion(ours)
         found = save_results(experiment, predictions, tables, warnings=[suspected] if suspected else [])
         if not data.settings.classifier.shuffle_labels:
@@ -72,7 +72,7 @@ def configurations(data: ExperimentData) -> dict[str, tuple[Dataset, ClassifierC
     return found
 
 
-def importances(ours: Sequence[SplitResult]) -> pd.DataFrame:
+def feature_importances(ours: Sequence[SplitResult]) -> pd.DataFrame:
     """The selected features of each split: repeat, fold, feature, importance (drop of the test AUC when permuted)."""
     tables = [result.chosen.assign(repeat=result.split.repeat, fold=result.split.fold) for result in ours]
     return pd.concat(tables, ignore_index=True)[["repeat", "fold", "feature", "importance"]]
@@ -92,7 +92,7 @@ def settings_table(ours: Sequence[SplitResult]) -> pd.DataFrame:
     )
 
 
-def learning(ours: Sequence[SplitResult]) -> pd.DataFrame:
+def learning_curve(ours: Sequence[SplitResult]) -> pd.DataFrame:
     """Mean AUC over splits at each size of the training set: n, mean, low, high, seeds (splits)."""
     tables = []
     for number, result in enumerate(ours):

@@ -13,7 +13,7 @@ from lab.experiments.radiomics.experiment import Experiment, ExperimentData, loa
 from lab.experiments.radiomics.report import conduct, write_classifier_report
 from lab.experiments.radiomics.results import draw_features, own_tables, save_results
 from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
-from lab.experiments.radiomics.worc_study import own_settings, run_worc_splits, without_ours
+from lab.experiments.radiomics.worc_study import run_worc_splits, without_ours, worc_params
 from lab.radiomics.worc.settings import WorcSettings
 from lab.tracking import artifacts
 from lab.tracking.run import Run
@@ -24,7 +24,7 @@ QUESTION = (
 )
 
 
-def run(settings: RadiomicsConfig, worc: WorcSettings, synthesis: Sequence[str] = ()) -> str:
+def run_compare_study(settings: RadiomicsConfig, worc: WorcSettings, synthesis: Sequence[str] = ()) -> str:
     """Run the missing parts of both experiments and compare them; returns the id of the comparison's run.
 
     `synthesis` names runs or studies of networks. Raises ValueError or OSError as its parts do.
@@ -37,7 +37,7 @@ def run(settings: RadiomicsConfig, worc: WorcSettings, synthesis: Sequence[str] 
         return data
 
     def compare(data: ExperimentData) -> Experiment:
-        own = own_settings(worc) | ({"synthesis": ", ".join(synthesis)} if synthesis else {})
+        own = worc_params(worc) | ({"synthesis": ", ".join(synthesis)} if synthesis else {})
         question = QUESTION.format(event=data.dataset.event)
         experiment = open_experiment(data, NAME, question, source="radiomics/compare.py", own=own)
         with experiment.run.ending():

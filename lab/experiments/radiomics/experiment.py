@@ -123,7 +123,7 @@ def load_data(settings: RadiomicsConfig, say: Say = print) -> ExperimentData:
     ticker = Ticker("cases measured", say)
     dataset = assemble(cohort, data, chosen, RUNS / "features" / "cache", progress=ticker)
     splits = make_splits(dataset, **how)
-    say(describe(dataset, splits))
+    say(describe_dataset(dataset, splits))
     return ExperimentData(settings=settings, cohort=cohort, dataset=dataset, splits=tuple(splits))
 
 
@@ -142,7 +142,7 @@ def check_settings(settings: RadiomicsConfig) -> None:
         raise ValueError(f"--classifier.classifiers {' '.join(unknown) or '(none)'}: known are {known}")
 
 
-def describe(dataset: Dataset, splits: list[Split]) -> str:
+def describe_dataset(dataset: Dataset, splits: list[Split]) -> str:
     """One line on the data set and the splits."""
     patients, events = dataset.patients.nunique(), int(dataset.labels.groupby(dataset.patients).max().sum())
     left = f", {len(dataset.left_out)} left out" if dataset.left_out else ""

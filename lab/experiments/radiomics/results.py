@@ -67,7 +67,7 @@ def save_results(
             table.to_csv(Path(scratch) / f"{name}.csv", index=False)
         run.log_folder(Path(scratch), "tables")
     row = found.performance.iloc[0]
-    known = facts(experiment, predictions, main) | {"warnings": list(warnings)}
+    known = experiment_facts(experiment, predictions, main) | {"warnings": list(warnings)}
     known["auc"] = f"{row['auc']:.2f} ({row['auc_low']:.2f} to {row['auc_high']:.2f})"
     if main == WORC:  # WORC has its own search
         known = {name: value for name, value in known.items() if name not in OURS_ALONE}
@@ -96,7 +96,7 @@ def summarised(importances: pd.DataFrame, sizes: tuple[int, float, float]) -> pd
     return summarise_importances(importances, splits=count, train=train, test=test)
 
 
-def facts(experiment: Experiment, predictions: pd.DataFrame, main: str) -> dict[str, Any]:
+def experiment_facts(experiment: Experiment, predictions: pd.DataFrame, main: str) -> dict[str, Any]:
     """Facts of the report apart from its tables, as plain values that JSON can hold."""
     data = experiment.data
     dataset, chosen, cohort = data.dataset, data.settings.classifier, data.cohort

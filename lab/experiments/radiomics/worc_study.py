@@ -34,7 +34,7 @@ def preset(*, quick: bool, search: int | None, route: Route = "features", seed: 
     return dataclasses.replace(chosen, search=count, ensemble=ensemble, route=route, seed=seed)
 
 
-def run(settings: RadiomicsConfig, worc: WorcSettings) -> str:
+def run_worc_study(settings: RadiomicsConfig, worc: WorcSettings) -> str:
     """Run or continue a WORC experiment; returns its run id.
 
     Raises ValueError with WORC's own reason if it fails, ValueError or OSError if data or settings do not allow a
@@ -52,7 +52,7 @@ def without_ours(settings: RadiomicsConfig) -> RadiomicsConfig:
     )
 
 
-def own_settings(worc: WorcSettings) -> dict[str, object]:
+def worc_params(worc: WorcSettings) -> dict[str, object]:
     """WORC's settings that determine its results, as parameters of a run."""
     return {f"worc.{key}": value for key, value in dataclasses.asdict(worc).items() if key not in NOT_RESULTS}
 
@@ -61,7 +61,7 @@ def run_worc_splits(data: ExperimentData, worc: WorcSettings) -> tuple[Experimen
     """The WORC experiment without its report: the run with all tables on it, and the predictions."""
     worc = dataclasses.replace(worc, workers=data.settings.classifier.workers or count_cores())
     question = QUESTION.format(event=data.dataset.event)
-    experiment = open_experiment(data, NAME, question, source=SCRIPT, own=own_settings(worc))
+    experiment = open_experiment(data, NAME, question, source=SCRIPT, own=worc_params(worc))
     with experiment.run.ending():
         count = plural(len(data.splits), "split")
         print(f"WORC on {count}, {worc.search} workflows each, an ensemble of the best {worc.ensemble}", flush=True)
@@ -87,11 +87,14 @@ def run_worc_splits(data: ExperimentData, worc: WorcSettings) -> tuple[Experimen
 
 
 def log_splits(experiment: Experiment, result: WorcResult) -> None:
-    """Log each split as a child run; a second call writes the same values again."""
+    """Log each split as a child run; logged splits stay unchanged."""
     best = result.workflows.groupby(["repeat", "fold"]).first()
     seconds = result.seconds.set_index(["repeat", "fold"])["seconds"]
     for split in experiment.data.splits:
         run = experiment.open_child(split.name, source=SCRIPT, role="split", split=split.name)
+        if run.tags.get(Tag.STATE) == "finished":
+            run.end("finished")  # it was opened
+            continue
         place = (split.repeat, split.fold)
         part = result.predictions.set_index(["repeat", "fold"]).loc[[place]].reset_index()
         patients = one_per_patient(part["patient_id"], part["label"], part["score"])

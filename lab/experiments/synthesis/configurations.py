@@ -105,7 +105,7 @@ def spread(rows: pd.DataFrame) -> pd.DataFrame:
     return by[figures].mean().join(by.size().rename("n")).reset_index()
 
 
-def best_of(configurations: Iterable[Configuration], objective: str, *, lower: bool) -> Configuration:
+def best_configuration(configurations: Iterable[Configuration], objective: str, *, lower: bool) -> Configuration:
     """Network with the best mean objective on validation patients; ties go to the lower brain MAE."""
     sign = 1 if lower else -1
     return min(configurations, key=lambda one: (sign * one.mean(objective), one.mean("val/mae_brain")))

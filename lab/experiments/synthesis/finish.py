@@ -8,11 +8,9 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import pandas as pd
 
 from lab.config import flatten
@@ -25,7 +23,7 @@ from lab.experiments.synthesis.configurations import (
     Configuration,
     all_rows,
     averaged,
-    best_of,
+    best_configuration,
     finished_configurations,
     fold_of,
     network_number,
@@ -33,7 +31,7 @@ from lab.experiments.synthesis.configurations import (
     spread,
 )
 from lab.experiments.synthesis.scoring import Scorer
-from lab.experiments.synthesis.search_results import importances, search_trials
+from lab.experiments.synthesis.search_results import search_trials, setting_importances
 from lab.io.files import plural
 from lab.io.pool import background, count_cores
 from lab.report.tables.patient_table import model_title
@@ -43,7 +41,7 @@ from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 
 if TYPE_CHECKING:
-    from lab.inference.calibrate import Ood
+    from lab.evaluation.fault_injection import Ood
 
 WORTH_A_PROCESS = 5_000_000
 """Number of voxels above which a separate process is worth its start."""
@@ -60,7 +58,7 @@ def finish(plan: Plan, started: float) -> None:
         )
     count = plural(sum(len(one.runs) for one in configurations), "network")
     print(f"Scoring {count} and {len(BASELINES)} baselines on the test patients", flush=True)
-    best = best_of(configurations, plan.config.study.objective, lower=plan.lower)
+    best = best_configuration(configurations, plan.config.study.objective, lower=plan.lower)
     scorer = Scorer(plan, arithmetic)
     with ood_beside(plan, best) as ood:
         for one in configurations:
@@ -76,11 +74,11 @@ def finish(plan: Plan, started: float) -> None:
         patients = pd.concat([averaged(rows), tested], ignore_index=True)
         mark_best(plan, best)
         annotate(plan, configurations, best, tested)
-        tables = {"test_patients": patients, "trials": summary(configurations), **search_tables(plan)}
+        tables = {"test_patients": patients, "trials": configuration_table(configurations), **search_tables(plan)}
         if plan.config.study.repeats > 1 or plan.config.study.folds:
             tables["spread"] = spread(rows)
         if inside:
-            tables |= patch_tables(configurations, inside[0])
+            tables |= scores_in_patches(configurations, inside[0])
         tables = {name: table for name, table in tables.items() if not table.empty}
         from lab.experiments.synthesis.slices import log_slices
 
@@ -89,7 +87,7 @@ def finish(plan: Plan, started: float) -> None:
     for name, table in tables.items():
         plan.parent.log_table(table, artifacts.table(name))
     reference = validated.groupby("trial", sort=False)["mae_brain"].mean().to_dict()
-    plan.parent.log_json(facts(plan, configurations, best, reference), artifacts.STUDY)
+    plan.parent.log_json(collect_facts(plan, configurations, best, reference), artifacts.STUDY)
     from lab.experiments.synthesis.report import write_report
 
     write_report(plan.parent, seconds=time.monotonic() - started)
@@ -97,12 +95,12 @@ def finish(plan: Plan, started: float) -> None:
 
 def search_tables(plan: Plan) -> dict[str, pd.DataFrame]:
     """The trials of the guided search, and the importance of each setting."""
-    shares = importances(plan)
+    shares = setting_importances(plan)
     by_setting = pd.DataFrame({"setting": list(shares), "share": list(shares.values())})
     return {"search": search_trials(plan), "importances": by_setting}
 
 
-def patch_tables(configurations: list[Configuration], baselines: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def scores_in_patches(configurations: list[Configuration], baselines: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """Scores inside patches of a network's own size and of the study's smallest; runs tested without patches are left
     out.
 
@@ -117,7 +115,7 @@ def patch_tables(configurations: list[Configuration], baselines: pd.DataFrame) -
     return {"own_patch": rows(artifacts.TEST_OWN_PATCH), "same_voxels": same_voxels}
 
 
-def facts(
+def collect_facts(
     plan: Plan, configurations: list[Configuration], best: Configuration, reference: Mapping[str, float]
 ) -> dict[str, Any]:
     """The study's facts for the report, besides its figures; plain JSON values."""
@@ -159,7 +157,7 @@ def facts(
     }
 
 
-def summary(configurations: list[Configuration]) -> pd.DataFrame:
+def configuration_table(configurations: list[Configuration]) -> pd.DataFrame:
     """One row per network: settings, cost and validation figures as means over its runs, and their states."""
     rows: list[dict[str, Any]] = []
     for one in configurations:
@@ -208,41 +206,19 @@ def annotate(plan: Plan, configurations: list[Configuration], best: Configuratio
             run.set_tags({Tag.NOTE: note})
 
 
-@dataclass(frozen=True, kw_only=True)
-class OodWork:
-    """The fit of one fold's out-of-distribution reference, for another process."""
-
-    plan: Plan
-    fold: int
-
-    def run(self) -> Ood:
-        """See `fit_ood`."""
-        from lab.inference.calibrate import fit_ood
-
-        data = self.plan.config.data
-        contract = Contract.of(self.plan.cohort, data.inputs, data.target)
-        return fit_ood(contract, self.plan.cohort, parts_of(self.plan, self.fold))
-
-    @property
-    def voxels(self) -> int:
-        """Number of voxels to process."""
-        from lab.evaluation.fault_injection import FAULTS
-        from lab.inference.calibrate import FAULT_CASES
-
-        cases = sum(len(self.plan.cases(part, self.fold)) for part in ("train", "test"))
-        return (cases + FAULT_CASES * len(FAULTS)) * int(np.prod(self.plan.cohort.shape))
-
-
 @contextmanager
 def ood_beside(plan: Plan, best: Configuration) -> Iterator[dict[int, Callable[[], Ood]]]:
     """Functions that return the out-of-distribution reference of each fold that the best network still needs.
 
     The fit takes as long as the rest of a study's end and needs no network, so it runs in a process of its own.
     """
+    from lab.evaluation.fault_injection import OodFit
     from lab.inference.calibrate import MOST
 
     waiting = {fold_of(run) for run in best.runs if run.tags.get(Tag.CALIBRATED) != str(MOST)}
-    jobs = {fold: OodWork(plan=plan, fold=fold) for fold in sorted(waiting)}
+    data = plan.config.data
+    contract = Contract.of(plan.cohort, data.inputs, data.target)
+    jobs = {fold: OodFit(contract=contract, cohort=plan.cohort, parts=parts_of(plan, fold)) for fold in sorted(waiting)}
     if count_cores() == 1 or sum(job.voxels for job in jobs.values()) < WORTH_A_PROCESS:
         yield {fold: cache(job.run) for fold, job in jobs.items()}
         return

@@ -7,7 +7,7 @@ import pandas as pd
 from torch import nn
 
 from lab.config import Config, override
-from lab.data.batches import Batch, CaseStore, image_of
+from lab.data.batches import Batch, CaseStore, Prediction, image_of
 from lab.evaluation.evaluate import evaluate, evaluate_inside, means
 from lab.experiments.plan import Plan
 from lab.experiments.synthesis.configurations import ABOUT, fold_of
@@ -21,11 +21,15 @@ from lab.tracking.models.network import Package, download_package
 from lab.tracking.run import Run
 
 HELD_BYTES = 2 << 30
-"""Networks up to this total size stay in memory until the study ends; others are loaded again."""
+"""Networks up to this total size stay in memory until the study ends, and as many bytes of their images of test
+patients; others are loaded and predicted again."""
 
 
 class Scorer:
-    """Predictions and scores at a study's end; loads each network once and fits each fold's baselines once."""
+    """Predictions and scores at a study's end; loads each network once and fits each fold's baselines once.
+
+    Images of test patients stay, so that the figures of slices need no second prediction.
+    """
 
     def __init__(self, plan: Plan, arithmetic: Arithmetic) -> None:
         self.plan, self.arithmetic = plan, arithmetic
@@ -40,6 +44,8 @@ class Scorer:
         ]
         self._packages: dict[str, Package] = {}
         self._bytes = 0
+        self._images: dict[tuple[str, str], np.ndarray] = {}
+        """Run id and case id -> synthetic image (X, Y, Z)."""
 
     def package(self, run: Run) -> Package:
         """The network of a run, with its contract."""
@@ -89,14 +95,20 @@ class Scorer:
         Where the study has patches, the network is also scored inside the smallest. A network trained on patches is
         also scored inside its own, of which it then sees nothing else, as in the paper.
         """
-        plan, predict, fold = self.plan, self.network(run), fold_of(run)
+        plan, network, fold = self.plan, self.network(run), fold_of(run)
+
+        def predict(batch: Batch) -> Prediction:
+            prediction = network(batch)
+            self._keep(run, batch, prediction)
+            return prediction
+
         edges = [None] if self.smallest_patch is None else [None, self.smallest_patch]
         table, *inside = evaluate_inside(predict, self.cases("test", fold), edges)
         run.log_table(with_groups(table, plan.cohort.index), artifacts.TEST_PATIENTS)
         for same_voxels in inside:
             run.log_table(same_voxels, artifacts.TEST_SAME_VOXELS)
             edge = patch_edge(trial_settings(plan.config, run).train, plan.cohort.spacing_mm)
-            own = table if edge is None else evaluate(predict, self.cases("test", fold, patch=edge))
+            own = table if edge is None else evaluate(network, self.cases("test", fold, patch=edge))
             run.log_table(own, artifacts.TEST_OWN_PATCH)
         run.log_metrics_once(means(table, "test"), known_by="test/mae_image")
         run.set_tags({Tag.TESTED: "yes"})
@@ -120,10 +132,24 @@ class Scorer:
         stores = (self.cases("test", fold, inputs=self.plan.config.data.inputs) for fold in folds)
         return pd.concat([evaluate(lambda batch: batch.target, cases) for cases in stores], ignore_index=True)
 
+    def image_by_network(self, run: Run, cases: CaseStore, case: str) -> np.ndarray:
+        """The synthetic image of one whole test case by the network of a run, (X, Y, Z)."""
+        known = self._images.get((run.id, case))
+        return self.image(self.network(run), cases, case) if known is None else known
+
     def image(self, predict: Predictor, cases: CaseStore, case: str) -> np.ndarray:
         """The synthetic image of one case, (X, Y, Z)."""
-        batch: Batch = cases.batch([cases.case_ids.index(case)])
-        return image_of(predict(batch))[0, 0].float().cpu().numpy()
+        return volume_of(predict(cases.batch([cases.case_ids.index(case)])))
+
+    def _keep(self, run: Run, batch: Batch, prediction: Prediction) -> None:
+        volume = volume_of(prediction)
+        if (len(self._images) + 1) * volume.nbytes <= HELD_BYTES:
+            self._images[run.id, batch.case_ids[0]] = volume
+
+
+def volume_of(prediction: Prediction) -> np.ndarray:
+    """The image of the first case of a prediction, (X, Y, Z) float32."""
+    return image_of(prediction)[0, 0].float().cpu().numpy()
 
 
 def with_groups(table: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:

@@ -42,7 +42,7 @@ def search_trials(plan: Plan) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def importances(plan: Plan) -> dict[str, float]:
+def setting_importances(plan: Plan) -> dict[str, float]:
     """Share of each setting in the objective's variance (fANOVA, Hutter 2014), largest first.
 
     Empty where fewer than two finished trials differ.

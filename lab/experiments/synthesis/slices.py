@@ -55,7 +55,7 @@ def synthetic_images(scorer: Scorer, configurations: list[Configuration], case: 
     for one in configurations:
         run = next((run for run in one.runs if fold_of(run) == fold), None)
         if run is not None:
-            images[one.label] = scorer.image(scorer.network(run), cases, case)
+            images[one.label] = scorer.image_by_network(run, cases, case)
     for name, (baseline, beside) in scorer.baselines("test", fold).items():
         images[name] = scorer.image(baseline, beside, case)
     return images

@@ -25,7 +25,7 @@ from lab.tracking.run import Run
 from lab.tracking.store import RUNS, clear_errors, connect
 from lab.tracking.view import describe_experiment
 
-__all__ = ["Plan", "Study", "run"]
+__all__ = ["Plan", "Study", "run_synthesis_study"]
 
 SEARCH_TRIALS = 20
 OBJECTIVES = tuple(f"val/{figure}" for figure in shown_in("objective"))
@@ -33,7 +33,7 @@ GRACE_S = 10.0
 """Time in which interrupted workers may close their runs."""
 
 
-def run(study: Study, config: Config) -> Plan:
+def run_synthesis_study(study: Study, config: Config) -> Plan:
     """Run or continue a study and write its report to the parent run.
 
     The grid comes first, then the guided search where requested, then the search's winner with the grid's other seeds
@@ -42,7 +42,7 @@ def run(study: Study, config: Config) -> Plan:
     StoreLost (an OSError too) where the store can no longer be written.
     """
     started = time.monotonic()
-    starts = check(study, config)
+    starts = check_study(study, config)
     from lab.data.source import obtain  # a continued study needs no preparation
 
     cohort = obtain(config.data, config.phantom, RUNS)
@@ -75,7 +75,7 @@ def train(plan: Plan, phase: str, slots: list[str]) -> None:
         work_through(plan, phase, slots)
 
 
-def check(study: Study, config: Config) -> list[str]:
+def check_study(study: Study, config: Config) -> list[str]:
     """Hashes of the weights that trials start from.
 
     Raises ValueError, before anything is created, for settings that no trial could run with.

@@ -35,7 +35,7 @@ PATIENTS_SHOWN = 2
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class TrialJob:
     """Inputs of one trial; plain data that another process can receive."""
 
     config: Config
@@ -48,7 +48,7 @@ class Job:
     workers: int = 1
 
 
-def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float:
+def train_trial(job: TrialJob, on_epoch: Callable[[dict[str, float]], None]) -> float:
     """Train and validate one network, log everything to its run, and return the objective's value.
 
     `on_epoch` gets each epoch's figures and may raise to prune. Raises TrainingFailed with the reason where the trial
@@ -100,7 +100,7 @@ def train_trial(job: Job, on_epoch: Callable[[dict[str, float]], None]) -> float
     return log_trained(job, fitted, val, arithmetic)
 
 
-def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic) -> float:
+def log_trained(job: TrialJob, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic) -> float:
     """Log validation figures, slices, cost and the model; returns the objective's value."""
     from lab.report.figures.sheets import trial_slices
 
@@ -141,7 +141,7 @@ def log_trained(job: Job, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic
     return figures[config.study.objective]
 
 
-def store(job: Job, part: str, arithmetic: Arithmetic, *, whole: bool = False) -> CaseStore:
+def store(job: TrialJob, part: str, arithmetic: Arithmetic, *, whole: bool = False) -> CaseStore:
     """The cases of one part of the split; random patches, and margins for rotations, are for training alone."""
     config = used(job.config)
     edge = None if whole else patch_edge(config.train, job.cohort.spacing_mm)

@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from lab.cli.study_command import explain
+from lab.cli.study_command import exit_code_of
 from lab.radiomics.worc import process as worc_process
 from lab.radiomics.worc.child import check_sinks
 from lab.radiomics.worc.process import WorcFailed, Workplace, last_words
@@ -114,7 +114,7 @@ def test_the_error_is_one_line_for_the_user(place, tmp_path, monkeypatch, capsys
     program(tmp_path, monkeypatch, "raise ValueError('the reason')")
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        assert explain(lambda: place.run({}, timeout_s=30)) == 2
+        assert exit_code_of(lambda: place.run({}, timeout_s=30)) == 2
     finally:
         signal.signal(signal.SIGTERM, handler)
     said = capsys.readouterr().err

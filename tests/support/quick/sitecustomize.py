@@ -62,7 +62,7 @@ def no_drawing(module):
 CHANGES = {
     "importlib_metadata": versions_kept,
     "lab.evaluation.conformal": few_draws,
-    "lab.inference.calibrate": no_faults,
+    "lab.evaluation.fault_injection": no_faults,
     "lab.report.figures.sheets": no_slices,
     "matplotlib.figure": no_drawing,
     "mlflow.models.utils": no_trial,
