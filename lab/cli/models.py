@@ -58,7 +58,7 @@ class Promote:
         from lab.report.tables.gate import verdict_text
 
         run = chosen_study(run, newest=self.newest).id
-        print(f"Taken: run {run}" + (f", the newest of study {self.study}" if self.newest else ""))
+        print(f"Using run {run}" + (f", the newest of study {self.study}" if self.newest else ""))
         calibrate_before_promotion(run_with_model(run))
         try:
             found = promote_through_gate(run, self.name, self.alias, force=self.force, settings=self.gate)
@@ -68,15 +68,15 @@ class Promote:
         if found.verdict is not None:
             print(verdict_text(found.verdict))
         if found.caution:
-            print(f"It gives no verdict on a patient: {found.caution}")
+            print(f"The classifier gives no verdict on a patient: {found.caution}")
         done = found.promotion
         if done.before == done.version:
             print(f"{done.name} version {done.version} of run {done.run_id} is {done.alias} already: {done.uri}")
             return
         if found.forced:
-            print(f"The gate refuses it; forced all the same, on record for ever: {self.force}")
+            print(f"The gate refused this version; promoted by --force, with the reason on record: {self.force}")
         elif self.force is not None:
-            print("The gate lets it through: --force was not needed and is not recorded")
+            print("The version passed the gate: --force was not needed and is not recorded")
         before = f", which was version {done.before}" if done.before is not None else ""
         print(f"{done.name} version {done.version} of run {done.run_id} is {done.alias} now{before}: {done.uri}")
 
@@ -113,7 +113,7 @@ class Calibrate:
         if len(self.model) > 1 and self.out is None:
             raise ValueError("an ensemble has no package of its own: --out FILE says where its calibration is written")
         if self.looks < 2:
-            raise ValueError(f"--looks {self.looks}: 2 or more; a single look is measured in any case")
+            raise ValueError(f"--looks {self.looks}: must be 2 or more; one augmentation is calibrated in any case")
         if self.out is not None:
             from lab.io.output_folder import check_output
 
@@ -130,7 +130,7 @@ class Calibrate:
             if self.out is not None:
                 write_calibration(found, self.out)
         print("\n".join(summary_lines(found)))
-        print(f"Written to {self.out}" if self.out is not None else "Kept with the model")
+        print(f"Written to {self.out}" if self.out is not None else "Stored with the model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,7 +145,7 @@ class Report:
 
     def run(self) -> None:
         """Write the report."""
-        from lab.experiments.report import write_any_report
+        from lab.experiments.parent_run import write_any_report
         from lab.experiments.synthesis.record import find_study
         from lab.io.output_folder import check_output
         from lab.tracking.store import clear_errors

@@ -85,11 +85,11 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
         checkpoint=checkpoint,
         workers=plan.config.study.workers,
     )
-    told = reporter(trial, config.study.objective, queue.prune)
+    report = reporter(trial, config.study.objective, queue.prune)
 
     def on_epoch(figures: dict[str, float]) -> None:
         progress.epoch(figures)
-        told(figures)
+        report(figures)
 
     try:
         count_attempt(trial)
@@ -103,7 +103,7 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
         raise
     except Exception as error:  # no error of a trial may end the study; it is shown and kept
         if store_trouble(error):
-            progress.end("stopped: what is tracked cannot be written")
+            progress.end("stopped: the tracking store cannot be written")
             pause(trial, None if server_trouble(error) else run)
             raise StoreLost.because(error) from error
         reason = str(error) if isinstance(error, TrainingFailed | ValueError) else repr(error)
@@ -158,10 +158,10 @@ def trial_config(plan: Plan, phase: str, trial: optuna.Trial) -> tuple[Config, s
         return override(plan.config, dict(slot.settings)), slot.label
     if BASE not in trial.user_attrs:  # stored, since the grid may have grown when the trial is continued
         trial.set_user_attr(BASE, dict(plan.study.grid[best_label(plan)]))
-    return override(plan.config, dict(drawn_settings(plan, trial, trial.user_attrs[BASE]))), name
+    return override(plan.config, dict(sampled_settings(plan, trial, trial.user_attrs[BASE]))), name
 
 
-def drawn_settings(plan: Plan, trial: optuna.trial.BaseTrial, base: Settings) -> Settings:
+def sampled_settings(plan: Plan, trial: optuna.trial.BaseTrial, base: Settings) -> Settings:
     """All settings of a search trial drawn around `base`, in Optuna's form (lists for tuples)."""
     assert plan.study.search is not None
     fixed = plan.once({name: tuple(v) if isinstance(v, list) else v for name, v in base.items()})
@@ -188,7 +188,7 @@ def search_winner(plan: Plan) -> dict[str, Settings]:
     if not done:
         return {}
     best = (min if plan.lower else max)(done, key=lambda trial: trial.value or 0.0)
-    return {best.user_attrs[SLOT]: drawn_settings(plan, FixedTrial(best.params), best.user_attrs[BASE])}
+    return {best.user_attrs[SLOT]: sampled_settings(plan, FixedTrial(best.params), best.user_attrs[BASE])}
 
 
 def on_device(config: Config, worker: int) -> Config:

@@ -13,7 +13,7 @@ from lab.report.tables.model_figures import classifier_card_figures, network_fig
 from lab.report.text.model_limits import classifier_caution
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
-from lab.tracking.models.registered import CLASSIFIER, kind_of, model_contract
+from lab.tracking.models.registered import CLASSIFIER, model_contract, model_kind
 from lab.tracking.run import Run
 
 
@@ -27,7 +27,7 @@ class Candidate:
     @property
     def is_classifier(self) -> bool:
         """Whether its model is a classifier; otherwise a network."""
-        return kind_of(self.run) == CLASSIFIER
+        return model_kind(self.run) == CLASSIFIER
 
     @cached_property
     def contract(self) -> dict[str, Any]:

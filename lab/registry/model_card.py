@@ -17,7 +17,7 @@ from lab.report.text.model_trust import trust_lines, trust_table
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag, VersionTag
 from lab.tracking.models.network import CALIBRATION
-from lab.tracking.models.registered import Version, kind_of, read_model_file
+from lab.tracking.models.registered import Version, model_kind, read_model_file
 from lab.tracking.run import Run
 
 DESCRIPTION = 4900
@@ -68,7 +68,7 @@ def read_card(candidate: Candidate, version: Version, attempts: list[dict[str, A
     return ModelCard(
         name=version.name,
         version=version.number,
-        kind=kind_of(run),
+        kind=model_kind(run),
         phantom=bool(contract["phantom"]),
         event=run.tags.get(Tag.EVENT, ""),
         inputs=contract["inputs"],

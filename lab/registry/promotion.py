@@ -26,8 +26,8 @@ from lab.tracking.models.registered import (
     create_version,
     find_version,
     is_name,
-    kind_of,
     location,
+    model_kind,
     set_alias,
     version_of,
     versions,
@@ -143,7 +143,7 @@ def register(candidate: Candidate, name: str, more: Mapping[str, str]) -> Versio
     ValueError where the name serves the other kind of model, where the network's package is damaged, needs an unknown
     preparation, or was changed after registration.
     """
-    run, kind, place = candidate.run, kind_of(candidate.run), location(candidate.run)
+    run, kind, place = candidate.run, model_kind(candidate.run), location(candidate.run)
     there = versions(name)
     kinds = {one.tags.get(Tag.KIND, NETWORK) for one in there}
     if kinds - {kind}:
@@ -192,7 +192,7 @@ def calibrate_before_promotion(run: Run, say: Callable[[str], None] = print) -> 
 
     Without its cohort, prints a line and does nothing.
     """
-    if kind_of(run) != NETWORK or Tag.CALIBRATED in run.tags:
+    if model_kind(run) != NETWORK or Tag.CALIBRATED in run.tags:
         return
     say("Calibrating it on its own validation patients: only the best network of a study is calibrated by that")
     try:

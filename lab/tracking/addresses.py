@@ -11,7 +11,7 @@ import sqlalchemy
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, SQLAlchemyError
 
-from lab.tracking.databases import TRIALS_KIND, Kind, refuse_another
+from lab.tracking.databases import TRIALS_KIND, DatabaseKind, refuse_another
 from lab.tracking.patience import START_S, for_good, retry_while_away
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql", "oracle")
@@ -22,7 +22,7 @@ def without_password(address: str) -> str:
     return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", address)
 
 
-def check_address(address: str, kind: Kind) -> None:
+def check_address(address: str, kind: DatabaseKind) -> None:
     """Raises ValueError for an unusable address: no scheme, no driver, unknown host, no database.
 
     Looks up the server's name and does not connect; `check_server` connects.
@@ -84,7 +84,7 @@ def check_driver(address: str, named: str) -> URL:
     return url
 
 
-def check_server(address: str, kind: Kind) -> None:
+def check_server(address: str, kind: DatabaseKind) -> None:
     """Check that a database server accepts the login and holds the right tables; does nothing for other addresses.
 
     Raises ValueError where the server refuses for good or the database belongs to another program, OSError where it

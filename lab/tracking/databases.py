@@ -31,7 +31,7 @@ BESIDE = ("-journal", "-wal", "-shm")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Kind:
+class DatabaseKind:
     """Purpose of a database."""
 
     program: str
@@ -84,7 +84,7 @@ def trials_revisions() -> tuple[str, set[str]]:
     return storage.get_head_version(), set(storage.get_all_versions())
 
 
-RUNS_KIND = Kind(
+RUNS_KIND = DatabaseKind(
     program="MLflow",
     holds="runs",
     setting="MLFLOW_TRACKING_URI",
@@ -99,7 +99,7 @@ RUNS_KIND = Kind(
     revisions=runs_revisions,
     upgrade="mlflow db upgrade {url}",
 )
-TRIALS_KIND = Kind(
+TRIALS_KIND = DatabaseKind(
     program="Optuna",
     holds="trials",
     setting="OPTUNA_STORAGE",
@@ -121,7 +121,7 @@ def file_of(url: str) -> Path | None:
     return Path(path).resolve()
 
 
-def ensure(url: str, kind: Kind) -> None:
+def ensure(url: str, kind: DatabaseKind) -> None:
     """Create the SQLite database of a URL where it is missing; repair a half-made one.
 
     Raises ValueError for a file of another kind or version, OSError where it cannot be read or created.
@@ -131,21 +131,22 @@ def ensure(url: str, kind: Kind) -> None:
         return
     place.parent.mkdir(parents=True, exist_ok=True)
     with alone(place.parent):
-        told = False
+        announced = False
         while (found := state(place, kind)) != "whole":
             if found == "half made" and written_just_now(place):
-                if not told:
-                    tell(f"{place} is half made and was written to just now; waiting for who makes it")
-                told = True
+                if not announced:
+                    print_message(f"{place} is half made and was written to just now; waiting for who makes it")
+                announced = True
                 time.sleep(0.5)
                 continue
             if found == "half made":
                 aside = set_aside(place)
-                tell(f"{place} was left half made by a start that was killed; no {kind.holds} in it; it is now {aside}")
+                found = f"{place} was left half made by a start that was killed; no {kind.holds} in it"
+                print_message(f"{found}; it is now {aside}")
             make(place, kind)
 
 
-def state(place: Path, kind: Kind) -> Literal["absent", "half made", "whole"]:
+def state(place: Path, kind: DatabaseKind) -> Literal["absent", "half made", "whole"]:
     """State of a database file. Raises ValueError and OSError as `ensure`."""
     if not place.exists() or (place.is_file() and place.stat().st_size == 0):
         return "absent"  # SQLite creates an empty file on a mere query
@@ -181,7 +182,7 @@ def state(place: Path, kind: Kind) -> Literal["absent", "half made", "whole"]:
     )
 
 
-def refuse_another(tables: set[str], revision: str | None, kind: Kind, name: str) -> None:
+def refuse_another(tables: set[str], revision: str | None, kind: DatabaseKind, name: str) -> None:
     """Raises ValueError where these tables or this version belong to another program."""
     own = sorted(tables - {"alembic_version"})
     by_revision = (one for one in KINDS if revision in one.revisions()[1])
@@ -192,13 +193,13 @@ def refuse_another(tables: set[str], revision: str | None, kind: Kind, name: str
         raise ValueError(f"{name} is {whose}; {kind.program} needs one of its own: name another with {kind.setting}")
 
 
-def has_rows(database: sqlite3.Connection, table: str, kind: Kind) -> bool:
+def has_rows(database: sqlite3.Connection, table: str, kind: DatabaseKind) -> bool:
     """Whether a table holds more rows than in a new database."""
     nobodys = kind.rows_of_a_new_one.get(table, "0")
     return database.execute(f'SELECT 1 FROM "{table}" WHERE NOT ({nobodys}) LIMIT 1').fetchone() is not None
 
 
-def make(place: Path, kind: Kind) -> None:
+def make(place: Path, kind: DatabaseKind) -> None:
     """Create a complete database under a draft name, then rename it. The caller holds `alone`."""
     draft = place.with_name(f"{place.name}.making")
     parts = [draft, *beside(draft)]
@@ -268,7 +269,7 @@ def alone(folder: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=5)
     except Timeout:
-        tell(f"waiting for another process that holds {lock.lock_file}")
+        print_message(f"waiting for another process that holds {lock.lock_file}")
         lock.acquire()
     try:
         yield
@@ -276,6 +277,6 @@ def alone(folder: Path) -> Iterator[None]:
         lock.release()
 
 
-def tell(line: str) -> None:
+def print_message(line: str) -> None:
     """Print a message for the user to stderr."""
     print(line, file=sys.stderr, flush=True)

@@ -15,7 +15,7 @@ from optuna.exceptions import StorageInternalError, UpdateFinishedTrialError
 from sqlalchemy import event
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from lab.tracking.databases import tell
+from lab.tracking.databases import print_message
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def retry_while_away(work: Callable[[], T], what: str, patience_s: float) -> T:
                 raise OSError(f"{what} has not answered for {patience_s:.0f} s ({reason})") from error
             if waited - told >= TELL_S:
                 told = waited
-                tell(f"waiting for {what}, {patience_s - waited:.0f} s more at most ({reason})")
+                print_message(f"waiting for {what}, {patience_s - waited:.0f} s more at most ({reason})")
             time.sleep(0.5)
 
 
@@ -95,7 +95,7 @@ def retried(method: Callable[P, T], what: str) -> Callable[P, T]:
             except (StorageInternalError, SQLAlchemyError) as error:
                 if attempt == ATTEMPTS - 1 or not broken(error):
                     raise
-                tell(f"the connection to {what} broke; trying again")
+                print_message(f"the connection to {what} broke; trying again")
         raise AssertionError("unreachable")
 
     return again
@@ -107,7 +107,7 @@ def broken(error: Exception) -> bool:
     return isinstance(inner, DBAPIError) and inner.connection_invalidated
 
 
-def tell_of_servers(what: str) -> None:
+def announce_waiting(what: str) -> None:
     """Limit how long MLflow waits for its server, and print that it waits."""
     for name, value in HTTP.items():
         os.environ.setdefault(name, value)
@@ -128,4 +128,4 @@ class Waiting(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Print that the server is awaited, and why."""
         found = re.search(r"([\w ]*(?:refused|timed out|reset|closed|unreachable|aborted)[\w ]*)", record.getMessage())
-        tell(f"waiting for {self.what}, about a minute at most ({found[1].strip() if found else 'no answer'})")
+        print_message(f"waiting for {self.what}, about a minute at most ({found[1].strip() if found else 'no answer'})")

@@ -19,8 +19,10 @@ from pathlib import Path
 from urllib.parse import quote
 
 DATABASE = "mlflow.db"
-KNOWN = "store_folders"
-"""Tag of experiment 0: names of the folder, as a JSON list."""
+KNOWN = "mlflow.store_folders"
+"""Tag of experiment 0: names of the folder, as a JSON list. MLflow's pages show no tag that begins with `mlflow.`."""
+KNOWN_KEYS = (KNOWN, "store_folders")
+"""The tag, and its name up to 0.4.0."""
 ADDRESSES = {
     "experiments": ("artifact_location",),
     "runs": ("artifact_uri",),
@@ -50,7 +52,7 @@ def settle(folder: Path, wait_s: float, database: Path | None = None) -> str | N
             count = rewrite(store, left, folder) if left else 0
             names = sorted((before - left) | {str(folder)})
             if known != set(names):
-                store.execute("DELETE FROM experiment_tags WHERE experiment_id = 0 AND key = ?", (KNOWN,))
+                store.execute("DELETE FROM experiment_tags WHERE experiment_id = 0 AND key IN (?, ?)", KNOWN_KEYS)
                 values = (KNOWN, json.dumps(names))
                 store.execute("INSERT INTO experiment_tags (experiment_id, key, value) VALUES (0, ?, ?)", values)
             store.execute("COMMIT")  # without a commit, closing rolls back
@@ -65,8 +67,8 @@ def settle(folder: Path, wait_s: float, database: Path | None = None) -> str | N
 
 def remembered(store: sqlite3.Connection) -> set[str] | None:
     """Recorded names of the folder; None in a store older than the record."""
-    query = "SELECT value FROM experiment_tags WHERE experiment_id = 0 AND key = ?"
-    found = store.execute(query, (KNOWN,)).fetchone()
+    query = "SELECT value FROM experiment_tags WHERE experiment_id = 0 AND key IN (?, ?) ORDER BY key"
+    found = store.execute(query, KNOWN_KEYS).fetchone()
     return None if found is None else set(json.loads(found[0]))
 
 

@@ -40,10 +40,10 @@ from lab.tracking.databases import (
     ensure,
     file_of,
     is_archive,
+    print_message,
     state,
-    tell,
 )
-from lab.tracking.patience import patient_trials, tell_of_servers
+from lab.tracking.patience import announce_waiting, patient_trials
 from lab.tracking.relocate import DATABASE, settle
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -131,7 +131,7 @@ def connect() -> MlflowClient:
         uri = read_only_copy(place, adapt=is_own(uri))
     else:
         ensure(uri, RUNS_KIND)
-    tell_of_servers(f"the tracking server {without_password(uri)}")
+    announce_waiting(f"the tracking server {without_password(uri)}")
     mlflow.set_tracking_uri(uri)
     with contextlib.nullcontext() if archive or "://" not in uri or uri.startswith("http") else alone(RUNS):
         try:
@@ -143,7 +143,7 @@ def connect() -> MlflowClient:
             raise ValueError(f"MLFLOW_TRACKING_URI={without_password(uri)}: {str(error).splitlines()[0]}") from error
         moved = settle(RUNS, WAIT_S) if is_own(uri) and not archive else None
     if moved:
-        tell(moved)
+        print_message(moved)
     return client
 
 
@@ -170,7 +170,7 @@ def read_only_copy(place: Path, *, adapt: bool) -> str:
             if any(file and Path(file) == copy.resolve() for _, _, file in names):
                 connection.execute("PRAGMA query_only = ON")
 
-    tell(f"{place} can only be read: nothing new is kept there")
+    print_message(f"{place} can only be read: nothing new is kept there")
     _COPIES.add(f"sqlite:///{copy}")
     return f"sqlite:///{copy}"
 

@@ -27,6 +27,8 @@ from lab.tracking.run import Run
 from lab.tracking.store import ROOT, RUNS, connect
 
 TAG = "mlflow.sharedViewState."
+WIDEST_PX = 190
+"""Maximum width of a metric's column, whose head must tell the figures of a group apart."""
 LOCAL = "http://localhost:5000"
 COMPARED = 12
 NAMED = {"table": "all trials"}
@@ -72,7 +74,7 @@ def table_state(
     tags = ["best", "phase"] if len(phases) > 1 else ["best"]
     shown = (
         {f"tags.`{name}`": 60 for name in tags}
-        | {f"metrics.`{name}`": 96 for name in figures}
+        | {f"metrics.`{name}`": min(max(96, 7 * len(name) + 20), WIDEST_PX) for name in figures}
         | {f"params.`{name}`": 96 for name in varied}
     )
     grouped = any(count > 1 for count in labels.values())

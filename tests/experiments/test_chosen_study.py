@@ -34,10 +34,10 @@ def test_the_newest_is_taken_where_that_is_asked_for_and_is_said(two, capsys):
     assert chosen_study(EXPERIMENT, newest=True).id == two[1]
     assert find_study(EXPERIMENT).id == two[1]
     said = capsys.readouterr().out
-    assert f"Taken: {two[1]} of " in said
+    assert f"Using {two[1]} of " in said
     assert "the newest of 2 finished runs" in said
     assert main(["promote", "--study", EXPERIMENT, "--name", "any", "--newest"]) == 2  # which holds no model
-    assert f"Taken: run {two[1]}, the newest of study gated" in capsys.readouterr().out
+    assert f"Using run {two[1]}, the newest of study gated" in capsys.readouterr().out
 
 
 def test_a_run_is_taken_as_it_is(two):

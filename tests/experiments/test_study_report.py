@@ -94,7 +94,7 @@ def test_a_study_is_found_by_its_name_or_by_its_run(patched):
     assert find_study("patched") == find_study(plan.parent.id) == plan.parent
 
 
-@pytest.mark.parametrize(("name", "says"), [("nowhere", "there is no study"), ("open", "has come to its end")])
+@pytest.mark.parametrize(("name", "says"), [("nowhere", "there is no study"), ("open", "has no finished run")])
 def test_a_study_that_is_not_there_is_said_so(patched, name, says, capsys):
     Run.open("open", "open", identity={"role": "study", "state": "failed"})
     assert main(["report", name]) == 2

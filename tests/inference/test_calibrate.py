@@ -122,7 +122,7 @@ def test_a_study_comes_to_its_end_without(tiny_cohort, monkeypatch, capsys):
     monkeypatch.setattr("lab.inference.calibrate_run.calibrate_networks", no_memory)
     plan, seen = ran("uncalibrated", settings(tiny_cohort, train__epochs=1), {"one": {"loss.name": "L1_brain"}})
     assert seen.statuses == {"FINISHED"}
-    assert "is left without: out of memory" in capsys.readouterr().out
+    assert "is not calibrated: out of memory" in capsys.readouterr().out
     assert "Voxel intervals of" not in plan.parent.read_text("report.html")
 
 

@@ -59,7 +59,7 @@ def test_the_command_shows_every_test_and_says_which_failed(good, capsys):
     assert "version 1 of 'shows' does not become champion: contrast concordance against linear" in said.err
     assert said.err.count("\n") == 1
     assert command("--run", weak, "--name", "shows", "--alias", "champion", "--force", "none other") == 0
-    assert "forced all the same, on record for ever: none other" in capsys.readouterr().out
+    assert "with the reason on record: none other" in capsys.readouterr().out
     assert command("--run", good, "--name", "shows", "--alias", "champion", "--force", "careful") == 0
     said = capsys.readouterr().out
     assert "--force was not needed and is not recorded" in said

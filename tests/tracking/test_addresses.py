@@ -15,7 +15,7 @@ from sqlalchemy.exc import OperationalError
 from lab.tracking import patience, store
 from lab.tracking.addresses import check_address, without_password
 from lab.tracking.databases import RUNS_KIND, TRIALS_KIND
-from lab.tracking.patience import retried, retry_while_away, tell_of_servers
+from lab.tracking.patience import announce_waiting, retried, retry_while_away
 
 WRONG = [
     (RUNS_KIND, "./mlruns", "is a folder"),
@@ -124,7 +124,7 @@ def test_what_arrived_before_the_connection_broke_is_not_told_twice():
 def test_the_users_own_patience_with_a_tracking_server_stands(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
     monkeypatch.delenv("MLFLOW_HTTP_REQUEST_TIMEOUT", raising=False)
-    tell_of_servers("the server")
+    announce_waiting("the server")
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "1"
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == "60"
 

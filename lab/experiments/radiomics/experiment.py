@@ -15,6 +15,7 @@ from filelock import FileLock
 from lab.config import DEMO, PhantomConfig, RadiomicsConfig, flatten
 from lab.data.cohort import Cohort
 from lab.data.source import Say, Ticker, obtain
+from lab.experiments.parent_run import open_parent
 from lab.io.files import plural
 from lab.io.sealed_json import fingerprint
 from lab.radiomics.assemble import assemble, labelled
@@ -24,8 +25,7 @@ from lab.radiomics.splits import Split, make_splits
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
-from lab.tracking.store import RUNS, connect
-from lab.tracking.view import describe_experiment
+from lab.tracking.store import RUNS
 
 SAME = ("classifier.labels", "classifier.workers", "data.path", "data.processes", "data.layout", "data.labels")
 """Settings that do not change the result, or that the digests of labels and cohort cover."""
@@ -163,19 +163,21 @@ def open_experiment(
     key = fingerprint([data.key, own])
     dataset, chosen = data.dataset, data.settings.classifier
     words = [name, "phantom" * dataset.phantom, chosen.label, "shuffled" * chosen.shuffle_labels, key[:6]]
-    connect()
-    with FileLock(RUNS / "create.lock"):  # simultaneous calls share one run
-        identity = {Tag.STUDY_KEY: key, Tag.ROLE: "study"}
-        run = Run.open(name, " ".join(filter(None, words)), identity=identity, source=source)
-    describe_experiment(run, question)
     settings = {
         key: value
         for key, value in flatten(data.settings).items()
         if key not in SAME and (dataset.phantom or not key.startswith("phantom."))
     }
-    tags = {Tag.COHORT: data.cohort.digest, Tag.PHANTOM: dataset.phantom, Tag.SEED: chosen.seed}
-    run.describe(settings | own, tags | {Tag.EVENT: dataset.event, Tag.DATASET: dataset.digest})
-    run.log_cohort(data.cohort)
+    run = open_parent(
+        name,
+        " ".join(filter(None, words)),
+        key=key,
+        question=question,
+        cohort=data.cohort,
+        params=settings | own,
+        tags={Tag.SEED: chosen.seed, Tag.EVENT: dataset.event, Tag.DATASET: dataset.digest},
+        source=source,
+    )
     run.log_table(data.split_table(), artifacts.SPLIT)
     run.log_table(dataset.table.rename_axis("case_id").reset_index(), artifacts.PATIENTS)
     left = pd.DataFrame(sorted(dataset.left_out.items()), columns=["case_id", "reason"])

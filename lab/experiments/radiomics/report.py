@@ -11,9 +11,9 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from lab.experiments.parent_run import format_points, publish
 from lab.experiments.radiomics.experiment import Experiment, ExperimentData
 from lab.experiments.radiomics.results import summarised
-from lab.experiments.report import format_points, publish
 from lab.io.files import plural
 from lab.radiomics.assess.assess import Assessment, read_assessment
 from lab.radiomics.baselines import OURS
@@ -76,9 +76,7 @@ def write_classifier_report(
     that is not a finished classifier experiment.
     """
     if not run.has_file(artifacts.CLASSIFIER):
-        raise ValueError(
-            f"run {run.id} holds no {artifacts.CLASSIFIER}: it is no classifier experiment that has come to its end"
-        )
+        raise ValueError(f"run {run.id} holds no {artifacts.CLASSIFIER}: it is not a finished classifier experiment")
     facts = run.read_json(artifacts.CLASSIFIER)
     with tempfile.TemporaryDirectory() as scratch:
         tables = run.download("tables", Path(scratch))

@@ -242,7 +242,7 @@ def calibrate_best(scorer: Scorer, best: Configuration, ood: Mapping[int, Callab
             parts = parts_of(plan, fold)
             calibrate_study_run(run, scorer.package(run), plan.cohort, parts, scorer.arithmetic, ood=ood.get(fold))
         except ValueError as error:
-            print(f"  {run.name} is left without: {error}", flush=True)
+            print(f"  {run.name} is not calibrated: {error}", flush=True)
             continue
         table = run.read_table(artifacts.COVERAGE)
         tables.append(table.assign(fold=fold + 1, seed=int(run.params["train.seed"])))

@@ -73,9 +73,7 @@ def find_study(name: str) -> Run:
     """
     found = finished_runs(name)
     if len(found) > 1:
-        print(
-            f"Taken: {describe_run(found[0])}; the newest of {len(found)} finished runs of study {name!r}", flush=True
-        )
+        print(f"Using {describe_run(found[0])}; the newest of {len(found)} finished runs of study {name!r}", flush=True)
     return found[0]
 
 
@@ -127,14 +125,14 @@ def finished_runs(name: str) -> list[Run]:
         raise ValueError(f"there is no study and no run {name!r} in the tracking store; studies: {known}")
     found = Run.search(name, {Tag.ROLE: "study", Tag.STATE: "finished"})
     if not found:
-        raise ValueError(f"no study {name!r} has come to its end yet; run studies/{name}.py again, it goes on")
+        raise ValueError(f"study {name!r} has no finished run; run studies/{name}.py again to continue it")
     return found
 
 
 def read_record(parent: Run) -> Record:
     """Read the record from the tracking store. Raises ValueError for a run that is not a finished study."""
     if not parent.has_file(artifacts.STUDY):
-        raise ValueError(f"run {parent.id} holds no {artifacts.STUDY}: it is not a study that has come to its end")
+        raise ValueError(f"run {parent.id} holds no {artifacts.STUDY}: it is not a finished study")
     facts = parent.read_json(artifacts.STUDY)
     there = {*parent.files("tables"), *parent.files("figures")}
 

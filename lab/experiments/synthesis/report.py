@@ -15,7 +15,7 @@ import pandas as pd
 from lab.evaluation.calibration_text import describe_coverage
 from lab.evaluation.conformal import NOMINAL, coverage_summary
 from lab.evaluation.figures import shown_in
-from lab.experiments.report import format_points, publish
+from lab.experiments.parent_run import format_points, publish
 from lab.experiments.synthesis.record import SLICES, Record, read_record
 from lab.experiments.synthesis.search_results import shown_settings
 from lab.inference.tta import DEFAULT_LOOKS

@@ -15,15 +15,14 @@ from optuna.trial import FrozenTrial, TrialState
 from lab.config import Config, TrainConfig, flatten, override
 from lab.data.cohort import PARTS, Cohort
 from lab.evaluation.figures import shown_in
+from lab.experiments.parent_run import open_parent
 from lab.experiments.plan import Plan, Study, varied
 from lab.experiments.synthesis.trial import patch_edge, remove_checkpoint
 from lab.experiments.worker import search_winner, work, work_apart
 from lab.io.sealed_json import fingerprint
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
-from lab.tracking.run import Run
-from lab.tracking.store import RUNS, clear_errors, connect
-from lab.tracking.view import describe_experiment
+from lab.tracking.store import RUNS, clear_errors
 
 __all__ = ["Plan", "Study", "run_synthesis_study"]
 
@@ -50,7 +49,7 @@ def run_synthesis_study(study: Study, config: Config) -> Plan:
     check_patches(study, config, cohort.spacing_mm)
     with clear_errors():
         plan = open_plan(study, config, cohort, splits, starts)
-        tell_other_threads(plan)
+        note_other_threads(plan)
     with clear_errors(goes_on="epoch"), plan.parent.ending():
         train(plan, "grid", [slot.name for slot in plan.slots("grid")])
         if config.study.search and study.search is not None:
@@ -171,19 +170,20 @@ def open_plan(
     """The study's parent run, found or created, with its settings and its cohort."""
     key = study_key(config, cohort, starts)
     name = f"{study.name}{' phantom' if cohort.phantom else ''} {cohort.spacing_mm:g} mm {key[:6]}"
-    connect()
-    with FileLock(RUNS / "create.lock"):  # two calls at once share one parent
-        parent = Run.open(study.name, name, identity={Tag.STUDY_KEY: key, Tag.ROLE: "study"})
-    describe_experiment(parent, study.question)
-    plan = Plan(study=study, config=config, cohort=cohort, splits=splits, key=key, parent=parent)
-    tags = {Tag.COHORT: cohort.digest, Tag.PHANTOM: cohort.phantom, Tag.SEED: config.train.seed}
     changed = varied(study.grid.values())
     shared = {k: v for k, v in flatten(config).items() if k not in changed and not k.startswith("study.")}
-    parent.describe(shared, tags)
-    parent.log_cohort(cohort)
+    parent = open_parent(
+        study.name,
+        name,
+        key=key,
+        question=study.question,
+        cohort=cohort,
+        params=shared,
+        tags={Tag.SEED: config.train.seed},
+    )
     numbered = [split.assign(fold=fold) if len(splits) > 1 else split for fold, split in enumerate(splits, start=1)]
     parent.log_table(pd.concat(numbered, ignore_index=True), artifacts.SPLIT)
-    return plan
+    return Plan(study=study, config=config, cohort=cohort, splits=splits, key=key, parent=parent)
 
 
 def study_key(config: Config, cohort: Cohort, starts: Sequence[str] = ()) -> str:
@@ -197,7 +197,7 @@ def study_key(config: Config, cohort: Cohort, starts: Sequence[str] = ()) -> str
     return fingerprint([cohort.digest, kept, config.study.objective, config.study.folds, *starts])
 
 
-def tell_other_threads(plan: Plan) -> None:
+def note_other_threads(plan: Plan) -> None:
     """Print a note where earlier trials were computed on a CPU with another number of threads.
 
     They stay in one study, so that a study can be continued with more workers.
@@ -212,8 +212,8 @@ def tell_other_threads(plan: Plan) -> None:
     other = sorted({tags.get(Tag.THREADS, threads) for tags in found if tags.get(Tag.DEVICE) == "cpu"} - {threads})
     if other:
         print(
-            f"Trials that are there were computed with {' or '.join(other)} threads, new ones get {threads} (cores "
-            "divided by --workers): another number rounds otherwise, and figures differ as from seed to seed",
+            f"Earlier trials were computed with {' or '.join(other)} threads, new ones use {threads} (cores divided by "
+            "--workers). The number of threads changes rounding: figures differ as they do between seeds",
             flush=True,
         )
 
@@ -244,7 +244,7 @@ def work_through(plan: Plan, phase: str, slots: list[str]) -> None:
             worker.kill()
         raise
     if any(worker.exitcode for worker in workers):  # killed, perhaps for memory: continue alone
-        print("A worker ended early; what it left goes on in this process.", flush=True)
+        print("A worker process ended early; this process continues its trials.", flush=True)
         work(plan, phase, slots, 0)
 
 

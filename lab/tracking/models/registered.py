@@ -34,7 +34,7 @@ def downloaded(uri: str) -> Iterator[Path]:
         yield Path(mlflow.artifacts.download_artifacts(artifact_uri=uri, dst_path=scratch))
 
 
-def kind_of(run: Run) -> str:
+def model_kind(run: Run) -> str:
     """Kind of a run's model: `network` or `classifier`."""
     return CLASSIFIER if run.tags.get(Tag.KIND) == CLASSIFIER else NETWORK
 
@@ -44,7 +44,7 @@ def model_contract(run: Run) -> dict[str, Any]:
 
     Raises ValueError for a model that was deleted or is not from this lab.
     """
-    model, file, place = f"the model {run.tags[Tag.MODEL]} of run {run.id}", SETTINGS[kind_of(run)], location(run)
+    model, file, place = f"the model {run.tags[Tag.MODEL]} of run {run.id}", SETTINGS[model_kind(run)], location(run)
 
     def read() -> dict[str, Any]:
         with downloaded(f"{place}/{file}") as path:

@@ -1,4 +1,4 @@
-"""Reports of both arms: choice of the report, and its files on the run and in a folder."""
+"""The parent run of a study of either arm: its creation, and the files of its report."""
 
 from __future__ import annotations
 
@@ -6,11 +6,41 @@ import tempfile
 import textwrap
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
+from filelock import FileLock
+
+from lab.data.cohort import Cohort
 from lab.io.output_folder import output_folder
 from lab.tracking import artifacts
+from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
-from lab.tracking.store import read_only
+from lab.tracking.store import RUNS, connect, read_only
+from lab.tracking.view import describe_experiment
+
+
+def open_parent(
+    experiment: str,
+    name: str,
+    *,
+    key: str,
+    question: str,
+    cohort: Cohort,
+    params: Mapping[str, Any],
+    tags: Mapping[Any, Any],
+    source: str | None = None,
+) -> Run:
+    """The parent run with this study key, found or created, with its settings, its cohort and the study's question.
+
+    `name` is its name where it is created, `source` the script, by default that of the study.
+    """
+    connect()
+    with FileLock(RUNS / "create.lock"):  # two calls at once share one parent
+        run = Run.open(experiment, name, identity={Tag.STUDY_KEY: key, Tag.ROLE: "study"}, source=source)
+    describe_experiment(run, question)
+    run.describe(params, {Tag.COHORT: cohort.digest, Tag.PHANTOM: cohort.phantom, **tags})
+    run.log_cohort(cohort)
+    return run
 
 
 def write_any_report(parent: Run, *, out: Path | None = None) -> None:
