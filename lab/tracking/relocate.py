@@ -16,7 +16,6 @@ import sqlite3
 from collections.abc import Collection
 from contextlib import closing
 from pathlib import Path
-from urllib.parse import quote
 
 DATABASE = "mlflow.db"
 KNOWN = "mlflow.store_folders"
@@ -47,7 +46,7 @@ def settle(folder: Path, wait_s: float, database: Path | None = None) -> str | N
                 return None
             store.execute("BEGIN IMMEDIATE")
             known = remembered(store)
-            before = named_by_experiments(store, folder) if known is None else known
+            before = known or set()
             left = {name for name in before if not leads_to(name, folder)}
             count = rewrite(store, left, folder) if left else 0
             names = sorted((before - left) | {str(folder)})
@@ -66,24 +65,10 @@ def settle(folder: Path, wait_s: float, database: Path | None = None) -> str | N
 
 
 def remembered(store: sqlite3.Connection) -> set[str] | None:
-    """Recorded names of the folder; None in a store older than the record."""
+    """Recorded names of the folder; None in a new store."""
     query = "SELECT value FROM experiment_tags WHERE experiment_id = 0 AND key IN (?, ?) ORDER BY key"
     found = store.execute(query, KNOWN_KEYS).fetchone()
     return None if found is None else set(json.loads(found[0]))
-
-
-def named_by_experiments(store: sqlite3.Connection, folder: Path) -> set[str]:
-    """Folder named by all experiments with files here, for a store without a record."""
-    parents = set()
-    for name, location in store.execute("SELECT name, artifact_location FROM experiments"):
-        ending = "/" + quote(name)
-        if location and location.startswith("file://") and location.endswith(ending) and (folder / name).is_dir():
-            parents.add(location.removesuffix(ending))
-    if len(parents) != 1:
-        return set()
-    from mlflow.utils.file_utils import local_file_uri_to_path
-
-    return {local_file_uri_to_path(parents.pop())}
 
 
 def leads_to(name: str, folder: Path) -> bool:
