@@ -20,9 +20,9 @@ from lab.tracking.artifacts import Tag
 from lab.tracking.models.network import Package, download_package
 from lab.tracking.run import Run
 
-HELD_BYTES = 2 << 30
-"""Networks up to this total size stay in memory until the study ends, and as many bytes of their images of test
-patients; others are loaded and predicted again."""
+NETWORK_BYTES, IMAGE_BYTES = 2 << 30, 1 << 30
+"""Networks and images of test patients up to these total sizes stay in memory until the study ends; others are loaded
+and predicted again."""
 
 
 class Scorer:
@@ -53,7 +53,7 @@ class Scorer:
             return self._packages[run.id]
         package = download_package(run.tags[Tag.MODEL])
         size = bytes_of(package.network)
-        if self._bytes + size <= HELD_BYTES:
+        if self._bytes + size <= NETWORK_BYTES:
             self._packages[run.id] = package
             self._bytes += size
         return package
@@ -143,7 +143,7 @@ class Scorer:
 
     def _keep(self, run: Run, batch: Batch, prediction: Prediction) -> None:
         volume = volume_of(prediction)
-        if (len(self._images) + 1) * volume.nbytes <= HELD_BYTES:
+        if (len(self._images) + 1) * volume.nbytes <= IMAGE_BYTES:
             self._images[run.id, batch.case_ids[0]] = volume
 
 
