@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pkgutil
 import re
 
 import pytest
@@ -10,7 +9,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from patients import logged
 from small import grid_study, ran, settings
-from watching import look
+from watching import look, states
 
 from lab.cli.study_command import exit_code_of
 from lab.experiments import worker
@@ -23,10 +22,6 @@ from lab.tracking.store import RUNS, StoreLost, connect
 ONE = {"one": {"loss.name": "L1_brain"}}
 
 pytestmark = pytest.mark.usefixtures("no_drawing", "no_calibration")
-
-
-def states(seen):
-    return {slot: (run.info.status, run.data.tags["state"]) for slot, run in seen.children.items()}
 
 
 def test_a_second_call_reports_and_does_nothing_else(tiny_cohort, monkeypatch):
@@ -187,74 +182,6 @@ def test_interruption_closes_the_runs_and_the_next_call_goes_on(tiny_cohort, mon
     after = ran("interrupted", settings(tiny_cohort))[1]
     assert after.statuses == {"FINISHED"}
     assert [step for step, _ in after.metrics["one"]["train/loss"]] == [1, 2]
-
-
-class KilledHereError(BaseException):
-    """Stands for kill -9 within this process: nothing may catch it."""
-
-
-def test_a_trial_that_is_killed_again_and_again_is_given_up(tiny_cohort, monkeypatch, no_report):
-    def die(job, on_epoch):
-        raise KilledHereError
-
-    with monkeypatch.context() as patch:
-        patch.setattr(worker, "train_trial", die)
-        for _ in range(worker.ATTEMPTS_ALLOWED):
-            with pytest.raises(KilledHereError):
-                ran("given-up", settings(tiny_cohort))
-    _, seen = ran("given-up", settings(tiny_cohort))
-    assert states(seen) == {"one": ("FAILED", "failed"), "two": ("FINISHED", "finished")}
-    assert "killed 3 times with 0 epochs done" in seen.children["one"].data.tags["failure"]
-
-
-MOMENTS = {
-    "before the checkpoint": ("lab.synthesis.train.save_checkpoint", "'epoch': 2", "before"),
-    "between checkpoint and figures": ("lab.synthesis.train.save_checkpoint", "'epoch': 2", "after"),
-    "between MLflow and Optuna": ("lab.tracking.run.Run.log_metrics", "train/loss", "after"),
-    "between the last figures": ("lab.tracking.run.Run.log_metrics", "val/ssim_brain", "after"),
-    "between figures and model": ("lab.tracking.models.network.log_network", "", "before"),
-    "after the model": ("lab.tracking.models.network.log_network", "", "after"),
-    "between MLflow's end and Optuna's": ("lab.experiments.queue.Queue.tell", "", "before"),
-    "before the checkpoint goes": ("lab.experiments.worker.remove_checkpoint", "", "before"),
-    "between two trials": ("lab.tracking.run.Run.end", "'finished'", "after"),
-    "test figures logged and not marked": ("lab.tracking.run.Run.log_metrics", "test/mae_image", "after"),
-    "in the report": ("lab.experiments.synthesis.report.study_page", "", "before"),
-}
-"""What is killed: before or after the first call of a function in whose arguments a word occurs."""
-
-
-def test_a_kill_at_any_moment_changes_nothing(tiny_cohort, monkeypatch):
-    monkeypatch.setattr(worker, "ATTEMPTS_ALLOWED", len(MOMENTS))
-    config = settings(tiny_cohort)
-    never = ran("moments-never", config)[1]
-    for moment, (target, word, when) in MOMENTS.items():
-        with monkeypatch.context() as patch:
-            kill_at(patch, target, word, when)
-            with pytest.raises(KilledHereError):
-                ran("moments", config)
-        assert len(look(RUNS, "moments").parents) == 1, moment
-    seen = ran("moments", config)[1]
-    assert seen.results == never.results
-    assert seen.metrics == never.metrics
-    assert seen.statuses == {"FINISHED"}
-    for run in seen.children.values():
-        query = f"source_run_id = '{run.info.run_id}'"
-        assert len(connect().search_logged_models([run.info.experiment_id], query)) == 1
-    assert not list((RUNS / "work").glob("moments-*/*.checkpoint"))
-
-
-def kill_at(patch, target, word, when):
-    """Let a call of a function, one in whose arguments the word occurs, be the last thing that this process does."""
-    original = pkgutil.resolve_name(target)
-
-    def last(*args, **kwargs):
-        if word not in repr((args, kwargs)):
-            return original(*args, **kwargs)
-        if when == "after":
-            original(*args, **kwargs)
-        raise KilledHereError
-
-    patch.setattr(target, last)
 
 
 def test_a_study_starts_from_another_networks_weights(tiny_cohort, monkeypatch, capsys):

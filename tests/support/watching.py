@@ -55,15 +55,19 @@ class Seen:
         """All that a study which was killed and continued must share with one that was not."""
         labels = {slot: run.data.tags["label"] for slot, run in self.children.items()}
         params = {slot: run.data.params for slot, run in self.children.items()}
-        states = {slot: (run.info.status, run.data.tags["state"]) for slot, run in self.children.items()}
         return {
             "labels": labels,
             "params": params,
-            "states": states,
+            "states": states(self),
             "metrics": {slot: self.metrics[slot] for slot in self.children},
             "best": self.best,
             "trials": self.trials,
         }
+
+
+def states(seen: Seen) -> dict[str, tuple[str, str]]:
+    """Slot -> MLflow's status of the run, and the trial's own state."""
+    return {slot: (run.info.status, run.data.tags["state"]) for slot, run in seen.children.items()}
 
 
 def look(runs: Path, study: str = "architecture") -> Seen:
