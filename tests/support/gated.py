@@ -17,6 +17,7 @@ from safetensors.torch import save
 from scipy.special import expit
 
 from lab.config import GateSettings
+from lab.data.case import VERSION
 from lab.evaluation.enhancement import SUMS, gain_sums
 from lab.registry import history as gate_history
 from lab.registry.gate import GateRefused, Outcome, promote_through_gate
@@ -225,7 +226,7 @@ def contract(digest: str, phantom: bool) -> dict[str, Any]:
     """How images are prepared for it."""
     how = {"brain_mask": "nonzero", "clip_sigma": 4.0, "enhancement_threshold": 0.3, "enhancing_ml": 0.5}
     known: dict[str, Any] = {"inputs": ["T1", "T2", "FLAIR"], "target": "T1GD", "spacing_mm": 2.0}
-    known |= {"shape": [80, 96, 80], "preparation": how, "layout": "brats2023"}
+    known |= {"shape": [80, 96, 80], "preparation": how, "layout": "brats2023", "preparation_version": VERSION}
     return known | {"cohort_digest": digest, "phantom": phantom}
 
 
