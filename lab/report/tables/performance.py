@@ -84,7 +84,7 @@ def delong_tables(comparisons: pd.DataFrame, *, alpha: float = 0.05) -> list[Tab
     notes = (
         "DeLong's test for correlated AUCs, two-sided, on the patients whom both methods have scored; Holm's "
         f"correction within the tests of one method; {{best}}: below {alpha:g}.",
-        "A pair that is not told apart is not shown to be equal: read the interval of the difference.",
+        "No difference shown is not equality: read the interval of the difference.",
     )
     tables = []
     for reference, family in comparisons.groupby("reference", sort=False):
