@@ -216,9 +216,9 @@ def test_its_calibration_goes_with_it(scans, tmp_path):
     assert report["enhances"] is own["enhancement"]["enhances"] is None
     assert report["enhances_missing"] == own["enhancement"]["enhances_missing"] in report["warnings"]
     assert report["interval"]["held"] == own["uncertainty"]["held"]
-    assert "never measured" in report["interval"]["held"]
+    assert "not measured" in report["interval"]["held"]
     page = (tmp_path / "one" / "docs" / "README.md").read_text()
-    assert "with 2 looks, 90% intervals: what they hold was never measured" in page
+    assert "with 2 looks, 90% intervals: coverage was not measured" in page
 
 
 def test_monai_finds_the_network_as_described(bundle):
@@ -256,7 +256,7 @@ def test_scans_unlike_those_of_training_are_refused_there_too(uri, scans, tmp_pa
     images = {name.lower(): str(scans / f"{name}.nii.gz") for name in SEQUENCES}
     for strangers in ("refuse", "warn"):
         prepare = PreparePatient(str(place / "models"), strangers=strangers)
-        monkeypatch.setattr(prepare, "likeness", strict)
+        monkeypatch.setattr(prepare, "reference", strict)
         if strangers == "warn":
             assert "T1 and T2 are swapped" in prepare(images).warnings
             continue
