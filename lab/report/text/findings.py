@@ -47,7 +47,7 @@ def findings(
     points = [_answer(rows, best, metric=metric, who=people + " of the phantom" * phantom)]
     points.append(describe_tests(tests, metric, names, best=best, alpha=alpha))
     seen = "slices" if card is None else "scorecard and the slices"
-    points.append(f"Image metrics hardly see enhancement: equal errors do not mean equal enhancement; look at the {seen}.")
+    points.append(f"Image metrics hardly see enhancement; equal errors are not equal enhancement: look at the {seen}.")
     if card is not None:
         points += _enhancement(card[~card["rival"].astype(bool)], best)
         points.append(describe_tests(tests, "contrast_concordance", names, best=best, alpha=alpha))
