@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -87,8 +89,8 @@ def same_patients(candidate: Candidate, champion: Candidate, patients: set[str])
 def above_chance(ours: pd.DataFrame) -> Check:
     """Whether the interval of the AUC lies above one half."""
     found = delong_interval(ours["label"], ours["score"])
-    own = {"model": found.value, "other": 0.5, "limit": 0.0, "above": True, "n": len(ours)}
-    difference = {"difference": found.value - 0.5, "low": found.low - 0.5, "high": found.high - 0.5}
+    own: dict[str, Any] = {"model": found.value, "other": 0.5, "limit": 0.0, "above": True, "n": len(ours)}
+    difference: dict[str, Any] = {"difference": found.value - 0.5, "low": found.low - 0.5, "high": found.high - 0.5}
     return Check(figure="AUC", against="chance", **own, **difference)
 
 
@@ -107,5 +109,6 @@ def brier_check(ours: pd.DataFrame, theirs: pd.DataFrame, against: str, settings
             raise ValueError(f"the scores of {against} or of the candidate are no probabilities: no Brier score")
         square = (table["score"] - table["label"]) ** 2
         errors.append(table[["patient_id"]].assign(case_id=table["patient_id"], square=square))
-    found = compare_means(*errors, "square", resamples=settings.resamples, seed=settings.seed)
+    first, second = errors
+    found = compare_means(first, second, "square", resamples=settings.resamples, seed=settings.seed)
     return Check.of("Brier score", against, found, limit=settings.brier_margin, above=False, n=found.n)

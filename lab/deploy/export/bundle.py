@@ -80,12 +80,10 @@ def bundle_metadata(networks: Networks) -> dict[str, Any]:
     """The bundle's metadata."""
     about, contract = networks.about[0], networks.contract
     channels = {str(number): name for number, name in enumerate(contract.inputs)}
-    synthetic, number, inputs = (
-        f"synthetic {contract.target}",
-        str(about.get("version", "0")),
-        ", ".join(contract.inputs),
-    )
-    tensor = {"type": "image", "format": "magnitude", "modality": "MR", "spatial_shape": list(contract.shape)}
+    synthetic, inputs = f"synthetic {contract.target}", ", ".join(contract.inputs)
+    number = str(about.get("version", "0"))
+    tensor: dict[str, Any] = {"type": "image", "format": "magnitude", "modality": "MR"}
+    tensor |= {"spatial_shape": list(contract.shape)}
     tensor |= {"dtype": "float32", "value_range": [-1, 1], "is_patch_data": False}
     return read_template("metadata") | {
         "version": number,

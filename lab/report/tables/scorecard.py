@@ -11,7 +11,7 @@ from lab.evaluation.figures import FIGURES, TRUTHS, group_figures, truth_in_word
 from lab.evaluation.pooled import pooled
 from lab.io.files import plural
 from lab.report.tables.patient_table import is_baseline, summarise
-from lab.report.tables.table import Column, Row, Table
+from lab.report.tables.table import Cell, Column, Row, Table
 
 COLUMNS = ["trial", "label", "rival", "definition", "figure", "value", "low", "high", "n"]
 CEILING = "true scan"
@@ -113,9 +113,10 @@ def _table(
     body, previous = [], None
     for row in rows:
         kind = " ".join(["baseline"] * bool(row["rival"]) + ["first"] * (row["rival"] != previous))
-        previous, cells = row["rival"], [str(row["label"])]
-        for column, name, marks in zip(columns, figures, best):
-            one, strong = found.get((row["trial"], name)), marks.get(row["trial"], False)
+        previous = row["rival"]
+        cells: list[Cell | str | None] = [str(row["label"])]
+        for column, name, marked in zip(columns, figures, best):
+            one, strong = found.get((row["trial"], name)), marked.get(row["trial"], False)
             cells.append(None if one is None else column.interval(one.value, one.low, one.high, strong=strong))
         body.append(Row(cells=cells, kind=kind))
     heading = "The contrast, the midline, and how the images look"

@@ -26,8 +26,8 @@ def trust_table(record: Mapping[str, Any]) -> Table | None:
     rows = []
     for region, name in REGIONS.items():
         for row in (row for row in found if row["region"] == region):
-            ends = (float("nan") if row[end] is None else row[end] for end in ("low", "high"))
-            share = COLUMNS[2].interval(row["value"], *ends)
+            low, high = (float("nan") if row[end] is None else row[end] for end in ("low", "high"))
+            share = COLUMNS[2].interval(row["value"], low, high)
             rows.append(Row(cells=[name, row["looks"], share, row["half_width"], row["n"]]))
     return Table(columns=COLUMNS, rows=rows) if rows else None
 

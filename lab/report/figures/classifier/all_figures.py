@@ -64,7 +64,7 @@ def classifier_figures(
     scored = {name: (patients[name]["label"], patients[name]["score"]) for name in shown}
     rocs = {name: roc_of_patients(*scored[name], rng=rng, **own) for name in shown}
     point = assessment.accuracy[assessment.accuracy["method"] == main]
-    cross = {"point": None if point.empty else point, "point_name": f"threshold of {main}"}
+    cross: Any = {"point": None if point.empty else point, "point_name": f"threshold of {main}"}
     figures = {"roc": roc_figure({name: rocs[name] for name in judged}, title=f"{topic} ROC", **cross, **how)}
     over = {name: found for name in judged if (found := _splits(predictions, performance, name)) is not None}
     if over:
