@@ -93,7 +93,7 @@ def log_splits(experiment: Experiment, result: WorcResult) -> None:
     for split in experiment.data.splits:
         run = experiment.open_child(split.name, source=SCRIPT, role="split", split=split.name)
         if run.tags.get(Tag.STATE) == "finished":
-            run.end("finished")  # it was opened
+            run.end("finished")  # `open_child` has set it to running
             continue
         place = (split.repeat, split.fold)
         part = result.predictions.set_index(["repeat", "fold"]).loc[[place]].reset_index()
