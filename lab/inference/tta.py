@@ -85,7 +85,8 @@ def predict_with_tta(
                     squares += (predicted - offset) ** 2
     probability = (offset + sums[looks][0] / (len(networks) * looks))[:, 1:2] if image.shape[1] > 1 else None
     spreads = {
-        count: _deviation(*(part[:, :1] for part in parts), len(networks) * count) for count, parts in sums.items()
+        count: _deviation(total[:, :1], squares[:, :1], len(networks) * count)
+        for count, (total, squares) in sums.items()
     }
     return TtaPrediction(image[:, :1], spreads.pop(looks), spreads, probability)
 

@@ -56,7 +56,7 @@ def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohor
 def test_the_best_epoch_is_that_of_the_highest_voxel_auc(tiny_cohort, tmp_path):
     fitted = train(tiny_cohort, tmp_path / "checkpoint")
     history = fitted.progress.history
-    names = {"train/loss", "train/place", "val/loss", "val/auc_voxels", "val/mae_brain"}
+    names = {"train/loss", "train/parts", "train/place", "val/loss", "val/auc_voxels", "val/mae_brain"}
     assert all(names <= set(figures) for figures in history)
     areas = [figures["val/auc_voxels"] for figures in history]
     assert all(0 <= area <= 1 for area in areas)
@@ -66,11 +66,24 @@ def test_the_best_epoch_is_that_of_the_highest_voxel_auc(tiny_cohort, tmp_path):
 
 def test_the_image_loss_moves_the_image_head_alone():
     net = network()
-    net.image_and_logits(volume(1, 3, 8, 8, 8), apart=True)[:, :1].sum().backward()
+    net.parts_and_logits(volume(1, 3, 8, 8, 8), apart=True)[:, :2].sum().backward()
     moved = {name.split(".")[0] for name, p in net.named_parameters() if p.grad.abs().max() > 0}
     assert moved == {"hidden", "parts"}
-    net.image_and_logits(volume(1, 3, 8, 8, 8), apart=True)[:, 1:].square().sum().backward()
+    net.parts_and_logits(volume(1, 3, 8, 8, 8), apart=True)[:, 2:].square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
+
+
+def test_each_part_of_the_image_is_learnt_where_it_belongs(tiny_cohort):
+    """The right parts have no error, whatever `amount` is elsewhere, and each wrong one has."""
+    batch = CaseStore(tiny_cohort, tiny_cohort.index.index[:4], **INPUTS).batch([0, 1, 2, 3])
+    enhancing = batch.masks["enhancing"]
+    assert enhancing.any()
+    change = torch.where(enhancing, 0.0, batch.target)
+    amount = torch.where(enhancing, batch.target, 0.7)
+    loss = method().parts_loss
+    assert loss(change, amount, batch) == 0
+    assert loss(change + 0.1, amount - 0.1 * enhancing, batch) == pytest.approx(0.1, abs=1e-3)
+    assert loss(change, amount + 0.1, batch) == pytest.approx(0.1, abs=1e-3)
 
 
 def test_maps_are_an_image_and_probabilities_with_their_own_backgrounds():

@@ -67,17 +67,17 @@ class PlaceUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, X, Y, Z) in [-1, 1] -> image (B, 1, X, Y, Z) in [-1, 1], exactly -1 where all inputs are -1."""
-        return self.image_and_logits(x)[:, :1]
+        return compose(x, self.parts_and_logits(x))
 
     def everything(self, x: Tensor) -> Tensor:
         """The maps called `outputs`, (B, 3, X, Y, Z): the image, then probabilities in [0, 1]."""
-        maps = self.image_and_logits(x).float()
-        return torch.cat([maps[:, :1], maps[:, 1:].sigmoid()], dim=1)
+        maps = self.parts_and_logits(x).float()
+        return torch.cat([compose(x, maps), maps[:, 2:].sigmoid()], dim=1)
 
-    def image_and_logits(self, x: Tensor, *, apart: bool = False) -> Tensor:
-        """The image and the logits of both regions, (B, 3, X, Y, Z).
+    def parts_and_logits(self, x: Tensor, *, apart: bool = False) -> Tensor:
+        """`change`, `amount` and the logits of both regions, (B, 4, X, Y, Z).
 
-        With `apart` the gradient of the image ends at the image head: what it is worth does not move the place head.
+        With `apart` the gradient of the first two ends at the image head and does not move the place head.
         """
         size = x.shape[2:]
         padded = pad_to_multiple(x, self.multiple)
@@ -86,10 +86,15 @@ class PlaceUNet(nn.Module):
         features = self.body(padded)
         logits = self.place(features)
         seen = (features.detach(), logits.detach()) if apart else (features, logits)
-        change, amount = self.parts(torch.cat([self.hidden(torch.cat([*seen, padded], 1)), padded], 1)).split(1, 1)
-        image = (change + seen[1][:, :1].sigmoid() * amount).clamp(-1, 1)
-        image = torch.where((padded > BACKGROUND).any(1, keepdim=True), image, BACKGROUND)
-        return torch.cat([image, logits], dim=1)[:, :, : size[0], : size[1], : size[2]]
+        parts = self.parts(torch.cat([self.hidden(torch.cat([*seen, padded], 1)), padded], 1))
+        return torch.cat([parts, logits], dim=1)[:, :, : size[0], : size[1], : size[2]]
+
+
+def compose(x: Tensor, maps: Tensor) -> Tensor:
+    """The image (B, 1, X, Y, Z) from the inputs and the maps of `parts_and_logits`."""
+    change, amount, enhancing = maps[:, :1], maps[:, 1:2], maps[:, 2:3].sigmoid()
+    image = (change + enhancing * amount).clamp(-1, 1)
+    return torch.where((x > BACKGROUND).any(1, keepdim=True), image, BACKGROUND)
 
 
 def place_unet(settings: PlaceUNetConfig, channels: int) -> nn.Module:
