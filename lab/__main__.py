@@ -9,7 +9,7 @@ import tyro
 
 from lab.cli.cohort import Phantom, PrepareCohort
 from lab.cli.models import Calibrate, Promote, Report
-from lab.cli.patients import Classify, SynthesizePatients
+from lab.cli.patients import Classify, SynthesizeNewPatients
 from lab.cli.serving import Export, Serve
 from lab.cli.study_command import exit_code_of
 
@@ -19,7 +19,7 @@ COMMANDS: dict[str, Any] = {
     "report": Report,
     "promote": Promote,
     "calibrate": Calibrate,
-    "synthesize": SynthesizePatients,
+    "synthesize": SynthesizeNewPatients,
     "classify": Classify,
     "export": Export,
     "serve": Serve,
@@ -29,7 +29,7 @@ COMMANDS: dict[str, Any] = {
 def main(arguments: list[str] | None = None) -> int:
     """Run a command; a mistake of the user is one line on stderr and exit code 2."""
     command = tyro.extras.subcommand_cli_from_dict(COMMANDS, prog="python -m lab", args=arguments)
-    of_folder = isinstance(command, SynthesizePatients) and command.data is not None
+    of_folder = isinstance(command, SynthesizeNewPatients) and command.data is not None
     continues = of_folder or isinstance(command, PrepareCohort | Phantom)
     return exit_code_of(command.run, unit="case" if continues else None)
 

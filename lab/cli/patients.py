@@ -46,7 +46,7 @@ class NewPatients:
 
 
 @dataclass(frozen=True, kw_only=True)
-class SynthesizePatients(How, NewPatients):
+class SynthesizeNewPatients(How, NewPatients):
     """Synthesize the post-contrast T1 of new patients with a registered or logged network."""
 
     model: tuple[str, ...]
