@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ from lab.evaluation.midline import midline_figures, midline_slab
 from lab.evaluation.noise_floor import noise_sd
 from lab.evaluation.pooled import point
 from lab.evaluation.ssim import WINDOW
+from lab.evaluation.voxel_counts import at_thresholds, voxel_figures
 from lab.io.case_file import clear_without_target
 from lab.io.grid import Box
 
@@ -31,21 +32,27 @@ REGIONS = {"brain": ("_brain",), "tumour": ("_tumour", "_balanced")}
 KNOWN = ["case_id", "patient_id", "enhancing"]
 
 
-def evaluate(predict: Callable[[Batch], Prediction], cases: CaseStore) -> pd.DataFrame:
+def evaluate(
+    predict: Callable[[Batch], Prediction], cases: CaseStore, thresholds: Mapping[str, float] | None = None
+) -> pd.DataFrame:
     """All figures of all cases, one row per case.
 
     Columns: `case_id`, `patient_id`, `enhancing`; the metrics of `METRICS`; the enhancement scorecard against `rule`
-    and `expert`; the midline; `noise_sd`, `floor_mae`, `floor_mse` of the true scan; `checkerboard`,
-    `checkerboard_true`, `sharpness`. A figure that a case cannot have (a metric of an empty region, expert figures
-    without a label) is an empty cell, so means and tests count only patients who have it. T1 is read from the cohort
-    where it is not an input.
+    and `expert`; the voxel counts with their AUC, and the figures at `thresholds` (`voxel_counts.choose_thresholds`, of
+    other patients), empty without any; the midline; `noise_sd`, `floor_mae`, `floor_mse` of the true scan;
+    `checkerboard`, `checkerboard_true`, `sharpness`. A figure that a case cannot have (a metric of an empty region,
+    expert figures without a label) is an empty cell, so means and tests count only patients who have it. T1 is read
+    from the cohort where it is not an input.
     """
-    return evaluate_inside(predict, cases, [None])[0]
+    return evaluate_inside(predict, cases, [None], thresholds)[0]
 
 
 @torch.no_grad()
 def evaluate_inside(
-    predict: Callable[[Batch], Prediction], cases: CaseStore, edges: Sequence[int | None]
+    predict: Callable[[Batch], Prediction],
+    cases: CaseStore,
+    edges: Sequence[int | None],
+    thresholds: Mapping[str, float] | None = None,
 ) -> list[pd.DataFrame]:
     """The table of `evaluate` for each edge: one prediction per case, scored inside cubes around the tumour.
 
@@ -69,7 +76,7 @@ def evaluate_inside(
             rows.append(
                 known | _figures(synthesis[inner], None if probability is None else probability[inner], case, window)
             )
-    return [pd.DataFrame(rows) for rows in tables]
+    return [at_thresholds(pd.DataFrame(rows), thresholds or {}) for rows in tables]
 
 
 def means(table: pd.DataFrame, prefix: str) -> dict[str, float]:
@@ -80,7 +87,7 @@ def means(table: pd.DataFrame, prefix: str) -> dict[str, float]:
     patients' own Dice a single hallucinated voxel is already a 0, and none is an empty cell.
     """
     figures = dict(table.drop(columns=[*KNOWN, *SUMS], errors="ignore").select_dtypes("number").mean())
-    for name in shown_in("objective"):
+    for name in dict.fromkeys([*shown_in("objective"), *shown_in("place")]):
         base, truth = split_truth(name)
         if not FIGURES[base].of_case:
             figures[name] = point(table, truth, base)
@@ -122,7 +129,7 @@ def _case(cases: CaseStore, case_id: str) -> Case:
     )
 
 
-def _figures(synthesis: Tensor, probability: NDArray[np.float32] | None, case: Case, window: Box) -> dict[str, float]:
+def _figures(synthesis: Tensor, probability: NDArray[np.float32] | None, case: Case, window: Box) -> dict[str, Any]:
     """All figures inside a window of the volume; `synthesis` and `probability` hold that window's voxels."""
     t1, truth, flags, slab = case.t1[window], case.truth[window], case.flags[window], case.slab[window]
     brain = (flags & BRAIN) != 0
@@ -142,6 +149,7 @@ def _figures(synthesis: Tensor, probability: NDArray[np.float32] | None, case: C
             labelled=case.labelled,
             **rule,
         ),
+        **voxel_figures(judged, labelled=case.labelled),
         **midline_figures(image, t1, truth, flags, slab, **rule),
         **{name: spec.measure(judged) for name, spec in FIGURES.items() if spec.measure is not None},
     }

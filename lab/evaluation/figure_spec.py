@@ -21,6 +21,7 @@ Direction = Literal["lower", "higher", "nearer to 0", "nearer to 1", "none"]
 Place = Literal[
     "pooled",  # rows of the table of pooled figures
     "card",  # columns of the scorecard
+    "place",  # columns of its tables on where the image enhances
     "boxes",
     "forest",
     "effects",  # tested and reported with effect sizes

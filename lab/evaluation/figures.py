@@ -25,6 +25,7 @@ from lab.evaluation.figure_spec import (
     share,
 )
 from lab.evaluation.noise_floor import floor
+from lab.evaluation.voxel_specs import voxel_specs
 
 TRUTHS = {
     "rule": "the paper's rule, T1GD - T1 > {threshold:g} within {tolerance_mm:g} mm of the tumour",
@@ -163,6 +164,8 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     "cnr": FigureSpec(title="contrast-to-noise", decimals=1, direction="higher", truths=True, shown=("pooled",)),
     "cnr_true": FigureSpec(title="contrast-to-noise of the true scan", decimals=1, direction="none", truths=True),
+    **voxel_specs("contrast"),
+    **voxel_specs("probability"),
     "midline_ml_true": FigureSpec(title="true enhancement at the midline", unit="ml", decimals=1, direction="none"),
     "midline_ml_predicted": FigureSpec(
         title="predicted enhancement at the midline", unit="ml", decimals=1, direction="none"

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from lab.evaluation.figure_spec import Pooling, PoolingFunction, Values, mean
 from lab.evaluation.figures import TRUTHS, group_figures, pooling_of, shown_in, split_truth
+from lab.evaluation.voxel_counts import COUNTS, read_counts
 from lab.stats.bootstrap import RESAMPLES, expanded_interval, patient_draws, percentile_interval
 
 PAIRED_RESAMPLES = 4000
@@ -40,7 +41,10 @@ def pooled(patients: pd.DataFrame, *, resamples: int = RESAMPLES, seed: int = 0)
             continue
         for figure in group_figures("pooled", truths=bool(definition)):
             pooling = pooling_of(figure)
-            known, data = _columns(patients, columns_of(pooling, definition))
+            columns = columns_of(pooling, definition)
+            if not set(columns) <= set(patients):  # of a study that ended before the figure was there
+                continue
+            known, data = _columns(patients, columns)
             with np.errstate(divide="ignore", invalid="ignore"):
                 result = pooling.function(weights[:, known], data)
             low, high = percentile_interval(result) if pooling.interval else (np.nan, np.nan)
@@ -64,10 +68,18 @@ def columns_of(pooling: Pooling, definition: str) -> dict[str, str]:
 
 
 def _columns(patients: pd.DataFrame, columns: dict[str, str]) -> tuple[NDArray[np.bool_], dict[str, Values]]:
-    """Which scans have all of these figures, and the figures of those."""
-    values = patients[list(columns)].to_numpy(np.float64)
-    known = ~np.isnan(values).any(axis=1)
-    return known, {name: values[known, i] for i, name in enumerate(columns.values())}
+    """Which scans have all of these figures, and the figures of those; voxel counts are (scans, bins, 2)."""
+    known = patients[list(columns)].notna().all(axis=1).to_numpy()
+    return known, _values(patients[known], columns)
+
+
+def _values(patients: pd.DataFrame, columns: dict[str, str]) -> dict[str, Values]:
+    return {
+        name: read_counts(patients[column], column.partition("_")[0])
+        if column in COUNTS
+        else patients[column].to_numpy(np.float64)
+        for column, name in columns.items()
+    }
 
 
 class Paired(NamedTuple):
@@ -125,15 +137,13 @@ def compare(
     one, other = (table.set_index("case_id") for table in (first, second))
     cases = [case for case in one.index if case in other.index]
     owners = one.loc[cases, "patient_id"].astype(str).to_numpy()
-    sides = [table.loc[cases, list(columns)].to_numpy(np.float64) for table in (one, other)]
-    known = ~np.isnan(np.concatenate(sides, axis=1)).any(axis=1)
+    sides = [table.loc[cases, list(columns)] for table in (one, other)]
+    known = np.all([side.notna().all(axis=1) for side in sides], axis=0)
     if not known.any():
         raise ValueError(f"{', '.join(columns)}: defined for none of the {len(cases)} common cases")
     names, owner = np.unique(owners[known], return_inverse=True)
     weights = patient_draws(len(names), resamples, np.random.default_rng(seed))[:, owner]  # (1 + resamples, cases)
     with np.errstate(divide="ignore", invalid="ignore"):
-        drawn, beside = (
-            function(weights, {name: side[known, i] for i, name in enumerate(columns.values())}) for side in sides
-        )
+        drawn, beside = (function(weights, _values(side[known], columns)) for side in sides)
     low, high = expanded_interval(drawn - beside, len(names))
     return Paired(float(drawn[0]), float(beside[0]), float(drawn[0] - beside[0]), low, high, len(names))

@@ -13,7 +13,7 @@ from lab.evaluation.pooled import compare_means, compare_scores
 from lab.registry.candidate import Candidate
 from lab.registry.patients import common_patients
 from lab.report.tables.gate import Check, Verdict
-from lab.report.tables.patient_table import BASELINE_NAMES
+from lab.report.tables.patient_table import TRIVIAL
 from lab.tracking import artifacts
 
 Table: TypeAlias = pd.DataFrame
@@ -50,7 +50,7 @@ def read_baselines(candidate: Candidate, least: int) -> dict[str, Table]:
     if count < least:
         raise ValueError(f"the candidate was tested on {count} patients, and at least {least} are needed")
     found = {}
-    for name in BASELINE_NAMES:
+    for name in TRIVIAL:
         found[name] = table[(table["trial"] == name) & table["case_id"].isin(cases)]
         if set(found[name]["case_id"]) != cases:
             raise ValueError(f"{file} of run {study.id} lacks {name!r} for some of the candidate's test cases")

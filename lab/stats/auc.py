@@ -148,6 +148,12 @@ def weighted_auc(positive: Labels, scores: Floats, weights: Floats) -> Floats:
     return (ones * below).sum(axis=1) / (ones.sum(axis=1) * zeros.sum(axis=1))
 
 
+def auc_of_counts(positive: Floats, negative: Floats) -> Floats:
+    """AUC of counts of the two classes in bins of rising score, (..., bins) -> (...); a bin's members count as ties."""
+    below = np.cumsum(negative, axis=-1) - negative / 2
+    return (positive * below).sum(axis=-1) / (positive.sum(axis=-1) * negative.sum(axis=-1))
+
+
 def permutation_null(
     labels: ArrayLike, scores: ArrayLike, *, rng: np.random.Generator, permutations: int = 2000
 ) -> Null:

@@ -13,6 +13,7 @@ from lab.evaluation.evaluate import KNOWN, evaluate, means
 from lab.evaluation.figure_spec import FigureSpec, JudgedCase, number_text
 from lab.evaluation.figures import ERRORS, FIGURES, TRUTHS, group_figures, pooling_of, shown_in, spec_of, truth_in_words
 from lab.evaluation.pooled import pooled
+from lab.evaluation.voxel_counts import COUNTS, choose_thresholds
 from lab.report.tables.patient_table import lower_is_better, metric_name, per_patient
 from lab.report.tables.scorecard import pooled_scorecard, scorecard_tables
 
@@ -23,9 +24,13 @@ SCANNED = {"sharpness": 0.2, "checkerboard": 1e-9}
 
 @pytest.fixture(scope="module")
 def perfect(tiny_cohort) -> pd.DataFrame:
-    """The true scans, judged as predictions."""
+    """The true scans, judged as predictions, with a probability of 1 where the rule finds enhancement."""
     store = CaseStore(tiny_cohort, tiny_cohort.index.index[:4], inputs=("T1", "T2"), target="T1GD")
-    return evaluate(lambda batch: batch.target, store)
+
+    def predict(batch):
+        return {"image": batch.target, "probability": (batch.target - batch.inputs[:, :1] > 0.3).float()}
+
+    return evaluate(predict, store, choose_thresholds(evaluate(predict, store)))
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -52,7 +57,7 @@ def test_the_columns_of_the_table_are_the_figures_of_a_case(perfect):
         for name in CASE_FIGURES
         for truth in (TRUTHS if FIGURES[name].truths else [""])
     ]
-    assert set(perfect.columns) == {*KNOWN, *expected}
+    assert set(perfect.columns) == {*KNOWN, *COUNTS, *expected}
 
 
 @pytest.mark.parametrize("name", [name for name in CASE_FIGURES if FIGURES[name].direction != "none"])
@@ -61,6 +66,8 @@ def test_every_figure_of_a_case_is_exact_for_the_true_scan(perfect, name):
     ideal = {"lower": 0, "nearer to 0": 0, "nearer to 1": 1, "higher": 1}[FIGURES[name].direction]
     others = {
         "overlap_ml": "ml_rule",
+        "contrast_overlap_ml": "ml_rule",
+        "probability_overlap_ml": "ml_rule",
         "found": "lesions_rule",
         "cnr": "cnr_true_rule",
         "checkerboard": "checkerboard_true",
@@ -74,7 +81,9 @@ def test_every_figure_of_a_case_is_exact_for_the_true_scan(perfect, name):
 @pytest.mark.parametrize("name", group_figures("pooled", truths=True))
 def test_every_pooled_figure_is_exact_for_the_true_scan(perfect, name):
     row = pooled(perfect, resamples=5).set_index(["definition", "figure"]).loc[("rule", name)]
-    if FIGURES[name].direction == "none":  # the limits of agreement round a bias of 0
+    if name.endswith("_threshold"):
+        assert 0 < row["value"] <= 0.5
+    elif FIGURES[name].direction == "none":  # the limits of agreement round a bias of 0
         assert row["value"] == pytest.approx(0, abs=1e-6)
     elif name == "cnr":
         assert row["value"] == pytest.approx(perfect["cnr_true_rule"].mean())

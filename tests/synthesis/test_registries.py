@@ -16,7 +16,7 @@ from lab.evaluation.evaluate import evaluate
 from lab.inference.tiling import exact, why_not_exact
 from lab.report.tables.patient_table import BASELINE_NAMES
 from lab.synthesis import Registry, group, settings_of
-from lab.synthesis.baselines import BASELINES
+from lab.synthesis.baselines import BASELINES, Training
 from lab.synthesis.device import choose
 from lab.synthesis.losses import make_loss
 from lab.synthesis.methods import METHODS
@@ -199,7 +199,7 @@ def test_a_method_steps_predicts_and_its_state_comes_back(tiny_cohort, name):
 def test_a_baseline_is_fitted_and_predicts(tiny_cohort, name):
     spec, cases = BASELINES[name], list(tiny_cohort.index.index[:3])
     inputs = spec.inputs or ("T1", "T2", "FLAIR")
-    predict = spec.fit(tiny_cohort, cases, inputs, "T1GD")
+    predict = spec.fit(Training(cohort=tiny_cohort, case_ids=cases, inputs=inputs, target="T1GD"))
     table = evaluate(predict, CaseStore(tiny_cohort, cases, inputs=inputs, target="T1GD"))
     assert table["mae_brain"].between(0, 0.5).all()
 

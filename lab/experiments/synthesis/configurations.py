@@ -5,9 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
+from lab.evaluation.voxel_counts import COUNTS, join_counts
 from lab.experiments.plan import Plan
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
@@ -91,16 +93,18 @@ def all_rows(configurations: Iterable[Configuration], read: Callable[[Run], pd.D
 
 
 def averaged(rows: pd.DataFrame) -> pd.DataFrame:
-    """One row per network and case: the mean over seeds, without the seeds that lack a figure."""
+    """One row per network and case: the mean over seeds, without the seeds that lack a figure; counts are summed."""
     keys = ["trial", "case_id"]
-    how = {name: "first" if name in KNOWN else "mean" for name in rows.columns if name not in (*keys, "seed", "fold")}
+    how: dict[str, Any] = {name: "first" if name in KNOWN else "mean" for name in rows.columns}
+    how |= {name: join_counts for name in COUNTS if name in rows}
+    how = {name: way for name, way in how.items() if name not in (*keys, "seed", "fold")}
     table = rows.groupby(keys, sort=False, as_index=False).agg(how)
     return table[[name for name in rows.columns if name in table]]
 
 
 def spread(rows: pd.DataFrame) -> pd.DataFrame:
     """Means over the test patients of every run: columns trial, label, seed, fold, n and the figures."""
-    figures = [name for name in rows.columns if name not in KNOWN]
+    figures = [name for name in rows.columns if name not in (*KNOWN, *COUNTS)]
     by = rows.groupby(["trial", "label", "seed", "fold"], sort=False)
     return by[figures].mean().join(by.size().rename("n")).reset_index()
 

@@ -87,7 +87,10 @@ def finish(plan: Plan, started: float) -> None:
     for name, table in tables.items():
         plan.parent.log_table(table, artifacts.table(name))
     reference = validated.groupby("trial", sort=False)["mae_brain"].mean().to_dict()
-    plan.parent.log_json(collect_facts(plan, configurations, best, reference), artifacts.STUDY)
+    from lab.report.tables.strongest import strongest_baseline
+
+    facts = collect_facts(plan, configurations, best, reference) | {"strongest": strongest_baseline(validated)}
+    plan.parent.log_json(facts, artifacts.STUDY)
     from lab.experiments.synthesis.report import write_report
 
     write_report(plan.parent, seconds=time.monotonic() - started)

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from lab.report.figures.noise_floor import floor_of
-from lab.report.tables.patient_table import is_baseline, lower_is_better
+from lab.report.tables.patient_table import TRIVIAL, lower_is_better
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
@@ -55,10 +55,16 @@ class Record:
         return lower_is_better(self.facts["objective"].rpartition("/")[2])
 
     @property
+    def strongest(self) -> dict[str, Any] | None:
+        """The strongest baseline on validation patients; None in studies that ended before it was noted."""
+        return self.facts.get("strongest")
+
+    @property
     def references(self) -> list[Any]:
-        """References of the tests: the network chosen on validation patients, and the baselines."""
-        trials = list(dict.fromkeys(self.patients["trial"]))
-        return [self.facts["best"], *(trial for trial in trials if is_baseline(trial))]
+        """References of the tests: the network chosen on validation patients, trivial baselines, the strongest one."""
+        there = set(self.patients["trial"])
+        strongest = [] if self.strongest is None else [self.strongest["baseline"]]
+        return [self.facts["best"], *(name for name in dict.fromkeys([*TRIVIAL, *strongest]) if name in there)]
 
     @property
     def floor(self) -> float | None:

@@ -33,6 +33,7 @@ from lab.report.tables.patient_table import is_baseline, summarise
 from lab.report.tables.published import Comparison, comparable
 from lab.report.tables.scorecard import meanings, pooled_scorecard, scorecard_tables
 from lab.report.tables.spread import spread_table
+from lab.report.tables.strongest import differences, strongest_table
 from lab.report.tables.table import Table, plain_markdown
 from lab.report.text.claims import about_the_paper
 from lab.report.text.findings import findings
@@ -55,10 +56,18 @@ def write_report(parent: Run, *, seconds: float | None = None, out: Path | None 
     tests = paired_tests(record.patients, against=record.references)
     card = pooled_scorecard(record.patients, ceiling=record.tables["true_scans"])
     compared = effects(record.patients, against=record.references, metrics=shown_in("effects"))
+    beside, against = None, None
+    if record.strongest is not None:
+        beside = differences(record.patients, record.strongest)
+        against = strongest_table(beside, record.strongest, phantom=phantom)
     words = findings(record.patients, tests, phantom=phantom, best=best, card=card)
     words[1:1] = about_search(record)
     last = len(words) - phantom  # the statement that phantom results do not transfer stays last
-    words[last:last] = [*about_the_paper(record.patients, facts["study"]), *about_intervals(record)]
+    words[last:last] = [
+        *about_the_paper(record.patients, facts["study"]),
+        *about_strongest(record, beside),
+        *about_intervals(record),
+    ]
     figures = number_figures(record, tests, compared, card)
     page = study_page(
         StudyReport(
@@ -71,6 +80,7 @@ def write_report(parent: Run, *, seconds: float | None = None, out: Path | None 
             scores=table,
             patches=patches,
             card=card,
+            against=against,
             tests=tests,
             effects=compared,
             spread=record.tables["spread"],
@@ -84,11 +94,15 @@ def write_report(parent: Run, *, seconds: float | None = None, out: Path | None 
         )
     )
     cards = scorecard_tables(card, phantom=phantom)
+    if against is not None:
+        cards.append(against)
     texts = {artifacts.REPORT: page, "tables/comparison.md": table.markdown()}
     texts |= {"tables/enhancement.md": "\n".join([*(part.markdown() for part in cards), *legend(card)])}
     texts |= {artifacts.table("comparison"): table.csv()}
     texts |= {artifacts.table(f"comparison_{name}"): t.csv() for name, t in zip(("own_patch", "same_voxels"), patches)}
     numbers = {"paired_tests": tests, "enhancement": card, "effects": compared}
+    if beside is not None:
+        numbers["strongest_baseline"] = beside
     if len(record.tables["spread"]):
         numbers["spread_summary"] = spread_table(record.tables["spread"])
     texts |= {artifacts.table(name): content.to_csv(index=False) for name, content in numbers.items()}
@@ -194,6 +208,19 @@ def shown_looks(table: pd.DataFrame) -> int:
     """Number of augmentations whose intervals are shown: the usual one, where measured."""
     measured = set(table["looks"])
     return DEFAULT_LOOKS if DEFAULT_LOOKS in measured else int(max(measured))
+
+
+def about_strongest(record: Record, compared: pd.DataFrame | None) -> list[str]:
+    """The kappa of the best network beside the strongest baseline's, as a point of the findings."""
+    if compared is None or record.strongest is None:
+        return []
+    rows = compared[(compared["trial"] == record.facts["best"]) & (compared["figure"] == "contrast_kappa")]
+    name, label = record.strongest["baseline"], record.names[str(record.facts["best"])]
+    return [
+        f"Where it enhances: {label} has a kappa of {row.value:.2f}, the strongest baseline ({name}) "
+        f"{row.reference:.2f}; difference {row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f})."
+        for row in rows.itertuples()
+    ]
 
 
 def about_intervals(record: Record) -> list[str]:

@@ -9,11 +9,12 @@ from torch import nn
 from lab.config import Config, override
 from lab.data.batches import Batch, CaseStore, Prediction, image_of
 from lab.evaluation.evaluate import evaluate, evaluate_inside, means
+from lab.evaluation.voxel_counts import at_thresholds, choose_thresholds
 from lab.experiments.plan import Plan
 from lab.experiments.synthesis.configurations import ABOUT, fold_of
 from lab.experiments.synthesis.trial import patch_edge, tile
 from lab.inference.tiling import predict_named
-from lab.synthesis.baselines import BASELINES, Predictor
+from lab.synthesis.baselines import BASELINES, Predictor, fit_baselines
 from lab.synthesis.device import Arithmetic
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -35,13 +36,12 @@ class Scorer:
         self.plan, self.arithmetic = plan, arithmetic
         data = plan.config.data
         self.smallest_patch = smallest_patch(plan)
-        self._baselines: list[dict[str, Predictor]] = [
-            {
-                name: spec.fit(plan.cohort, plan.cases("train", fold), spec.inputs or data.inputs, data.target)
-                for name, spec in BASELINES.items()
-            }
+        self._baselines = [
+            fit_baselines(plan.cohort, plan.cases("train", fold), inputs=data.inputs, target=data.target)
             for fold in range(len(plan.splits))
         ]
+        self._thresholds: dict[tuple[str, int], dict[str, float]] = {}
+        """Of each baseline and fold, chosen on its validation patients."""
         self._packages: dict[str, Package] = {}
         self._bytes = 0
         self._images: dict[tuple[str, str], np.ndarray] = {}
@@ -103,7 +103,8 @@ class Scorer:
             return prediction
 
         edges = [None] if self.smallest_patch is None else [None, self.smallest_patch]
-        table, *inside = evaluate_inside(predict, self.cases("test", fold), edges)
+        chosen = choose_thresholds(run.read_table(artifacts.VAL_PATIENTS))
+        table, *inside = evaluate_inside(predict, self.cases("test", fold), edges, chosen)
         run.log_table(with_groups(table, plan.cohort.index), artifacts.TEST_PATIENTS)
         for same_voxels in inside:
             run.log_table(same_voxels, artifacts.TEST_SAME_VOXELS)
@@ -114,11 +115,18 @@ class Scorer:
         run.set_tags({Tag.TESTED: "yes"})
 
     def baseline_tables(self, part: str, edges: list[int | None]) -> list[pd.DataFrame]:
-        """The baselines' figures for every patient of one part, over all folds, a table per edge of the scored cube."""
+        """The baselines' figures for every patient of one part, over all folds, a table per edge of the scored cube.
+
+        Thresholds are chosen on the validation patients, whose table has to be asked for first.
+        """
         found: dict[str, list[list[pd.DataFrame]]] = {}
         for fold in range(len(self.plan.splits)):
             for name, (baseline, cases) in self.baselines(part, fold).items():
-                tables = evaluate_inside(baseline, cases, edges)
+                chosen = self._thresholds.get((name, fold))
+                tables = evaluate_inside(baseline, cases, edges, chosen)
+                if part == "val":
+                    chosen = self._thresholds[name, fold] = choose_thresholds(tables[0])
+                    tables = [at_thresholds(table, chosen) for table in tables]
                 named = [table.assign(trial=name, label=name, model=None, loss=None) for table in tables]
                 found.setdefault(name, []).append(named)
         return [
@@ -127,10 +135,15 @@ class Scorer:
         ]
 
     def true_scans(self) -> pd.DataFrame:
-        """Scores of the true scans as if they were synthetic: those of a perfect network."""
+        """Scores of the true scans as if they were synthetic: those of a perfect network, its threshold chosen too."""
+
+        def scored(part: str, fold: int, thresholds: dict[str, float] | None = None) -> pd.DataFrame:
+            cases = self.cases(part, fold, inputs=self.plan.config.data.inputs)
+            return evaluate(lambda batch: batch.target, cases, thresholds)
+
         folds = range(len(self.plan.splits))
-        stores = (self.cases("test", fold, inputs=self.plan.config.data.inputs) for fold in folds)
-        return pd.concat([evaluate(lambda batch: batch.target, cases) for cases in stores], ignore_index=True)
+        tables = [scored("test", fold, choose_thresholds(scored("val", fold))) for fold in folds]
+        return pd.concat(tables, ignore_index=True)
 
     def image_by_network(self, run: Run, cases: CaseStore, case: str) -> np.ndarray:
         """The synthetic image of one whole test case by the network of a run, (X, Y, Z)."""

@@ -16,6 +16,7 @@ from lab.data.batches import Batch, CaseStore, Prediction, image_of
 from lab.data.cohort import Cohort
 from lab.data.contract import Contract
 from lab.evaluation.evaluate import evaluate, means
+from lab.evaluation.voxel_counts import choose_thresholds
 from lab.inference.tiling import predict_named
 from lab.io.files import plural
 from lab.synthesis import group, settings_of
@@ -130,7 +131,8 @@ def log_trained(job: TrialJob, fitted: Fitted, val: CaseStore, arithmetic: Arith
         "cost/best_epoch": progress.best_epoch,
     }
     figures = means(table, "val")  # one step after the last epoch, so that the run table shows the network that is kept
-    job.run.log_metrics_once(figures, progress.epoch + 1, known_by="val/mae_image")
+    chosen = {f"val/{name}": value for name, value in choose_thresholds(table).items()}
+    job.run.log_metrics_once(figures | chosen, progress.epoch + 1, known_by="val/mae_image")
     job.run.log_metrics_once(cost, known_by="cost/epochs")  # at step 0, for which the UI draws bars
     from lab.tracking.models.network import log_network
 

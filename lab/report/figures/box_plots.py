@@ -41,7 +41,7 @@ def box_plots(
     """A panel per metric, a row per trial (from the long per-patient table), baselines on a grey band at the bottom.
 
     The box spans the quartiles, the line is the median, whiskers reach the farthest patient within 1.5 box lengths;
-    every patient is a point, filled where the tumour enhances. The dotted line is the better baseline's median, the
+    every patient is a point, filled where the tumour enhances. The dotted line is the best baseline's median, the
     thin line the `floor` of the MAE, the noise floor of every model (see `lab.report.figures.noise_floor`).
     """
     metrics = shown_in("boxes") if metrics is None else metrics
@@ -91,8 +91,8 @@ def box_plots(
         Patch(facecolor=c, alpha=0.5, edgecolor=c, label=name) for name, c in palette.items()
     ]
     if baseline.any():
-        handles.append(Patch(facecolor=BASELINE_COLOUR, alpha=0.5, label="trivial baseline"))
-        handles.append(Line2D([], [], color=FAINT, linestyle=":", label="better baseline's median"))
+        handles.append(Patch(facecolor=BASELINE_COLOUR, alpha=0.5, label="baseline"))
+        handles.append(Line2D([], [], color=FAINT, linestyle=":", label="best baseline's median"))
     for face, text in ((INK, "enhancing tumour"), ("white", "not enhancing")) if "enhancing" in patients else ():
         point = {"marker": "o", "linestyle": "", "markersize": 4, "markeredgecolor": INK}
         handles.append(Line2D([], [], markerfacecolor=face, label=text, **point))

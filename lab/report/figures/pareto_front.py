@@ -32,7 +32,7 @@ from lab.report.tables.patient_table import lower_is_better, metric_name
 KINDS = {
     "grid": (COLOURS[0], "o", 62, "network of the study"),
     "search": (COLOURS[1], "o", 34, "trial of the guided search"),
-    "baseline": (BASELINE_COLOUR, "D", 48, "trivial baseline"),
+    "baseline": (BASELINE_COLOUR, "D", 48, "baseline"),
 }
 MAX_LABELS, ALL_LABELS = 9, 12
 """Most networks of the front that are named; up to so many networks in all, every one is named where there is room."""

@@ -42,6 +42,8 @@ class StudyReport:
     patches: Sequence[Table] = ()
     card: pd.DataFrame | None = None
     """Result of `lab.report.tables.scorecard.scorecard`."""
+    against: Table | None = None
+    """Every trial beside the strongest baseline."""
     tests: pd.DataFrame | None = None
     """Result of `lab.report.tables.paired_tests.paired_tests` with references."""
     effects: pd.DataFrame | None = None
@@ -92,6 +94,7 @@ def _enhancement(report: StudyReport) -> list[Item]:
     tables = scorecard_tables(report.card, phantom=report.phantom, floor=report.floor, threshold=report.threshold)
     if not tables:
         return [Text("Enhancement was not scored.")]
+    tables += [] if report.against is None else [report.against]
     return [*tables, Points(meanings(report.card), "notes meanings", "What the columns mean")]
 
 

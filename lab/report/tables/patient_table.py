@@ -9,7 +9,12 @@ import pandas as pd
 
 from lab.evaluation.figures import ERRORS, is_case_figure, spec_of
 
-BASELINE_NAMES = ("copy T1", "linear regression")
+TRIVIAL = ("copy T1", "linear regression")
+"""Baselines that show no place of enhancement: in notes and in the gate."""
+GIVEN_MASK = ("painted tumour (mask given)",)
+"""Baselines that are given the test patient's true tumour mask."""
+BASELINE_NAMES = (*TRIVIAL, *GIVEN_MASK, "painted predicted tumour", "painted predicted core", "boosting")
+"""All baselines."""
 
 
 def lower_is_better(column: str) -> bool:

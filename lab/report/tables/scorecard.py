@@ -1,14 +1,15 @@
-"""The enhancement scorecard: pooled figures of every trial and baseline, one table for each definition of truth."""
+"""The enhancement scorecard: pooled figures of every trial and baseline, in tables for each definition of truth."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 
 import numpy as np
 import pandas as pd
 
 from lab.evaluation.figures import FIGURES, TRUTHS, group_figures, truth_in_words
 from lab.evaluation.pooled import pooled
+from lab.evaluation.voxel_specs import ENDINGS
 from lab.io.files import plural
 from lab.report.tables.patient_table import is_baseline, summarise
 from lab.report.tables.table import Cell, Column, Row, Table
@@ -69,17 +70,43 @@ def scorecard_tables(
     tables = []
     for definition in (*TRUTHS, ""):
         part = card[card["definition"] == definition]
-        shown = group_figures("card", truths=bool(definition))
-        figures = [name for name in shown if part.loc[part["figure"] == name, "value"].notna().any()]
+        figures = _known(part, group_figures("card", truths=bool(definition)))
         if figures:
             tables.append(_table(part, definition, figures, card, phantom=phantom, floor=floor, threshold=threshold))
+    tables[-1:-1] = place_tables(card, phantom=phantom, threshold=threshold)
     return tables
+
+
+def place_tables(card: pd.DataFrame, *, phantom: bool, threshold: float) -> list[Table]:
+    """Where the images enhance, against the best definition of truth there is: by contrast, by stated probability."""
+    tables = []
+    for score, read in SCORES_READ.items():
+        known = {truth: card[card["definition"] == truth] for truth in ("expert", "rule")}
+        names = [name for name in group_figures("place", truths=True) if name.startswith(score)]
+        truth = next((truth for truth, part in known.items() if _known(part, names)), None)
+        if truth is not None:
+            part = known[truth]
+            stated = part.loc[part["figure"].isin(names) & part["value"].notna(), "trial"]
+            part = part[part["trial"].isin(set(stated))]
+            names = _known(part, names)
+            beside = [name for name in ("dice_pooled", "kappa") if score == "contrast" and _known(part, [name])]
+            heading = f"Where it enhances, by {read}. Truth: {truth_in_words(truth, threshold=threshold)}"
+            notes = [INTERVAL_NOTE, PLACE_NOTE]
+            notes += [BESIDE_NOTE.format(threshold=threshold)] if beside else []
+            notes += [CEILING_NOTE] if CEILING in set(part["trial"]) else []
+            tables.append(_rows_table(part, [*names, *beside], heading, notes, phantom=phantom))
+    return tables
+
+
+def _known(part: pd.DataFrame, figures: Iterable[str]) -> list[str]:
+    return [name for name in figures if part.loc[part["figure"] == name, "value"].notna().any()]
 
 
 def meanings(card: pd.DataFrame) -> list[tuple[str, str]]:
     """Title of every column of the card and its meaning."""
     known = set(card.loc[card["value"].notna(), "figure"])
-    shown = dict.fromkeys([*group_figures("card", truths=True), *group_figures("card", truths=False)])
+    shown = dict.fromkeys(name for place in ("card", "place") for name in group_figures(place, truths=True))
+    shown |= dict.fromkeys(group_figures("card", truths=False))
     specs = [FIGURES[name] for name in shown if name in known]
     texts = [(spec.head, "; ".join(part for part in (spec.meaning, spec.hint) if part)) for spec in specs]
     return [(head, text) for head, text in texts if text]
@@ -101,9 +128,23 @@ def _table(
     floor: float | None,
     threshold: float,
 ) -> Table:
+    heading = (
+        f"Truth: {truth_in_words(definition, threshold=threshold)}"
+        if definition
+        else "The contrast, the midline, and how the images look"
+    )
+    counts = {name: _count(part.loc[part["figure"] == name, "n"]) for name in figures}
+    trials = set(part["trial"])
+    notes = _truth_notes(definition, card, counts, trials) if definition else _other_notes(card, floor)
+    return _rows_table(part, figures, heading, notes, phantom=phantom)
+
+
+def _rows_table(part: pd.DataFrame, figures: list[str], heading: str, notes: list[str], *, phantom: bool) -> Table:
+    """A table of some figures: a row for each trial, baselines last."""
     found = {(row.trial, row.figure): row for row in part.itertuples()}
     counts = {name: _count(part.loc[part["figure"] == name, "n"]) for name in figures}
-    columns = [Column.of(FIGURES[name], count=counts[name]) for name in figures]
+    titles = {name: FIGURES[name].title.removesuffix(ENDINGS["probability"]) for name in figures}  # said by the heading
+    columns = [Column.of(FIGURES[name], count=counts[name], title=titles[name]) for name in figures]
     rows = part[["trial", "label", "rival"]].drop_duplicates("trial").to_dict("records")
     best = []
     for column, name in zip(columns, figures):
@@ -119,15 +160,11 @@ def _table(
             one, strong = found.get((row["trial"], name)), marked.get(row["trial"], False)
             cells.append(None if one is None else column.interval(one.value, one.low, one.high, strong=strong))
         body.append(Row(cells=cells, kind=kind))
-    heading = "The contrast, the midline, and how the images look"
-    if definition:
-        heading = f"Truth: {truth_in_words(definition, threshold=threshold)}"
-    trials = {row["trial"] for row in rows}
     return Table(
         columns=[Column(title=""), *columns],
         rows=body,
         title=heading + " (phantom: simulated patients)" * phantom,
-        notes=_truth_notes(definition, card, counts, trials) if definition else _other_notes(card, floor),
+        notes=notes,
         stacked=True,
     )
 
@@ -142,6 +179,15 @@ INTERVAL_NOTE = (
     "95 % interval (bootstrap over patients) with each figure; {best}: best of its column; whether it differs from "
     "others is for the paired tests to say."
 )
+
+
+CEILING_NOTE = "True scan: T1GD itself, judged by the rule as a synthetic image is; what a perfect one has."
+PLACE_NOTE = (
+    "Thresholds are those of the highest kappa on validation patients, chosen for each row. Patients in whom all or "
+    "none of the voxels enhance have no voxel AUC."
+)
+BESIDE_NOTE = "The last columns are the same at the rule's {threshold:g}."
+SCORES_READ = {"contrast": "the contrast, image - T1", "probability": "the stated probability"}
 
 
 def _truth_notes(definition: str, card: pd.DataFrame, counts: dict[str, str], trials: set[Hashable]) -> list[str]:
@@ -159,7 +205,7 @@ def _truth_notes(definition: str, card: pd.DataFrame, counts: dict[str, str], tr
             f"Painting all of every tumour and its surroundings bright would have a Dice of {painted.max():.2f}."
         )
     if CEILING in trials:
-        lines.append("True scan: T1GD itself, judged by the rule as a synthetic image is; what a perfect one has.")
+        lines.append(CEILING_NOTE)
     return lines
 
 

@@ -9,7 +9,7 @@ import pandas as pd
 from lab.evaluation.figures import FIGURES, TRUTHS, spec_of
 from lab.io.files import plural
 from lab.report.tables.paired_tests import MIN_PAIRS, asked
-from lab.report.tables.patient_table import metric_name, summarise
+from lab.report.tables.patient_table import TRIVIAL, metric_name, summarise
 from lab.report.tables.table import Column
 
 TRUTH_NAMES = {"rule": "the paper's rule", "expert": "the expert label"}
@@ -90,7 +90,7 @@ def _answer(rows: pd.DataFrame, best: Hashable | None, *, metric: str, who: str)
         return f"{column.show(row[f'{metric}_mean'])} ({column.show(row[f'{metric}_sd'])})"
 
     ranked = rows.sort_values(f"{metric}_mean", ascending=spec.direction == "lower", kind="stable")
-    networks, baselines = ranked[~ranked["rival"]], ranked[ranked["rival"]]
+    networks, baselines = ranked[~ranked["rival"]], ranked[ranked["trial"].isin(TRIVIAL)]
     parts = []
     if len(networks):
         first, chosen = networks.iloc[0], networks[networks["trial"] == best]

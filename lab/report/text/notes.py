@@ -8,7 +8,7 @@ from collections.abc import Hashable, Mapping, Sequence
 import pandas as pd
 
 from lab.evaluation.figures import FIGURES, group_figures, shown_in, spec_of
-from lab.report.tables.patient_table import BASELINE_NAMES, summarise
+from lab.report.tables.patient_table import TRIVIAL, summarise
 from lab.report.tables.table import Cell, Column, Row, Table, plain_markdown
 
 PHANTOM = "**Phantom: simulated patients, no evidence about real ones.** "
@@ -71,7 +71,7 @@ def trial_note(
     missing or NaN is shown as "-". The answer comes first, since MLflow folds a note after four lines. `artifacts` are
     names of files or folders of the run, each with an optional description: "slices.png: two patients".
     """
-    columns = {label: figures} | {name: baselines.get(name, {}) for name in BASELINE_NAMES}
+    columns = {label: figures} | {name: baselines.get(name, {}) for name in TRIVIAL}
 
     def shown(name: str) -> list[str]:
         return [spec_of(name).text(known.get(name, math.nan)) for known in columns.values()]
@@ -79,7 +79,7 @@ def trial_note(
     rows = [Row(cells=[f"{spec_of(name).head}: {spec_of(name).hint}", *shown(name)]) for name in shown_in("trial note")]
     heads = [Column(title=head) for head in ("mean over test patients", *columns)]
     own, *others = shown("mae_brain")
-    beside = ", ".join(f"{name} {text}" for name, text in zip(BASELINE_NAMES, others) if text != "-")
+    beside = ", ".join(f"{name} {text}" for name, text in zip(TRIVIAL, others) if text != "-")
     who = f"**{plain_markdown(label)}**" + ", best of its study on validation patients" * best
     answer = f"{PHANTOM * phantom}{who}: test MAE brain {own}" + (f" ({beside})." if beside else ".")
     lines = [answer, "", Table(columns=heads, rows=rows).markdown(spaced=True, titled=False)]

@@ -1,0 +1,79 @@
+"""Figures of where the image enhances: voxel AUC, and agreement at a threshold chosen on validation patients.
+
+They exist for the contrast of the predicted image and, where a predictor states one, for its probability.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lab.evaluation.figure_spec import FigureSpec, Place, Pooling, Values, share
+from lab.stats.agreement import kappa
+from lab.stats.auc import auc_of_counts
+
+ENDINGS = {"contrast": "", "probability": ", probability"}
+"""Score of a voxel -> what ends the titles of its figures."""
+
+
+def voxel_specs(score: str) -> dict[str, FigureSpec]:
+    """The figures of a score, "contrast" or "probability"."""
+
+    def spec(title: str, decimals: int, direction: Any = "higher", *, at: bool = False, **more: Any) -> FigureSpec:
+        title += (" at the chosen threshold" if at else "") + ENDINGS[score]
+        return FigureSpec(title=title, decimals=decimals, direction=direction, truths=True, **more)
+
+    place: tuple[Place, ...] = ("pooled", "place")
+    return {
+        f"{score}_auc": spec(
+            "voxel AUC", 2, short="voxel AUC",
+            meaning="of enhancing voxels in the tumour and 3 mm round it, mean over patients",
+            shown=(*place, "effects", "spread", "bars", "objective"),
+        ),
+        f"{score}_auc_tumour": spec(
+            "voxel AUC in the tumour", 2, short="AUC in tumour", meaning="mean over patients", shown=place,
+        ),
+        f"{score}_auc_pooled": spec(
+            "pooled voxel AUC", 2, short="pooled AUC", of_case=False,
+            meaning="over the voxels of all patients together", pooling=_pooled_auc(f"{score}_counts"),
+            shown=(*place, "objective"),
+        ),
+        f"{score}_threshold": spec(
+            "chosen threshold", 2, "none", short="thresh.", meaning="of the highest kappa on validation patients",
+            shown=place,
+        ),
+        f"{score}_predicted_ml": spec("predicted volume", 1, "none", at=True, unit="ml"),
+        f"{score}_overlap_ml": spec("overlap", 1, at=True, unit="ml"),
+        f"{score}_dice": spec(
+            "Dice", 2, at=True, short="Dice at it", meaning="mean over patients",
+            shown=(*place, "effects", "spread"),
+        ),
+        f"{score}_dice_pooled": spec(
+            "pooled Dice", 2, at=True, short="pooled at it", of_case=False, meaning="of the summed volumes",
+            pooling=share({f"{score}_overlap_ml": 2}, {"ml": 1, f"{score}_predicted_ml": 1}), shown=place,
+        ),
+        f"{score}_kappa": spec(
+            "kappa", 2, at=True, short="kappa at it", of_case=False,
+            meaning="agreement voxel by voxel beyond chance",
+            pooling=_kappa(f"{score}_overlap_ml", f"{score}_predicted_ml"), shown=(*place, "bars"),
+        ),
+        f"{score}_hallucinated_ml": spec(
+            "hallucinated volume", 1, "lower", at=True, short="halluc.", unit="ml",
+            meaning="in patients who do not enhance, mean", shown=place,
+        ),
+    }  # fmt: skip
+
+
+def _pooled_auc(counts: str) -> Pooling:
+    def function(weights: Values, data: dict[str, Values]) -> Values:
+        found = data[counts]  # (scans, bins, 2)
+        return auc_of_counts(*(weights @ found[..., kind] for kind in range(2)))
+
+    return Pooling((counts,), function, "over voxels of all patients")
+
+
+def _kappa(overlap: str, predicted: str) -> Pooling:
+    columns = (overlap, predicted, "ml", "ml_near")
+    return Pooling(
+        columns, lambda weights, data: kappa(*(weights @ data[name] for name in columns)),
+        "of volumes summed over patients",
+    )  # fmt: skip
