@@ -21,9 +21,9 @@ from lab.evaluation.figures import FIGURES, shown_in, split_truth
 from lab.evaluation.image_errors import METRICS, errors, score
 from lab.evaluation.midline import midline_figures, midline_slab
 from lab.evaluation.noise_floor import noise_sd
+from lab.evaluation.place.voxel_counts import at_thresholds, voxel_figures
 from lab.evaluation.pooled import point
 from lab.evaluation.ssim import WINDOW
-from lab.evaluation.voxel_counts import at_thresholds, voxel_figures
 from lab.io.case_file import clear_without_target
 from lab.io.grid import Box
 

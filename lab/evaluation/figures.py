@@ -25,7 +25,7 @@ from lab.evaluation.figure_spec import (
     share,
 )
 from lab.evaluation.noise_floor import floor
-from lab.evaluation.voxel_specs import voxel_specs
+from lab.evaluation.place.voxel_specs import voxel_specs
 
 TRUTHS = {
     "rule": "the paper's rule, T1GD - T1 > {threshold:g} within {tolerance_mm:g} mm of the tumour",

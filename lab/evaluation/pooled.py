@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from lab.evaluation.figure_spec import Pooling, PoolingFunction, Values, mean
 from lab.evaluation.figures import TRUTHS, group_figures, pooling_of, shown_in, split_truth
-from lab.evaluation.voxel_counts import COUNTS, read_counts
+from lab.evaluation.place.voxel_counts import COUNTS, read_counts
 from lab.stats.bootstrap import RESAMPLES, expanded_interval, patient_draws, percentile_interval
 
 PAIRED_RESAMPLES = 4000

@@ -12,8 +12,8 @@ from lab.evaluation import figures as module
 from lab.evaluation.evaluate import KNOWN, evaluate, means
 from lab.evaluation.figure_spec import FigureSpec, JudgedCase, number_text
 from lab.evaluation.figures import ERRORS, FIGURES, TRUTHS, group_figures, pooling_of, shown_in, spec_of, truth_in_words
+from lab.evaluation.place.voxel_counts import COUNTS, choose_thresholds
 from lab.evaluation.pooled import pooled
-from lab.evaluation.voxel_counts import COUNTS, choose_thresholds
 from lab.report.tables.patient_table import lower_is_better, metric_name, per_patient
 from lab.report.tables.scorecard import pooled_scorecard, scorecard_tables
 

@@ -10,8 +10,7 @@ from sklearn.metrics import cohen_kappa_score, roc_auc_score
 from lab.data.batches import CaseStore, image_of
 from lab.evaluation.enhancement import near
 from lab.evaluation.evaluate import evaluate, means
-from lab.evaluation.pooled import pooled
-from lab.evaluation.voxel_counts import (
+from lab.evaluation.place.voxel_counts import (
     COUNTS,
     STEP,
     at_thresholds,
@@ -22,6 +21,7 @@ from lab.evaluation.voxel_counts import (
     read_counts,
     voxel_auc,
 )
+from lab.evaluation.pooled import pooled
 from lab.io.case_file import TUMOUR
 
 INPUTS = ("T1", "T2", "FLAIR")

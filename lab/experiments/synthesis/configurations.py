@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from lab.evaluation.voxel_counts import COUNTS, join_counts
+from lab.evaluation.place.voxel_counts import COUNTS, join_counts
 from lab.experiments.plan import Plan
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run

@@ -9,7 +9,7 @@ from torch import nn
 from lab.config import Config, override
 from lab.data.batches import Batch, CaseStore, Prediction, image_of
 from lab.evaluation.evaluate import evaluate, evaluate_inside, means
-from lab.evaluation.voxel_counts import at_thresholds, choose_thresholds
+from lab.evaluation.place.voxel_counts import at_thresholds, choose_thresholds
 from lab.experiments.plan import Plan
 from lab.experiments.synthesis.configurations import ABOUT, fold_of
 from lab.experiments.synthesis.trial import patch_edge, tile

@@ -16,7 +16,7 @@ from lab.data.batches import Batch, CaseStore, Prediction, image_of
 from lab.data.cohort import Cohort
 from lab.data.contract import Contract
 from lab.evaluation.evaluate import evaluate, means
-from lab.evaluation.voxel_counts import choose_thresholds
+from lab.evaluation.place.voxel_counts import choose_thresholds
 from lab.inference.tiling import predict_named
 from lab.io.files import plural
 from lab.synthesis import group, settings_of

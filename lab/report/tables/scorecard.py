@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from lab.evaluation.figures import FIGURES, TRUTHS, group_figures, truth_in_words
+from lab.evaluation.place.voxel_specs import ENDINGS
 from lab.evaluation.pooled import pooled
-from lab.evaluation.voxel_specs import ENDINGS
 from lab.io.files import plural
 from lab.report.tables.patient_table import is_baseline, summarise
 from lab.report.tables.table import Cell, Column, Row, Table

@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from lab.evaluation.figures import FIGURES, pooling_of, truth_in_words
+from lab.evaluation.place.voxel_counts import SCORES
 from lab.evaluation.pooled import columns_of, compare, point
-from lab.evaluation.voxel_counts import SCORES
 from lab.report.tables.patient_table import GIVEN_MASK, is_baseline
 from lab.report.tables.table import Column, Row, Table
 

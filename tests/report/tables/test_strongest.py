@@ -8,7 +8,7 @@ import pytest
 
 from lab.data.batches import CaseStore
 from lab.evaluation.evaluate import evaluate
-from lab.evaluation.voxel_counts import choose_thresholds
+from lab.evaluation.place.voxel_counts import choose_thresholds
 from lab.report.tables.strongest import (
     COLUMNS,
     COMPARED,
