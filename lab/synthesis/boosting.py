@@ -158,7 +158,7 @@ class Boosted:
     def maps(self, batch: Batch) -> Maps:
         """The probabilities of a batch of one patient, whole volume."""
         inputs, brain = batch.inputs[0].cpu().numpy(), batch.masks["brain"][0, 0].cpu().numpy()
-        key = (batch.case_ids[0], zlib.crc32(np.ascontiguousarray(inputs)))
+        key = (batch.case_ids[0], zlib.crc32(inputs.tobytes()))
         found = self._kept.get(key)
         if found is None:
             found = self._voxels(inputs, brain).astype(np.float16)

@@ -1,4 +1,4 @@
-"""The two trivial rivals against independent ways to the same numbers."""
+"""The two trivial baselines against independent ways to the same numbers."""
 
 from __future__ import annotations
 
