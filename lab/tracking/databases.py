@@ -141,8 +141,8 @@ def ensure(url: str, kind: DatabaseKind) -> None:
                 continue
             if found == "half made":
                 aside = set_aside(place)
-                found = f"{place} was left half made by a start that was killed; no {kind.holds} in it"
-                print_message(f"{found}; it is now {aside}")
+                what = f"{place} was left half made by a start that was killed; no {kind.holds} in it"
+                print_message(f"{what}; it is now {aside}")
             make(place, kind)
 
 
