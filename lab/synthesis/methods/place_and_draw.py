@@ -13,7 +13,7 @@ The recipe of 153 to 209 patients: `--train.batch-size 4 --train.learning-rate 2
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -70,7 +70,7 @@ class PlaceAndDraw:
         self.learner: Any = arithmetic.place(copy.deepcopy(network))
         self.network: Any = arithmetic.place(network)
         self.loss, self.train, self.arithmetic, self.settings = loss, train, arithmetic, settings
-        draw: Callable[..., Any] = self.learner.parts_and_logits
+        draw: Any = self.learner.parts_and_logits
         draw = torch.compile(draw) if train.compile else draw
         self.draw = partial(draw, apart=True)
         self.optimiser = torch.optim.AdamW(
