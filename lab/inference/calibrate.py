@@ -37,17 +37,15 @@ from lab.evaluation.conformal import (
 )
 from lab.evaluation.enhancement import LOWEST_LEVEL
 from lab.evaluation.fault_injection import Ood, OodFit, evenly
+from lab.evaluation.place.voxel_counts import best_threshold, count_voxels
 from lab.inference.load import Networks
 from lab.inference.patient import enhancement_evidence, near_tumour, predict_case, predicted_level
 from lab.inference.tta import DEFAULT_LOOKS
 from lab.io.case_file import clear_without_target
-from lab.stats.agreement import kappa
 from lab.stats.auc import delong_interval
 from lab.stats.platt import FLATTEST, platt
 from lab.synthesis.device import Arithmetic
 
-BINS = 100
-"""Steps of a stated probability among which its threshold is chosen."""
 MOST = 4
 """Number of augmentations for which intervals are made, besides one and the usual number."""
 FLOOR_CASES = 5
@@ -109,7 +107,7 @@ def calibrate_networks(
     val: dict[int, list[Curve]] = {count: [] for count in counts}
     test: dict[int, list[Held]] = {count: [] for count in counts}
     levels: dict[str, list[tuple[str, float]]] = {"val": [], "test": []}
-    placed: list[np.ndarray] = []
+    placed: list[str] = []
     for part, scores in levels.items():
         for case in predicted_cases(networks, cohort, parts[part], arithmetic, counts):
             regions = regions_of(clear_without_target(case.flags), cohort.spacing_mm)
@@ -140,7 +138,7 @@ def calibrate_networks(
             "intervals": {str(count): entry.as_dict() for count, entry in intervals.items()},
             "coverage": coverage_summary(coverage),
             "probability": fit_probability(cohort, levels),
-            **choose_place_threshold(placed, str(cohort.index["enhancing_by"].iloc[0])),
+            **place_threshold(placed, str(cohort.index["enhancing_by"].iloc[0])),
             "likeness": reference,
             "strangers": rows,
         },
@@ -206,31 +204,26 @@ def predicted_cases(
         )
 
 
-def place_counts(case: PredictedCase, cohort: Cohort) -> np.ndarray:
-    """The case's voxels near the tumour by stated probability, (2, `BINS`): those that truly enhance, and the others.
+def place_counts(case: PredictedCase, cohort: Cohort) -> str:
+    """The case's voxels near the tumour by stated probability, see `lab.evaluation.place.voxel_counts`.
 
     The truth is the expert's label, where the data set has one, else the paper's rule.
     """
     assert case.place is not None
     flags = clear_without_target(case.flags)
     near, true = near_tumour(flags, cohort.spacing_mm), (flags & (EXPERT if labelled(cohort) else ENHANCEMENT)) > 0
-    bins = np.minimum((case.place * BINS).astype(int), BINS - 1)
-    return np.stack([np.bincount(bins[near & kind], minlength=BINS) for kind in (true, ~true)])
+    return count_voxels(case.place[near], true[near], "probability")
 
 
-def choose_place_threshold(counts: Sequence[np.ndarray], by: str) -> dict[str, Any]:
+def place_threshold(counts: Sequence[str], by: str) -> dict[str, Any]:
     """The record's `place`: the stated probability above which validation patients' voxels agree best with the truth.
 
-    `counts` are those of `place_counts`; agreement is Cohen's kappa over all voxels. Empty where the networks state no
-    probability, or no voxel enhances.
+    `counts` are those of `place_counts`. Empty where the networks state no probability, or no voxel enhances.
     """
-    above = np.sum(counts, axis=0)[:, ::-1].cumsum(axis=1)[:, ::-1].astype(float) if counts else np.zeros((2, 1))
-    if not above[:, 0].all():
+    found = best_threshold(pd.Series(counts, dtype=object), "probability")
+    if found is None:
         return {}
-    with np.errstate(invalid="ignore"):
-        agreement = np.nan_to_num(kappa(above[0], above.sum(axis=0), above[0, :1], above[:, 0].sum()))
-    best = int(agreement.argmax())
-    return {"place": {"threshold": best / BINS, "kappa": float(agreement[best]), "by": by, "patients": len(counts)}}
+    return {"place": {"threshold": found[0], "kappa": found[1], "by": by, "patients": len(counts)}}
 
 
 def labelled(cohort: Cohort) -> bool:

@@ -16,7 +16,7 @@ from lab.evaluation.place.voxel_counts import (
     at_thresholds,
     beyond,
     choose_thresholds,
-    count,
+    count_voxels,
     join_counts,
     read_counts,
     voxel_auc,
@@ -59,7 +59,7 @@ def voxels(store, tiny_cohort):
 def test_counts_survive_as_text(score):
     rng = np.random.default_rng(1)
     values, true = rng.random(500).astype(np.float32), rng.random(500) < 0.3
-    text = count(values, true, score)
+    text = count_voxels(values, true, score)
     counts = read_counts(pd.Series([text, "", np.nan]), score)
     assert counts[0].sum(axis=0).tolist() == [true.sum(), (~true).sum()]
     assert not counts[1:].any()
@@ -72,9 +72,9 @@ def test_counts_survive_as_text(score):
 
 def test_values_on_an_edge_belong_below_it_and_values_beyond_the_range_to_its_ends():
     values = np.array([0.3, 0.30001, -3, 3], np.float32)
-    counts = read_counts(pd.Series([count(values, np.ones(4, bool), "contrast")]), "contrast")[0]
+    counts = read_counts(pd.Series([count_voxels(values, np.ones(4, bool), "contrast")]), "contrast")[0]
     assert np.flatnonzero(counts[:, 0]).tolist() == [0, 130, 131, 200]
-    assert count(values[:0], np.ones(0, bool), "contrast") == ""
+    assert count_voxels(values[:0], np.ones(0, bool), "contrast") == ""
 
 
 def test_the_auc_of_a_case_is_that_of_its_voxels(store, voxels):

@@ -51,7 +51,7 @@ def voxel_figures(case: JudgedCase, *, labelled: bool) -> dict[str, float | str]
             if values is None or (truth == "expert" and not labelled):
                 found |= dict.fromkeys(names, float("nan"))
                 continue
-            found[names[0]] = count(values, true, score)
+            found[names[0]] = count_voxels(values, true, score)
             found[names[1]], found[names[2]] = voxel_auc(true, values), voxel_auc(true[inside], values[inside])
     return found
 
@@ -61,7 +61,7 @@ def voxel_auc(true: NDArray[np.bool_], values: NDArray[np.float32]) -> float:
     return auc(true, values) if 0 < np.count_nonzero(true) < true.size else float("nan")
 
 
-def count(values: NDArray[np.float32], true: NDArray[np.bool_], score: str) -> str:
+def count_voxels(values: NDArray[np.float32], true: NDArray[np.bool_], score: str) -> str:
     """Counts of voxels (N,) as text; "" without voxels."""
     if not values.size:
         return ""
@@ -109,18 +109,30 @@ def choose_thresholds(patients: pd.DataFrame) -> dict[str, float]:
     chosen: dict[str, float] = {}
     for column in COUNTS:
         score, truth = column.split("_counts_")
-        if column not in patients or patients[column].isna().all():
-            continue
-        low, _, usual = SCORES[score]
-        above = beyond(read_counts(patients[column], score).sum(axis=0))
-        true, whole = np.asarray(above[0, 0]), np.asarray(above[0].sum())
-        levels = np.round(np.arange(len(above)) * STEP + low, 6)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            found = kappa(above[1:, 0], above[1:].sum(axis=1), true, whole)
-        if true and np.isfinite(found).any():
-            best = np.flatnonzero(found >= np.nanmax(found) - 1e-9)
-            chosen[f"{score}_threshold_{truth}"] = float(levels[best[np.argmin(np.abs(levels[best] - usual))]])
+        found = best_threshold(patients[column], score) if column in patients else None
+        if found is not None:
+            chosen[f"{score}_threshold_{truth}"] = found[0]
     return chosen
+
+
+def best_threshold(cells: pd.Series, score: str) -> tuple[float, float] | None:
+    """Threshold of one score with the highest kappa over all voxels of these patients, and that kappa.
+
+    `cells` are counts as text; None where none is known, or no voxel enhances.
+    """
+    if cells.isna().all():
+        return None
+    low, _, usual = SCORES[score]
+    above = beyond(read_counts(cells, score).sum(axis=0))
+    true, whole = np.asarray(above[0, 0]), np.asarray(above[0].sum())
+    levels = np.round(np.arange(len(above)) * STEP + low, 6)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found = kappa(above[1:, 0], above[1:].sum(axis=1), true, whole)
+    if not true or not np.isfinite(found).any():
+        return None
+    best = np.flatnonzero(found >= np.nanmax(found) - 1e-9)
+    place = best[np.argmin(np.abs(levels[best] - usual))]
+    return float(levels[place]), float(found[place])
 
 
 def beyond(counts: Counts) -> Counts:
