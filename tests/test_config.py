@@ -22,8 +22,13 @@ def test_override_replaces_what_is_named_and_nothing_else():
 
 @pytest.mark.parametrize("name", ["train.speed", "epochs", "train", "model.id.more", "", ".epochs", "nowhere.epochs"])
 def test_an_unknown_name_is_refused_with_the_known_ones(name):
-    with pytest.raises(ValueError, match=r"there is no setting .*known: .*train\.epochs"):
+    with pytest.raises(ValueError, match=r"there is no setting .*(known: .*train\.epochs|did you mean '[a-z]+\.)"):
         override(PAPER, {name: 1})
+
+
+def test_a_name_with_hyphens_is_pointed_to_the_one_with_underscores():
+    with pytest.raises(ValueError, match=r"did you mean 'train\.learning_rate'"):
+        override(PAPER, {"train.learning-rate": 1})
 
 
 def test_flatten_and_override_are_inverse():

@@ -142,3 +142,6 @@ def test_all_recipes_together_are_a_study(flat_tree, fresh_databases, tmp_path):
     tables = [pd.read_csv(path) for path in (tmp_path / "runs").rglob("test_patients.csv")]
     assert tables
     assert all(table["brain_bias"].notna().all() for table in tables)
+    pages = [path.read_text() for path in (tmp_path / "runs").rglob("report.html")]
+    assert pages
+    assert all("brain bias" in page for page in pages)

@@ -7,6 +7,7 @@ study, `DEMO` the same study on the phantom at a size that two CPU cores finish 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -247,7 +248,9 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
         group, _, key = name.partition(".")
         part = config.options.get(group, getattr(config, group, None))
         if not dataclasses.is_dataclass(part) or key not in {item.name for item in dataclasses.fields(part)}:
-            raise ValueError(f"there is no setting {name!r}; known: {sorted(flatten(config))}")
+            known = sorted(flatten(config))
+            near = difflib.get_close_matches(name, known, 1)
+            raise ValueError(f"there is no setting {name!r}; {f'did you mean {near[0]!r}?' if near else f'known: {known}'}")
         changed: Any = dataclasses.replace(part, **{key: value})  # type: ignore[type-var]
         if group in config.options:
             group, changed = "options", {**config.options, group: changed}

@@ -162,6 +162,11 @@ class FigureSpec:
     shown_rule: tuple[Place, ...] = ()
     """Places that show it for the paper's rule alone."""
 
+    def __post_init__(self) -> None:
+        """Raises ValueError for a column of the scorecard without a pooled value."""
+        if "card" in self.shown and "pooled" not in self.shown:
+            raise ValueError(f"the figure {self.title!r} is shown in 'card', which needs 'pooled' too")
+
     @property
     def head(self) -> str:
         """Title and unit: "bias (ml)"."""

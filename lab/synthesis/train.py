@@ -177,7 +177,7 @@ def run_epoch(
     )
     totals: dict[str, Tensor] = {}
     with torch.random.fork_rng(devices=[arithmetic.device] if arithmetic.device.type == "cuda" else []):
-        torch.manual_seed(settings.seed * 1_000_003 + epoch)  # only dropout draws from the global generator
+        torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout and methods draw from the global generator
         for batch in train.batches(plan, key=(settings.seed, epoch)):
             shown = batch if augment is None else changed(batch, augment, train)
             for name, value in method.train_step(shown).items():
@@ -191,7 +191,7 @@ def run_epoch(
             raise TrainingFailed(
                 f"{name} became {figures[name]} in epoch {epoch + 1}; lower --train.learning-rate (now "
                 f"{settings.learning_rate:g}) or --train.clip-norm (now {settings.clip_norm:g}, 0 is off), or use "
-                "--train.precision float32"
+                "--train.precision float32. A loss must be finite where a patient's mask is empty"
             )
     return figures
 

@@ -65,6 +65,9 @@ def test_a_network_keeps_the_shape_is_finite_and_every_weight_learns(name):
     assert all(g is not None and g.isfinite().all() for g in gradients)
     with torch.no_grad():
         assert network.eval()(volume(1, 2, 3, 2, 1)).shape == (1, 1, 3, 2, 1)
+        for parameter in network.parameters():
+            parameter.mul_(3)
+        assert network(volume(1, 2, 9, 33, 6)).abs().max() <= 1
 
 
 @pytest.mark.parametrize("name", NETWORKS)
