@@ -250,7 +250,8 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
         if not dataclasses.is_dataclass(part) or key not in {item.name for item in dataclasses.fields(part)}:
             known = sorted(flatten(config))
             near = difflib.get_close_matches(name, known, 1)
-            raise ValueError(f"there is no setting {name!r}; {f'did you mean {near[0]!r}?' if near else f'known: {known}'}")
+            advice = f"did you mean {near[0]!r}?" if near else f"known: {known}"
+            raise ValueError(f"there is no setting {name!r}; {advice}")
         changed: Any = dataclasses.replace(part, **{key: value})  # type: ignore[type-var]
         if group in config.options:
             group, changed = "options", {**config.options, group: changed}

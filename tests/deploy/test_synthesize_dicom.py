@@ -15,7 +15,7 @@ from dicom_series import store
 from patients import AFFINE, SHAPE
 from ruled import FILES, REAL, head, quiet, split, stored
 
-from lab.cli.patients import Synthesize
+from lab.cli.patients import SynthesizeNewPatients
 from lab.data.native import read_grid_header
 from lab.deploy.new_patients import synthesize, synthesize_folder
 from lab.deploy.patient_folder import DICOM, REPORT
@@ -172,7 +172,7 @@ def test_a_csv_may_name_folders(tmp_path):
 
 def test_the_command_takes_folders(tmp_path, capsys):
     images = dicom(tmp_path / "scans")
-    command = Synthesize(
+    command = SynthesizeNewPatients(
         model=("rule:0.5",), out=tmp_path / "out", t1=images["T1"], t2=images["T2"], flair=images["FLAIR"], looks=1
     )
     command.run()

@@ -14,7 +14,7 @@ from patients import KNOWN
 from ruled import MODEL, quiet, split, stored
 from torch import nn
 
-from lab.cli.patients import Synthesize
+from lab.cli.patients import SynthesizeNewPatients
 from lab.config import ModelConfig
 from lab.data.contract import Contract, create_subject
 from lab.data.layouts.find import find_subjects
@@ -117,7 +117,7 @@ def test_a_phantom_patient_through_the_command(tiny_phantom, tiny_cohort, tmp_pa
     contract = Contract.of(tiny_cohort, ("T1", "T2", "FLAIR"), "T1GD").as_dict()
     uri, _, _ = logged("phantom", **contract)
     subject = find_subjects(tiny_phantom)[0]
-    command = Synthesize(
+    command = SynthesizeNewPatients(
         model=(uri,),
         out=tmp_path / "out",
         t1=subject.images["T1"],

@@ -23,19 +23,24 @@ from lab.evaluation.figures import FIGURES
 from lab.evaluation.image_errors import METRICS
 from lab.evaluation.midline import midline_figures, midline_slab
 from lab.evaluation.noise_floor import noise_sd
+from lab.evaluation.place.voxel_counts import COUNTS, SCORES, TRUTHS
 from lab.evaluation.pooled import pooled
 
 PERFECT = {"mae": 0.0, "mse": 0.0, "ssim": 1.0}
 AGAINST = ["ml", "enhances", "overlap_ml", "bias_ml", "dice", "sensitivity", "precision", "lesions", "found", "missed"]
 AGAINST += ["false", "hallucinated_ml", "contrast", "cnr", "cnr_true"]
+VOXELS = ("counts", "auc", "auc_tumour")
+AT_THRESHOLD = ("threshold", "predicted_ml", "overlap_ml", "dice", "hallucinated_ml")
 COLUMNS = [
     *["case_id", "patient_id", "enhancing"],
     *["mae_image", "mse_image", "ssim_image", "mae_brain", "mse_brain", "ssim_brain"],
     *["mae_tumour", "mse_tumour", "ssim_tumour", "mae_balanced", "ml_near", "ml_predicted", "enhancement_level"],
     *["contrast_concordance", *SUMS],
     *[f"{name}_{definition}" for definition in ("rule", "expert") for name in AGAINST],
+    *[f"{score}_{figure}_{truth}" for score in SCORES for truth in TRUTHS for figure in VOXELS],
     *["midline_ml_true", "midline_ml_predicted", "midline_ml_false", "noise_sd", "floor_mae", "floor_mse"],
     *["checkerboard", "checkerboard_true", "sharpness"],
+    *[f"{score}_{figure}_{truth}" for score in SCORES for truth in TRUTHS for figure in AT_THRESHOLD],
 ]
 CASES = Path(__file__).parents[3] / "shared/cases/brats2023-2mm"
 
@@ -74,7 +79,7 @@ def test_a_row_says_who_the_patient_is(store, tiny_cohort):
     table = evaluate(copy, store)
     assert list(table.columns) == COLUMNS
     assert set(METRICS) <= set(COLUMNS)
-    assert all(table[name].dtype == float for name in COLUMNS[3:])
+    assert all(table[name].dtype == float for name in COLUMNS[3:] if name not in COUNTS)
     assert table["case_id"].tolist() == list(store.case_ids)
     assert table["enhancing"].tolist() == tiny_cohort.index.loc[list(store.case_ids), "enhancing"].astype(int).tolist()
     assert set(table["enhancing"]) == {0, 1}
@@ -114,8 +119,9 @@ def test_a_region_that_a_case_does_not_have_is_an_empty_cell(tiny_cohort, monkey
 def test_means_are_of_every_figure_and_named_for_the_tracking_store(store):
     table = evaluate(copy, store)
     figures = means(table, "test")
-    known = {f"test/{name}" for name in COLUMNS[3:] if table[name].notna().any() and name not in SUMS}
-    assert set(figures) == known | {"test/dice_pooled_rule", "test/kappa_rule", "test/contrast_pooled"}
+    known = {f"test/{name}" for name in COLUMNS[3:] if table[name].notna().any() and name not in (*SUMS, *COUNTS)}
+    over_all = ("dice_pooled_rule", "kappa_rule", "contrast_pooled", "contrast_auc_pooled_rule")
+    assert set(figures) == known | {f"test/{name}" for name in over_all}
     assert {f"test/{name}" for name in METRICS} <= set(figures)
     assert figures["test/mae_brain"] == pytest.approx(sum(table["mae_brain"]) / 4)
     assert figures["test/hallucinated_ml_rule"] == pytest.approx(table["hallucinated_ml_rule"].dropna().mean())

@@ -165,7 +165,7 @@ def test_a_new_patient_is_judged_as_in_training(parent, model, cohort, dataset, 
     assert main(["classify", "--model", model.uri, *paths, "--out", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert "patient: enhancing with probability" in said
-    assert "learned from phantoms" in said
+    assert "trained on phantoms" in said
     found = pd.read_csv(tmp_path / "predictions.csv")
     final, _, _ = load_classifier(model.uri)
     expected = final.predict(dataset.features.loc[[case]])

@@ -104,7 +104,7 @@ def test_a_study_that_is_not_there_is_said_so(patched, name, says, capsys):
 
 def test_a_trial_is_no_study(patched):
     _, seen = patched
-    with pytest.raises(ValueError, match="is not a study"):
+    with pytest.raises(ValueError, match="is not a finished study"):
         read_record(Run(seen.children["full"].info.run_id))
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 
 import pytest
 import tyro
@@ -53,7 +52,7 @@ def test_the_command_shows_every_test_and_says_which_failed(good, capsys):
     weak = network_run("registered weak", patients(range(30), 0.25, noise=5))
     assert command("--run", weak, "--name", "shows", "--alias", "champion") == 2
     said = capsys.readouterr()
-    assert re.search(r"\btest +against\b", said.out)
+    assert "against" in said.out
     assert said.out.count("passed") == 3
     assert said.out.count("FAILED") == 1
     assert "version 1 of 'shows' does not become champion: contrast concordance against linear" in said.err

@@ -17,7 +17,7 @@ import pytest
 from watching import ROOT
 
 from lab.tracking import databases
-from lab.tracking.databases import RUNS_KIND, TRIALS_KIND, Kind, beside, ensure, state
+from lab.tracking.databases import RUNS_KIND, TRIALS_KIND, DatabaseKind, beside, ensure, state
 
 KINDS = {"mlflow.db": RUNS_KIND, "optuna.db": TRIALS_KIND}
 KILLED = """
@@ -75,7 +75,7 @@ def nobody_is_at_work(monkeypatch):
     monkeypatch.setattr(databases, "QUIET_S", 0.0)
 
 
-def from_copy(fresh: Path, name: str) -> Kind:
+def from_copy(fresh: Path, name: str) -> DatabaseKind:
     """Making the tables takes seconds: copy them."""
     return replace(KINDS[name], make=lambda url: shutil.copy(fresh / name, url.removeprefix("sqlite:///")))
 

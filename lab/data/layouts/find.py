@@ -17,12 +17,13 @@ from lab.data.layouts.label_books import name_books
 from lab.data.layouts.subject import Layout, Subject
 from lab.io.files import format_some, one_line
 
-LAYOUTS: dict[str, Layout] = {  # name -> layout; the names are the choices of `--layout`
+LAYOUTS: dict[str, Layout] = {
     "egd": egd.LAYOUT,
     "brats2021": brats.BRATS_2021,
     "brats2023": brats.BRATS_2023,
     "csv": scan_table.LAYOUT,
 }
+"""Name -> layout; the names are the choices of `--layout`."""
 CASE_ID = re.compile(r"[\w][\w.+-]*", re.ASCII)
 LONGEST_ID = 150  # maximum letters of a case id: file names contain it, and have at most 255 bytes
 

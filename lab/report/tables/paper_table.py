@@ -90,8 +90,9 @@ def paper_table(
         kind = " ".join(["baseline"] * row["rival"] + ["first"] * first)
         body.append(Row(cells=[row["label"], *cells], kind=kind))
         if row["trial"] in paper:
-            printed = [(f"{paper[row['trial']].loc[column, what]:.3f}" for what in ("mean", "sd")) for column in ERRORS]
-            body.append(Row(cells=["published", *(Cell(mean, (sd,)) for mean, sd in printed)], kind="published"))
+            printed = paper[row["trial"]].loc[list(ERRORS), ["mean", "sd"]]
+            cells = [Cell(f"{mean:.3f}", (f"{sd:.3f}",)) for mean, sd in printed.itertuples(index=False)]
+            body.append(Row(cells=["published", *cells], kind="published"))
     return Table(
         columns=[Column(title=""), *columns.values()],
         rows=body,
