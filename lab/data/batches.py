@@ -147,7 +147,7 @@ class CaseStore:
         self.t1 = names.index("T1") if "T1" in names else None
         """Position of the T1 among the inputs; None where it is not one of them."""
         self.device, self.patch = torch.device(device), patch
-        self.labelled = cohort.index.loc[list(self.case_ids), "enhancing_by"].str.contains("expert").tolist()
+        self.labelled = [cohort.labelled(case) for case in self.case_ids]
         self.margin = margin if patch else 0
         self.shares = shares if patch else None
         held = cohort.shape if self.shares else [size + 2 * self.margin for size in self.shape]

@@ -97,6 +97,10 @@ class Cohort:
             return whole
         return fingerprint([whole, sorted(self.index.index)], length=32)
 
+    def labelled(self, case_id: str) -> bool:
+        """Whether a case has an expert's label of enhancement."""
+        return "expert" in str(self.index.loc[case_id, "enhancing_by"])
+
     def channel(self, sequence: str) -> int:
         """Position of a sequence along the first axis, in any capitals. Raises ValueError."""
         names = [name.upper() for name in self.channels]

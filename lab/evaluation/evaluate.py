@@ -125,7 +125,7 @@ def _case(cases: CaseStore, case_id: str) -> Case:
         spacing_mm=cohort.spacing_mm,
         threshold=float(settings.get("enhancement_threshold", DataConfig.enhancement_threshold)),
         enhancing_ml=float(settings.get("enhancing_ml", DataConfig.enhancing_ml)),
-        labelled="expert" in str(cohort.index.loc[case_id, "enhancing_by"]),
+        labelled=cohort.labelled(case_id),
     )
 
 

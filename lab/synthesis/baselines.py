@@ -85,7 +85,7 @@ class Training:
         t1, wanted, total, count = self.cohort.channel("T1"), self.cohort.channel(self.target), 0.0, 0
         for case in self.case_ids:
             image, mask = self.cohort.load(case)
-            labelled = "expert" in str(self.cohort.index.loc[case, "enhancing_by"])
+            labelled = self.cohort.labelled(case)
             where = enhancing_mask(clear_without_target(mask), self.cohort.spacing_mm, labelled=labelled)
             total += float((image[wanted][where].astype(np.float64) - image[t1][where]).sum())
             count += int(np.count_nonzero(where))

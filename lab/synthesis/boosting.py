@@ -231,9 +231,9 @@ def fit_boosting(cohort: Cohort, case_ids: Sequence[str], *, inputs: Sequence[st
         image, mask = cohort.load(case)
         flags = clear_without_target(mask)
         brain = (flags & BRAIN) != 0
-        labelled = "expert" in str(cohort.index.loc[case, "enhancing_by"])
         features = voxel_features(np.asarray(image[picked], np.float32), brain, spacing)
-        return features, brain, (flags & TUMOUR)[brain] != 0, enhancing_mask(flags, spacing, labelled=labelled)[brain]
+        enhances = enhancing_mask(flags, spacing, labelled=cohort.labelled(case))
+        return features, brain, (flags & TUMOUR)[brain] != 0, enhances[brain]
 
     first, core, enhancing = (Voxels(seed) for seed in range(3))
     for case in case_ids:

@@ -72,7 +72,6 @@ def patient_from(
     def channel(sequence: str) -> Volume:
         return np.asarray(image[cohort.channel(sequence)], np.float32)
 
-    labelled = "expert" in str(cohort.index.loc[case_id, "enhancing_by"])
     return PatientImages(
         case_id=case_id,
         inputs={name: channel(name) for name in inputs},
@@ -80,7 +79,7 @@ def patient_from(
         t1=channel("T1"),
         brain=(mask & BRAIN) > 0,
         tumour=(mask & TUMOUR) > 0,
-        expert=(mask & EXPERT) > 0 if labelled else None,
+        expert=(mask & EXPERT) > 0 if cohort.labelled(case_id) else None,
         spacing_mm=cohort.spacing_mm,
         target=target,
         threshold=threshold,

@@ -7,7 +7,7 @@ SegResNet (Myronenko 2018), DynUNet with residual blocks (nnU-Net, Isensee et al
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +15,9 @@ from torch import Tensor, nn
 
 from lab.synthesis.networks import BACKGROUND, NetworkSpec
 from lab.synthesis.networks.measure import pad_to_multiple
+
+if TYPE_CHECKING:
+    from monai.networks.nets import DynUNet
 
 
 class Padded(nn.Module):
@@ -83,23 +86,28 @@ class DynUNetConfig:
 
 def dynunet(settings: DynUNetConfig, channels: int) -> nn.Module:
     """DynUNet without deep supervision. Raises ValueError for too few filters or levels."""
-    from monai.networks.nets import DynUNet
-
     at_least(settings.filters, "--dynunet.filters")
     at_least(settings.levels, "--dynunet.levels", 3)
-    strides = [1] + [2] * (settings.levels - 1)
-    network = DynUNet(
+    network = bare_dynunet(channels, settings.filters, settings.levels, norm=settings.norm, residual=settings.residual)
+    return Padded(network, 2 ** (settings.levels - 1))
+
+
+def bare_dynunet(channels: int, filters: int, levels: int, *, norm: str = "instance", residual: bool = True) -> DynUNet:
+    """MONAI's DynUNet; its filters double with every level, up to 20 times as many."""
+    from monai.networks.nets import DynUNet
+
+    strides = [1] + [2] * (levels - 1)
+    return DynUNet(
         spatial_dims=3,
         in_channels=channels,
         out_channels=1,
-        kernel_size=[3] * settings.levels,
+        kernel_size=[3] * levels,
         strides=strides,
         upsample_kernel_size=strides[1:],
-        filters=[settings.filters * min(2**level, 20) for level in range(settings.levels)],
-        norm_name=(settings.norm, {"affine": True}),
-        res_block=settings.residual,
+        filters=[filters * min(2**level, 20) for level in range(levels)],
+        norm_name=(norm, {"affine": True}),
+        res_block=residual,
     )
-    return Padded(network, 2 ** (settings.levels - 1))
 
 
 @dataclass(frozen=True, kw_only=True)

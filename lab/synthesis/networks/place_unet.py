@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lab.synthesis.networks import BACKGROUND, NetworkSpec
 from lab.synthesis.networks.measure import pad_to_multiple
-from lab.synthesis.networks.monai_networks import at_least
+from lab.synthesis.networks.monai_networks import at_least, bare_dynunet
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,22 +42,11 @@ class PlaceUNet(nn.Module):
 
     def __init__(self, channels: int, settings: PlaceUNetConfig) -> None:
         super().__init__()
-        from monai.networks.nets import DynUNet
-
-        strides, filters = [1] + [2] * (settings.levels - 1), settings.filters
+        filters = settings.filters
         self.multiple = 2 ** (settings.levels - 1)
-        body = DynUNet(
-            spatial_dims=3,
-            in_channels=channels,
-            out_channels=1,
-            kernel_size=[3] * settings.levels,
-            strides=strides,
-            upsample_kernel_size=strides[1:],
-            filters=[filters * min(2**level, 20) for level in range(settings.levels)],
-            norm_name=("instance", {"affine": True}),
-            res_block=True,
-        )
-        self.body = body.skip_layers  # up to the features of full resolution, without MONAI's output layer
+        self.body = bare_dynunet(
+            channels, filters, settings.levels
+        ).skip_layers  # up to the features of full resolution, without MONAI's output layer
         places = len(self.outputs) - 1
         self.place = nn.Conv3d(filters, places, 1)
         head = [nn.Conv3d(filters + places + channels, settings.image_filters, 3, padding=1), nn.LeakyReLU(0.1)]
