@@ -1,4 +1,5 @@
 import ast
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 import lab.report
-from lab.data.cohort import BRAIN, EXPERT, TUMOUR
+from lab.data.cohort import BRAIN, EXPERT, TUMOUR, Cohort
 from lab.report.figures.box_plots import box_plots
 from lab.report.figures.learning_curves import learning_curves
 from lab.report.figures.pareto_front import pareto
@@ -67,6 +68,7 @@ def test_a_patient_is_made_from_a_prepared_case(head):
     channels = ("T1", "T2", "FLAIR", "T1GD")
     index = pd.DataFrame({"enhancing_by": ["expert label", "paper's rule"]}, index=["a", "b"])
     cohort = SimpleNamespace(load=lambda case_id: (image, mask), channel=channels.index, index=index, spacing_mm=2.0)
+    cohort.labelled = partial(Cohort.labelled, cohort)
     patient = patient_from(cohort, "a", inputs=channels[1:3])
     assert list(patient.inputs) == ["T2", "FLAIR"]
     np.testing.assert_array_equal(patient.expert, head.core)
