@@ -24,7 +24,8 @@ from lab.phantom.cohort import write_cohort
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-os.environ["LAB_RUNS"] = tempfile.mkdtemp(prefix="lab-runs-")  # before anything imports lab.tracking.store
+RUNS = tempfile.TemporaryDirectory(prefix="lab-runs-")  # goes when the tests end
+os.environ["LAB_RUNS"] = RUNS.name  # before anything imports lab.tracking.store
 for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
     os.environ.pop(name, None)
 

@@ -101,6 +101,10 @@ class Cohort:
         """Whether a case has an expert's label of enhancement."""
         return "expert" in str(self.index.loc[case_id, "enhancing_by"])
 
+    def labelled_by(self) -> str:
+        """What says that a tumour enhances: `expert label`, `paper's rule`, or both where some cases have no label."""
+        return " or ".join(sorted(self.index["enhancing_by"].unique()))
+
     def channel(self, sequence: str) -> int:
         """Position of a sequence along the first axis, in any capitals. Raises ValueError."""
         names = [name.upper() for name in self.channels]

@@ -138,7 +138,7 @@ def calibrate_networks(
             "intervals": {str(count): entry.as_dict() for count, entry in intervals.items()},
             "coverage": coverage_summary(coverage),
             "probability": fit_probability(cohort, levels),
-            **place_threshold(placed, str(cohort.index["enhancing_by"].iloc[0])),
+            **place_threshold(placed, cohort.labelled_by()),
             "likeness": reference,
             "strangers": rows,
         },
@@ -207,11 +207,12 @@ def predicted_cases(
 def place_counts(case: PredictedCase, cohort: Cohort) -> str:
     """The case's voxels near the tumour by stated probability, see `lab.evaluation.place.voxel_counts`.
 
-    The truth is the expert's label, where the data set has one, else the paper's rule.
+    The truth is the expert's label, where the case has one, else the paper's rule.
     """
     assert case.place is not None
     flags = clear_without_target(case.flags)
-    near, true = near_tumour(flags, cohort.spacing_mm), (flags & (EXPERT if labelled(cohort) else ENHANCEMENT)) > 0
+    truth = EXPERT if cohort.labelled(case.case_id) else ENHANCEMENT
+    near, true = near_tumour(flags, cohort.spacing_mm), (flags & truth) > 0
     return count_voxels(case.place[near], true[near], "probability")
 
 
@@ -226,11 +227,6 @@ def place_threshold(counts: Sequence[str], by: str) -> dict[str, Any]:
     return {"place": {"threshold": found[0], "kappa": found[1], "by": by, "patients": len(counts)}}
 
 
-def labelled(cohort: Cohort) -> bool:
-    """Whether the data set has an expert label of enhancement."""
-    return "expert" in str(cohort.index["enhancing_by"].iloc[0])
-
-
 def fit_probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, Any]:
     """Platt's line from predicted level to the probability that the tumour enhances, and its quality on test cases.
 
@@ -241,7 +237,7 @@ def fit_probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, flo
         for cases in (levels["val"], levels["test"])
     )
     events = int(own.sum())
-    counts = {"patients": own.size, "events": events, "by": str(cohort.index["enhancing_by"].iloc[0])}
+    counts = {"patients": own.size, "events": events, "by": cohort.labelled_by()}
     if events in (0, own.size):
         one_class = f"all {own.size} validation scans {'enhance' if events else 'do not enhance'}"
         return {**counts, "missing": one_class if own.size > 1 else "a single validation scan is too few"}
