@@ -5,7 +5,7 @@
     python studies/architecture.py --data PATH --search  the grid, then a guided search around its best trial
     ... --repeats 3 --folds 5                            several seeds, and every patient tested once
     ... --networks model-0 segresnet swin-unetr          MONAI's networks beside the paper's; --segresnet.init-filters
-    ... --method gan                                     each as the generator of a conditional GAN; --gan.l1-weight
+    ... --method adversarial                             each as the generator of a GAN; --adversarial.weight
 
 Fixed:   cohort, split, optimiser, number of epochs, seed
 Varied:  models 0-4 x {L1_brain, L2_brain, SSIM}: the fifteen trials of the paper's tables 2 and 6; with --search then

@@ -49,7 +49,7 @@ class TrainConfig:
     """Training of a network."""
 
     method: Annotated[str, alias(aliases=("--method",))] = "supervised"
-    """A key of `lab.synthesis.methods.METHODS`, such as `supervised`; `--method gan --help` lists its settings."""
+    """A key of `lab.synthesis.methods.METHODS`; `--method adversarial --help` lists the settings of that one."""
     start_from: str | None = None
     """Weights to start from: id of a finished run, `models:/NAME@ALIAS`, or a `.safetensors` file. What matches in name
     and shape is taken; the voxel size may differ, the inputs may not."""
@@ -96,7 +96,8 @@ class AugmentConfig:
     """
 
     use: Literal["auto", "on", "off"] = "auto"
-    """Whether to change the images; `auto` follows the method: off for `supervised` and `gan`, as in the paper."""
+    """Whether to change the images; `auto` follows the method: off for `supervised` and `adversarial`, as in
+    the paper."""
     rotation_degrees: float = 15.0
     """Largest rotation about each of the three axes."""
     scale: float = 0.15

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_gan import INPUTS, killed_and_resumed, same
+from test_adversarial import INPUTS, killed_and_resumed, same
 
 from lab.config import Config, LossConfig, ModelConfig, TrainConfig
 from lab.data.batches import CaseStore

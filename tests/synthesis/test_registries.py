@@ -166,7 +166,7 @@ def test_settings_are_frozen_dataclasses_with_defaults_that_a_config_gives(regis
 
 
 def test_an_unknown_name_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="there is no method 'magic'; choose from supervised, gan"):
+    with pytest.raises(ValueError, match="there is no method 'magic'; choose from supervised, adversarial"):
         METHODS.find("magic")
     assert len(Registry("thing", {"a": "math:pi"})) == 1
 

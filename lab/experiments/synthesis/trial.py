@@ -79,8 +79,13 @@ def train_trial(job: TrialJob, on_epoch: Callable[[dict[str, float]], None]) -> 
 
     logged = job.run.logged_steps("train/loss")
     first = (config.study.objective, "val/mae_brain", "val/contrast_tumour")  # MLflow's pages open on the first
+    history: list[dict[str, float]] = []
+    warning: Callable[[list[dict[str, float]]], str] = getattr(method, "warning", lambda _: "")
 
     def report(figures: dict[str, float]) -> None:
+        history.append(figures)
+        if said := warning(history):
+            print(f"{job.label}: {said}", flush=True)
         step = int(figures["epoch"])
         if step not in logged:  # an epoch logged before a kill is not logged twice
             shown = sorted((name for name in figures if "/" in name), key=lambda name: name not in first)

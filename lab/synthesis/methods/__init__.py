@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 
 class Method(Protocol):
-    """Networks and optimisers, and one training step on them."""
+    """Networks and optimisers, and one training step on them.
+
+    It may have `best_by`, see `loss`, and `warning(history) -> str`, a sentence for the user after an epoch ("" for
+    none) by the figures of the epochs so far.
+    """
 
     network: nn.Module
     """The network that is packaged and used on new patients: inputs -> image."""
@@ -53,7 +57,7 @@ class MethodSpec:
     """`make(network, loss, train, arithmetic, settings, channels)`: a network on the CPU, a loss, a `TrainConfig`, an
     `Arithmetic`, the method's own settings and the number of input channels."""
     settings: type | None = None
-    """Frozen dataclass; each field is a flag, `--gan.l1-weight`."""
+    """Frozen dataclass; each field is a flag, `--adversarial.weight`."""
     augmented: bool = False
     """Whether `--augment.use auto` changes its training images."""
     patch_sampling: Literal["centre", "random"] = "centre"
@@ -66,7 +70,7 @@ METHODS: Registry[MethodSpec] = Registry(
     "method",
     {
         "supervised": "lab.synthesis.methods.supervised:SUPERVISED",
-        "gan": "lab.synthesis.methods.gan:GAN",
+        "adversarial": "lab.synthesis.methods.adversarial:ADVERSARIAL",
         "place-and-draw": "lab.synthesis.methods.place_and_draw:PLACE_AND_DRAW",
     },
 )

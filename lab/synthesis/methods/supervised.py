@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -52,13 +53,17 @@ def adam(parameters: Iterable[nn.Parameter], train: TrainConfig) -> torch.optim.
     return torch.optim.Adam(parameters, lr=train.learning_rate, betas=train.betas)
 
 
-def descend(optimiser: torch.optim.Optimizer, value: Tensor, clip_norm: float) -> None:
-    """One step down the gradient of `value`, with its norm clipped at `clip_norm`; 0 does not clip."""
+def descend(optimiser: torch.optim.Optimizer, value: Tensor, clip_norm: float) -> Tensor:
+    """One step down the gradient of `value`, with its norm clipped at `clip_norm`; 0 does not clip.
+
+    Returns the norm before clipping.
+    """
     optimiser.zero_grad(set_to_none=True)
     value.backward()
-    if clip_norm > 0:
-        nn.utils.clip_grad_norm_([p for entry in optimiser.param_groups for p in entry["params"]], clip_norm)
+    parameters = [p for entry in optimiser.param_groups for p in entry["params"]]
+    norm = nn.utils.clip_grad_norm_(parameters, clip_norm or math.inf)
     optimiser.step()
+    return norm
 
 
 SUPERVISED = MethodSpec(
