@@ -145,7 +145,9 @@ def augment(
     if is_geometric(settings) or shape != whole:
         images, masks = resample(torch.cat([inputs, target], 1), masks, positions(draws, shape, whole, inputs.device))
         inputs, target = images[:, :-1], images[:, -1:]
-    return dataclasses.replace(batch, inputs=change_intensities(inputs, draws, settings), target=target, masks=masks)
+    plain = None if t1 is None else inputs[:, t1 : t1 + 1]
+    changed = change_intensities(inputs, draws, settings)
+    return dataclasses.replace(batch, inputs=changed, target=target, masks=masks, t1=plain)
 
 
 def positions(draws: Sequence[Draws], shape: Shape, whole: Shape, device: torch.device) -> Tensor:

@@ -34,6 +34,7 @@ class Batch:
     case_ids: tuple[str, ...]
     seeds: tuple[tuple[int, ...], ...] = ()
     """Seed of the random draws of each case: seed, epoch, case, flipped, number of its showing."""
+    t1: Tensor | None = None  # (B, 1, X, Y, Z) without random changes of intensity; None where it is not an input
 
 
 Prediction = Tensor | Mapping[str, Tensor]
@@ -220,7 +221,8 @@ class CaseStore:
         labelled = torch.tensor([self.labelled[i] for i in indices], device=self.device).view(-1, 1, 1, 1, 1)
         masks["enhancing"] = torch.where(labelled, masks["expert"], masks["enhancement"] & masks["tumour"])
         case_ids = tuple(self.case_ids[i] for i in indices)
-        return Batch(images[:, :-1], images[:, -1:], masks, case_ids, tuple(seeds))
+        t1 = None if self.t1 is None else images[:, self.t1 : self.t1 + 1]
+        return Batch(images[:, :-1], images[:, -1:], masks, case_ids, tuple(seeds), t1)
 
     def batches(self, plan: Sequence[Sequence[tuple[int, bool]]], key: Sequence[int] = ()) -> Iterator[Batch]:
         """The planned batches in order; cases on disk are read one batch ahead.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,9 +12,10 @@ import torch
 from torch import nn
 
 from lab.config import Config, LossConfig, ModelConfig, TrainConfig, network_key
-from lab.data.batches import CaseStore
+from lab.data.batches import CaseStore, image_of
 from lab.evaluation.evaluate import evaluate
-from lab.inference.tiling import exact, why_not_exact
+from lab.inference.tiling import exact as exact_tiles
+from lab.inference.tiling import predict_named, why_not_exact
 from lab.report.tables.patient_table import BASELINE_NAMES
 from lab.synthesis import Registry, group, settings_of
 from lab.synthesis.baselines import BASELINES, Training
@@ -103,7 +105,7 @@ def test_tiles_are_exact_unless_there_is_a_reason_why_not(name):
     assert not (name in SMALL and "statistics over the whole volume" not in reason)
     if not reason:
         with torch.no_grad():
-            torch.testing.assert_close(exact(network, x, 8, CPU), network(x), atol=2e-6, rtol=0)
+            torch.testing.assert_close(exact_tiles(network, x, 8, CPU), network(x), atol=2e-6, rtol=0)
 
 
 def test_an_unknown_receptive_field_is_measured_and_tiles_are_exact_with_it():
@@ -112,7 +114,7 @@ def test_an_unknown_receptive_field_is_measured_and_tiles_are_exact_with_it():
     with torch.no_grad():
         whole = network(x)
     assert why_not_exact(network, 16, (120, 8, 8)) == ""
-    torch.testing.assert_close(exact(network, x, 16, CPU), whole, atol=2e-6, rtol=0)
+    torch.testing.assert_close(exact_tiles(network, x, 16, CPU), whole, atol=2e-6, rtol=0)
     first, last = measure.receptive_field(network, (40, 48), limit=200)
     assert 8 <= 40 - first <= 40
     assert 8 <= last - 48 <= 40
@@ -184,6 +186,8 @@ def test_a_method_steps_predicts_and_its_state_comes_back(tiny_cohort, name):
     before = {key: value.clone() for key, value in method.network.state_dict().items()}
     figures = method.train_step(batch)
     assert figures["loss"] > 0
+    learner = getattr(method, "learner", method.network)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in learner.parameters())
     assert all(value.isfinite() and not value.requires_grad for value in figures.values())
     assert any(not torch.equal(before[key], value) for key, value in method.network.state_dict().items())
     found = method.predict(batch.inputs)
@@ -196,6 +200,39 @@ def test_a_method_steps_predicts_and_its_state_comes_back(tiny_cohort, name):
     step = method.train_step(batch)
     torch.manual_seed(0)
     assert step == other.train_step(batch)
+    assert_same_state(method.state_dict(), other.state_dict())
+
+
+def assert_same_state(one: Any, other: Any) -> None:
+    """Equal bit for bit: weights, moments of optimisers, counters."""
+    if isinstance(one, Mapping):
+        assert one.keys() == other.keys()
+        for key in one:
+            assert_same_state(one[key], other[key])
+    elif isinstance(one, torch.Tensor):
+        assert torch.equal(one, other)
+    else:
+        assert one == other
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_methods_network_is_packaged_as_it_is_validated_and_bfloat16_agrees(tiny_cohort, name):
+    store = CaseStore(tiny_cohort, tiny_cohort.index.index[:2], inputs=("T1", "T2", "FLAIR"), target="T1GD")
+    spec, batch, images = METHODS[name], store.batch([0, 1]), []
+    for arithmetic in (CPU, choose("cpu", "bfloat16")):
+        network, loss = small(spec.network or "model-0"), make_loss(LossConfig(name="L1_brain"))
+        method = spec.make(network, loss, TrainConfig(), arithmetic, spec.settings and spec.settings(), 3)
+        images.append(method.predict(batch.inputs)["image"])
+        assert all(value.isfinite() for value in method.train_step(batch).values())
+    exact, rough = images
+    assert 0 < (exact - rough).abs().max() < 0.05
+
+    validated = method.predict(batch.inputs)["image"]
+    brain = batch.masks["brain"]
+    package = arithmetic.place(build_from_record(method.network.origin.record(), 3))
+    package.load_state_dict(method.network.state_dict())
+    packaged = image_of(predict_named(package, batch.inputs, brain=brain, arithmetic=arithmetic))
+    assert torch.equal(packaged[brain], validated[brain])
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -227,6 +227,11 @@ def build_method(config: Config, arithmetic: Arithmetic, start: Start | None = N
             f"--method {train.method} trains the network {spec.network}, not {model.id}; add --model.id "
             f"{spec.network}, or --networks {spec.network} in the study of architectures"
         )
+    if spec.needs_t1 and "T1" not in (name.upper() for name in config.data.inputs):
+        raise ValueError(
+            f"--method {train.method} compares the image with the T1, and --data.inputs are "
+            f"{', '.join(config.data.inputs)}; add T1 to them"
+        )
     own = settings_of(config, train.method, spec.settings)
     return spec.make(network, make_loss(config.loss), train, arithmetic, own, channels)
 

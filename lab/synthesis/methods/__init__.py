@@ -64,6 +64,8 @@ class MethodSpec:
     """Centre of its training cubes with `--train.patch-sampling auto`: `centre` or `random`."""
     network: str | None = None
     """The network of `NETWORKS` that it trains; None for any."""
+    needs_t1: bool = False
+    """Whether the T1 must be among the inputs, for `Batch.t1`."""
 
 
 METHODS: Registry[MethodSpec] = Registry(
@@ -71,6 +73,7 @@ METHODS: Registry[MethodSpec] = Registry(
     {
         "supervised": "lab.synthesis.methods.supervised:SUPERVISED",
         "adversarial": "lab.synthesis.methods.adversarial:ADVERSARIAL",
+        "differentiable-judge": "lab.synthesis.methods.differentiable_judge:DIFFERENTIABLE_JUDGE",
         "place-and-draw": "lab.synthesis.methods.place_and_draw:PLACE_AND_DRAW",
     },
 )
