@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 
@@ -21,6 +21,7 @@ class PrepareCohort(DataConfig):
     out: Path
     """Folder of the prepared cohort; an unfinished one is continued."""
     path: tyro.conf.Suppress[Path | None] = None
+    normalise: tyro.conf.Suppress[Literal["zscore"]] = "zscore"
 
     def run(self) -> None:
         """Prepare the cohort and print its counts."""

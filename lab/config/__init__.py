@@ -78,6 +78,9 @@ class DataConfig:
     """Field of view of the prepared grid (mm): left-right, posterior-anterior, inferior-superior."""
     brain_mask: Literal["auto", "nonzero", "mni152"] = "auto"
     """`nonzero` for skull-stripped scans, `mni152` for scans in MNI152 space; `auto` follows the layout."""
+    normalise: Literal["zscore", "white-stripe", "histogram"] = "zscore"
+    """Inputs of a network: the prepared z-scores, or on top of them, for all but the T1, `white-stripe` (mean and
+    deviation of white matter) or `histogram` (landmarks of the training patients, stored with the model)."""
     clip_sigma: float = 4.0
     """Z-scores are clipped at this value and divided by it, so that values lie in [-1, 1]."""
     enhancement_threshold: float = 0.3

@@ -6,13 +6,16 @@ import dataclasses
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, file_sha256, read_case
 from lab.io.sealed_json import fingerprint, read_sealed
+
+if TYPE_CHECKING:
+    from lab.data.normalisation import Normalisation
 
 __all__ = ["BRAIN", "ENHANCEMENT", "EXPERT", "TUMOUR", "Cohort", "is_cohort", "open_cohort", "split_patients"]
 
@@ -51,6 +54,7 @@ class Cohort:
     path: Path
     index: pd.DataFrame  # used cases, indexed by case id, with the other columns of `COLUMNS`; `enhancing` is bool
     manifest: dict[str, Any]
+    normalisation: Normalisation | None = None  # of a network's inputs; None leaves the prepared z-scores
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -116,6 +120,7 @@ class Cohort:
     def load(self, case_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Image (C, X, Y, Z) float16 in [-1, 1] and mask (X, Y, Z) uint8 of flags, both read-only views of the file.
 
+        With a `normalisation` the image is a copy, normalised by it.
         A process checks the voxels against the index on its first load of a case. Raises KeyError for an unknown case,
         ValueError for a missing, damaged or altered file.
         """
@@ -127,7 +132,7 @@ class Cohort:
             found = f"an image of {image.shape} and a mask of {mask.shape} voxels"
             expected = f"manifest.json says {len(self.channels)} channels of {self.shape}"
             raise ValueError(f"{path} holds {found}, {expected}; run prepare again")
-        return image, mask
+        return image if self.normalisation is None else self.normalisation.apply(image, self.channels), mask
 
     def split(self, fractions: tuple[float, float, float], seed: int) -> pd.DataFrame:
         """Table `case_id, patient_id, enhancing, split`, sorted by case id; see `split_patients`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +38,7 @@ class Contract:
     cohort_digest: str
     phantom: bool
     preparation_version: int = VERSION
+    normalise: dict[str, Any] | None = None  # of the network's inputs on top of that, see `lab.data.normalisation`
 
     @classmethod
     def of(cls, cohort: Cohort, inputs: tuple[str, ...], target: str) -> Contract:
@@ -45,6 +46,7 @@ class Contract:
         known = {name: getattr(cohort, name) for name in ("spacing_mm", "shape", "phantom")}
         known |= {"cohort_digest": cohort.digest, "preparation": cohort.manifest["settings"]}
         known |= {"layout": cohort.manifest.get("layout") or "", "preparation_version": cohort.manifest["version"]}
+        known |= {} if cohort.normalisation is None else {"normalise": cohort.normalisation.as_dict()}
         return cls.read({"inputs": inputs, "target": target, **known})
 
     @classmethod
@@ -62,18 +64,37 @@ class Contract:
                 cohort_digest=str(known["cohort_digest"]),
                 phantom=bool(known["phantom"]),
                 preparation_version=int(known.get("preparation_version", 1)),  # missing in models of 0.3.0
+                normalise=known.get("normalise"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the model does not say how its images were prepared ({error!r})") from None
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values that JSON can hold."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}
+        """Plain values that JSON can hold, without those that are None."""
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Sequences of a prepared new patient: the inputs and T1."""
         return with_reference(self.inputs)
+
+    def position(self, sequence: str) -> int:
+        """Index of a sequence among `channels`."""
+        return [canonical(name) for name in self.channels].index(canonical(sequence))
+
+    def network_inputs(self, image: np.ndarray) -> np.ndarray:
+        """The network's inputs (1, C, X, Y, Z) float32 from a prepared image with `channels`."""
+        image = self.normalised(image, self.channels)
+        return np.stack([image[self.position(name)] for name in self.inputs]).astype(np.float32)[None]
+
+    def normalised(self, image: np.ndarray, sequences: Sequence[str]) -> np.ndarray:
+        """A prepared image (C, X, Y, Z) of these sequences as the network reads it. Raises ValueError."""
+        if self.normalise is None:
+            return image
+        from lab.data.normalisation import Normalisation  # few networks need it
+
+        return Normalisation.read(self.normalise).apply(image, sequences)
 
     def recipe(self, brain_mask: str | None = None) -> Recipe:
         """The settings of the cohort's preparation, without the target."""
@@ -126,6 +147,10 @@ def read_contract(known: dict[str, Any]) -> Contract:
     names = [canonical(name) for name in contract.inputs]
     if not names or len(set(names)) < len(names) or canonical(contract.target) in names:
         raise ValueError(f"the model makes {contract.target} of {', '.join(contract.inputs) or 'nothing'}: impossible")
+    if contract.normalise is not None:
+        from lab.data.normalisation import Normalisation
+
+        Normalisation.read(contract.normalise)
     return contract
 
 

@@ -30,6 +30,7 @@ from lab.io.sealed_json import fingerprint, parse_json, seal
 
 Progress = Callable[[int, int, str], None]  # called with the number of subjects done, their total, and a line of text
 KNOWN = ("label_book", "grade", "age", "sex", "idh", "codeletion", "vendor", "field_strength_t")
+UNSTORED = ("path", "processes", "normalise")  # settings that leave the prepared cases as they are
 KILLED = "its process was killed three times, probably for lack of memory; prepare again with fewer --processes"
 SOFTWARE = ("numpy", "scipy", "nibabel", "nilearn", "safetensors")
 
@@ -193,7 +194,7 @@ def _split_and_manifest(
     used = index[index["status"] == "used"]
     contents = used[["case_id", "patient_id", "enhancing", "sha256"]].to_numpy().tolist()
     patients_enhancing = {"patients": int(used["patient_id"].nunique()), "enhancing": int(used["enhancing"].sum())}
-    described = {name: value for name, value in flatten(settings).items() if name not in ("path", "processes")}
+    described = {name: value for name, value in flatten(settings).items() if name not in UNSTORED}
     manifest = {
         "format": FORMAT,
         "version": workers.VERSION,

@@ -15,7 +15,8 @@ from lab.io.sealed_json import fingerprint
 Say = Callable[[str], None]
 PHANTOM_SPACING_MM = 1.0
 RECIPE = ("extent_mm", "brain_mask", "clip_sigma", "enhancement_threshold", "enhancing_ml", "patient_pattern")  # fixed
-LATER = ("path", "processes", "split", "split_seed", "balance")  # settings that leave the prepared cases as they are
+LATER = ("path", "processes", "split", "split_seed", "balance", "normalise")
+"""Settings that leave the prepared cases as they are."""
 
 
 def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = print) -> Cohort:

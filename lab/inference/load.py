@@ -24,6 +24,8 @@ class Networks:
     """For each network: model, name, version, run_id, hashes, cohort_digest, network (its settings)."""
     patches: tuple[int | None, ...]
     """Edge in voxels of each network's training patches; None for whole volumes."""
+    contracts: tuple[Contract, ...] = ()
+    """Of each network, where they read prepared images in ways of their own; empty where all read them as they are."""
     calibrations: tuple[dict[str, Any], ...] = ()
     """Calibration of each network, see `lab.inference.calibrate`; empty without one."""
 
@@ -59,7 +61,8 @@ def from_packages(packages: Sequence[tuple[Package, dict[str, Any]]], arithmetic
     uris = [about["model"] for _, about in packages]
     contracts = [Contract.read(fitting(package, uri).known) for (package, _), uri in zip(packages, uris)]
     for uri, contract in zip(uris[1:], contracts[1:]):
-        like = replace(contracts[0], cohort_digest=contract.cohort_digest, phantom=contract.phantom)
+        own = {name: getattr(contract, name) for name in ("cohort_digest", "phantom", "normalise")}
+        like = replace(contracts[0], **own)
         if contract != like:
             a, b = contract.as_dict(), like.as_dict()
             differ = "; ".join(f"{name}: {a[name]} and {b[name]}" for name in a if a[name] != b[name])[:300]
@@ -81,5 +84,6 @@ def from_packages(packages: Sequence[tuple[Package, dict[str, Any]]], arithmetic
         contract=replace(contracts[0], phantom=any(contract.phantom for contract in contracts)),
         about=about,
         patches=tuple(edge and max(1, round(edge / contracts[0].spacing_mm)) for edge in edges),
+        contracts=tuple(contracts) if any(one.normalise is not None for one in contracts) else (),
         calibrations=tuple(package.calibration for package, _ in packages),
     )

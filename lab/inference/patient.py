@@ -61,7 +61,7 @@ class Patient:
 
     def channel(self, sequence: str) -> np.ndarray:
         """A prepared input, or the T1, as float32."""
-        return np.asarray(self.case.image[position(self.contract, sequence)], np.float32)
+        return np.asarray(self.case.image[self.contract.position(sequence)], np.float32)
 
     @property
     def brain(self) -> Mask:
@@ -195,7 +195,8 @@ def predict_case(
     `predict_with_tta`.
     """
     contract = networks.contract
-    inputs = torch.from_numpy(network_inputs(image, contract)).to(arithmetic.device)
+    views = [one.network_inputs(image) for one in networks.contracts or (contract,)]
+    inputs = torch.from_numpy(np.concatenate(views, axis=1)).to(arithmetic.device)
     brain = torch.from_numpy((masks & BRAIN) > 0)[None, None].to(arithmetic.device)
     ways = [
         choose_way(network, contract.shape, arithmetic, edge=tile, trained_on=patch)
@@ -204,16 +205,19 @@ def predict_case(
     seams: list[float] = []
     alike = len({outputs_of(network) for network in networks.networks}) == 1  # else they share the image alone
 
-    def through(network: torch.nn.Module, way: Way) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+    def through(number: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        network, way = networks.networks[number], ways[number]
+
         def predict(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            predicted, seam = predict_by(network, image, brain=mask, arithmetic=arithmetic, way=way)
+            own = image.chunk(len(views), dim=1)[number % len(views)]
+            predicted, seam = predict_by(network, own, brain=mask, arithmetic=arithmetic, way=way)
             seams.extend([] if seam is None else [seam])
             return predicted if alike else predicted[:, :1]
 
         return predict
 
     try:
-        each = [through(*pair) for pair in zip(networks.networks, ways)]
+        each = [through(number) for number in range(len(ways))]
         predicted = predict_with_tta(each, inputs, brain, looks, at=at)
     except (MemoryError, RuntimeError) as error:
         if is_out_of_memory(error):
@@ -270,16 +274,6 @@ def assess_prediction(
         warnings=[*before, *patient.warnings, *of_tiles, *calibration.warnings, *doubts],
         **about,
     )
-
-
-def position(contract: Contract, sequence: str) -> int:
-    """Index of a sequence among the channels of a prepared patient."""
-    return [canonical(name) for name in contract.channels].index(canonical(sequence))
-
-
-def network_inputs(image: np.ndarray, contract: Contract) -> NDArray[np.float32]:
-    """The network's inputs (1, C, X, Y, Z) float32 from a prepared image."""
-    return np.stack([image[position(contract, name)] for name in contract.inputs]).astype(np.float32)[None]
 
 
 def near_tumour(masks: NDArray[np.uint8], spacing_mm: float) -> Mask:

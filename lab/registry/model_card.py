@@ -121,11 +121,14 @@ def preparation(contract: dict[str, Any]) -> dict[str, Any]:
     """The contract in readable form."""
     how = contract["preparation"]
     grid = " x ".join(str(size) for size in contract.get("shape", ()))
+    normalise = contract.get("normalise")
+    others = f", inputs but the T1 then by {normalise['method']}" if normalise else ""
     return {
         "inputs, in this order": ", ".join(contract["inputs"]),
         "grid": f"{grid} voxels of {contract['spacing_mm']:g} mm, RAS",
         "brain mask": how.get("brain_mask", "unknown"),
-        "intensities": f"z-score over the brain, cut off at {how.get('clip_sigma', '?')} SD and scaled to [-1, 1]",
+        "intensities": f"z-score over the brain, cut off at {how.get('clip_sigma', '?')} SD and scaled to [-1, 1]"
+        + others,
         "enhancement": f"{contract['target']} - T1 > {how.get('enhancement_threshold', '?')} in these units; a patient "
         f"enhances from {how.get('enhancing_ml', '?')} ml on",
         "layout of the scans": contract.get("layout") or "unknown",

@@ -81,6 +81,7 @@ def bundle_metadata(networks: Networks) -> dict[str, Any]:
     about, contract = networks.about[0], networks.contract
     channels = {str(number): name for number, name in enumerate(contract.inputs)}
     synthetic, inputs = f"synthetic {contract.target}", ", ".join(contract.inputs)
+    others = f"; all but the T1 by {contract.normalise['method']}" if contract.normalise else ""
     number = str(about.get("version", "0"))
     tensor: dict[str, Any] = {"type": "image", "format": "magnitude", "modality": "MR"}
     tensor |= {"spatial_shape": list(contract.shape)}
@@ -98,7 +99,7 @@ def bundle_metadata(networks: Networks) -> dict[str, Any]:
         "description": f"A network that predicts a post-contrast T1 without contrast agent ({networks.name}).",
         "authors": f"who trained it with {NAME}",
         "data_source": f"cohort {contract.cohort_digest} ({'digital phantoms' if contract.phantom else 'patients'})",
-        "image_classes": f"{inputs}: z-score over the brain, cut and scaled to -1 to 1",
+        "image_classes": f"{inputs}: z-score over the brain, cut and scaled to -1 to 1{others}",
         "pred_classes": f"{synthetic}, on the scale of the prepared T1",
         "eval_metrics": _test_metrics(about.get("run_id")),
         "phantom": contract.phantom,

@@ -23,7 +23,7 @@ from lab.data.native import write_like
 from lab.evaluation.calibration_text import describe_coverage, describe_doubt
 from lab.evaluation.conformal import NOMINAL
 from lab.inference.calibration import NetworkCalibration
-from lab.inference.patient import Patient, assess_prediction, hash_scans, network_inputs, prepare_patient
+from lab.inference.patient import Patient, assess_prediction, hash_scans, prepare_patient
 from lab.inference.settings import ENHANCEMENT, WHAT
 from lab.inference.tiling import all_maps, clear_outside
 from lab.inference.tta import predict_with_tta
@@ -107,7 +107,7 @@ class SynthesizePatients:
         device = self.network.arithmetic.device
         for number in range(len(self.dataset)):
             patient = self.dataset[number]
-            inputs = torch.from_numpy(network_inputs(patient.case.image, patient.contract)).to(device)
+            inputs = torch.from_numpy(patient.contract.network_inputs(patient.case.image)).to(device)
             brain = torch.from_numpy(patient.brain)[None, None].to(device)
             found = predict_with_tta([self._predict], inputs, brain, self.looks)
             maps = {"image": found.image, "spread": found.spread, "place": found.probability}

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from lab.data.contract import Contract
 from lab.deploy.patient_folder import write_patient
 from lab.deploy.serve.request import PATIENTS, VOLUMES, array, at_most, parse, read_volume
 from lab.inference.load import Networks, from_packages
@@ -123,6 +124,7 @@ class Service:
         if size > max(allowed):
             shape = " x ".join(map(str, known["shape"]))
             raise ValueError(f"{PREPARED} is larger than the {shape} voxels that this model was made for")
+        values = Contract.read(known).normalised(values, known["inputs"])
         with torch.no_grad():
             try:
                 image = self.arithmetic.run(self.package.network, torch.from_numpy(values)[None])

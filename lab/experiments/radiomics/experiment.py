@@ -130,6 +130,8 @@ def load_data(settings: RadiomicsConfig, say: Say = print) -> ExperimentData:
 def check_settings(settings: RadiomicsConfig) -> None:
     """Raises ValueError for settings that cannot work, before anything is computed."""
     chosen = settings.classifier
+    if settings.data.normalise != "zscore":
+        raise ValueError(f"--data.normalise {settings.data.normalise} is for networks; leave it out for a classifier")
     if chosen.folds < 0 or chosen.folds == 1 or chosen.repeats < 1:
         raise ValueError(f"--folds {chosen.folds} --repeats {chosen.repeats}: 0 or at least 2 folds, at least 1 repeat")
     if chosen.trials < 1 or chosen.inner_folds < 2:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 from torch import nn
 
 from lab.config import Config, override
 from lab.data.batches import Batch, CaseStore, Prediction, image_of
+from lab.data.cohort import Cohort
 from lab.evaluation.evaluate import evaluate, evaluate_inside, means
 from lab.evaluation.place.voxel_counts import at_thresholds, choose_thresholds
 from lab.experiments.plan import Plan
@@ -66,6 +69,15 @@ class Scorer:
             placed, batch.inputs, brain=batch.masks["brain"], arithmetic=self.arithmetic, window=window
         )
 
+    def as_read(self, run: Run) -> Cohort:
+        """The cohort as the network of a run reads it."""
+        known = self.package(run).known.get("normalise")
+        if known is None:
+            return self.plan.cohort
+        from lab.data.normalisation import Normalisation
+
+        return replace(self.plan.cohort, normalisation=Normalisation.read(known))
+
     def baselines(self, part: str, fold: int) -> dict[str, tuple[Predictor, CaseStore]]:
         """Name of each baseline -> its predictor, and the cases of one part with the inputs that it takes."""
         inputs = self.plan.config.data.inputs
@@ -75,12 +87,21 @@ class Scorer:
         }
 
     def cases(
-        self, part: str, fold: int, *, inputs: tuple[str, ...] | None = None, patch: int | None = None
+        self,
+        part: str,
+        fold: int,
+        *,
+        inputs: tuple[str, ...] | None = None,
+        patch: int | None = None,
+        run: Run | None = None,
     ) -> CaseStore:
-        """The cases of one part of a fold, whole or in patches; on the networks' device unless inputs are named."""
+        """The cases of one part of a fold, whole or in patches, as the network of `run` reads them.
+
+        On the networks' device unless inputs are named.
+        """
         data = self.plan.config.data
         return CaseStore(
-            self.plan.cohort,
+            self.plan.cohort if run is None else self.as_read(run),
             self.plan.cases(part, fold),
             inputs=inputs or data.inputs,
             target=data.target,
@@ -104,12 +125,12 @@ class Scorer:
 
         edges = [None] if self.smallest_patch is None else [None, self.smallest_patch]
         chosen = choose_thresholds(run.read_table(artifacts.VAL_PATIENTS))
-        table, *inside = evaluate_inside(predict, self.cases("test", fold), edges, chosen)
+        table, *inside = evaluate_inside(predict, self.cases("test", fold, run=run), edges, chosen)
         run.log_table(with_groups(table, plan.cohort.index), artifacts.TEST_PATIENTS)
         for same_voxels in inside:
             run.log_table(same_voxels, artifacts.TEST_SAME_VOXELS)
             edge = patch_edge(trial_settings(plan.config, run).train, plan.cohort.spacing_mm)
-            own = table if edge is None else evaluate(network, self.cases("test", fold, patch=edge))
+            own = table if edge is None else evaluate(network, self.cases("test", fold, patch=edge, run=run))
             run.log_table(own, artifacts.TEST_OWN_PATCH)
         run.log_metrics_once(means(table, "test"), known_by="test/mae_image")
         run.set_tags({Tag.TESTED: "yes"})
@@ -145,10 +166,12 @@ class Scorer:
         tables = [scored("test", fold, choose_thresholds(scored("val", fold))) for fold in folds]
         return pd.concat(tables, ignore_index=True)
 
-    def image_by_network(self, run: Run, cases: CaseStore, case: str) -> np.ndarray:
+    def image_by_network(self, run: Run, case: str) -> np.ndarray:
         """The synthetic image of one whole test case by the network of a run, (X, Y, Z)."""
         known = self._images.get((run.id, case))
-        return self.image(self.network(run), cases, case) if known is None else known
+        if known is not None:
+            return known
+        return self.image(self.network(run), self.cases("test", fold_of(run), run=run), case)
 
     def image(self, predict: Predictor, cases: CaseStore, case: str) -> np.ndarray:
         """The synthetic image of one case, (X, Y, Z)."""

@@ -50,12 +50,11 @@ def chosen_cases(patients: pd.DataFrame) -> dict[str, str]:
 def synthetic_images(scorer: Scorer, configurations: list[Configuration], case: str) -> dict[str, np.ndarray]:
     """Label -> synthetic image (X, Y, Z) of a test patient, for every network and baseline."""
     fold = next(fold for fold in range(len(scorer.plan.splits)) if case in scorer.plan.cases("test", fold))
-    cases = scorer.cases("test", fold)
     images: dict[str, np.ndarray] = {}
     for one in configurations:
         run = next((run for run in one.runs if fold_of(run) == fold), None)
         if run is not None:
-            images[one.label] = scorer.image_by_network(run, cases, case)
+            images[one.label] = scorer.image_by_network(run, case)
     for name, (baseline, beside) in scorer.baselines("test", fold).items():
         images[name] = scorer.image(baseline, beside, case)
     return images

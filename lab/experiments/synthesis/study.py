@@ -28,6 +28,8 @@ __all__ = ["Plan", "Study", "run_synthesis_study"]
 
 SEARCH_TRIALS = 20
 OBJECTIVES = tuple(f"val/{figure}" for figure in shown_in("objective"))
+LATER_SETTINGS = {"data.normalise": "zscore"}
+"""Settings of later versions, with the value that leaves a study as it was before them."""
 GRACE_S = 10.0
 """Time in which interrupted workers may close their runs."""
 
@@ -194,6 +196,7 @@ def study_key(config: Config, cohort: Cohort, starts: Sequence[str] = ()) -> str
     settings = flatten(config)
     left = ("data.path", "data.processes", "data.layout", "data.labels", "train.device")
     kept = {k: v for k, v in settings.items() if k not in left and not k.startswith(("study.", "phantom."))}
+    kept = {k: v for k, v in kept.items() if LATER_SETTINGS.get(k, ...) != v}
     return fingerprint([cohort.digest, kept, config.study.objective, config.study.folds, *starts])
 
 

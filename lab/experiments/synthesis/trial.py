@@ -56,6 +56,7 @@ def train_trial(job: TrialJob, on_epoch: Callable[[dict[str, float]], None]) -> 
     cannot continue.
     """
     config = used(job.config)
+    job = replace(job, cohort=as_read(job, config))
     use_threads(job.workers)
     arithmetic = choose(config.train.device, config.train.precision, config.train.channels_last)
     reset_peak_memory(arithmetic.device)
@@ -146,6 +147,16 @@ def log_trained(job: TrialJob, fitted: Fitted, val: CaseStore, arithmetic: Arith
     if config.study.objective not in figures:
         raise ValueError(f"{config.study.objective} is defined for none of {plural(len(table), 'validation patient')}")
     return figures[config.study.objective]
+
+
+def as_read(job: TrialJob, config: Config) -> Cohort:
+    """The cohort as the network reads it: its inputs normalised, with landmarks of the training patients alone."""
+    if config.data.normalise == "zscore":
+        return job.cohort
+    from lab.data.normalisation import normalised  # few trainings need it
+
+    training = job.split.loc[job.split["split"] == "train", "case_id"].tolist()
+    return normalised(job.cohort, config.data.normalise, training, config.data.inputs)
 
 
 def store(job: TrialJob, part: str, arithmetic: Arithmetic, *, whole: bool = False) -> CaseStore:
