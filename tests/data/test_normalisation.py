@@ -92,6 +92,6 @@ def test_the_record_is_plain_and_comes_back(tiny_cohort):
 
 
 def test_with_the_t1_alone_there_is_nothing_to_normalise(tiny_cohort):
-    with pytest.raises(ValueError, match="--data.normalise histogram maps the inputs other than T1"):
+    with pytest.raises(ValueError, match=r"--data\.normalise histogram maps the inputs other than T1"):
         fit_normalisation("histogram", tiny_cohort, [], ("T1",))
     assert normalised(tiny_cohort, "zscore", [], ("T1",)) is tiny_cohort
