@@ -19,11 +19,11 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
-from lab.cli.study_command import run_study, settings_for
-from lab.config import Config, ModelConfig, alias, network_key
+from lab.cli.study_command import equal_widths, run_study, settings_for
+from lab.config import Config, alias, network_key
 
 if TYPE_CHECKING:
     import optuna
@@ -62,29 +62,6 @@ def grid(settings: Architecture, widths: Mapping[str, Mapping[str, Any]] | None 
     }
 
 
-def equal_widths(settings: Architecture, arguments: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Widths that give networks other than the paper's about as many parameters as the first; prints all numbers.
-
-    A width from the command line stays.
-    """
-    from lab.synthesis import group, settings_of
-    from lab.synthesis.networks import NETWORKS, match_parameters, parameters_of
-
-    channels, target, found = len(settings.data.inputs), 0, {}
-    for name in map(network_key, settings.networks):
-        spec = NETWORKS.find(name)
-        own, flag = settings_of(settings, name, spec.settings), f"--{name}.{spec.width.replace('_', '-')}"
-        given = any(word.partition("=")[0].replace("_", "-") == flag for word in arguments)
-        if spec.settings is ModelConfig or given or not target:
-            count = parameters_of(name, own, channels)
-        else:
-            own, count = match_parameters(name, own, channels, target)
-            found[name] = {f"{group(name)}.{spec.width}": getattr(own, spec.width)}
-        target = target or count
-        print(f"{name}: {spec.width} {getattr(own, spec.width)}, {count:,} parameters", flush=True)
-    return found
-
-
 def search(trial: optuna.Trial, best: Config) -> dict[str, Any]:
     """A network drawn around the best of the grid."""
     found: dict[str, Any] = {}
@@ -106,7 +83,7 @@ def main() -> int:
     settings = settings_for(Architecture, sys.argv[1:], varied=varied)
 
     def trials() -> dict[str, dict[str, Any]]:
-        return grid(settings, equal_widths(settings, sys.argv))
+        return grid(settings, equal_widths(settings, settings.networks, sys.argv))
 
     return run_study(settings, name="architecture", question=QUESTION, grid=trials, search=search)
 

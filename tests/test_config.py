@@ -26,6 +26,16 @@ def test_an_unknown_name_is_refused_with_the_known_ones(name):
         override(PAPER, {name: 1})
 
 
+def test_settings_of_a_network_that_was_not_named_start_from_its_defaults():
+    changed = override(PAPER, {"place_unet.levels": 4, "segresnet.init_filters": 6})
+    assert (changed.options["place_unet"].levels, changed.options["segresnet"].init_filters) == (4, 6)
+    assert (
+        changed.options["place_unet"].filters == override(PAPER, {"place_unet.levels": 3}).options["place_unet"].filters
+    )
+    with pytest.raises(ValueError, match="there is no setting 'place_unet.depth'"):
+        override(PAPER, {"place_unet.depth": 4})
+
+
 def test_a_name_with_hyphens_is_pointed_to_the_one_with_underscores():
     with pytest.raises(ValueError, match=r"did you mean 'train\.learning_rate'"):
         override(PAPER, {"train.learning-rate": 1})

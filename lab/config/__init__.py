@@ -178,7 +178,8 @@ class Config:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
     options: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict)
-    """Settings of networks and methods that have their own, by name: `{"segresnet": SegResNetConfig()}`."""
+    """Settings of networks and methods that have their own, by name: `{"segresnet": SegResNetConfig()}`; one that is
+    missing has its defaults."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -205,6 +206,20 @@ DEMO = Config(
 def grid_shape(data: DataConfig, spacing_mm: float) -> tuple[int, int, int]:
     """Voxels of the prepared grid: 160 x 192 x 160 at 1 mm, 40 x 48 x 40 at 4 mm."""
     return tuple(round(extent / spacing_mm) for extent in data.extent_mm)  # type: ignore[return-value]
+
+
+def default_options(group: str) -> Any:
+    """Default settings of a network or method, by its group in dotted settings (`place_unet`); None for an unknown one.
+
+    The registries are imported late, since they may import this module.
+    """
+    for kind in ("networks.NETWORKS", "methods.METHODS"):
+        module, _, registry = kind.partition(".")
+        specs = getattr(importlib.import_module(f"lab.synthesis.{module}"), registry)
+        settings = next((specs[name].settings for name in specs if name.replace("-", "_") == group), None)
+        if settings not in (None, ModelConfig):
+            return settings()
+    return None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -249,14 +264,14 @@ def override(config: Config, changes: dict[str, Any]) -> Config:
     """
     for name, value in changes.items():
         group, _, key = name.partition(".")
-        part = config.options.get(group, getattr(config, group, None))
+        part = config.options.get(group, getattr(config, group, None)) or default_options(group)
         if not dataclasses.is_dataclass(part) or key not in {item.name for item in dataclasses.fields(part)}:
             known = sorted(flatten(config))
             near = difflib.get_close_matches(name, known, 1)
             advice = f"did you mean {near[0]!r}?" if near else f"known: {known}"
             raise ValueError(f"there is no setting {name!r}; {advice}")
         changed: Any = dataclasses.replace(part, **{key: value})  # type: ignore[type-var]
-        if group in config.options:
+        if not hasattr(config, group):
             group, changed = "options", {**config.options, group: changed}
         config = dataclasses.replace(config, **{group: changed})
     return config

@@ -67,6 +67,8 @@ class TrainConfig:
     """Largest gradient norm; 0 turns clipping off."""
     flip: Literal["both", "random", "none"] = "both"
     """Left-right flip: every patient both ways in each epoch (the paper), one way at random, or never."""
+    patients: int | None = None
+    """Train on this many of the training patients, a random part in which fewer are part of more; by default on all."""
     patch_mm: float | None = None
     """Edge of the training cube around the tumour's centre of mass; by default the whole volume."""
     patch_sampling: Literal["auto", "centre", "random"] = "auto"

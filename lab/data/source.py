@@ -10,6 +10,7 @@ from lab.config import DataConfig, PhantomConfig, flatten
 from lab.data.cohort import Cohort, is_cohort, open_cohort
 from lab.data.layouts.patients import describe_patients
 from lab.data.prepare import prepare
+from lab.io.files import plural
 from lab.io.sealed_json import fingerprint
 
 Say = Callable[[str], None]
@@ -31,8 +32,10 @@ def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = prin
             del recipe["labels"]
         key = fingerprint([str(Path(source).resolve()), recipe])
         out = work / "cohorts" / f"{Path(source).resolve().name}-{key}"
-        say(f"Preparing {source} in {out}")
-        cohort = prepare(source, out, dataclasses.replace(data, path=source), progress=Ticker("cases prepared", say))
+        before = is_cohort(out)
+        say(f"Using {out}, prepared before" if before else f"Preparing {source} in {out}")
+        ticker = Ticker("cases prepared", say, started=not before)
+        cohort = prepare(source, out, dataclasses.replace(data, path=source), progress=ticker)
     if data.balance:
         cohort = cohort.balanced(data.split_seed)
     for line in describe_patients(cohort.manifest.get("merged", ()), cohort.manifest.get("patient_notes", ())):
@@ -47,10 +50,20 @@ def make_phantom(data: DataConfig, phantom: PhantomConfig, folder: Path, say: Sa
 
     spacing = data.spacing_mm or PHANTOM_SPACING_MM
     out = folder / f"{phantom.subjects}-subjects-seed-{phantom.seed}-{spacing:g}mm"
-    say(f"Simulating {phantom.subjects} phantom patient{'s' * (phantom.subjects != 1)} at {spacing:g} mm in {out}")
-    ticker = Ticker("phantom patients", say)
+    what = f"{plural(phantom.subjects, 'phantom patient')} at {spacing:g} mm"
+    ticker = Ticker("phantom patients", say, started=False)
+
+    def progress(done: int, total: int) -> None:
+        if not ticker.started and done < total:
+            say(f"Simulating {what} in {out}")
+            ticker.started = True
+        ticker(done, total, "")
+
     how: dict[str, Any] = {"subjects": phantom.subjects, "seed": phantom.seed, "processes": data.processes}
-    return write_cohort(out, spacing_mm=spacing, progress=lambda done, total: ticker(done, total, ""), **how)
+    write_cohort(out, spacing_mm=spacing, progress=progress, **how)
+    if not ticker.started:
+        say(f"Using {what} in {out}, simulated before")
+    return out
 
 
 def check_prepared(cohort: Cohort, data: DataConfig) -> None:
@@ -85,10 +98,14 @@ def describe_cohort(cohort: Cohort) -> str:
 
 
 class Ticker:
-    """Progress as a line every few seconds; left-out subjects and remarks are always shown."""
+    """Progress as a line every few seconds, and one at the end of work that `started`.
 
-    def __init__(self, what: str, say: Say, every_s: float = 5.0) -> None:
-        self.what, self.say, self.every_s = what, say, every_s
+    Left-out subjects and remarks are always shown.
+    """
+
+    def __init__(self, what: str, say: Say, every_s: float = 5.0, *, started: bool = True) -> None:
+        """`started` is false where all may have been done before."""
+        self.what, self.say, self.every_s, self.started = what, say, every_s, started
         self.last = time.monotonic()
 
     def __call__(self, done: int, total: int, line: str) -> None:
@@ -96,6 +113,6 @@ class Ticker:
         if "left out" in line or "(remark: " in line:
             self.say(f"  {line}")
         now = time.monotonic()
-        if done == total or now - self.last > self.every_s:
-            self.last = now
+        if (done == total and self.started) or now - self.last > self.every_s:
+            self.last, self.started = now, True
             self.say(f"  {done} of {total} {self.what}")

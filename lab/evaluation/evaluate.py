@@ -21,7 +21,7 @@ from lab.evaluation.figures import FIGURES, shown_in, split_truth
 from lab.evaluation.image_errors import METRICS, errors, score
 from lab.evaluation.midline import midline_figures, midline_slab
 from lab.evaluation.noise_floor import noise_sd
-from lab.evaluation.place.voxel_counts import at_thresholds, voxel_figures
+from lab.evaluation.place.voxel_counts import at_thresholds, auc_as_read, voxel_figures
 from lab.evaluation.pooled import point
 from lab.evaluation.ssim import WINDOW
 from lab.io.case_file import clear_without_target
@@ -137,6 +137,7 @@ def _figures(synthesis: Tensor, probability: NDArray[np.float32] | None, case: C
     rule: dict[str, Any] = {"spacing_mm": case.spacing_mm, "threshold": case.threshold}
     images: dict[str, Any] = {"prediction": image, "probability": probability, "t1": t1, "truth": truth}
     judged = JudgedCase(**images, flags=flags, brain=brain, noise_sd=case.noise_sd, **rule)
+    voxels = voxel_figures(judged, labelled=case.labelled)
     return {
         **_metrics(synthesis, truth, flags),
         **scorecard(
@@ -149,7 +150,8 @@ def _figures(synthesis: Tensor, probability: NDArray[np.float32] | None, case: C
             labelled=case.labelled,
             **rule,
         ),
-        **voxel_figures(judged, labelled=case.labelled),
+        **voxels,
+        "voxel_auc": auc_as_read(voxels, stated=probability is not None, labelled=case.labelled),
         **midline_figures(image, t1, truth, flags, slab, **rule),
         **{name: spec.measure(judged) for name, spec in FIGURES.items() if spec.measure is not None},
     }

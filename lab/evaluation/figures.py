@@ -164,6 +164,11 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     "cnr": FigureSpec(title="contrast-to-noise", decimals=1, direction="higher", truths=True, shown=("pooled",)),
     "cnr_true": FigureSpec(title="contrast-to-noise of the true scan", decimals=1, direction="none", truths=True),
+    "voxel_auc": FigureSpec(
+        title="voxel AUC as read", decimals=2, direction="higher",
+        meaning="of the probability where one is stated, else of the contrast; against the expert's label where there "
+        "is one, else the paper's rule", shown=("objective", "view", "search"),
+    ),
     **voxel_specs("contrast"),
     **voxel_specs("probability"),
     "midline_ml_true": FigureSpec(title="true enhancement at the midline", unit="ml", decimals=1, direction="none"),

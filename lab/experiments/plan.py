@@ -17,6 +17,9 @@ from lab.experiments.queue import Queue
 from lab.tracking.run import Run
 from lab.tracking.store import RUNS
 
+SEARCH_TRIALS = 20
+PHASES = ("grid", "search", "confirm")
+"""In their order. `confirm` trains the search's winner with the other seeds and folds."""
 Settings = Mapping[str, Any]
 """Settings of one trial that differ from the study's, by dotted name."""
 
@@ -32,7 +35,9 @@ class Study:
     search: Callable[[optuna.Trial, Config], Settings] | None = None
     """Draws the settings of a trial of the guided search, around the best of the grid."""
     series: str = "model.id"
-    """Setting that distinguishes networks of the same loss in figures."""
+    """Setting that distinguishes networks of the same loss in figures; `label` for the label itself."""
+    complete: Callable[[Plan], dict[str, Settings]] | None = None
+    """The grid once the cohort is known, from the plan with the grid above; None for a grid that needs no cohort."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +83,16 @@ class Plan:
             return self._repeated(self.winner)[1:]
         labels = list(self.study.grid)[: self.config.study.trials]
         return self._repeated({label: self.study.grid[label] for label in labels})
+
+    def names(self, phase: str) -> list[str]:
+        """Names of a phase's slots; those of the guided search get their settings when they are drawn."""
+        if phase != "search":
+            return [slot.name for slot in self.slots(phase)]
+        if not self.config.study.search or self.study.search is None:
+            return []
+        wanted, grid = self.config.study.trials, len({slot.label for slot in self.slots("grid")})
+        count = SEARCH_TRIALS if wanted is None else max(0, wanted - grid)
+        return [f"search {number + 1:02d}" for number in range(count)]
 
     def once(self, settings: Settings) -> Settings:
         """Settings with the first seed on the first fold, as the guided search trains them."""

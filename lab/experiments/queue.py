@@ -128,7 +128,7 @@ def reporter(trial: optuna.Trial, metric: str, prune: bool) -> Callable[[dict[st
     def watched(figures: dict[str, float]) -> float:
         if metric in figures:
             return figures[metric]
-        if metric.startswith(("val/contrast", "val/dice", "val/kappa")):
+        if metric.startswith(("val/contrast", "val/dice", "val/kappa", "val/voxel")):
             return figures.get("val/contrast_tumour", 0.0)
         return sign * figures["val/mae_brain"]
 

@@ -19,9 +19,11 @@ import optuna
 from optuna.trial import FixedTrial, TrialState
 
 from lab.config import Config, override
+from lab.data.cohort import with_fewer
 from lab.experiments.plan import Plan, Settings
 from lab.experiments.queue import SLOT, Queue, reporter
 from lab.experiments.synthesis.trial import TrialJob, remove_checkpoint, train_trial
+from lab.experiments.time_left import TimeLeft
 from lab.io.interruption import handle_worker_signals, in_terminal
 from lab.io.pool import end_with_parent
 from lab.synthesis.train import TrainingFailed
@@ -55,18 +57,25 @@ def work(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
     """
     connect()
     queue = plan.queue(phase)
+    first = worker == 0
     while True:
         with queue.claimed(slots) as trial:
             if trial is not None:
-                run_one(plan, phase, queue, trial, slots, worker)
+                run_one(plan, phase, queue, trial, slots, worker, say_left=first)
+                first = False
                 continue
         if not queue.unfinished(slots):
             return
         time.sleep(LOOK_EVERY_S)
 
 
-def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: list[str], worker: int) -> None:
-    """Run one trial and record how it ended. Raises StoreLost."""
+def run_one(
+    plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: list[str], worker: int, *, say_left: bool = False
+) -> None:
+    """Run one trial and record how it ended; with `say_left` print the time left after its first epoch.
+
+    Raises StoreLost.
+    """
     slot = trial.user_attrs[SLOT]
     config, label = trial_config(plan, phase, trial)
     config = on_device(config, worker)
@@ -79,7 +88,7 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
     job = TrialJob(
         config=config,
         cohort=plan.cohort,
-        split=plan.splits[config.study.fold],
+        split=with_fewer(plan.splits[config.study.fold], config.train.patients, config.data.split_seed),
         run=run,
         label=label,
         checkpoint=checkpoint,
@@ -87,9 +96,13 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
     )
     report = reporter(trial, config.study.objective, queue.prune)
 
+    left = TimeLeft(plan, phase, trial)
+
     def on_epoch(figures: dict[str, float]) -> None:
         progress.epoch(figures)
         report(figures)
+        if left.measured(figures) and say_left:
+            progress.note(left.text())
 
     try:
         count_attempt(trial)
@@ -111,9 +124,10 @@ def run_one(plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: li
         note_failure(run, reason)
         queue.tell(trial, None, TrialState.FAIL)
     else:
-        progress.end(f"{config.study.objective} {value:.4f}")
+        left.ended()
         run.end("finished")
         queue.tell(trial, value, TrialState.COMPLETE)
+        progress.end(f"{config.study.objective} {value:.4f}", left.text())
     remove_checkpoint(checkpoint)
 
 
@@ -220,9 +234,15 @@ class ProgressLine:
         shown += f"  val MAE brain {figures['val/mae_brain']:.4f}"
         self._write(shown, again=self.live)
 
-    def end(self, text: str) -> None:
-        """Print the trial's last line."""
-        self._write(f"{self.head} {text}  ({time.monotonic() - self.started:.0f} s)", again=False)
+    def note(self, text: str) -> None:
+        """Print a line of its own, unless it is empty."""
+        if text:
+            self._write(text, again=False)
+
+    def end(self, text: str, left: str = "") -> None:
+        """Print the trial's last line, with the time that is left for others."""
+        took = f"{time.monotonic() - self.started:.0f} s"
+        self._write(f"{self.head} {text}  ({took}{'; ' * bool(left)}{left})", again=False)
 
     def _write(self, text: str, *, again: bool) -> None:
         start = "\r\033[K" if self.live else ""

@@ -126,7 +126,7 @@ def identify(
     The length of training and the choice between several GPUs may change, and the name of the weights that the network
     started from, not their hash.
     """
-    free = ("epochs", "patience", "device", "start_from")
+    free = ("epochs", "patience", "device", "start_from", "patients")
     kept = {name: value for name, value in asdict(settings).items() if name not in free}
     kept |= {} if start_sha256 is None else {"weights of --train.start-from": start_sha256}
     kept |= {} if augment is None else {f"augment.{name}": value for name, value in asdict(augment).items()}

@@ -21,6 +21,8 @@ OOD_PATIENTS, RELIABILITY = "calibration/strangers.csv", "calibration/reliabilit
 
 # artifacts of a synthesis study
 STUDY = "study.json"
+EPOCH_SECONDS = "epoch_seconds.json"
+"""Label of a network -> seconds of an epoch, where networks train for an equal time."""
 BASELINES = {"val": "rivals/val_patients.csv", "test": "rivals/test_patients.csv"}
 """Part of the split -> table of the baselines' figures of its patients."""
 

@@ -49,7 +49,10 @@ def test_scans_are_prepared_once_and_found_again(tiny_phantom, tiny_cohort, tmp_
     assert cohort.path.is_relative_to(tmp_path)
     assert "  12 of 12 cases prepared" in said
     before = state(cohort.path / "cases")
+    said.clear()
     assert obtain(data, PhantomConfig(), tmp_path, said.append).path == cohort.path
+    assert said[0] == f"Using {cohort.path}, prepared before"
+    assert not any("cases prepared" in line for line in said)
     assert state(cohort.path / "cases") == before
 
 
@@ -80,7 +83,10 @@ def test_without_a_path_the_phantom_is_made_once(tmp_path, said):
     assert cohort.spacing_mm == 8
     assert describe_cohort(cohort).startswith("Phantom cohort: 6 patients")
     before = state(tmp_path / "phantom")
+    assert said[0].startswith("Simulating 6 phantom patients at 8 mm")
+    said.clear()
     assert obtain(DATA, phantom, tmp_path, said.append).digest == cohort.digest
+    assert not any("Simulating" in line or "Preparing" in line for line in said)
     assert state(tmp_path / "phantom").items() >= {k: v for k, v in before.items() if k.endswith(".gz")}.items()
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -14,8 +16,10 @@ from watching import look, states
 from lab.cli.study_command import exit_code_of
 from lab.experiments import worker
 from lab.experiments.synthesis import study
+from lab.experiments.synthesis.equal_time import with_equal_time
 from lab.report.tables.patient_table import BASELINE_NAMES
 from lab.synthesis.train import TrainingFailed
+from lab.tracking.artifacts import Tag
 from lab.tracking.models.network import download_package
 from lab.tracking.run import Run
 from lab.tracking.store import RUNS, StoreLost, connect
@@ -105,6 +109,35 @@ def test_a_run_that_was_deleted_is_made_again(tiny_cohort, no_report):
     _, anew = ran("deleted", config)
     assert anew.statuses == {"FINISHED"}
     assert anew.metrics["two"] == before.metrics["two"]
+
+
+def test_inputs_patients_and_time_may_differ_between_trials(tiny_cohort, capsys):
+    grid = {
+        "all": {},
+        "T2": {"data.inputs": ("T2",)},
+        "4 patients": {"train.patients": 4},
+        "T2, equal time": {"data.inputs": ("T2",), "train.epochs": 1},
+    }
+    timed = grid_study("varied", grid)
+    timed = replace(timed, complete=partial(with_equal_time, reference={"T2, equal time": "all"}))
+    config = settings(tiny_cohort, train__epochs=1)
+    plan = study.run_synthesis_study(timed, config)
+    runs = {run.tags[Tag.SLOT]: run for run in plan.parent.children()}
+    assert set(runs) == set(grid)
+    said = capsys.readouterr().out
+    assert re.search(r"at most \d+ s of training left: 4 networks", said)
+    assert (runs["T2"].params["data.inputs"], runs["all"].params["train.patients"]) == ("('T2',)", "None")
+    assert download_package(runs["T2"].tags[Tag.MODEL]).contract["inputs"] == ["T2"]
+    trained = {
+        slot: set(run.read_table("split.csv").query("split == 'train'")["case_id"]) for slot, run in runs.items()
+    }
+    assert len(trained["4 patients"]) == 4
+    assert trained["4 patients"] < trained["all"]
+    tested = runs["4 patients"].read_table("test_patients.csv")
+    assert set(tested["case_id"]) == set(runs["T2"].read_table("test_patients.csv")["case_id"])
+    again = study.run_synthesis_study(timed, config)
+    assert again.study.grid == plan.study.grid
+    assert "4 of 4 trials ended in an earlier call" in capsys.readouterr().out
 
 
 def draw(trial, best):

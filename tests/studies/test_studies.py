@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
+import itertools
 import subprocess
 import sys
 from pathlib import Path
@@ -11,9 +13,11 @@ from types import ModuleType
 import optuna
 import pytest
 
+from lab.cli.study_command import settings_for
 from lab.config import Config, LossConfig, override
 from lab.report.tables.published import published
 from lab.synthesis.losses import make_loss
+from lab.synthesis.methods import METHODS
 
 STUDIES = sorted((Path(__file__).parents[2] / "studies").glob("*.py"))
 
@@ -82,6 +86,46 @@ def test_weights_that_are_all_zero_stand_for_l1():
     module = script("mix_weights")
     lowest = optuna.trial.FixedTrial({f"log10 {term}": -2.2 for term in module.TERMS})
     assert module.search(lowest, Config()) == {"loss.mix_weights": (1.0, 0.0, 0.0)}
+
+
+def test_every_method_is_compared_with_its_own_network_and_the_papers_comes_first():
+    module = script("enhancement")
+    grid = module.grid(module.Enhancement())
+    assert next(iter(grid.items())) == ("model 0, L1_brain", {"train.method": "supervised", "model.id": "model-0"})
+    assert [settings["train.method"] for settings in grid.values()] == list(METHODS)
+    assert all(METHODS[s["train.method"]].network in (None, s["model.id"]) for s in grid.values())
+
+
+def test_to_name_methods_or_networks_is_no_other_study():
+    module, registry = script("enhancement"), {"varied": {}, "registry": True}
+    words = ["--methods", "supervised", "place-and-draw", "--workers", "1"]
+    named, usual = settings_for(module.Enhancement, words, **registry), settings_for(module.Enhancement, [], **registry)
+    assert named.options == usual.options == {}
+    changed = settings_for(module.Enhancement, ["--place-and-draw.steps", "5"], **registry)
+    assert changed.options["place_and_draw"].steps == 5
+
+
+def test_the_first_backbone_sets_size_and_time_for_the_others():
+    module = script("backbones")
+    settings = module.Backbones(networks=("0", "segresnet"))
+    widths = {"segresnet": {"segresnet.init_filters": 4}}
+    assert module.grid(settings, widths) == {
+        "model 0": {"model.id": "model-0"},
+        "segresnet": {"model.id": "segresnet", "segresnet.init_filters": 4},
+        "segresnet, equal time": {"model.id": "segresnet", "segresnet.init_filters": 4, "train.epochs": 300},
+    }
+    assert list(module.grid(dataclasses.replace(settings, budgets=("time",)))) == ["model 0", "segresnet, equal time"]
+
+
+def test_the_ablation_has_every_part_of_the_inputs_and_the_numbers_of_patients():
+    module = script("ablation")
+    settings = module.Ablation(patients=(50, 25))
+    grid = module.grid(settings)
+    inputs = {tuple(sorted(s.get("data.inputs", settings.data.inputs))) for s in grid.values()}
+    assert inputs == {tuple(sorted(c)) for n in (1, 2, 3) for c in itertools.combinations(settings.data.inputs, n)}
+    assert [s["train.patients"] for s in grid.values() if "train.patients" in s] == [25, 50]
+    assert len(grid) == 7 + 2
+    assert len(module.grid(dataclasses.replace(settings, vary=("patients",)))) == 1 + 2
 
 
 @pytest.mark.parametrize("path", STUDIES, ids=lambda path: path.stem)

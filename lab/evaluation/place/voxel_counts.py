@@ -56,6 +56,14 @@ def voxel_figures(case: JudgedCase, *, labelled: bool) -> dict[str, float | str]
     return found
 
 
+def auc_as_read(figures: Mapping[str, Any], *, stated: bool, labelled: bool) -> float:
+    """The AUC, among `voxel_figures`, of the probability where one is `stated`, else of the contrast.
+
+    The truth is the expert's label where there is one (`labelled`), else the paper's rule.
+    """
+    return float(figures[f"{'probability' if stated else 'contrast'}_auc_{'expert' if labelled else 'rule'}"])
+
+
 def voxel_auc(true: NDArray[np.bool_], values: NDArray[np.float32]) -> float:
     """Area under the ROC curve of voxels (N,); NaN where all or none are true."""
     return auc(true, values) if 0 < np.count_nonzero(true) < true.size else float("nan")

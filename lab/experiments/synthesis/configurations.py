@@ -49,8 +49,8 @@ def finished_configurations(plan: Plan) -> list[Configuration]:
     for label in [*plan.study.grid, *plan.winner]:
         if label in by_label:
             params = by_label[label][0].params
-            phase = "search" if label in plan.winner else "grid"
-            name = label if phase == "search" else series_name(plan.study.series, params)
+            phase, series = "search" if label in plan.winner else "grid", plan.study.series
+            name = label if phase == "search" or series == "label" else series_name(series, params)
             found.append(Configuration(len(found), label, name, loss_name(params), phase, tuple(by_label[label])))
     return found
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lab.config import flatten
-from lab.data.cohort import PARTS
+from lab.data.cohort import PARTS, with_fewer
 from lab.data.contract import Contract
 from lab.evaluation.conformal import COLUMNS as COVERAGE_COLUMNS
 from lab.evaluation.evaluate import means
@@ -30,7 +30,7 @@ from lab.experiments.synthesis.configurations import (
     series_name,
     spread,
 )
-from lab.experiments.synthesis.scoring import Scorer
+from lab.experiments.synthesis.scoring import Scorer, trial_settings
 from lab.experiments.synthesis.search_results import search_trials, setting_importances
 from lab.io.files import plural
 from lab.io.pool import background, count_cores
@@ -74,7 +74,8 @@ def finish(plan: Plan, started: float) -> None:
         patients = pd.concat([averaged(rows), tested], ignore_index=True)
         mark_best(plan, best)
         annotate(plan, configurations, best, tested)
-        tables = {"test_patients": patients, "trials": configuration_table(configurations), **search_tables(plan)}
+        trials = configuration_table(configurations, plan)
+        tables = {"test_patients": patients, "trials": trials, **search_tables(plan)}
         if plan.config.study.repeats > 1 or plan.config.study.folds:
             tables["spread"] = spread(rows)
         if inside:
@@ -160,9 +161,14 @@ def collect_facts(
     }
 
 
-def configuration_table(configurations: list[Configuration]) -> pd.DataFrame:
-    """One row per network: settings, cost and validation figures as means over its runs, and their states."""
+def configuration_table(configurations: list[Configuration], plan: Plan) -> pd.DataFrame:
+    """One row per network: settings, cost and validation figures as means over its runs, and their states.
+
+    Where the study varies the number of training patients, `patients` is that of each network with all inputs.
+    """
     rows: list[dict[str, Any]] = []
+    most = min(split.loc[split["split"] == "train", "patient_id"].nunique() for split in plan.splits)
+    counted = "train.patients" in varied(plan.study.grid.values())
     for one in configurations:
         params, tags = one.runs[0].params, [run.tags for run in one.runs]
         number, method = network_number(params["model.id"]), params.get("train.method", "supervised")
@@ -172,6 +178,9 @@ def configuration_table(configurations: list[Configuration]) -> pd.DataFrame:
         row |= {"phase": one.phase, "base": f"{model_title(number)}, {one.loss}", "runs": len(one.runs)}
         row |= {"model_id": number if method == "supervised" else f"{number}, {method}"}  # published: supervised
         row |= {"size": series_name("train.patch_mm", params), "state": state}
+        own = trial_settings(plan.config, one.runs[0])
+        if counted and own.data.inputs == plan.config.data.inputs:
+            row |= {"patients": own.train.patients or most}
         row |= {"run_id": one.runs[0].id}
         rows.append(row | {name.removeprefix("cost/"): one.mean(name) for name in sorted(names - {"val/loss"})})
     return pd.DataFrame(rows)
@@ -219,9 +228,10 @@ def ood_beside(plan: Plan, best: Configuration) -> Iterator[dict[int, Callable[[
     from lab.inference.calibrate import MOST
 
     waiting = {fold_of(run) for run in best.runs if run.tags.get(Tag.CALIBRATED) != str(MOST)}
-    data = plan.config.data
-    contract = Contract.of(plan.cohort, data.inputs, data.target)
-    jobs = {fold: OodFit(contract=contract, cohort=plan.cohort, parts=parts_of(plan, fold)) for fold in sorted(waiting)}
+    own = trial_settings(plan.config, best.runs[0])
+    contract = Contract.of(plan.cohort, own.data.inputs, own.data.target)
+    parts = {fold: parts_of(plan, fold, own.train.patients) for fold in sorted(waiting)}
+    jobs = {fold: OodFit(contract=contract, cohort=plan.cohort, parts=part) for fold, part in parts.items()}
     if count_cores() == 1 or sum(job.voxels for job in jobs.values()) < WORTH_A_PROCESS:
         yield {fold: cache(job.run) for fold, job in jobs.items()}
         return
@@ -239,10 +249,11 @@ def calibrate_best(scorer: Scorer, best: Configuration, ood: Mapping[int, Callab
 
     print(f"Calibrating {best.label}: intervals, probability of enhancement, out-of-distribution detection", flush=True)
     plan, tables = scorer.plan, []
+    patients = trial_settings(plan.config, best.runs[0]).train.patients
     for run in best.runs:
         fold = fold_of(run)
         try:
-            parts = parts_of(plan, fold)
+            parts = parts_of(plan, fold, patients)
             calibrate_study_run(run, scorer.package(run), plan.cohort, parts, scorer.arithmetic, ood=ood.get(fold))
         except ValueError as error:
             print(f"  {run.name} is not calibrated: {error}", flush=True)
@@ -252,6 +263,7 @@ def calibrate_best(scorer: Scorer, best: Configuration, ood: Mapping[int, Callab
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=COVERAGE_COLUMNS)
 
 
-def parts_of(plan: Plan, fold: int) -> dict[str, list[str]]:
-    """Case ids of each part of a fold."""
-    return {part: plan.cases(part, fold) for part in PARTS}
+def parts_of(plan: Plan, fold: int, patients: int | None) -> dict[str, list[str]]:
+    """Case ids of each part of a fold, for a network trained on this many patients."""
+    split = with_fewer(plan.splits[fold], patients, plan.config.data.split_seed)
+    return {part: split.loc[split["split"] == part, "case_id"].tolist() for part in PARTS}

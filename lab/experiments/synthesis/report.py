@@ -188,6 +188,11 @@ def number_figures(
     points = front_points(record, card)
     figure = front_figure(points, y="contrast_concordance", phantom=phantom, split="test", floor=record.floor)
     drawn["front"] = ("Image fidelity against enhancement, test patients", figure)
+    if "patients" in trials:
+        from lab.report.figures.patients_curve import patients_curve  # few studies draw it
+
+        figure = patients_curve(card, trials, record.strongest, phantom=phantom)
+        drawn["patients"] = ("What more training patients bring, test patients", figure)
     if tests["p_holm"].notna().any():
         figure = forest(compared, tests, phantom=phantom, best=best)
         drawn["effects"] = ("Differences to the reference, with intervals", figure)

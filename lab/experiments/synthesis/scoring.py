@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from torch import nn
 
 from lab.config import Config, override
@@ -15,7 +18,7 @@ from lab.evaluation.evaluate import evaluate, evaluate_inside, means
 from lab.evaluation.place.voxel_counts import at_thresholds, choose_thresholds
 from lab.experiments.plan import Plan
 from lab.experiments.synthesis.configurations import ABOUT, fold_of
-from lab.experiments.synthesis.trial import patch_edge, tile
+from lab.experiments.synthesis.trial import patch_edge, tile, used
 from lab.inference.tiling import predict_named
 from lab.synthesis.baselines import BASELINES, Predictor, fit_baselines
 from lab.synthesis.device import Arithmetic
@@ -61,6 +64,12 @@ class Scorer:
             self._bytes += size
         return package
 
+    def cases_of(self, run: Run, part: str = "test", *, patch: int | None = None) -> CaseStore:
+        """The cases of one part of a run's fold, as its network reads them."""
+        inputs = trial_settings(self.plan.config, run).data.inputs
+        where = {"device": self.arithmetic.device, "patch": patch, "cohort": self.as_read(run)}
+        return self.cases(part, fold_of(run), inputs=inputs, **where)
+
     def network(self, run: Run) -> Predictor:
         """The network of a run as a function of a batch."""
         placed = self.arithmetic.place(self.package(run).network)
@@ -91,21 +100,18 @@ class Scorer:
         part: str,
         fold: int,
         *,
-        inputs: tuple[str, ...] | None = None,
+        inputs: tuple[str, ...],
+        device: torch.device | str = "cpu",
         patch: int | None = None,
-        run: Run | None = None,
+        cohort: Cohort | None = None,
     ) -> CaseStore:
-        """The cases of one part of a fold, whole or in patches, as the network of `run` reads them.
-
-        On the networks' device unless inputs are named.
-        """
-        data = self.plan.config.data
+        """The cases of one part of a fold, whole or in patches; of `cohort`, the study's cohort as a network reads it."""
         return CaseStore(
-            self.plan.cohort if run is None else self.as_read(run),
+            cohort or self.plan.cohort,
             self.plan.cases(part, fold),
-            inputs=inputs or data.inputs,
-            target=data.target,
-            device="cpu" if inputs else self.arithmetic.device,
+            inputs=inputs,
+            target=self.plan.config.data.target,
+            device=device,
             patch=patch,
             resident=False,
         )
@@ -116,7 +122,7 @@ class Scorer:
         Where the study has patches, the network is also scored inside the smallest. A network trained on patches is
         also scored inside its own, of which it then sees nothing else, as in the paper.
         """
-        plan, network, fold = self.plan, self.network(run), fold_of(run)
+        plan, network = self.plan, self.network(run)
 
         def predict(batch: Batch) -> Prediction:
             prediction = network(batch)
@@ -125,12 +131,12 @@ class Scorer:
 
         edges = [None] if self.smallest_patch is None else [None, self.smallest_patch]
         chosen = choose_thresholds(run.read_table(artifacts.VAL_PATIENTS))
-        table, *inside = evaluate_inside(predict, self.cases("test", fold, run=run), edges, chosen)
+        table, *inside = evaluate_inside(predict, self.cases_of(run), edges, chosen)
         run.log_table(with_groups(table, plan.cohort.index), artifacts.TEST_PATIENTS)
         for same_voxels in inside:
             run.log_table(same_voxels, artifacts.TEST_SAME_VOXELS)
             edge = patch_edge(trial_settings(plan.config, run).train, plan.cohort.spacing_mm)
-            own = table if edge is None else evaluate(network, self.cases("test", fold, patch=edge, run=run))
+            own = table if edge is None else evaluate(network, self.cases_of(run, patch=edge))
             run.log_table(own, artifacts.TEST_OWN_PATCH)
         run.log_metrics_once(means(table, "test"), known_by="test/mae_image")
         run.set_tags({Tag.TESTED: "yes"})
@@ -169,9 +175,7 @@ class Scorer:
     def image_by_network(self, run: Run, case: str) -> np.ndarray:
         """The synthetic image of one whole test case by the network of a run, (X, Y, Z)."""
         known = self._images.get((run.id, case))
-        if known is not None:
-            return known
-        return self.image(self.network(run), self.cases("test", fold_of(run), run=run), case)
+        return self.image(self.network(run), self.cases_of(run), case) if known is None else known
 
     def image(self, predict: Predictor, cases: CaseStore, case: str) -> np.ndarray:
         """The synthetic image of one case, (X, Y, Z)."""
@@ -200,13 +204,22 @@ def bytes_of(network: nn.Module) -> int:
 
 
 def trial_settings(config: Config, run: Run) -> Config:
-    """Config of a run for inference: with its patch size."""
-    text = run.params.get("train.patch_mm", "None")
-    return override(config, {"train.patch_mm": None if text == "None" else float(text)})
+    """Config of a run for inference: with its patch size, inputs and number of training patients."""
+    own: dict[str, Any] = {"train.patch_mm": None, "train.patients": None, "data.inputs": config.data.inputs}
+    return override(config, {name: read_param(run, name, usual) for name, usual in own.items()})
+
+
+def read_param(run: Run, name: str, usual: Any) -> Any:
+    """A setting of a run as a value: a number, a tuple of texts, None; `usual` where it was not logged."""
+    return literal_eval(run.params[name]) if name in run.params else usual
 
 
 def smallest_patch(plan: Plan) -> int | None:
-    """Edge in voxels of the smallest training patch of the study; None without patches."""
-    trials = (override(plan.config, dict(settings)) for settings in plan.study.grid.values())
-    edges = (patch_edge(trial.train, plan.cohort.spacing_mm) for trial in trials)
+    """Edge in voxels of the smallest training patch round tumours; None without such patches.
+
+    Networks that train on random patches have no patch of a test patient in which they could be scored.
+    """
+    trials = (used(override(plan.config, dict(settings))) for settings in plan.study.grid.values())
+    centred = (trial.train for trial in trials if trial.train.patch_sampling == "centre")
+    edges = (patch_edge(train, plan.cohort.spacing_mm) for train in centred)
     return min((edge for edge in edges if edge is not None), default=None)

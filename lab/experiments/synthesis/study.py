@@ -19,6 +19,7 @@ from lab.experiments.parent_run import open_parent
 from lab.experiments.plan import Plan, Study, varied
 from lab.experiments.synthesis.trial import patch_edge, remove_checkpoint
 from lab.experiments.worker import search_winner, work, work_apart
+from lab.io.files import plural
 from lab.io.sealed_json import fingerprint
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -26,7 +27,6 @@ from lab.tracking.store import RUNS, clear_errors
 
 __all__ = ["Plan", "Study", "run_synthesis_study"]
 
-SEARCH_TRIALS = 20
 OBJECTIVES = tuple(f"val/{figure}" for figure in shown_in("objective"))
 LATER_SETTINGS = {"data.normalise": "zscore"}
 """Settings of later versions, with the value that leaves a study as it was before them."""
@@ -53,14 +53,13 @@ def run_synthesis_study(study: Study, config: Config) -> Plan:
         plan = open_plan(study, config, cohort, splits, starts)
         note_other_threads(plan)
     with clear_errors(goes_on="epoch"), plan.parent.ending():
-        train(plan, "grid", [slot.name for slot in plan.slots("grid")])
-        if config.study.search and study.search is not None:
-            grid = len({slot.label for slot in plan.slots("grid")})
-            count = SEARCH_TRIALS if config.study.trials is None else max(0, config.study.trials - grid)
-            train(plan, "search", [f"search {number + 1:02d}" for number in range(count)])
+        if study.complete is not None:
+            plan = replace(plan, study=replace(study, grid=study.complete(plan), complete=None))
+        train(plan, "grid")
+        train(plan, "search")
         plan = replace(plan, winner=search_winner(plan))
         if config.study.search:
-            train(plan, "confirm", [slot.name for slot in plan.slots("confirm")])
+            train(plan, "confirm")
 
         from lab.experiments.synthesis.finish import finish
 
@@ -69,8 +68,9 @@ def run_synthesis_study(study: Study, config: Config) -> Plan:
     return plan
 
 
-def train(plan: Plan, phase: str, slots: list[str]) -> None:
+def train(plan: Plan, phase: str) -> None:
     """Queue the slots of a phase and run those that are open."""
+    slots = plan.names(phase)
     if slots:
         plan.queue(phase).plan({slot: {} for slot in slots})
         work_through(plan, phase, slots)
@@ -195,6 +195,7 @@ def study_key(config: Config, cohort: Cohort, starts: Sequence[str] = ()) -> str
     """
     settings = flatten(config)
     left = ("data.path", "data.processes", "data.layout", "data.labels", "train.device")
+    left += ("train.patients",) if settings["train.patients"] is None else ()  # as in studies from before it existed
     kept = {k: v for k, v in settings.items() if k not in left and not k.startswith(("study.", "phantom."))}
     kept = {k: v for k, v in kept.items() if LATER_SETTINGS.get(k, ...) != v}
     return fingerprint([cohort.digest, kept, config.study.objective, config.study.folds, *starts])
@@ -224,7 +225,10 @@ def note_other_threads(plan: Plan) -> None:
 def work_through(plan: Plan, phase: str, slots: list[str]) -> None:
     """Run all open trials of a phase, here or in `workers` processes."""
     renew(plan, phase)
-    count = min(plan.config.study.workers, len(plan.queue(phase).unfinished(slots)))
+    waiting = plan.queue(phase).unfinished(slots)
+    if len(waiting) < len(slots):
+        print(f"{len(slots) - len(waiting)} of {plural(len(slots), 'trial')} ended in an earlier call", flush=True)
+    count = min(plan.config.study.workers, len(waiting))
     if count <= 1:
         work(plan, phase, slots, 0)
         return
