@@ -32,7 +32,7 @@ def test_settings_of_a_network_that_was_not_named_start_from_its_defaults():
     assert (
         changed.options["place_unet"].filters == override(PAPER, {"place_unet.levels": 3}).options["place_unet"].filters
     )
-    with pytest.raises(ValueError, match="there is no setting 'place_unet.depth'"):
+    with pytest.raises(ValueError, match=r"there is no setting 'place_unet.depth'"):
         override(PAPER, {"place_unet.depth": 4})
 
 

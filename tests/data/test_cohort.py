@@ -102,7 +102,7 @@ def test_fewer_training_patients_are_part_of_more_and_enhance_as_often():
     assert all(part[part["split"] != "train"]["case_id"].tolist() == patients[32:] for part in parts.values())
     assert with_fewer(split, None, 7) is split
     assert trained[1] != set(with_fewer(split, 8, 8).query("split == 'train'")["patient_id"])
-    with pytest.raises(ValueError, match="--train.patients 33: from 1 to 32"):
+    with pytest.raises(ValueError, match=r"--train.patients 33: from 1 to 32"):
         with_fewer(split, 33, 7)
 
 
