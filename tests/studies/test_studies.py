@@ -91,9 +91,19 @@ def test_weights_that_are_all_zero_stand_for_l1():
 def test_every_method_is_compared_with_its_own_network_and_the_papers_comes_first():
     module = script("enhancement")
     grid = module.grid(module.Enhancement())
-    assert next(iter(grid.items())) == ("model 0, L1_brain", {"train.method": "supervised", "model.id": "model-0"})
+    first, paper = next(iter(grid.items()))
+    assert first == "model 0, L1_brain"
+    assert paper.items() >= {"train.method": "supervised", "model.id": "model-0", "train.patch_mm": None}.items()
     assert [settings["train.method"] for settings in grid.values()] == list(METHODS)
     assert all(METHODS[s["train.method"]].network in (None, s["model.id"]) for s in grid.values())
+
+
+def test_an_equal_time_has_labels_of_its_own():
+    module = script("enhancement")
+    settings = module.Enhancement(methods=("supervised", "place-and-draw"), as_long_as="place-and-draw")
+    assert list(module.grid(settings)) == ["model 0, L1_brain, as long as place-and-draw", "place-and-draw"]
+    with pytest.raises(ValueError, match="--as-long-as place-and-draw: choose one of --methods"):
+        module.grid(dataclasses.replace(settings, methods=("supervised",)))
 
 
 def test_to_name_methods_or_networks_is_no_other_study():
