@@ -28,7 +28,7 @@ from lab.tracking.store import RUNS, clear_errors
 __all__ = ["Plan", "Study", "run_synthesis_study"]
 
 OBJECTIVES = tuple(f"val/{figure}" for figure in shown_in("objective"))
-LATER_SETTINGS = {"data.normalise": "zscore"}
+LATER_SETTINGS = {"data.normalise": "zscore", "train.patients": None}
 """Settings of later versions, with the value that leaves a study as it was before them."""
 GRACE_S = 10.0
 """Time in which interrupted workers may close their runs."""
@@ -195,7 +195,6 @@ def study_key(config: Config, cohort: Cohort, starts: Sequence[str] = ()) -> str
     """
     settings = flatten(config)
     left = ("data.path", "data.processes", "data.layout", "data.labels", "train.device")
-    left += ("train.patients",) if settings["train.patients"] is None else ()  # as in studies from before it existed
     kept = {k: v for k, v in settings.items() if k not in left and not k.startswith(("study.", "phantom."))}
     kept = {k: v for k, v in kept.items() if LATER_SETTINGS.get(k, ...) != v}
     return fingerprint([cohort.digest, kept, config.study.objective, config.study.folds, *starts])
