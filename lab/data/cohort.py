@@ -242,26 +242,6 @@ def split_patients(enhancing: pd.Series, fractions: tuple[float, float, float], 
     return parts
 
 
-def with_fewer(split: pd.DataFrame, count: int | None, seed: int) -> pd.DataFrame:
-    """A split (of `Cohort.split`) with `count` of its training patients, drawn at random; None keeps all.
-
-    The patients of a smaller count are among those of a larger, and each count has about the same share that enhance.
-    Raises ValueError where there are fewer than `count`.
-    """
-    if count is None:
-        return split
-    enhancing = split[split["split"] == "train"].groupby("patient_id")["enhancing"].any()
-    if not 1 <= count <= len(enhancing):
-        raise ValueError(f"--train.patients {count}: from 1 to {len(enhancing)} training patients are possible")
-    rng = np.random.default_rng([seed, 3])
-    places: dict[str, float] = {}
-    for value in (False, True):
-        members = rng.permutation(np.sort(np.array(enhancing.index[enhancing == value])))
-        places |= {patient: (place + 0.5) / len(members) for place, patient in enumerate(members)}
-    kept = sorted(places, key=lambda patient: places[patient])[:count]
-    return split[(split["split"] != "train") | split["patient_id"].isin(kept)].reset_index(drop=True)
-
-
 def fold_patients(
     enhancing: pd.Series, count: int, fractions: tuple[float, float, float], seed: int
 ) -> list[dict[str, str]]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pandas as pd
 
@@ -137,3 +138,23 @@ class Plan:
 def varied(networks: Iterable[Settings]) -> list[str]:
     """Names of the settings that a study varies, in order of first appearance."""
     return list(dict.fromkeys(name for settings in networks for name in settings))
+
+
+def with_fewer(split: pd.DataFrame, count: int | None, seed: int) -> pd.DataFrame:
+    """A split (of `Cohort.split`) with `count` of its training patients, drawn at random; None keeps all.
+
+    The patients of a smaller count are among those of a larger, and each count has about the same share that enhance.
+    Raises ValueError where there are fewer than `count`.
+    """
+    if count is None:
+        return split
+    enhancing = split[split["split"] == "train"].groupby("patient_id")["enhancing"].any()
+    if not 1 <= count <= len(enhancing):
+        raise ValueError(f"--train.patients {count}: from 1 to {len(enhancing)} training patients are possible")
+    rng = np.random.default_rng([seed, 3])
+    places: dict[str, float] = {}
+    for value in (False, True):
+        members = rng.permutation(np.sort(np.array(enhancing.index[enhancing == value])))
+        places |= {patient: (place + 0.5) / len(members) for place, patient in enumerate(members)}
+    kept = sorted(places, key=lambda patient: places[patient])[:count]
+    return split[(split["split"] != "train") | split["patient_id"].isin(kept)].reset_index(drop=True)

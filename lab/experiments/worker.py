@@ -19,8 +19,7 @@ import optuna
 from optuna.trial import FixedTrial, TrialState
 
 from lab.config import Config, override
-from lab.data.cohort import with_fewer
-from lab.experiments.plan import Plan, Settings
+from lab.experiments.plan import Plan, Settings, with_fewer
 from lab.experiments.queue import SLOT, Queue, reporter
 from lab.experiments.synthesis.trial import TrialJob, remove_checkpoint, train_trial
 from lab.experiments.time_left import TimeLeft

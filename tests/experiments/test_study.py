@@ -127,7 +127,7 @@ def test_inputs_patients_and_time_may_differ_between_trials(tiny_cohort, capsys)
     said = capsys.readouterr().out
     assert re.search(r"at most \d+ s of training left: 4 networks", said)
     assert (runs["T2"].params["data.inputs"], runs["all"].params["train.patients"]) == ("('T2',)", "None")
-    assert download_package(runs["T2"].tags[Tag.MODEL]).contract["inputs"] == ["T2"]
+    assert download_package(runs["T2"].tags[Tag.MODEL]).known["inputs"] == ["T2"]
     trained = {
         slot: set(run.read_table("split.csv").query("split == 'train'")["case_id"]) for slot, run in runs.items()
     }

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lab.config import flatten
-from lab.data.cohort import PARTS, with_fewer
+from lab.data.cohort import PARTS
 from lab.data.contract import Contract
 from lab.evaluation.conformal import COLUMNS as COVERAGE_COLUMNS
 from lab.evaluation.evaluate import means
-from lab.experiments.plan import Plan, varied
+from lab.experiments.plan import Plan, varied, with_fewer
 from lab.experiments.synthesis.configurations import (
     Configuration,
     all_rows,

@@ -105,7 +105,7 @@ class Scorer:
         patch: int | None = None,
         cohort: Cohort | None = None,
     ) -> CaseStore:
-        """The cases of one part of a fold, whole or in patches; of `cohort`, the study's cohort as a network reads it."""
+        """The cases of one part of a fold, whole or in patches; `cohort` is the study's as a network reads it."""
         return CaseStore(
             cohort or self.plan.cohort,
             self.plan.cases(part, fold),
