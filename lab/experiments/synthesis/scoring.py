@@ -67,8 +67,8 @@ class Scorer:
     def cases_of(self, run: Run, part: str = "test", *, patch: int | None = None) -> CaseStore:
         """The cases of one part of a run's fold, as its network reads them."""
         inputs = trial_settings(self.plan.config, run).data.inputs
-        where = {"device": self.arithmetic.device, "patch": patch, "cohort": self.as_read(run)}
-        return self.cases(part, fold_of(run), inputs=inputs, **where)
+        cohort, device = self.as_read(run), self.arithmetic.device
+        return self.cases(part, fold_of(run), inputs=inputs, device=device, patch=patch, cohort=cohort)
 
     def network(self, run: Run) -> Predictor:
         """The network of a run as a function of a batch."""
