@@ -13,8 +13,10 @@ from torch import Tensor
 
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
 from lab.io.case_file import clear_without_target
+from lab.io.grid import core_mask
 
-FLAGS = {"brain": BRAIN, "tumour": TUMOUR, "enhancement": ENHANCEMENT, "expert": EXPERT}
+CORE = 32  # in memory alone: files hold no core
+FLAGS = {"brain": BRAIN, "tumour": TUMOUR, "enhancement": ENHANCEMENT, "expert": EXPERT, "core": CORE}
 FLIPS = ("both", "random", "none")
 BACKGROUND = -1.0
 RESIDENT_SHARE = 0.4  # of the free memory; the rest is for weights and activations
@@ -30,7 +32,7 @@ class Batch:
 
     inputs: Tensor  # (B, C, X, Y, Z) float32 in [-1, 1]
     target: Tensor  # (B, 1, X, Y, Z) float32 in [-1, 1]
-    masks: dict[str, Tensor]  # each (B, 1, X, Y, Z) bool; `enhancing`: by the expert, else by the rule in the tumour
+    masks: dict[str, Tensor]  # each (B, 1, X, Y, Z) bool; `enhancing` as `enhancing_mask`, `core` with what it encloses
     case_ids: tuple[str, ...]
     seeds: tuple[tuple[int, ...], ...] = ()
     """Seed of the random draws of each case: seed, epoch, case, flipped, number of its showing."""
@@ -38,7 +40,8 @@ class Batch:
 
 
 Prediction = Tensor | Mapping[str, Tensor]
-"""Of a predictor: the image (B, 1, X, Y, Z), or `image` and `probability`, that of enhancement in [0, 1], as large."""
+"""Of a predictor: the image (B, 1, X, Y, Z), or `image` and as large `probability`, that of enhancement in [0, 1], and
+perhaps `core`, that of the tumour's core."""
 
 
 def image_of(prediction: Prediction) -> Tensor:
@@ -46,14 +49,19 @@ def image_of(prediction: Prediction) -> Tensor:
     return prediction if isinstance(prediction, Tensor) else prediction["image"]
 
 
-def probability_of(prediction: Prediction) -> Tensor | None:
-    """The stated probability of enhancement, (B, 1, X, Y, Z) in [0, 1]; None where only an image is predicted."""
-    return None if isinstance(prediction, Tensor) else prediction.get("probability")
+def map_of(prediction: Prediction, name: str) -> Tensor | None:
+    """A stated probability, (B, 1, X, Y, Z) in [0, 1], as "probability", that of enhancement; None where it is not."""
+    return None if isinstance(prediction, Tensor) else prediction.get(name)
 
 
 def unpack_masks(flags: Tensor) -> dict[str, Tensor]:
     """Bit flags (B, 1, X, Y, Z) uint8 as one boolean mask per region."""
     return {name: (flags & bit) != 0 for name, bit in FLAGS.items()}
+
+
+def enhancing_mask(flags: np.ndarray, *, labelled: bool) -> np.ndarray:
+    """What truly enhances (X, Y, Z) in bit flags: by the expert, else where the tumour does by the paper's rule."""
+    return (flags & EXPERT) != 0 if labelled else (flags & (TUMOUR | ENHANCEMENT)) == (TUMOUR | ENHANCEMENT)
 
 
 def free_memory(device: torch.device) -> int:
@@ -188,13 +196,15 @@ class CaseStore:
     def _read(self, index: int, window: Window) -> tuple[Tensor, Tensor]:
         """A window of a case from its file: channels (C + 1, X, Y, Z) float16 and flags (1, X, Y, Z) uint8.
 
-        Flags are 0 where there is no target.
+        Flags are 0 where there is no target. The core is that of the part of the tumour in the window.
         """
         image, mask = self.cohort.load(self.case_ids[index])
         part, missing = inside(window, self.cohort.shape)
         picked = torch.from_numpy(np.stack([image[channel][part] for channel in self.channels]))
-        flags = torch.from_numpy(clear_without_target(mask[part]))[None]
-        return padded(picked, flags, missing)
+        flags = clear_without_target(mask[part])
+        enhancing = enhancing_mask(flags, labelled=self.labelled[index])
+        core = core_mask(enhancing, (flags & TUMOUR) != 0, self.cohort.spacing_mm)
+        return padded(picked, torch.from_numpy(flags | (CORE * core).astype(np.uint8))[None], missing)
 
     def _case(self, index: int, seed: Sequence[int]) -> tuple[Tensor, Tensor]:
         """A case's training image and flags, from the device or from its file."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lab.config import DataConfig
-from lab.data.batches import Batch, CaseStore, Prediction, image_of, patch_window, probability_of, unpack_masks
+from lab.data.batches import Batch, CaseStore, Prediction, image_of, map_of, patch_window, unpack_masks
 from lab.data.cohort import BRAIN
 from lab.evaluation.enhancement import SUMS, scorecard
 from lab.evaluation.figure_spec import JudgedCase
@@ -62,8 +62,9 @@ def evaluate_inside(
     tables: list[list[dict[str, Any]]] = [[] for _ in edges]
     for index, case_id in enumerate(cases.case_ids):
         prediction = predict(cases.batch([index]))
-        synthesis, stated = image_of(prediction)[0, 0].float(), probability_of(prediction)
-        probability = None if stated is None else stated[0, 0].float().cpu().numpy()
+        synthesis = image_of(prediction)[0, 0].float()
+        stated = {name: map_of(prediction, name) for name in ("probability", "core")}
+        maps = {name: one[0, 0].float().cpu().numpy() for name, one in stated.items() if one is not None}
         case = _case(cases, case_id)
         outer = patch_window(case.flags, cases.patch)
         entry = cases.cohort.index.loc[case_id]
@@ -74,7 +75,7 @@ def evaluate_inside(
                 slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(window, outer)
             )
             rows.append(
-                known | _figures(synthesis[inner], None if probability is None else probability[inner], case, window)
+                known | _figures(synthesis[inner], {name: one[inner] for name, one in maps.items()}, case, window)
             )
     return [at_thresholds(pd.DataFrame(rows), thresholds or {}) for rows in tables]
 
@@ -129,13 +130,13 @@ def _case(cases: CaseStore, case_id: str) -> Case:
     )
 
 
-def _figures(synthesis: Tensor, probability: NDArray[np.float32] | None, case: Case, window: Box) -> dict[str, Any]:
-    """All figures inside a window of the volume; `synthesis` and `probability` hold that window's voxels."""
+def _figures(synthesis: Tensor, stated: Mapping[str, NDArray[np.float32]], case: Case, window: Box) -> dict[str, Any]:
+    """All figures inside a window of the volume; `synthesis` and the probabilities `stated` hold its voxels."""
     t1, truth, flags, slab = case.t1[window], case.truth[window], case.flags[window], case.slab[window]
     brain = (flags & BRAIN) != 0
     image = synthesis.cpu().numpy()
     rule: dict[str, Any] = {"spacing_mm": case.spacing_mm, "threshold": case.threshold}
-    images: dict[str, Any] = {"prediction": image, "probability": probability, "t1": t1, "truth": truth}
+    images: dict[str, Any] = {"prediction": image, "probability": None, "t1": t1, "truth": truth, **stated}
     judged = JudgedCase(**images, flags=flags, brain=brain, noise_sd=case.noise_sd, **rule)
     voxels = voxel_figures(judged, labelled=case.labelled)
     return {

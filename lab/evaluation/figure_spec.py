@@ -123,6 +123,8 @@ class JudgedCase:
     prediction: NDArray[np.float32]
     probability: NDArray[np.float32] | None
     """Stated probability of enhancement in [0, 1], where there is one."""
+    core: NDArray[np.float32] | None = None
+    """Stated probability of the tumour's core, where there is one."""
     t1: NDArray[np.float32]
     truth: NDArray[np.float32]
     flags: NDArray[np.uint8]

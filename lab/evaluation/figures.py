@@ -171,6 +171,7 @@ FIGURES: dict[str, FigureSpec] = {
     ),
     **voxel_specs("contrast"),
     **voxel_specs("probability"),
+    **voxel_specs("core"),
     "midline_ml_true": FigureSpec(title="true enhancement at the midline", unit="ml", decimals=1, direction="none"),
     "midline_ml_predicted": FigureSpec(
         title="predicted enhancement at the midline", unit="ml", decimals=1, direction="none"

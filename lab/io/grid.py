@@ -1,10 +1,12 @@
-"""Resampling from a scan's own grid to the prepared grid: window, averaging and interpolation."""
+"""Resampling from a scan's own grid to the prepared grid (window, averaging, interpolation), and shapes of masks."""
 
 from dataclasses import dataclass
 
 import numpy as np
 
 Box = tuple[slice, slice, slice]
+CLOSED_MM = 4.0
+"""Gaps in the enhancing part up to this wide belong to the core."""
 
 
 def bounding_box(mask: np.ndarray) -> Box:
@@ -14,6 +16,21 @@ def bounding_box(mask: np.ndarray) -> Box:
         filled = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
         edges.append(slice(int(filled[0]), int(filled[-1]) + 1))
     return edges[0], edges[1], edges[2]
+
+
+def core_mask(enhancing: np.ndarray, tumour: np.ndarray, spacing_mm: float) -> np.ndarray:
+    """The tumour's core (X, Y, Z): what enhances, and what it encloses, since cohorts hold no label of necrosis."""
+    from scipy import ndimage
+
+    if not enhancing.any():
+        return enhancing
+    reach = max(1, round(CLOSED_MM / 2 / spacing_mm))
+    box = bounding_box(enhancing)
+    padded = np.pad(enhancing[box], reach)
+    closed = ndimage.binary_fill_holes(ndimage.binary_closing(padded, iterations=reach))
+    core = enhancing.copy()
+    core[box] |= closed[reach:-reach, reach:-reach, reach:-reach] & tumour[box]
+    return core
 
 
 @dataclass(frozen=True)

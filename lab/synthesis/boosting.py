@@ -21,7 +21,7 @@ from lab.data.batches import Batch
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
 from lab.evaluation.enhancement import near
 from lab.io.case_file import clear_without_target
-from lab.io.grid import bounding_box
+from lab.io.grid import bounding_box, core_mask
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -33,8 +33,6 @@ SAMPLE = 150
 FOLDS = 3
 LIKELY = 0.05
 """Probability of tumour from which the second step is asked."""
-CLOSED_MM = 4.0
-"""Gaps in the enhancing label up to this wide belong to the core."""
 TREES: dict[str, Any] = {"max_iter": 50, "max_leaf_nodes": 15, "learning_rate": 0.15, "early_stopping": False}
 MOST = 20_000
 """Most voxels of a patient with which the second step is fitted."""
@@ -56,15 +54,6 @@ def enhancing_mask(flags: NDArray[np.uint8], spacing_mm: float, *, labelled: boo
         return (flags & EXPERT) != 0
     brain, tumour = (flags & BRAIN) != 0, (flags & TUMOUR) != 0
     return ((flags & ENHANCEMENT) != 0) & near(tumour, brain, spacing_mm)
-
-
-def core_mask(enhancing: Mask, tumour: Mask, spacing_mm: float) -> Mask:
-    """The tumour's core: what enhances, and what it encloses, since cohorts hold no label of necrosis."""
-    reach = max(1, round(CLOSED_MM / 2 / spacing_mm))
-    padded = np.pad(enhancing, reach)
-    closed = ndimage.binary_fill_holes(ndimage.binary_closing(padded, iterations=reach))
-    inner = tuple(slice(reach, -reach) for _ in range(3))
-    return enhancing | (closed[inner] & tumour)
 
 
 def voxel_features(inputs: Floats, brain: Mask, spacing_mm: float) -> Floats:

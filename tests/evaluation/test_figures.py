@@ -24,11 +24,12 @@ SCANNED = {"sharpness": 0.2, "checkerboard": 1e-9}
 
 @pytest.fixture(scope="module")
 def perfect(tiny_cohort) -> pd.DataFrame:
-    """The true scans, judged as predictions, with a probability of 1 where the rule finds enhancement."""
+    """The true scans, judged as predictions, with probabilities of 1 where the rule finds enhancement."""
     store = CaseStore(tiny_cohort, tiny_cohort.index.index[:4], inputs=("T1", "T2"), target="T1GD")
 
     def predict(batch):
-        return {"image": batch.target, "probability": (batch.target - batch.inputs[:, :1] > 0.3).float()}
+        enhancing = (batch.target - batch.inputs[:, :1] > 0.3).float()
+        return {"image": batch.target, "probability": enhancing, "core": enhancing}
 
     return evaluate(predict, store, choose_thresholds(evaluate(predict, store)))
 
@@ -68,6 +69,7 @@ def test_every_figure_of_a_case_is_exact_for_the_true_scan(perfect, name):
         "overlap_ml": "ml_rule",
         "contrast_overlap_ml": "ml_rule",
         "probability_overlap_ml": "ml_rule",
+        "core_overlap_ml": "ml_rule",
         "found": "lesions_rule",
         "cnr": "cnr_true_rule",
         "checkerboard": "checkerboard_true",

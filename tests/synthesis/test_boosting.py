@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from lab.data.batches import CaseStore, image_of, probability_of
+from lab.data.batches import CaseStore, image_of, map_of
 from lab.synthesis.baselines import Training, boost, fit_baselines
 from lab.synthesis.boosting import Voxels, core_mask, depth_mm, dice_threshold, largest, voxel_features
 
@@ -28,14 +28,14 @@ def batch(tiny_cohort):
 def test_it_predicts_an_image_and_a_probability_without_any_mask_but_the_brain(training, batch):
     predict = boost(training)
     found = predict(batch)
-    image, probability = image_of(found), probability_of(found)
+    image, probability = image_of(found), map_of(found, "probability")
     assert image.shape == probability.shape == batch.target.shape
     assert image.abs().max() <= 1
     assert 0 <= probability.min() <= probability.max() <= 1
     assert (probability[~batch.masks["brain"]] == 0).all()
     blind = {name: mask if name == "brain" else torch.zeros_like(mask) for name, mask in batch.masks.items()}
     again = predict(replace(batch, masks=blind, target=torch.zeros_like(batch.target)))
-    assert torch.equal(probability_of(again), probability)
+    assert torch.equal(map_of(again, "probability"), probability)
     assert torch.equal(image_of(again), image)
 
 

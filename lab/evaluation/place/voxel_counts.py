@@ -1,4 +1,4 @@
-"""Voxels of a patient counted by predicted contrast, or by stated probability: AUC, thresholds, and figures at them.
+"""Voxels of a patient counted by predicted contrast, or stated probability: AUC, thresholds, and figures at them.
 
 Only voxels near the tumour count, as everywhere in the scorecard. A patient's counts are one cell of text,
 "-3:0/12 1/40 2/31": the first bin's number, then truly enhancing and other voxels of each bin. A bin is `STEP` wide,
@@ -22,8 +22,9 @@ from lab.stats.agreement import kappa
 from lab.stats.auc import auc
 
 STEP = 0.01
-SCORES = {"contrast": (-1.0, 1.0, 0.3), "probability": (0.0, 1.0, 0.5)}
-"""Score of a voxel -> lowest and highest threshold to choose from, and the one preferred among equally good ones."""
+SCORES = {"contrast": (-1.0, 1.0, 0.3), "probability": (0.0, 1.0, 0.5), "core": (0.0, 1.0, 0.5)}
+"""Score of a voxel -> lowest and highest threshold to choose from, and the one preferred among equally good ones. The
+core is the probability that the network states for the tumour's core: painting that is a rival of its probability."""
 TRUTHS = ("rule", "expert")
 COUNTS = tuple(f"{score}_counts_{truth}" for score in SCORES for truth in TRUTHS)
 """Columns of text."""
@@ -36,14 +37,16 @@ def voxel_figures(case: JudgedCase, *, labelled: bool) -> dict[str, float | str]
     """The columns `COUNTS`, and `{score}_auc` and `{score}_auc_tumour` for each truth.
 
     The AUC is that of the enhancing voxels near the tumour, and inside it; NaN where only one kind is there. Without
-    a stated probability its columns are empty, without an expert label (`labelled`) those of the expert.
+    a stated probability its columns are empty, as are those of the core, and without an expert label (`labelled`)
+    those of the expert.
     """
     tumour = (case.flags & TUMOUR) != 0
     region = near(tumour, case.brain, case.spacing_mm)
     inside = tumour[region]
     truths = {"rule": (case.truth - case.t1)[region] > case.threshold, "expert": (case.flags[region] & EXPERT) != 0}
-    probability = None if case.probability is None else case.probability[region]
-    scores = {"contrast": (case.prediction - case.t1)[region], "probability": probability}
+    stated = {"probability": case.probability, "core": case.core}
+    scores = {"contrast": (case.prediction - case.t1)[region]}
+    scores |= {name: None if one is None else one[region] for name, one in stated.items()}
     found: dict[str, float | str] = {}
     for score, values in scores.items():
         for truth, true in truths.items():

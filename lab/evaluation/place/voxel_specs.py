@@ -1,6 +1,7 @@
 """Figures of where the image enhances: voxel AUC, and agreement at a threshold chosen on validation patients.
 
-They exist for the contrast of the predicted image and, where a predictor states one, for its probability.
+They exist for the contrast of the predicted image and, where a predictor states them, for its probability and for its
+core: how well a painted core would do that the network predicts itself.
 """
 
 from __future__ import annotations
@@ -11,23 +12,27 @@ from lab.evaluation.figure_spec import FigureSpec, Place, Pooling, Values, share
 from lab.stats.agreement import kappa
 from lab.stats.auc import auc_of_counts
 
-ENDINGS = {"contrast": "", "probability": ", probability"}
+ENDINGS = {"contrast": "", "probability": ", probability", "core": ", own core"}
 """Score of a voxel -> what ends the titles of its figures."""
 
 
 def voxel_specs(score: str) -> dict[str, FigureSpec]:
-    """The figures of a score, "contrast" or "probability"."""
+    """The figures of a score of `ENDINGS`; those of the core, which is a rival, are shown beside the others alone."""
 
     def spec(title: str, decimals: int, direction: Any = "higher", *, at: bool = False, **more: Any) -> FigureSpec:
         title += (" at the chosen threshold" if at else "") + ENDINGS[score]
         return FigureSpec(title=title, decimals=decimals, direction=direction, truths=True, **more)
 
     place: tuple[Place, ...] = ("pooled", "place")
+
+    def also(*places: Place) -> tuple[Place, ...]:
+        return place if score == "core" else (*place, *places)
+
     return {
         f"{score}_auc": spec(
             "voxel AUC", 2, short="voxel AUC",
             meaning="of enhancing voxels in the tumour and 3 mm round it, mean over patients",
-            shown=(*place, "effects", "spread", "bars", "objective"),
+            shown=also("effects", "spread", "bars", "objective"),
         ),
         f"{score}_auc_tumour": spec(
             "voxel AUC in the tumour", 2, short="AUC in tumour", meaning="mean over patients", shown=place,
@@ -35,7 +40,7 @@ def voxel_specs(score: str) -> dict[str, FigureSpec]:
         f"{score}_auc_pooled": spec(
             "pooled voxel AUC", 2, short="pooled AUC", of_case=False,
             meaning="over the voxels of all patients together", pooling=_pooled_auc(f"{score}_counts"),
-            shown=(*place, "objective"),
+            shown=also("objective"),
         ),
         f"{score}_threshold": spec(
             "chosen threshold", 2, "none", short="thresh.", meaning="of the highest kappa on validation patients",
@@ -45,7 +50,7 @@ def voxel_specs(score: str) -> dict[str, FigureSpec]:
         f"{score}_overlap_ml": spec("overlap", 1, at=True, unit="ml"),
         f"{score}_dice": spec(
             "Dice", 2, at=True, short="Dice at it", meaning="mean over patients",
-            shown=(*place, "effects", "spread"),
+            shown=also("effects", "spread"),
         ),
         f"{score}_dice_pooled": spec(
             "pooled Dice", 2, at=True, short="pooled at it", of_case=False, meaning="of the summed volumes",
@@ -54,7 +59,7 @@ def voxel_specs(score: str) -> dict[str, FigureSpec]:
         f"{score}_kappa": spec(
             "kappa", 2, at=True, short="kappa at it", of_case=False,
             meaning="agreement voxel by voxel beyond chance",
-            pooling=_kappa(f"{score}_overlap_ml", f"{score}_predicted_ml"), shown=(*place, "bars"),
+            pooling=_kappa(f"{score}_overlap_ml", f"{score}_predicted_ml"), shown=also("bars"),
         ),
         f"{score}_hallucinated_ml": spec(
             "hallucinated volume", 1, "lower", at=True, short="halluc.", unit="ml",

@@ -33,7 +33,7 @@ from lab.report.tables.patient_table import is_baseline, summarise
 from lab.report.tables.published import Comparison, comparable
 from lab.report.tables.scorecard import meanings, pooled_scorecard, scorecard_tables
 from lab.report.tables.spread import spread_table
-from lab.report.tables.strongest import differences, strongest_table
+from lab.report.tables.strongest import OWN_CORE, differences, strongest_table
 from lab.report.tables.table import Table, plain_markdown
 from lab.report.text.claims import about_the_paper
 from lab.report.text.findings import findings
@@ -216,13 +216,14 @@ def shown_looks(table: pd.DataFrame) -> int:
 
 
 def about_strongest(record: Record, compared: pd.DataFrame | None) -> list[str]:
-    """The kappa of the best network beside the strongest baseline's, as a point of the findings."""
+    """The kappa of the best network beside the strongest baseline's and its own core's, as points of the findings."""
     if compared is None or record.strongest is None:
         return []
     rows = compared[(compared["trial"] == record.facts["best"]) & (compared["figure"] == "contrast_kappa")]
-    name, label = record.strongest["baseline"], record.names[str(record.facts["best"])]
+    strongest, label = record.strongest["baseline"], record.names[str(record.facts["best"])]
+    names = {strongest: f"the strongest baseline ({strongest})", OWN_CORE: "the core that it predicts itself, painted,"}
     return [
-        f"Where it enhances: {label} has a kappa of {row.value:.2f}, the strongest baseline ({name}) "
+        f"Where it enhances: {label} has a kappa of {row.value:.2f}, {names[row.against]} "
         f"{row.reference:.2f}; difference {row.difference:+.2f} ({row.low:+.2f} to {row.high:+.2f})."
         for row in rows.itertuples()
     ]

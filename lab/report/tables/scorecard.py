@@ -143,7 +143,7 @@ def _rows_table(part: pd.DataFrame, figures: list[str], heading: str, notes: lis
     """A table of some figures: a row for each trial, baselines last."""
     found = {(row.trial, row.figure): row for row in part.itertuples()}
     counts = {name: _count(part.loc[part["figure"] == name, "n"]) for name in figures}
-    titles = {name: FIGURES[name].title.removesuffix(ENDINGS["probability"]) for name in figures}  # said by the heading
+    titles = {name: FIGURES[name].title.removesuffix(ENDINGS.get(name.partition("_")[0], "")) for name in figures}
     columns = [Column.of(FIGURES[name], count=counts[name], title=titles[name]) for name in figures]
     rows = part[["trial", "label", "rival"]].drop_duplicates("trial").to_dict("records")
     best = []
@@ -187,7 +187,11 @@ PLACE_NOTE = (
     "none of the voxels enhance have no voxel AUC."
 )
 BESIDE_NOTE = "The last columns are the same at the rule's {threshold:g}."
-SCORES_READ = {"contrast": "the contrast, image - T1", "probability": "the stated probability"}
+SCORES_READ = {
+    "contrast": "the contrast, image - T1",
+    "probability": "the stated probability",
+    "core": "the core that the network itself predicts, painted: a rival of its probability",
+}
 
 
 def _truth_notes(definition: str, card: pd.DataFrame, counts: dict[str, str], trials: set[Hashable]) -> list[str]:

@@ -2,7 +2,7 @@
 
 The strongest is the baseline with the highest kappa on validation patients, at the threshold chosen there; the one that
 is given the true tumour mask does not count. A probability is read where a trial or baseline states one, else the
-contrast of its image.
+contrast of its image. A trial that states a core too is also compared with that: with painting its own predicted core.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from lab.report.tables.table import Column, Row, Table
 
 COMPARED = ("contrast_auc", "contrast_dice", "contrast_dice_pooled", "contrast_kappa")
 """Figures that are compared; those of the probability stand for them where one is stated."""
-COLUMNS = ["trial", "label", "read", "figure", "value", "reference", "difference", "low", "high", "n"]
+COLUMNS = ["trial", "label", "read", "against", "figure", "value", "reference", "difference", "low", "high", "n"]
+OWN_CORE = "its own core"
 
 
 def strongest_baseline(validated: pd.DataFrame) -> dict[str, Any] | None:
@@ -53,36 +54,41 @@ def score_read(patients: pd.DataFrame) -> str:
     return "probability" if patients["probability_counts_rule"].notna().any() else "contrast"
 
 
-def as_read(patients: pd.DataFrame) -> pd.DataFrame:
-    """One trial's table with the figures of the score that is read under the names of the contrast's."""
-    if score_read(patients) == "contrast":
+def as_read(patients: pd.DataFrame, score: str | None = None) -> pd.DataFrame:
+    """One trial's table with a score's figures (None: the one that is read) under the names of the contrast's."""
+    score = score_read(patients) if score is None else score
+    if score == "contrast":
         return patients
     kept = [name for name in patients if not str(name).startswith(tuple(f"{score}_" for score in SCORES))]
-    read = patients.filter(regex="^probability_").rename(columns=lambda name: name.replace("probability", "contrast"))
+    read = patients.filter(regex=f"^{score}_").rename(columns=lambda name: name.replace(score, "contrast", 1))
     return patients[kept].join(read)
 
 
 def differences(patients: pd.DataFrame, strongest: Mapping[str, Any], *, seed: int = 0) -> pd.DataFrame:
     """Every trial and baseline but the strongest itself: each figure of `COMPARED` beside it, with `COLUMNS`.
 
+    `against` names the strongest, or is `OWN_CORE` in further rows of trials that state a core.
+
     `patients` is the long per-patient table of the test patients. The interval is that of the difference, over
     patients.
     """
-    reference = as_read(patients[patients["trial"].astype(str) == strongest["baseline"]])
+    name = strongest["baseline"]
+    reference = as_read(patients[patients["trial"].astype(str) == name])
     rows = []
     for trial, table in patients.groupby("trial", sort=False):
-        if str(trial) == strongest["baseline"]:
-            continue
-        own, label = as_read(table), table["label"].iloc[0]
-        for figure in COMPARED:
-            pooling = pooling_of(figure)
-            columns = columns_of(pooling, strongest["truth"])
-            try:
-                found = compare(own, reference, columns, pooling.function, seed=seed)
-            except ValueError:  # no patient has it
-                continue
-            values = (found.first, found.second, found.difference, found.low, found.high, found.n)
-            rows.append((trial, label, score_read(table), figure, *values))
+        rivals = {} if str(trial) == name else {name: reference}
+        if "core_counts_rule" in table and table["core_counts_rule"].notna().any():  # not in older studies
+            rivals[OWN_CORE] = as_read(table, "core")
+        for against, rival in rivals.items():
+            for figure in COMPARED:
+                pooling = pooling_of(figure)
+                columns = columns_of(pooling, strongest["truth"])
+                try:
+                    found = compare(as_read(table), rival, columns, pooling.function, seed=seed)
+                except ValueError:  # no patient has it
+                    continue
+                values = (found.first, found.second, found.difference, found.low, found.high, found.n)
+                rows.append((trial, table["label"].iloc[0], score_read(table), against, figure, *values))
     return pd.DataFrame(rows, columns=COLUMNS)
 
 
@@ -93,20 +99,21 @@ def strongest_table(compared: pd.DataFrame, strongest: Mapping[str, Any], *, pha
     columns = [Column(title=""), Column(title="read")]
     columns += [Column.of(spec, signed=True, decimals=spec.decimals + 1) for spec in specs]
     rows, previous = [], False
-    found = {(row.trial, row.figure): row for row in compared.itertuples()}
-    trials = compared.drop_duplicates("trial")
+    found = {(row.trial, row.against, row.figure): row for row in compared.itertuples()}
+    trials = compared.drop_duplicates(["trial", "against"])
     for row in sorted(trials.itertuples(), key=lambda row: is_baseline(row.trial)):
         baseline = is_baseline(row.trial)
         kind = " ".join(["baseline"] * baseline + ["first"] * (baseline != previous))
         previous = baseline
         cells = []
         for column, figure in zip(columns[2:], figures):
-            one = found.get((row.trial, figure))
+            one = found.get((row.trial, row.against, figure))
             clear = one is not None and (one.low > 0 or one.high < 0)
             cells.append(None if one is None else column.interval(one.difference, one.low, one.high, strong=clear))
-        rows.append(Row(cells=[str(row.label), row.read, *cells], kind=kind))
+        label = f"{row.label}, to {OWN_CORE}" if row.against == OWN_CORE else str(row.label)
+        rows.append(Row(cells=[label, row.read, *cells], kind=kind))
     name = strongest["baseline"]
-    reference = compared.drop_duplicates("figure")
+    reference = compared[compared["against"] == name].drop_duplicates("figure")
     own = ", ".join(
         f"{FIGURES[row.figure].title} {FIGURES[row.figure].text(row.reference)}" for row in reference.itertuples()
     )
@@ -119,6 +126,11 @@ def strongest_table(compared: pd.DataFrame, strongest: Mapping[str, Any], *, pha
             f"given no mask. On the test patients: {own}.",
             "Paired by patient, 95 % interval (bootstrap over patients) of the difference; {best}: it is clear of 0. "
             f"Truth: {truth_in_words(strongest['truth'])}.",
+            *[
+                "To its own core: the probability less the core that the same network predicts, painted at a threshold "
+                "chosen for it in the same way."
+            ]
+            * (OWN_CORE in set(compared["against"])),
             "Read is the stated probability where there is one, else the contrast, at a threshold chosen on validation "
             "patients.",
         ],

@@ -1,8 +1,9 @@
 """A U-Net that first says where it enhances, and then draws it.
 
 The body is MONAI's DynUNet with residual blocks and instance normalisation (nnU-Net, Isensee et al. 2021). Its place
-head gives two overlapping regions, the enhancing part and the whole tumour. Its image head sees the body's features,
-the logits of both regions and the inputs, and composes
+head gives three nested regions, the enhancing part, the whole tumour and its core, in training at every level on the
+way up (deep supervision). Its image head sees the body's features, the logits of the regions and the inputs, and
+composes
 
     image = change + probability of enhancement x amount
 
@@ -12,6 +13,7 @@ from two maps, `change` (the image without enhancement) and `amount` (the rise i
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -37,8 +39,8 @@ class PlaceUNetConfig:
 class PlaceUNet(nn.Module):
     """Body, place head and image head."""
 
-    outputs = ("image", "probability", "tumour")
-    """The maps of `everything`: the image, the probability that a voxel enhances, and that it is tumour."""
+    outputs = ("image", "probability", "tumour", "core")
+    """The maps of `everything`: the image, and the probability that a voxel enhances, is tumour, is its core."""
 
     def __init__(self, channels: int, settings: PlaceUNetConfig) -> None:
         super().__init__()
@@ -49,6 +51,8 @@ class PlaceUNet(nn.Module):
         ).skip_layers  # up to the features of full resolution, without MONAI's output layer
         places = len(self.outputs) - 1
         self.place = nn.Conv3d(filters, places, 1)
+        deeper = [filters * min(2**level, 20) for level in range(1, settings.levels)]
+        self.coarse_places = nn.ModuleList(nn.Conv3d(width, places, 1) for width in deeper)
         head = [nn.Conv3d(filters + places + channels, settings.image_filters, 3, padding=1), nn.LeakyReLU(0.1)]
         head += [nn.Conv3d(settings.image_filters, settings.image_filters, 3, padding=1), nn.LeakyReLU(0.1)]
         self.hidden = nn.Sequential(*head)
@@ -59,24 +63,56 @@ class PlaceUNet(nn.Module):
         return compose(x, self.parts_and_logits(x))
 
     def everything(self, x: Tensor) -> Tensor:
-        """The maps called `outputs`, (B, 3, X, Y, Z): the image, then probabilities in [0, 1]."""
+        """The maps called `outputs`, (B, 4, X, Y, Z): the image, then probabilities in [0, 1]."""
         maps = self.parts_and_logits(x).float()
         return torch.cat([compose(x, maps), maps[:, 2:].sigmoid()], dim=1)
 
-    def parts_and_logits(self, x: Tensor, *, apart: bool = False) -> Tensor:
-        """`change`, `amount` and the logits of both regions, (B, 4, X, Y, Z).
+    def parts_and_logits(self, x: Tensor) -> Tensor:
+        """`change`, `amount` and the logits of the three regions, (B, 5, X, Y, Z)."""
+        padded = self.padded(x)
+        features = self.body(padded)
+        logits = self.place(features)
+        return cut(torch.cat([self.image_parts(features, logits, padded), logits], 1), x)
 
-        With `apart` the gradient of the first two ends at the image head and does not move the place head.
+    def for_training(self, x: Tensor) -> Tensor:
+        """As `parts_and_logits`, then the logits of each coarser level, finest first, (B, 2 + 3 L, X, Y, Z).
+
+        The gradient of `change` and `amount` ends at the image head and does not move the place head.
         """
-        size = x.shape[2:]
+        padded = self.padded(x)
+        coarse, features = levels_up(self.body, padded)
+        logits = self.place(features)
+        parts = self.image_parts(features.detach(), logits.detach(), padded)
+        deep = [
+            F.interpolate(head(found), padded.shape[2:], mode="trilinear")
+            for head, found in zip(self.coarse_places, reversed(coarse))
+        ]
+        return cut(torch.cat([parts, logits, *deep], 1), x)
+
+    def padded(self, x: Tensor) -> Tensor:
+        """The inputs at a size that the body takes."""
         padded = pad_to_multiple(x, self.multiple)
         if max(padded.shape[2:]) == self.multiple:  # one voxel at the deepest level cannot be normalised
             padded = F.pad(padded, (0, self.multiple), value=BACKGROUND)
-        features = self.body(padded)
-        logits = self.place(features)
-        seen = (features.detach(), logits.detach()) if apart else (features, logits)
-        parts = self.parts(torch.cat([self.hidden(torch.cat([*seen, padded], 1)), padded], 1))
-        return torch.cat([parts, logits], dim=1)[:, :, : size[0], : size[1], : size[2]]
+        return padded
+
+    def image_parts(self, features: Tensor, logits: Tensor, padded: Tensor) -> Tensor:
+        """`change` and `amount`, (B, 2, X, Y, Z), of a padded volume."""
+        return self.parts(torch.cat([self.hidden(torch.cat([features, logits, padded], 1)), padded], 1))
+
+
+def levels_up(layer: Any, x: Tensor) -> tuple[list[Tensor], Tensor]:
+    """Features of each coarser level on the way up, deepest first, and those of full resolution."""
+    if not hasattr(layer, "next_layer"):
+        return [], layer(x)
+    skipped = layer.downsample(x)
+    coarse, below = levels_up(layer.next_layer, skipped)
+    return [*coarse, below], layer.upsample(below, skipped)
+
+
+def cut(maps: Tensor, x: Tensor) -> Tensor:
+    """The maps of a padded volume at the size of the inputs `x`."""
+    return maps[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
 
 
 def compose(x: Tensor, maps: Tensor) -> Tensor:

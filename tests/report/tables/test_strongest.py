@@ -12,6 +12,7 @@ from lab.evaluation.place.voxel_counts import choose_thresholds
 from lab.report.tables.strongest import (
     COLUMNS,
     COMPARED,
+    OWN_CORE,
     as_read,
     best_truth,
     differences,
@@ -37,6 +38,11 @@ def stated(batch):
     return {"image": batch.inputs[:, :1], "probability": (batch.target - batch.inputs[:, :1]).clamp(0, 1)}
 
 
+def with_core(batch):
+    """A good probability, and a core that holds other parts of the tumour too."""
+    return stated(batch) | {"core": batch.masks["tumour"].float()}
+
+
 @pytest.fixture(scope="module")
 def patients(tiny_cohort) -> pd.DataFrame:
     store = CaseStore(tiny_cohort, tiny_cohort.index.index, inputs=("T1", "T2"), target="T1GD")
@@ -46,6 +52,7 @@ def patients(tiny_cohort) -> pd.DataFrame:
         "painted tumour (mask given)": ("painted tumour (mask given)", shown(1, 0.01)),
         "painted predicted core": ("painted predicted core", shown(0.2, 0.1)),
         "boosting": ("boosting", stated),
+        1: ("placed", with_core),
     }
     tables = []
     for trial, (label, predict) in known.items():
@@ -55,7 +62,7 @@ def patients(tiny_cohort) -> pd.DataFrame:
 
 
 def test_the_strongest_has_the_highest_kappa_of_those_without_a_mask(patients):
-    rivals = patients[patients["trial"] != 0]
+    rivals = patients[~patients["trial"].isin([0, 1])]
     found = strongest_baseline(rivals)
     assert found["baseline"] == "boosting"
     assert found["truth"] == best_truth(rivals) == "rule"
@@ -76,7 +83,8 @@ def test_every_trial_is_compared_with_it_on_the_same_patients(patients):
     strongest = {"baseline": "painted predicted core", "kappa": 0.4, "truth": "rule"}
     found = differences(patients, strongest)
     assert list(found.columns) == COLUMNS
-    assert set(found["trial"]) == {0, "copy T1", "painted tumour (mask given)", "boosting"}
+    assert set(found["trial"]) == {0, 1, "copy T1", "painted tumour (mask given)", "boosting"}
+    assert set(found["against"]) == {"painted predicted core", OWN_CORE}
     net = found[found["trial"] == 0].set_index("figure")
     assert set(net.index) == set(COMPARED)
     assert (net["difference"] > 0).all()
@@ -84,8 +92,20 @@ def test_every_trial_is_compared_with_it_on_the_same_patients(patients):
     assert (net["difference"] <= net["high"]).all()
     np.testing.assert_allclose(net["difference"], net["value"] - net["reference"])
     table = strongest_table(found, strongest, phantom=True)
-    assert len(table.rows) == 4
+    assert len(table.rows) == 6
     assert table.rows[0].cells[:2] == ["net", "contrast"]
     assert "painted predicted core" in table.title
     assert "phantom" in table.title
     assert table.markdown()
+
+
+def test_a_trial_with_a_core_is_also_compared_with_painting_that(patients):
+    found = differences(patients, {"baseline": "boosting", "kappa": 0.9, "truth": "rule"})
+    own = found[found["against"] == OWN_CORE].set_index("figure")
+    assert set(own["trial"]) == {1}
+    placed = patients[patients["trial"] == 1]
+    assert own.loc["contrast_auc", "reference"] == pytest.approx(placed["core_auc_rule"].mean())
+    assert own.loc["contrast_auc", "value"] == pytest.approx(placed["probability_auc_rule"].mean())
+    assert (own["difference"] > 0).all()
+    older = patients.drop(columns=list(patients.filter(regex="^core_")))
+    assert set(differences(older, {"baseline": "boosting", "kappa": 0.9, "truth": "rule"})["against"]) == {"boosting"}
