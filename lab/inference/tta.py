@@ -15,10 +15,7 @@ import torch
 from torch import Tensor
 
 from lab.inference.settings import How
-from lab.synthesis.networks import BACKGROUND
-
-LEFT_RIGHT = 2
-"""Axis of (B, C, X, Y, Z) that runs from left to right."""
+from lab.synthesis.networks import BACKGROUND, LEFT_RIGHT
 
 
 @dataclass(frozen=True)

@@ -107,6 +107,9 @@ def fit(
         if on_epoch is not None:
             on_epoch(figures)
     method.network.load_state_dict(best)
+    settle: Callable[[CaseStore], None] | None = getattr(method, "settle", None)
+    if settle is not None:
+        settle(val)
     return Fitted(
         method.network.eval(), progress, out_of_patience(progress, settings), peak_memory_mb(arithmetic.device)
     )

@@ -67,7 +67,7 @@ def test_the_best_epoch_is_that_of_the_highest_voxel_auc(tiny_cohort, tmp_path):
 def test_the_image_loss_moves_the_image_head_alone():
     net = network()
     net.parts_and_logits(volume(1, 3, 8, 8, 8), apart=True)[:, :2].sum().backward()
-    moved = {name.split(".")[0] for name, p in net.named_parameters() if p.grad.abs().max() > 0}
+    moved = {name.split(".")[0] for name, p in net.named_parameters() if p.grad is not None and p.grad.abs().max() > 0}
     assert moved == {"hidden", "parts"}
     net.parts_and_logits(volume(1, 3, 8, 8, 8), apart=True)[:, 2:].square().sum().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in net.parameters())
@@ -97,7 +97,7 @@ def test_maps_are_an_image_and_probabilities_with_their_own_backgrounds():
     found = predict_named(net, x, brain=brain, arithmetic=CPU)
     assert tuple(found) == net.outputs
     assert torch.equal(found["image"], predict_image(net, x, brain=brain, arithmetic=CPU))
-    for name in ("probability", "tumour"):
+    for name in ("probability", "tumour", "core"):
         assert (found[name][..., :3] == 0).all()
         assert ((found[name] >= 0) & (found[name] <= 1)).all()
 
@@ -106,10 +106,43 @@ def test_blended_tiles_have_all_maps_and_a_spread_of_the_image():
     x, net = volume(1, 3, 24, 8, 8), network().eval()
     brain = torch.ones(1, 1, 24, 8, 8, dtype=torch.bool)
     maps, spread = predict_by(net, x, brain=brain, arithmetic=CPU, way=Way(kind="blended", edge=16))
-    assert maps.shape == (1, 3, 24, 8, 8)
+    assert maps.shape == (1, 4, 24, 8, 8)
     assert spread > 0
     whole, _ = predict_by(net, x, brain=brain, arithmetic=CPU, way=Way(kind="whole"))
     assert (maps - whole).abs().mean() < 0.1
+
+
+def test_prediction_is_the_mean_with_the_mirror_image():
+    net, x = network().eval(), volume(1, 3, 8, 8, 8)
+    with torch.no_grad():
+        torch.testing.assert_close(net.everything(x).flip(2), net.everything(x.flip(2)))
+        plain = net.parts_and_logits(x)
+        assert not torch.equal(net.predicted(x), plain)
+        net.mirrored = False
+        assert torch.equal(net.predicted(x), plain)
+
+
+def test_above_the_chosen_threshold_the_whole_rise_is_drawn_and_none_below(tiny_cohort, tmp_path):
+    net = train(tiny_cohort, tmp_path / "checkpoint").network
+    store = CaseStore(tiny_cohort, tiny_cohort.index.index[5:8], **INPUTS)
+    x = store.batch([0]).inputs
+    with torch.no_grad():
+        change, amount = net.predicted(x)[:, :2].split(1, 1)
+        image, probability = net.everything(x)[:, :2].split(1, 1)
+    threshold = net.edge[0].sigmoid()
+    assert 0 < threshold < 1
+    drawn = (change + amount * (probability > threshold)).clamp(-1, 1)
+    clear = ((probability.logit() - net.edge[0]).abs() > 1) & (x > -1).any(1, keepdim=True)
+    assert clear.any()
+    torch.testing.assert_close(image[clear], drawn[clear], atol=1e-3, rtol=0)
+    found = predict_named(net, x, brain=torch.ones_like(clear), arithmetic=CPU)
+    assert torch.equal(found["image"], image)  # as in a package
+
+
+def test_the_rise_may_be_drawn_by_its_probability(tiny_cohort):
+    one = method(replace(SETTINGS, draw="probability"))
+    one.settle(CaseStore(tiny_cohort, tiny_cohort.index.index[:2], **INPUTS))
+    assert torch.equal(one.network.edge, torch.tensor([0.0, 1.0]))
 
 
 def test_bfloat16_agrees_with_float32():
@@ -160,9 +193,9 @@ def test_it_trains_its_own_network_only():
         build_method(config, CPU)
 
 
-@pytest.mark.parametrize("wrong", [{"steps": 0}, {"warm_up": -1}, {"average": 1.0}])
+@pytest.mark.parametrize("wrong", [{"steps": 0}, {"warm_up": -1}, {"average": 1.0}, {"softness": 0.0}])
 def test_senseless_settings_are_refused(wrong):
-    with pytest.raises(ValueError, match=r"--place-and-draw\.steps must be at least 1"):
+    with pytest.raises(ValueError, match=r"--place-and-draw\.(steps|softness) must be"):
         method(PlaceAndDrawConfig(**wrong))
 
 

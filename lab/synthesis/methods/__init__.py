@@ -26,7 +26,9 @@ class Method(Protocol):
     """The network that is packaged and used on new patients: inputs -> image."""
     loss: Loss
     """The loss of validation and early stopping. A method with an attribute `best_by` stops by that figure of
-    validation instead, such as `val/auc_voxels`; the highest is best."""
+    validation instead, such as `val/auc_voxels`; the highest is best. A method with a function `settle` of the
+    validation cases makes its last choices there, when training has ended and `network` has the weights of the best
+    epoch."""
 
     def train_step(self, batch: Batch) -> Mapping[str, Tensor]:
         """One step of every optimiser; returns its figures, each a mean over patients, among them `loss`."""

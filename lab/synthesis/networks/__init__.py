@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 BACKGROUND = -1.0
 """Value of inputs and images outside the brain."""
+LEFT_RIGHT = 2
+"""Axis of (B, C, X, Y, Z) that runs from left to right."""
 Span = tuple[int, int]
 """Voxels [first, last) along an axis."""
 

@@ -1,27 +1,30 @@
 """A U-Net that first says where it enhances, and then draws it.
 
 The body is MONAI's DynUNet with residual blocks and instance normalisation (nnU-Net, Isensee et al. 2021). Its place
-head gives three nested regions, the enhancing part, the whole tumour and its core, in training at every level on the
-way up (deep supervision). Its image head sees the body's features, the logits of the regions and the inputs, and
-composes
+head gives three nested regions, the enhancing part, the whole tumour and its core. Its image head sees the body's
+features, the logits of the regions and the inputs, and composes
 
-    image = change + probability of enhancement x amount
+    image = change + drawn x amount
 
-from two maps, `change` (the image without enhancement) and `amount` (the rise in signal where it enhances).
+from two maps, `change` (the image without enhancement) and `amount` (the rise in signal where it enhances). `drawn` is
+the probability of enhancement or, after `draw_above`, 1 where that lies above a threshold and 0 elsewhere.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from lab.synthesis.networks import BACKGROUND, NetworkSpec
+from lab.synthesis.networks import BACKGROUND, LEFT_RIGHT, NetworkSpec
 from lab.synthesis.networks.measure import pad_to_multiple
 from lab.synthesis.networks.monai_networks import at_least, bare_dynunet
+
+PLAIN_EDGE = [0.0, 1.0]
+"""The edge with which the amount is drawn times the probability."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,8 @@ class PlaceUNetConfig:
     """Levels, one more than halvings."""
     image_filters: int = 16
     """Filters of the image head."""
+    mirrored: bool = True
+    """Whether all maps are the mean of those of the patient and of its left-right mirror image, in twice the time."""
 
 
 class PlaceUNet(nn.Module):
@@ -44,15 +49,15 @@ class PlaceUNet(nn.Module):
 
     def __init__(self, channels: int, settings: PlaceUNetConfig) -> None:
         super().__init__()
-        filters = settings.filters
+        filters, self.mirrored = settings.filters, settings.mirrored
+        self.edge: Tensor
+        self.register_buffer("edge", torch.tensor(PLAIN_EDGE))
         self.multiple = 2 ** (settings.levels - 1)
         self.body = bare_dynunet(
             channels, filters, settings.levels
         ).skip_layers  # up to the features of full resolution, without MONAI's output layer
         places = len(self.outputs) - 1
         self.place = nn.Conv3d(filters, places, 1)
-        deeper = [filters * min(2**level, 20) for level in range(1, settings.levels)]
-        self.coarse_places = nn.ModuleList(nn.Conv3d(width, places, 1) for width in deeper)
         head = [nn.Conv3d(filters + places + channels, settings.image_filters, 3, padding=1), nn.LeakyReLU(0.1)]
         head += [nn.Conv3d(settings.image_filters, settings.image_filters, 3, padding=1), nn.LeakyReLU(0.1)]
         self.hidden = nn.Sequential(*head)
@@ -60,65 +65,54 @@ class PlaceUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, X, Y, Z) in [-1, 1] -> image (B, 1, X, Y, Z) in [-1, 1], exactly -1 where all inputs are -1."""
-        return compose(x, self.parts_and_logits(x))
+        return compose(x, self.predicted(x).float(), self.edge)
 
     def everything(self, x: Tensor) -> Tensor:
         """The maps called `outputs`, (B, 4, X, Y, Z): the image, then probabilities in [0, 1]."""
-        maps = self.parts_and_logits(x).float()
-        return torch.cat([compose(x, maps), maps[:, 2:].sigmoid()], dim=1)
+        maps = self.predicted(x).float()
+        return torch.cat([compose(x, maps, self.edge), maps[:, 2:].sigmoid()], dim=1)
 
-    def parts_and_logits(self, x: Tensor) -> Tensor:
-        """`change`, `amount` and the logits of the three regions, (B, 5, X, Y, Z)."""
-        padded = self.padded(x)
-        features = self.body(padded)
-        logits = self.place(features)
-        return cut(torch.cat([self.image_parts(features, logits, padded), logits], 1), x)
+    def draw_above(self, threshold: float, softness: float) -> None:
+        """Draw the whole amount where the probability is above a threshold in (0, 1), and nothing elsewhere.
 
-    def for_training(self, x: Tensor) -> Tensor:
-        """As `parts_and_logits`, then the logits of each coarser level, finest first, (B, 2 + 3 L, X, Y, Z).
-
-        The gradient of `change` and `amount` ends at the image head and does not move the place head.
+        `softness` is the width of the step between, in units of the probability's logit.
         """
-        padded = self.padded(x)
-        coarse, features = levels_up(self.body, padded)
-        logits = self.place(features)
-        parts = self.image_parts(features.detach(), logits.detach(), padded)
-        deep = [
-            F.interpolate(head(found), padded.shape[2:], mode="trilinear")
-            for head, found in zip(self.coarse_places, reversed(coarse))
-        ]
-        return cut(torch.cat([parts, logits, *deep], 1), x)
+        self.edge.copy_(torch.tensor([math.log(threshold / (1 - threshold)), softness]))
 
-    def padded(self, x: Tensor) -> Tensor:
-        """The inputs at a size that the body takes."""
+    def draw_by_probability(self) -> None:
+        """Draw the amount times the probability, as a new network does."""
+        self.edge.copy_(torch.tensor(PLAIN_EDGE))
+
+    def predicted(self, x: Tensor) -> Tensor:
+        """As `parts_and_logits`; in evaluation the mean with the mirror image's."""
+        maps = self.parts_and_logits(x)
+        if self.training or not self.mirrored:
+            return maps
+        return (maps + self.parts_and_logits(x.flip(LEFT_RIGHT)).flip(LEFT_RIGHT)) / 2
+
+    def parts_and_logits(self, x: Tensor, *, apart: bool = False) -> Tensor:
+        """`change`, `amount` and the logits of the three regions, (B, 5, X, Y, Z).
+
+        With `apart` the gradient of the first two ends at the image head and does not move the place head.
+        """
+        size = x.shape[2:]
         padded = pad_to_multiple(x, self.multiple)
         if max(padded.shape[2:]) == self.multiple:  # one voxel at the deepest level cannot be normalised
             padded = F.pad(padded, (0, self.multiple), value=BACKGROUND)
-        return padded
-
-    def image_parts(self, features: Tensor, logits: Tensor, padded: Tensor) -> Tensor:
-        """`change` and `amount`, (B, 2, X, Y, Z), of a padded volume."""
-        return self.parts(torch.cat([self.hidden(torch.cat([features, logits, padded], 1)), padded], 1))
-
-
-def levels_up(layer: Any, x: Tensor) -> tuple[list[Tensor], Tensor]:
-    """Features of each coarser level on the way up, deepest first, and those of full resolution."""
-    if not hasattr(layer, "next_layer"):
-        return [], layer(x)
-    skipped = layer.downsample(x)
-    coarse, below = levels_up(layer.next_layer, skipped)
-    return [*coarse, below], layer.upsample(below, skipped)
+        features = self.body(padded)
+        logits = self.place(features)
+        seen = (features.detach(), logits.detach()) if apart else (features, logits)
+        parts = self.parts(torch.cat([self.hidden(torch.cat([*seen, padded], 1)), padded], 1))
+        return torch.cat([parts, logits], dim=1)[:, :, : size[0], : size[1], : size[2]]
 
 
-def cut(maps: Tensor, x: Tensor) -> Tensor:
-    """The maps of a padded volume at the size of the inputs `x`."""
-    return maps[:, :, : x.shape[2], : x.shape[3], : x.shape[4]]
+def compose(x: Tensor, maps: Tensor, edge: Tensor) -> Tensor:
+    """The image (B, 1, X, Y, Z) from the inputs and the maps of `parts_and_logits`.
 
-
-def compose(x: Tensor, maps: Tensor) -> Tensor:
-    """The image (B, 1, X, Y, Z) from the inputs and the maps of `parts_and_logits`."""
-    change, amount, enhancing = maps[:, :1], maps[:, 1:2], maps[:, 2:3].sigmoid()
-    image = (change + enhancing * amount).clamp(-1, 1)
+    `edge` holds the logit at which half of the amount is drawn, and the width of the step in units of the logit.
+    """
+    change, amount, logit = maps[:, :1], maps[:, 1:2], maps[:, 2:3]
+    image = (change + ((logit - edge[0]) / edge[1]).sigmoid() * amount).clamp(-1, 1)
     return torch.where((x > BACKGROUND).any(1, keepdim=True), image, BACKGROUND)
 
 
