@@ -78,12 +78,11 @@ def test_each_part_of_the_image_is_learnt_where_it_belongs(tiny_cohort):
     batch = CaseStore(tiny_cohort, tiny_cohort.index.index[:4], **INPUTS).batch([0, 1, 2, 3])
     enhancing = batch.masks["enhancing"]
     assert enhancing.any()
-    change = torch.where(enhancing, 0.0, batch.target)
-    amount = torch.where(enhancing, batch.target, 0.7)
+    amount = torch.where(enhancing, 0.0, 0.7)
     loss = method().parts_loss
-    assert loss(change, amount, batch) == 0
-    assert loss(change + 0.1, amount - 0.1 * enhancing, batch) == pytest.approx(0.1, abs=1e-3)
-    assert loss(change, amount + 0.1, batch) == pytest.approx(0.1, abs=1e-3)
+    assert loss(batch.target, amount, batch) == 0
+    assert loss(batch.target + 0.1, amount - 0.1 * enhancing, batch) == pytest.approx(0.1, abs=1e-3)
+    assert loss(batch.target, amount + 0.1, batch) == pytest.approx(0.1, abs=1e-3)
 
 
 def test_maps_are_an_image_and_probabilities_with_their_own_backgrounds():
@@ -127,22 +126,16 @@ def test_above_the_chosen_threshold_the_whole_rise_is_drawn_and_none_below(tiny_
     store = CaseStore(tiny_cohort, tiny_cohort.index.index[5:8], **INPUTS)
     x = store.batch([0]).inputs
     with torch.no_grad():
-        change, amount = net.predicted(x)[:, :2].split(1, 1)
+        plain, amount = net.predicted(x)[:, :2].split(1, 1)
         image, probability = net.everything(x)[:, :2].split(1, 1)
     threshold = net.edge[0].sigmoid()
     assert 0 < threshold < 1
-    drawn = (change + amount * (probability > threshold)).clamp(-1, 1)
+    drawn = (plain + amount * (probability > threshold)).clamp(-1, 1)
     clear = ((probability.logit() - net.edge[0]).abs() > 1) & (x > -1).any(1, keepdim=True)
     assert clear.any()
     torch.testing.assert_close(image[clear], drawn[clear], atol=1e-3, rtol=0)
     found = predict_named(net, x, brain=torch.ones_like(clear), arithmetic=CPU)
     assert torch.equal(found["image"], image)  # as in a package
-
-
-def test_the_rise_may_be_drawn_by_its_probability(tiny_cohort):
-    one = method(replace(SETTINGS, draw="probability"))
-    one.settle(CaseStore(tiny_cohort, tiny_cohort.index.index[:2], **INPUTS))
-    assert torch.equal(one.network.edge, torch.tensor([0.0, 1.0]))
 
 
 def test_bfloat16_agrees_with_float32():

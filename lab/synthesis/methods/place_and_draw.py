@@ -1,15 +1,16 @@
 """Training of a network that says where the tumour enhances and draws the image from it.
 
 The place head learns the enhancing part, the whole tumour and its core by soft Dice and cross-entropy. The image head
-learns by the image loss (`--loss.name`), whose gradient ends there, in two parts: the image where it does not enhance,
-and where it does. One loss over both would give the median of what is likely, which hides whatever is less likely than
-not. Weighted by the probability the two parts give the mean, in which a rise that has a probability of 0.3 is shown at
-0.3 of its height: too faint to read. So at the end of training a threshold is chosen on the validation patients, that
-of the highest kappa, and the image shows the whole rise above it and none below (`--place-and-draw.draw`). Of all ways
-to show so much of the true rise this costs the least brain MAE, since it takes the likeliest voxels first; but at a
-threshold below 0.5 it does cost some, and what is drawn in vain looks as certain as what is not. The network that is
-validated and packaged is the moving average of the weights (Polyak and Juditsky 1992). The best epoch is that with the
-highest AUC of the probability inside the validation patients' tumours.
+learns by the image loss (`--loss.name`), whose gradient ends there, in two parts: an image as any network learns it,
+which the loss drives to the median of what is likely and so hides whatever is less likely than not; and the amount by
+which the true image lies above that where it enhances. At the end of training a threshold of the probability is chosen
+on the validation patients, that of the highest kappa. Above it the image shows the whole amount, below it none.
+
+Brain MAE cannot be lowest at the same time: where a voxel enhances with a probability below 0.5, drawing it costs more
+on average than it gains. What is drawn in vain looks as certain as what is not.
+
+The network that is validated and packaged is the moving average of the weights (Polyak and Juditsky 1992). The best
+epoch is that with the highest AUC of the probability inside the validation patients' tumours.
 
 The recipe of 153 to 209 patients: `--train.batch-size 4 --train.learning-rate 2e-3 --train.flip random`, 900 steps.
 """
@@ -20,7 +21,7 @@ import copy
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import pandas as pd
 import torch
@@ -57,10 +58,8 @@ class PlaceAndDrawConfig:
     """Weight of the cross-entropy beside Dice."""
     enhancing_weight: float = 1.6
     """Weight of the enhancing part beside the whole tumour and beside its core."""
-    draw: Literal["threshold", "probability"] = "threshold"
-    """Rise of the image: all of it above the threshold chosen on validation patients, or times the probability."""
     softness: float = 0.1
-    """Width of the step at that threshold, in units of the probability's logit."""
+    """Width of the step from nothing to the whole rise at the chosen threshold, in units of the probability's logit."""
 
 
 class PlaceAndDraw:
@@ -83,7 +82,7 @@ class PlaceAndDraw:
             raise ValueError("--place-and-draw.steps must be at least 1, warm-up 0, average from 0 to below 1")
         if settings.softness <= 0:
             raise ValueError("--place-and-draw.softness must be above 0")
-        network.draw_by_probability()  # whatever the weights that it starts from did
+        network.draw_plainly()  # whatever the network did that it starts from
         self.learner: Any = arithmetic.place(copy.deepcopy(network))
         self.network: Any = arithmetic.place(network)
         self.loss, self.train, self.arithmetic, self.settings = loss, train, arithmetic, settings
@@ -109,14 +108,12 @@ class PlaceAndDraw:
         self.follow()
         return {"loss": error, "parts": parts.detach(), "place": place.detach()}
 
-    def parts_loss(self, change: Tensor, amount: Tensor, batch: Batch) -> Tensor:
-        """The image loss of `change` where nothing enhances, and of `change` + `amount` where it enhances."""
+    def parts_loss(self, plain: Tensor, amount: Tensor, batch: Batch) -> Tensor:
+        """The image loss of `plain` everywhere, and of `plain` + `amount` where it enhances."""
         enhancing = batch.masks["enhancing"]
-        without = {name: mask & ~enhancing for name, mask in batch.masks.items()}
         within = {name: mask & enhancing for name, mask in batch.masks.items()}
-        plain = self.loss(torch.where(enhancing, batch.target, change), batch.target, without)
-        risen = torch.where(enhancing, change.detach() + amount, batch.target)
-        return plain + self.loss(risen, batch.target, within)
+        risen = torch.where(enhancing, plain.detach() + amount, batch.target)
+        return self.loss(plain, batch.target, batch.masks) + self.loss(risen, batch.target, within)
 
     def place_loss(self, logits: Tensor, masks: Mapping[str, Tensor]) -> Tensor:
         """Soft Dice over the batch and cross-entropy over the brain, of logits (B, 3, X, Y, Z)."""
@@ -148,8 +145,6 @@ class PlaceAndDraw:
 
         It is that of the highest kappa over all voxels near their tumours; without one the image stays as in training.
         """
-        if self.settings.draw == "probability":
-            return
         cells = []
         for index in range(len(val)):
             batch = val.batch([index])

@@ -4,10 +4,10 @@ The body is MONAI's DynUNet with residual blocks and instance normalisation (nnU
 head gives three nested regions, the enhancing part, the whole tumour and its core. Its image head sees the body's
 features, the logits of the regions and the inputs, and composes
 
-    image = change + drawn x amount
+    image = plain + drawn x amount
 
-from two maps, `change` (the image without enhancement) and `amount` (the rise in signal where it enhances). `drawn` is
-the probability of enhancement or, after `draw_above`, 1 where that lies above a threshold and 0 elsewhere.
+from two maps, `plain` (the image of least loss) and `amount` (what it lacks where it enhances). `drawn` is the
+probability of enhancement or, after `draw_above`, 1 where that lies above a threshold and 0 elsewhere.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class PlaceUNet(nn.Module):
         """
         self.edge.copy_(torch.tensor([math.log(threshold / (1 - threshold)), softness]))
 
-    def draw_by_probability(self) -> None:
+    def draw_plainly(self) -> None:
         """Draw the amount times the probability, as a new network does."""
         self.edge.copy_(torch.tensor(PLAIN_EDGE))
 
@@ -91,7 +91,7 @@ class PlaceUNet(nn.Module):
         return (maps + self.parts_and_logits(x.flip(LEFT_RIGHT)).flip(LEFT_RIGHT)) / 2
 
     def parts_and_logits(self, x: Tensor, *, apart: bool = False) -> Tensor:
-        """`change`, `amount` and the logits of the three regions, (B, 5, X, Y, Z).
+        """`plain`, `amount` and the logits of the three regions, (B, 5, X, Y, Z).
 
         With `apart` the gradient of the first two ends at the image head and does not move the place head.
         """
@@ -111,8 +111,8 @@ def compose(x: Tensor, maps: Tensor, edge: Tensor) -> Tensor:
 
     `edge` holds the logit at which half of the amount is drawn, and the width of the step in units of the logit.
     """
-    change, amount, logit = maps[:, :1], maps[:, 1:2], maps[:, 2:3]
-    image = (change + ((logit - edge[0]) / edge[1]).sigmoid() * amount).clamp(-1, 1)
+    plain, amount, logit = maps[:, :1], maps[:, 1:2], maps[:, 2:3]
+    image = (plain + ((logit - edge[0]) / edge[1]).sigmoid() * amount).clamp(-1, 1)
     return torch.where((x > BACKGROUND).any(1, keepdim=True), image, BACKGROUND)
 
 
