@@ -152,7 +152,7 @@ def _figures(synthesis: Tensor, stated: Mapping[str, NDArray[np.float32]], case:
             **rule,
         ),
         **voxels,
-        "voxel_auc": auc_as_read(voxels, stated=probability is not None, labelled=case.labelled),
+        "voxel_auc": auc_as_read(voxels, stated="probability" in stated, labelled=case.labelled),
         **midline_figures(image, t1, truth, flags, slab, **rule),
         **{name: spec.measure(judged) for name, spec in FIGURES.items() if spec.measure is not None},
     }
