@@ -45,7 +45,7 @@ def voxel_figures(case: JudgedCase, *, labelled: bool) -> dict[str, float | str]
     inside = tumour[region]
     truths = {"rule": (case.truth - case.t1)[region] > case.threshold, "expert": (case.flags[region] & EXPERT) != 0}
     stated = {"probability": case.probability, "core": case.core}
-    scores = {"contrast": (case.prediction - case.t1)[region]}
+    scores: dict[str, NDArray[Any] | None] = {"contrast": (case.prediction - case.t1)[region]}
     scores |= {name: None if one is None else one[region] for name, one in stated.items()}
     found: dict[str, float | str] = {}
     for score, values in scores.items():
