@@ -40,8 +40,8 @@ class Batch:
 
 
 Prediction = Tensor | Mapping[str, Tensor]
-"""Of a predictor: the image (B, 1, X, Y, Z), or `image` and as large `probability`, that of enhancement in [0, 1], and
-perhaps `core`, that of the tumour's core."""
+"""Of a predictor: the image (B, 1, X, Y, Z), or `image` and maps as large: `probability`, that of enhancement in [0, 1],
+`core`, that of the tumour's core, `spread` between samples."""
 
 
 def image_of(prediction: Prediction) -> Tensor:
@@ -50,7 +50,7 @@ def image_of(prediction: Prediction) -> Tensor:
 
 
 def map_of(prediction: Prediction, name: str) -> Tensor | None:
-    """A stated probability, (B, 1, X, Y, Z) in [0, 1], as "probability", that of enhancement; None where it is not."""
+    """A map beside the image, (B, 1, X, Y, Z); None where only an image is predicted, or no such map."""
     return None if isinstance(prediction, Tensor) else prediction.get(name)
 
 

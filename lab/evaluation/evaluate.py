@@ -63,7 +63,7 @@ def evaluate_inside(
     for index, case_id in enumerate(cases.case_ids):
         prediction = predict(cases.batch([index]))
         synthesis = image_of(prediction)[0, 0].float()
-        stated = {name: map_of(prediction, name) for name in ("probability", "core")}
+        stated = {name: map_of(prediction, name) for name in ("probability", "core", "spread")}
         maps = {name: one[0, 0].float().cpu().numpy() for name, one in stated.items() if one is not None}
         case = _case(cases, case_id)
         outer = patch_window(case.flags, cases.patch)
@@ -74,9 +74,8 @@ def evaluate_inside(
             inner = tuple(
                 slice(part.start - whole.start, part.stop - whole.start) for part, whole in zip(window, outer)
             )
-            rows.append(
-                known | _figures(synthesis[inner], {name: one[inner] for name, one in maps.items()}, case, window)
-            )
+            parts = {name: one[inner] for name, one in maps.items()}
+            rows.append(known | _figures(synthesis[inner], parts, case, window))
     return [at_thresholds(pd.DataFrame(rows), thresholds or {}) for rows in tables]
 
 
@@ -130,13 +129,13 @@ def _case(cases: CaseStore, case_id: str) -> Case:
     )
 
 
-def _figures(synthesis: Tensor, stated: Mapping[str, NDArray[np.float32]], case: Case, window: Box) -> dict[str, Any]:
-    """All figures inside a window of the volume; `synthesis` and the probabilities `stated` hold its voxels."""
+def _figures(synthesis: Tensor, maps: Mapping[str, NDArray[np.float32]], case: Case, window: Box) -> dict[str, Any]:
+    """All figures inside a window of the volume; `synthesis` and `maps` hold that window's voxels."""
     t1, truth, flags, slab = case.t1[window], case.truth[window], case.flags[window], case.slab[window]
     brain = (flags & BRAIN) != 0
     image = synthesis.cpu().numpy()
     rule: dict[str, Any] = {"spacing_mm": case.spacing_mm, "threshold": case.threshold}
-    images: dict[str, Any] = {"prediction": image, "probability": None, "t1": t1, "truth": truth, **stated}
+    images: dict[str, Any] = {"prediction": image, "probability": None, "t1": t1, "truth": truth, **maps}
     judged = JudgedCase(**images, flags=flags, brain=brain, noise_sd=case.noise_sd, **rule)
     voxels = voxel_figures(judged, labelled=case.labelled)
     return {
@@ -152,7 +151,7 @@ def _figures(synthesis: Tensor, stated: Mapping[str, NDArray[np.float32]], case:
             **rule,
         ),
         **voxels,
-        "voxel_auc": auc_as_read(voxels, stated="probability" in stated, labelled=case.labelled),
+        "voxel_auc": auc_as_read(voxels, stated="probability" in maps, labelled=case.labelled),
         **midline_figures(image, t1, truth, flags, slab, **rule),
         **{name: spec.measure(judged) for name, spec in FIGURES.items() if spec.measure is not None},
     }

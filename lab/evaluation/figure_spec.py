@@ -130,6 +130,8 @@ class JudgedCase:
     flags: NDArray[np.uint8]
     """Bits of brain, tumour and expert label, as in a prepared case."""
     brain: NDArray[np.bool_]
+    spread: NDArray[np.float32] | None = None
+    """Half the mean absolute difference between two samples, where the network draws several."""
     noise_sd: float
     """Standard deviation of the true scan's noise."""
     spacing_mm: float

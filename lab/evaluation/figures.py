@@ -26,6 +26,7 @@ from lab.evaluation.figure_spec import (
 )
 from lab.evaluation.noise_floor import floor
 from lab.evaluation.place.voxel_specs import voxel_specs
+from lab.evaluation.sample_spread import SAMPLE_FIGURES
 
 TRUTHS = {
     "rule": "the paper's rule, T1GD - T1 > {threshold:g} within {tolerance_mm:g} mm of the tumour",
@@ -172,6 +173,7 @@ FIGURES: dict[str, FigureSpec] = {
     **voxel_specs("contrast"),
     **voxel_specs("probability"),
     **voxel_specs("core"),
+    **SAMPLE_FIGURES,
     "midline_ml_true": FigureSpec(title="true enhancement at the midline", unit="ml", decimals=1, direction="none"),
     "midline_ml_predicted": FigureSpec(
         title="predicted enhancement at the midline", unit="ml", decimals=1, direction="none"

@@ -143,10 +143,13 @@ def identify(
 
 
 def ranked(method: Method, figures: Mapping[str, float]) -> float:
-    """What the best epoch has least of: the validation loss, or minus the figure that the method names.
+    """What the best epoch has least of: the validation loss, the method's `rank`, or minus the figure that it names.
 
     Raises TrainingFailed where no validation patient has that figure.
     """
+    rank: Callable[[Mapping[str, float]], float] | None = getattr(method, "rank", None)
+    if rank is not None:
+        return rank(figures)
     name: str | None = getattr(method, "best_by", None)
     if name is None:
         return figures["val/loss"]

@@ -37,6 +37,7 @@ SHOWN = (
     "val/mae_brain",
     *(f"test/{figure}" for figure in shown_in("view")),
     "cost/train_seconds",
+    "cost/seconds_per_volume",
     "val/auc",
     "val/threshold",
     "val/f1_weighted",

@@ -24,7 +24,7 @@ QUICK = Path(__file__).parent / "quick"
 """On PYTHONPATH: no injected faults, no rendered figures."""
 ARCHITECTURE = ROOT / "studies" / "architecture.py"
 CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else set()
-TIMES = ("cost/train_seconds", "cost/peak_memory_mb", "study/seconds")
+TIMES = ("cost/train_seconds", "cost/seconds_per_volume", "cost/peak_memory_mb", "study/seconds")
 PARENT = "mlflow.parentRunId"
 
 

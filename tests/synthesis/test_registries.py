@@ -41,6 +41,7 @@ SMALL: dict[str, dict[str, Any]] = {
     "attention-unet": {"channels": 2, "levels": 3},
     "swin-unetr": {"feature_size": 12, "window_size": 3},
     "place-unet": {"filters": 3, "image_filters": 2},
+    "residual-flow": {"width": 3, "depth": 2, "samples": 2},
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import statistics
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -115,10 +117,16 @@ def log_trained(job: TrialJob, fitted: Fitted, val: CaseStore, arithmetic: Arith
     whole = val if val.patch is None else store(job, "val", arithmetic, whole=True)
     window = tile(config, job.cohort)
 
+    took: list[float] = []
+
     def predict(batch: Batch) -> Prediction:
-        return predict_named(
+        started = time.perf_counter()
+        found = predict_named(
             fitted.network, batch.inputs, brain=batch.masks["brain"], arithmetic=arithmetic, window=window
         )
+        image_of(found)[0, 0, 0, 0].tolist()  # waits for a GPU
+        took.append(time.perf_counter() - started)
+        return found
 
     table = evaluate(predict, whole)
     job.run.log_table(table, artifacts.VAL_PATIENTS)
@@ -132,6 +140,7 @@ def log_trained(job: TrialJob, fitted: Fitted, val: CaseStore, arithmetic: Arith
     cost = {
         "cost/parameters": count_parameters(fitted.network),
         "cost/train_seconds": progress.seconds,
+        "cost/seconds_per_volume": statistics.median(took),
         "cost/peak_memory_mb": fitted.peak_memory_mb,
         "cost/epochs": progress.epoch,
         "cost/best_epoch": progress.best_epoch,

@@ -20,6 +20,7 @@ from lab.report.tables.table import Column, Row, Table
 COST_COLUMNS = {
     "parameters": "parameters",
     "train_seconds": "training (s)",
+    "seconds_per_volume": "a volume (s)",
     "peak_memory_mb": "peak memory (MB)",
     "epochs": "epochs",
     "best_epoch": "best epoch",
@@ -134,6 +135,8 @@ def _quantity(column: str, value: object) -> str | None:
         return None
     if column == "parameters":
         return short_number(float(str(value)))
+    if column == "seconds_per_volume":
+        return f"{float(str(value)):.2g}"
     if column in ("train_seconds", "peak_memory_mb"):
         return f"{float(str(value)):,.0f}"
     return model_name(value)

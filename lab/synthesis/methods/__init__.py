@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 class Method(Protocol):
     """Networks and optimisers, and one training step on them.
 
-    It may have `best_by`, see `loss`, and `warning(history) -> str`, a sentence for the user after an epoch ("" for
-    none) by the figures of the epochs so far.
+    It may have `best_by`, see `loss`, or `rank(figures) -> float`, which the best epoch has least of by its figures of
+    validation, and `warning(history) -> str`, a sentence for the user after an epoch ("" for none) by the figures of
+    the epochs so far.
     """
 
     network: nn.Module
@@ -76,6 +77,7 @@ METHODS: Registry[MethodSpec] = Registry(
         "supervised": "lab.synthesis.methods.supervised:SUPERVISED",
         "adversarial": "lab.synthesis.methods.adversarial:ADVERSARIAL",
         "differentiable-judge": "lab.synthesis.methods.differentiable_judge:DIFFERENTIABLE_JUDGE",
+        "flow": "lab.synthesis.methods.flow:FLOW",
         "place-and-draw": "lab.synthesis.methods.place_and_draw:PLACE_AND_DRAW",
     },
 )

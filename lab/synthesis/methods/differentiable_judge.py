@@ -38,7 +38,7 @@ SEGMENTER_RATE = 2e-3
 class DifferentiableJudgeConfig:
     """The scorecard as a loss."""
 
-    weight: float = 0.1
+    weight: float = 0.3
     """Weight of the soft Dice beside the image loss (--loss.name)."""
     threshold: float = 0.15
     """Rise over the T1 above which a voxel enhances, in normalised units. The paper's rule has 0.3, at which even the
@@ -82,6 +82,9 @@ class Segmenter(nn.Module):
 
 class DifferentiableJudge(Supervised):
     """A network that minimises an image loss, the soft Dice of its contrast and, where asked for, AFP."""
+
+    best_by = "val/contrast_tumour"
+    """The best epoch has the highest concordance of contrast in the tumour; the image loss is best without a judge."""
 
     def __init__(
         self,

@@ -81,6 +81,7 @@ NETWORKS: Registry[NetworkSpec] = Registry(
         "attention-unet": f"{MONAI}:ATTENTION_UNET",
         "swin-unetr": f"{MONAI}:SWIN_UNETR",
         "place-unet": "lab.synthesis.networks.place_unet:PLACE_UNET",
+        "residual-flow": "lab.synthesis.networks.residual_flow:RESIDUAL_FLOW",
     },
 )
 
