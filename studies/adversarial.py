@@ -5,8 +5,8 @@
     python studies/adversarial.py --weights 0.01 0.1 1   other weights of the adversarial loss
     ... --methods supervised differentiable-judge flow   other methods; --adversarial.filters, --flow.steps, ...
 
-Fixed:   cohort, split, L1_brain, optimiser, number of epochs, seed; model 0 (`--model.id` takes another network). A flow
-         has two of them, of the same width and depth
+Fixed:   cohort, split, L1_brain, optimiser, number of epochs, seed, and model 0 (`--model.id` takes another); a flow
+         has two networks of that width and depth
 Varied:  the method: supervised, adversarial with each weight beside the image loss, flow
 Score:   Lin's concordance of synthetic and true contrast over the voxels in and near the validation patients' tumours
          ranks the trials. Test patients are scored at the end. The page has the seconds of a volume, and the samples of

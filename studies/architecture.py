@@ -43,7 +43,7 @@ class Architecture(Config):
         "model-4",
     )
     """Networks to compare: `model-0` to `model-4` (or 0 to 4), `segresnet`, `dynunet`, `attention-unet`,
-    `swin-unetr`, `place-unet`."""
+    `swin-unetr`, `place-unet`, `residual-flow`."""
     losses: tuple[str, ...] = ("L1_brain", "L2_brain", "SSIM")
     """Losses to train each network with."""
 
