@@ -25,8 +25,8 @@ from lab.evaluation.figure_spec import (
     share,
 )
 from lab.evaluation.noise_floor import floor
+from lab.evaluation.place.sample_spread import SAMPLE_FIGURES
 from lab.evaluation.place.voxel_specs import voxel_specs
-from lab.evaluation.sample_spread import SAMPLE_FIGURES
 
 TRUTHS = {
     "rule": "the paper's rule, T1GD - T1 > {threshold:g} within {tolerance_mm:g} mm of the tumour",

@@ -39,7 +39,7 @@ COLUMNS = [
     *[f"{name}_{definition}" for definition in ("rule", "expert") for name in AGAINST],
     *[f"{score}_{figure}_{truth}" for score in SCORES for truth in TRUTHS for figure in VOXELS],
     *["voxel_auc", "midline_ml_true", "midline_ml_predicted", "midline_ml_false"],
-    *["noise_sd", "floor_mae", "floor_mse"],
+    *["crps_brain", "spread_enhancing", "spread_elsewhere", "spread_ratio", "noise_sd", "floor_mae", "floor_mse"],
     *["checkerboard", "checkerboard_true", "sharpness"],
     *[f"{score}_{figure}_{truth}" for score in SCORES for truth in TRUTHS for figure in AT_THRESHOLD],
 ]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lab.evaluation.figure_spec import JudgedCase
-from lab.evaluation.sample_spread import crps, enhancing, mean_spread
+from lab.evaluation.place.sample_spread import crps, enhancing, mean_spread, spread_ratio
 from lab.io.case_file import BRAIN, TUMOUR
 
 
@@ -35,4 +35,6 @@ def test_the_spread_is_read_where_it_enhances_and_elsewhere():
     assert enhancing(case).sum() == 100
     assert mean_spread(case, enhancing(case)) == pytest.approx(0.08)
     assert mean_spread(case, case.brain & ~enhancing(case)) == pytest.approx(0.02)
+    assert spread_ratio(case) == pytest.approx(4)
     assert np.isnan(mean_spread(case, np.zeros_like(case.brain)))
+    assert np.isnan(spread_ratio(judged(case.prediction, None)))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lab.config import TrainConfig
 from lab.data.batches import Batch
@@ -28,7 +28,7 @@ from lab.synthesis.device import Arithmetic
 from lab.synthesis.losses.image_losses import Loss, l2_brain
 from lab.synthesis.methods import MethodSpec
 from lab.synthesis.methods.supervised import adam, descend
-from lab.synthesis.networks.residual_flow import shown
+from lab.synthesis.networks.residual_flow import ResidualFlow, shown
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class Flow:
 
     def __init__(
         self,
-        network: nn.Module,
+        network: ResidualFlow,
         loss: Loss,
         train: TrainConfig,
         arithmetic: Arithmetic,
@@ -54,7 +54,8 @@ class Flow:
         """Raises ValueError for fewer than two steps."""
         if settings.steps < 2:
             raise ValueError(f"--flow.steps {settings.steps}: at least 2 are needed; a single one leads to the mean")
-        self.network: Any = arithmetic.place(network)
+        self.network: Any = network
+        arithmetic.place(network)
         self.loss, self.train, self.arithmetic, self.settings = loss, train, arithmetic, settings
         self.optimisers = {
             "optimiser": adam(self.network.mean.parameters(), train),

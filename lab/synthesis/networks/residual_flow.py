@@ -14,7 +14,7 @@ how much the inputs leave open.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -54,7 +54,7 @@ class ResidualFlow(nn.Module):
     def __init__(self, channels: int, settings: ResidualFlowConfig) -> None:
         super().__init__()
         number = int(network_key(settings.model).removeprefix("model-"))
-        size = {"width": settings.width, "depth": settings.depth}
+        size: dict[str, Any] = {"width": settings.width, "depth": settings.depth}
         self.mean = unet(number, ModelConfig(norm=settings.norm, dropout=settings.dropout, **size), channels)
         self.velocity = unet(number, ModelConfig(norm="group", dropout=0.0, **size), channels + 4)
         self.noise, self.samples = settings.noise, settings.samples

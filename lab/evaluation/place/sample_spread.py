@@ -25,7 +25,17 @@ def enhancing(case: JudgedCase) -> NDArray[np.bool_]:
 
 def crps(case: JudgedCase) -> float:
     """Continuous ranked probability score of the brain (Gneiting and Raftery 2007): E|x - y| - E|x - x'| / 2."""
-    return float(np.abs(case.prediction - case.truth)[case.brain].mean()) - mean_spread(case, case.brain)
+    spread = mean_spread(case, case.brain)
+    if np.isnan(spread):
+        return spread
+    return float(np.abs(case.prediction - case.truth)[case.brain].mean()) - spread
+
+
+def spread_ratio(case: JudgedCase) -> float:
+    """Mean spread where the true scan enhances over that in the rest of the brain; NaN without spread there."""
+    inside = enhancing(case)
+    elsewhere = mean_spread(case, case.brain & ~inside)
+    return mean_spread(case, inside) / elsewhere if elsewhere > 0 else float("nan")
 
 
 SAMPLE_FIGURES = {
@@ -34,13 +44,16 @@ SAMPLE_FIGURES = {
         meaning="of samples: MAE less half the difference between two; that of a single image is its MAE",
     ),
     "spread_enhancing": FigureSpec(
-        title="spread in enhancement", decimals=3, direction="none", shown=("pooled", "card"),
-        meaning="half the difference between two samples, where the tumour enhances by the rule",
+        title="spread in enhancement", decimals=3, direction="none", shown=("pooled",),
         measure=lambda case: mean_spread(case, enhancing(case)),
     ),
     "spread_elsewhere": FigureSpec(
-        title="spread elsewhere", decimals=3, direction="none", shown=("pooled", "card"),
-        meaning="the same in the rest of the brain",
+        title="spread elsewhere", decimals=3, direction="none", shown=("pooled",),
         measure=lambda case: mean_spread(case, case.brain & ~enhancing(case)),
+    ),
+    "spread_ratio": FigureSpec(
+        title="spread ratio", decimals=2, direction="higher", measure=spread_ratio, shown=("pooled", "card"),
+        meaning="difference between two samples where the tumour enhances by the rule, over that in the rest of the "
+        "brain; 1 = they say nothing of enhancement",
     ),
 }  # fmt: skip
