@@ -40,7 +40,7 @@ class Batch:
 
 
 Prediction = Tensor | Mapping[str, Tensor]
-"""Of a predictor: the image (B, 1, X, Y, Z), or `image` and maps as large: `probability`, that of enhancement in [0, 1],
+"""Of a predictor: the image (B, 1, X, Y, Z), or `image` and maps as large: `probability` of enhancement in [0, 1],
 `core`, that of the tumour's core, `spread` between samples."""
 
 

@@ -31,7 +31,6 @@ from lab.experiments.synthesis.configurations import (
     spread,
 )
 from lab.experiments.synthesis.scoring import Scorer, trial_settings
-from lab.experiments.synthesis.search_results import search_trials, setting_importances
 from lab.io.files import plural
 from lab.io.pool import background, count_cores
 from lab.report.tables.patient_table import model_title
@@ -99,6 +98,8 @@ def finish(plan: Plan, started: float) -> None:
 
 def search_tables(plan: Plan) -> dict[str, pd.DataFrame]:
     """The trials of the guided search, and the importance of each setting."""
+    from lab.experiments.synthesis.search_results import search_trials, setting_importances
+
     shares = setting_importances(plan)
     by_setting = pd.DataFrame({"setting": list(shares), "share": list(shares.values())})
     return {"search": search_trials(plan), "importances": by_setting}
