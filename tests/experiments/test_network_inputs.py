@@ -37,7 +37,7 @@ def test_landmarks_of_each_folds_training_patients_are_stored_and_used_for_new_p
         found, _, _ = predict_case(inputs, flags, networks, CPU, looks=1)
         images.append(found.image)
     scorer = scoring.Scorer(plan, CPU)
-    table = evaluate(scorer.network(runs[0]), scorer.cases("val", 0, run=runs[0])).set_index("case_id")
+    table = evaluate(scorer.network(runs[0]), scorer.cases_of(runs[0], "val")).set_index("case_id")
     truth, brain = image[tiny_cohort.channel("T1GD")].astype(np.float32), (flags & 1) > 0
     error = np.abs(images[0][0, 0].numpy() - truth)[brain].mean()
     assert table.loc[case, "mae_brain"] == pytest.approx(error, abs=1e-6)

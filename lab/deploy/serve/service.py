@@ -124,7 +124,8 @@ class Service:
         if size > max(allowed):
             shape = " x ".join(map(str, known["shape"]))
             raise ValueError(f"{PREPARED} is larger than the {shape} voxels that this model was made for")
-        values = Contract.read(known).normalised(values, known["inputs"])
+        if "normalise" in known:
+            values = Contract.read(known).normalised(values, known["inputs"])
         with torch.no_grad():
             try:
                 image = self.arithmetic.run(self.package.network, torch.from_numpy(values)[None])
