@@ -18,6 +18,9 @@ from lab.tracking.store import experiments, find_experiment
 TABLES = ("search", "importances", "spread", "own_patch", "same_voxels", "true_scans", "coverage")
 CURVES = ("train/loss", "val/loss", "val/mae_brain")
 SLICES = {
+    "place_best": "Test patient in whom the stated probability finds the enhancement best (Dice at its threshold)",
+    "place_median": "Test patient with the median Dice of the stated probability",
+    "place_worst": "Test patient in whom the stated probability finds the enhancement worst",
     "enhancing": "Test patient whose tumour enhances, of the median error among these",
     "not_enhancing": "Test patient whose tumour does not enhance, of the median error among these",
     "best": "Test patient with the lowest error",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ast import literal_eval
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from lab.config import Config, override
-from lab.data.batches import Batch, CaseStore, Prediction, image_of
+from lab.data.batches import Batch, CaseStore, Prediction, image_of, map_of
 from lab.data.cohort import Cohort
 from lab.evaluation.evaluate import evaluate, evaluate_inside, means
 from lab.evaluation.place.voxel_counts import at_thresholds, choose_thresholds
@@ -28,14 +28,14 @@ from lab.tracking.models.network import Package, download_package
 from lab.tracking.run import Run
 
 NETWORK_BYTES, IMAGE_BYTES = 2 << 30, 1 << 30
-"""Networks and images of test patients up to these total sizes stay in memory until the study ends; others are loaded
-and predicted again."""
+"""Networks and predictions of test patients up to these total sizes stay in memory until the study ends; others are
+loaded and predicted again."""
 
 
 class Scorer:
     """Predictions and scores at a study's end; loads each network once and fits each fold's baselines once.
 
-    Images of test patients stay, so that the figures of slices need no second prediction.
+    Predictions of test patients stay, so that the figures of slices need no second prediction.
     """
 
     def __init__(self, plan: Plan, arithmetic: Arithmetic) -> None:
@@ -50,8 +50,8 @@ class Scorer:
         """Of each baseline and fold, chosen on its validation patients."""
         self._packages: dict[str, Package] = {}
         self._bytes = 0
-        self._images: dict[tuple[str, str], np.ndarray] = {}
-        """Run id and case id -> synthetic image (X, Y, Z)."""
+        self._volumes: dict[tuple[str, str], Volumes] = {}
+        """Run id and case id -> its prediction."""
 
     def package(self, run: Run) -> Package:
         """The network of a run, with its contract."""
@@ -172,24 +172,38 @@ class Scorer:
         tables = [scored("test", fold, choose_thresholds(scored("val", fold))) for fold in folds]
         return pd.concat(tables, ignore_index=True)
 
-    def image_by_network(self, run: Run, case: str) -> np.ndarray:
-        """The synthetic image of one whole test case by the network of a run, (X, Y, Z)."""
-        known = self._images.get((run.id, case))
-        return self.image(self.network(run), self.cases_of(run), case) if known is None else known
+    def volumes_by_network(self, run: Run, case: str) -> Volumes:
+        """The prediction of one whole test case by the network of a run."""
+        known = self._volumes.get((run.id, case))
+        return self.volumes(self.network(run), self.cases_of(run), case) if known is None else known
 
-    def image(self, predict: Predictor, cases: CaseStore, case: str) -> np.ndarray:
-        """The synthetic image of one case, (X, Y, Z)."""
-        return volume_of(predict(cases.batch([cases.case_ids.index(case)])))
+    def volumes(self, predict: Predictor, cases: CaseStore, case: str) -> Volumes:
+        """The prediction of one case."""
+        return Volumes.of(predict(cases.batch([cases.case_ids.index(case)])))
 
     def _keep(self, run: Run, batch: Batch, prediction: Prediction) -> None:
-        volume = volume_of(prediction)
-        if (len(self._images) + 1) * volume.nbytes <= IMAGE_BYTES:
-            self._images[run.id, batch.case_ids[0]] = volume
+        volumes = Volumes.of(prediction)
+        if (len(self._volumes) + 1) * volumes.nbytes <= IMAGE_BYTES:
+            self._volumes[run.id, batch.case_ids[0]] = volumes
 
 
-def volume_of(prediction: Prediction) -> np.ndarray:
-    """The image of the first case of a prediction, (X, Y, Z) float32."""
-    return image_of(prediction)[0, 0].float().cpu().numpy()
+class Volumes(NamedTuple):
+    """What a prediction says of its first case; arrays (X, Y, Z) float32."""
+
+    image: np.ndarray
+    probability: np.ndarray | None
+    """Of enhancement; None where none is stated."""
+
+    @classmethod
+    def of(cls, prediction: Prediction) -> Volumes:
+        """From a prediction on any device."""
+        image, stated = image_of(prediction), map_of(prediction, "probability")
+        return cls(*(None if one is None else one[0, 0].float().cpu().numpy() for one in (image, stated)))
+
+    @property
+    def nbytes(self) -> int:
+        """Size in memory."""
+        return self.image.nbytes * (1 if self.probability is None else 2)
 
 
 def with_groups(table: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:

@@ -111,8 +111,6 @@ def train_trial(job: TrialJob, on_epoch: Callable[[dict[str, float]], None]) -> 
 
 def log_trained(job: TrialJob, fitted: Fitted, val: CaseStore, arithmetic: Arithmetic) -> float:
     """Log validation figures, slices, cost and the model; returns the objective's value."""
-    from lab.report.figures.sheets import trial_slices
-
     config = job.config
     whole = val if val.patch is None else store(job, "val", arithmetic, whole=True)
     window = tile(config, job.cohort)
@@ -130,11 +128,10 @@ def log_trained(job: TrialJob, fitted: Fitted, val: CaseStore, arithmetic: Arith
 
     table = evaluate(predict, whole)
     job.run.log_table(table, artifacts.VAL_PATIENTS)
-    cases = table["case_id"].head(PATIENTS_SHOWN).tolist()
-    images = [image_of(predict(whole.batch([whole.case_ids.index(case)])))[0, 0].cpu().numpy() for case in cases]
-    patients = [slice_patient(job.cohort, case, config) for case in cases]
-    figure = trial_slices(patients, images, label=f"{job.label}, validation patients", phantom=job.cohort.phantom)
-    job.run.log_figure(figure, artifacts.SLICES)
+    thresholds = choose_thresholds(table)
+    from lab.experiments.synthesis.slices import log_trial_slices
+
+    log_trial_slices(job, table["case_id"].head(PATIENTS_SHOWN).tolist(), whole, predict, thresholds)
 
     progress = fitted.progress
     cost = {
@@ -146,7 +143,7 @@ def log_trained(job: TrialJob, fitted: Fitted, val: CaseStore, arithmetic: Arith
         "cost/best_epoch": progress.best_epoch,
     }
     figures = means(table, "val")  # one step after the last epoch, so that the run table shows the network that is kept
-    chosen = {f"val/{name}": value for name, value in choose_thresholds(table).items()}
+    chosen = {f"val/{name}": value for name, value in thresholds.items()}
     job.run.log_metrics_once(figures | chosen, progress.epoch + 1, known_by="val/mae_image")
     job.run.log_metrics_once(cost, known_by="cost/epochs")  # at step 0, for which the UI draws bars
     from lab.tracking.models.network import log_network

@@ -14,10 +14,13 @@ from matplotlib.patches import Patch
 
 from lab.report.figures.slices import (
     ERROR_MAP,
+    EXPERT_COLOUR,
+    PROBABILITY_MAP,
     SYNTHETIC_COLOUR,
     TRUE_COLOUR,
     TUMOUR_COLOUR,
     PatientImages,
+    Stated,
     View,
     Volume,
 )
@@ -25,7 +28,7 @@ from lab.report.figures.style import FAINT, HEAD, INK, SMALL, TEXT, headline, ne
 from lab.report.tables.patient_table import is_baseline
 
 PANEL, GAP, MARGIN = 1.75, 0.06, 0.15  # inches, of a trial's figure
-BARS, TITLE_ROOM, LEGEND_ROOM = 0.95, 0.72, 0.4
+BARS, TITLE_ROOM, LEGEND_ROOM, TWO_LINES = 0.95, 0.72, 0.4, 0.62  # the legend's room, in one line or in two
 SMALL_PANEL, SMALL_GAP, PAIR_GAP = 1.3, 0.02, 0.12  # inches, of the sheet of all trials
 PAIRS = 5  # networks a row: models 0-4
 LABEL = 42  # characters of a caption that fit over a pair
@@ -38,14 +41,18 @@ def slice_figure(
     phantom: bool,
     scores: Mapping[str, str] | None = None,
     groups: Mapping[str, str] | None = None,
+    stated: Mapping[str, Stated] | None = None,
 ) -> Figure:
     """Inputs, truth, and every network's synthetic image and error side by side, on one axial slice.
 
     `syntheses` maps a label to a volume (X, Y, Z); baselines among them stand in the first row. `groups` maps a label
     to what its row has in common (its loss), which aligns models 0-4 of a loss. T1, truth and synthetic images share
     one grey window and carry no outlines; all errors share one scale. `scores` adds to a label, such as "MAE 0.091".
+    `stated` maps a label to its probability of enhancement, which gets a pair in the last rows: in colour over the T1,
+    and beside it the truth, both with the outlines of what is found and what truly enhances.
     """
-    view = View(patient, list(syntheses.values()))
+    maps = stated or {}
+    view = View(patient, [*syntheses.values(), *(one.probability for one in maps.values())])
     baselines = [name for name in syntheses if is_baseline(name)]
     rows = _rows([name for name in syntheses if not is_baseline(name)], groups or {})
     references = [*patient.inputs, patient.target, "difference"]
@@ -53,14 +60,19 @@ def slice_figure(
     if baselines and len(references) > room:
         rows, baselines = [baselines, *rows], []
     singles = len(references) + 2 * len(baselines)
-    pairs = max([-(-singles // 2), *(len(row) for row in rows)])
+    below = [list(maps)[i : i + PAIRS] for i in range(0, len(maps), PAIRS)]
+    pairs = max([-(-singles // 2), *(len(row) for row in [*rows, *below])])
     known = scores or {}
     titles = {name: f"{name}: {known[name]}" if name in known else name for name in syntheses}
     captions = {name: textwrap.fill(title, LABEL) for name, title in titles.items()}
-    lines = max((text.count("\n") + 1 for text in captions.values()), default=1)
+    headings = {
+        name: textwrap.fill(f"{name}: probability of enhancement, outlined above {one.threshold:.2f}", LABEL)
+        for name, one in maps.items()
+    }
+    lines = max((text.count("\n") + 1 for text in [*captions.values(), *headings.values()]), default=1)
     tall, head = SMALL_PANEL * view.aspect, 0.1 + 0.155 * lines
     width = 2 * MARGIN + pairs * (2 * (SMALL_PANEL + SMALL_GAP) + PAIR_GAP) + BARS
-    height = TITLE_ROOM + (1 + len(rows)) * (head + tall) + LEGEND_ROOM
+    height = TITLE_ROOM + (1 + len(rows) + len(below)) * (head + tall) + (TWO_LINES if maps else LEGEND_ROOM)
     figure = new_figure(width, height, by_hand=True)
 
     def place(row: int, column: int) -> Axes:
@@ -87,14 +99,25 @@ def slice_figure(
         synthesis.set_title(captions[name], fontsize=TEXT, color=INK, pad=3, loc="left")
         view.error(error, syntheses[name])
         view.outline(error, view.tumour, TUMOUR_COLOUR, dashed=True)
+    for row, names in enumerate(below, start=1 + len(rows)):
+        for pair, name in enumerate(names):
+            over, beside = place(row, 2 * pair), place(row, 2 * pair + 1)
+            view.stated(over, maps[name])
+            over.set_title(headings[name], fontsize=TEXT, color=INK, pad=3, loc="left")
+            view.grey(beside, patient.truth)
+            for axes in (over, beside):
+                view.found(axes, maps[name])
 
     top = TITLE_ROOM + head
     limits, share = (-view.error_limit, view.error_limit), 1.0 if rows else 0.42  # of a row, for the upper scale
     _bar(figure, top, share * tall, view.window, "gray", f"T1, {patient.target}, syntheses")
-    below = top + head + tall if rows else top + 0.58 * tall
-    _bar(figure, below, (1.6 if len(rows) > 1 else share) * tall, limits, ERROR_MAP, "synthesis - truth")
-    _legend(figure, patient, synthetic=False)
+    second = top + head + tall if rows else top + 0.58 * tall
+    _bar(figure, second, (1.6 if len(rows) > 1 else share) * tall, limits, ERROR_MAP, "synthesis - truth")
+    if below:
+        _bar(figure, top + (1 + len(rows)) * (head + tall), tall, (0, 1), PROBABILITY_MAP, "probability")
+    _legend(figure, patient, synthetic=False, stated=bool(maps))
     note = f"axial slice z = {view.z}, {view.why}; of each pair the left is the synthesis, the right its error"
+    note += "; last: stated probability over the T1, and the truth" * bool(maps)
     headline(figure, f"Patient {patient.case_id}", phantom=phantom, note=note)
     return figure
 
@@ -114,23 +137,34 @@ def _rows(names: Sequence[str], groups: Mapping[str, str]) -> list[list[str]]:
 
 
 def trial_slices(
-    patients: Sequence[PatientImages], syntheses: Sequence[Volume], *, label: str, phantom: bool
+    patients: Sequence[PatientImages],
+    syntheses: Sequence[Volume],
+    *,
+    label: str,
+    phantom: bool,
+    stated: Sequence[Stated] = (),
 ) -> Figure:
     """One network on a few patients, a row each: inputs, truth, synthetic image, error, enhancement.
 
-    The last panel is the truth with the true and the synthetic enhancement outlined. Each row has its own grey window,
-    shared by T1, truth and synthetic image; the errors of all rows share one scale.
+    The panel of enhancement is the truth with the true and the synthetic enhancement outlined. Where the network states
+    a probability, `stated` has that of each patient, which is shown last, over the T1. Each row has its own grey
+    window, shared by T1, truth and synthetic image; the errors of all rows share one scale.
     """
-    if len(patients) != len(syntheses) or not patients:
-        raise ValueError(f"{len(patients)} patients but {len(syntheses)} syntheses: give as many, and at least one")
+    if len(patients) != len(syntheses) or not patients or len(stated) not in (0, len(patients)):
+        raise ValueError(
+            f"{len(patients)} patients, {len(syntheses)} syntheses, {len(stated)} probabilities: give as many of each "
+            "(probabilities may be left out), and at least one"
+        )
     inputs, target = list(patients[0].inputs), patients[0].target
     heads = [*inputs, f"{target} (truth)", "synthesis", "error", "enhancement"]
+    heads += ["stated probability"] if stated else []
     views = [View(patient, [synthesis]) for patient, synthesis in zip(patients, syntheses)]
     limit = max(view.error_limit for view in views)
     side = 0.3
     talls = [PANEL * view.aspect for view in views]
     width = 2 * MARGIN + side + len(heads) * (PANEL + GAP) + BARS
-    figure = new_figure(width, TITLE_ROOM + 0.26 + sum(talls) + GAP * len(talls) + LEGEND_ROOM, by_hand=True)
+    height = TITLE_ROOM + 0.26 + sum(talls) + GAP * len(talls) + (TWO_LINES if stated else LEGEND_ROOM)
+    figure = new_figure(width, height, by_hand=True)
     top = TITLE_ROOM + 0.26
     for row, (patient, view, synthesis, tall) in enumerate(zip(patients, views, syntheses, talls)):
         view.error_limit = limit
@@ -139,20 +173,27 @@ def trial_slices(
         ]
         for axes, name in zip(cells, inputs):
             view.grey(axes, patient.inputs[name], own_window=name != "T1")
-        view.grey(cells[-4], patient.truth)
-        view.grey(cells[-3], synthesis)
-        view.error(cells[-2], synthesis)
-        view.outline(cells[-2], view.tumour, TUMOUR_COLOUR, dashed=True)
-        view.grey(cells[-1], patient.truth)
-        view.outline(cells[-1], view.true, TRUE_COLOUR)
-        view.outline(cells[-1], view.enhancement(synthesis), SYNTHETIC_COLOUR)
+        truth, drawn, error, both = cells[len(inputs) : len(inputs) + 4]
+        view.grey(truth, patient.truth)
+        view.grey(drawn, synthesis)
+        view.error(error, synthesis)
+        view.outline(error, view.tumour, TUMOUR_COLOUR, dashed=True)
+        view.grey(both, patient.truth)
+        view.outline(both, view.true, TRUE_COLOUR)
+        view.outline(both, view.enhancement(synthesis), SYNTHETIC_COLOUR)
+        if stated:
+            view.stated(cells[-1], stated[row])
+            view.found(cells[-1], stated[row])
         view.sides(cells[0])
         cells[0].set_ylabel(f"{patient.case_id}, z = {view.z}", fontsize=SMALL, color=INK)
         for axes, head in zip(cells, heads if row == 0 else []):
             axes.set_title(head, fontsize=HEAD, color=INK, pad=4)
         top += tall + GAP
-    _bar(figure, TITLE_ROOM + 0.26, talls[0], (-limit, limit), ERROR_MAP, "synthesis - truth")
-    _legend(figure, patients[0], synthetic=True)
+    part = 0.44 if stated else 1.0
+    _bar(figure, TITLE_ROOM + 0.26, part * talls[0], (-limit, limit), ERROR_MAP, "synthesis - truth")
+    if stated:
+        _bar(figure, TITLE_ROOM + 0.26 + 0.56 * talls[0], part * talls[0], (0, 1), PROBABILITY_MAP, "probability")
+    _legend(figure, patients[0], synthetic=True, stated=bool(stated))
     note = (
         f"axial slice with the largest enhancing, else tumour, area; T1, {target} and synthesis share one grey window"
     )
@@ -167,13 +208,15 @@ def _bar(
     left = figure.get_size_inches()[0] - BARS
     scale = cm.ScalarMappable(colors.Normalize(*limits), colours)
     extend = "both" if colours is ERROR_MAP else "neither"
-    bar = figure.colorbar(scale, cax=panel(figure, left, top, 0.14, height), extend=extend)
+    axes = panel(figure, left, top, 0.14, height)
+    axes.set_facecolor("black")  # seen through a scale that is clear at its lower end
+    bar = figure.colorbar(scale, cax=axes, extend=extend)
     bar.set_label(text, fontsize=SMALL, color=INK)
     bar.ax.tick_params(labelsize=SMALL)
     bar.ax.locator_params(nbins=6)
 
 
-def _legend(figure: Figure, patient: PatientImages, *, synthetic: bool) -> None:
+def _legend(figure: Figure, patient: PatientImages, *, synthetic: bool, stated: bool) -> None:
     rule = f"true enhancement ({patient.target} - T1 > {patient.threshold:g}, in or near the tumour)"
     handles = [
         Line2D([], [], color=FAINT, linewidth=1, linestyle="dashed", label="tumour"),
@@ -181,6 +224,11 @@ def _legend(figure: Figure, patient: PatientImages, *, synthetic: bool) -> None:
     ]
     if synthetic:
         handles.append(Line2D([], [], color=SYNTHETIC_COLOUR, linewidth=1.5, label="synthetic enhancement (same rule)"))
+    if stated and patient.expert is not None:
+        handles.append(Line2D([], [], color=EXPERT_COLOUR, linewidth=1.5, label="enhancement by the expert's label"))
+    if stated:
+        handles.append(Line2D([], [], color=SYNTHETIC_COLOUR, linewidth=1.5, label="probability above its threshold"))
     signs = ((0.2, "too dark, as where contrast is missed"), (0.8, "too bright, as where it is made up"))
     handles += [Patch(color=ERROR_MAP(place), label=text) for place, text in signs]
-    figure.legend(handles=handles, loc="lower center", ncols=5, fontsize=SMALL, frameon=False, labelcolor=FAINT)
+    columns = 4 if stated else 5
+    figure.legend(handles=handles, loc="lower center", ncols=columns, fontsize=SMALL, frameon=False, labelcolor=FAINT)

@@ -28,6 +28,13 @@ ERROR_MAP = LinearSegmentedColormap.from_list(
      (0.54, "#000000"), (0.65, "#b03a00"), (0.8, "#E69F00"), (1.0, "#fff1b8")],
 )  # fmt: skip
 """Blue where a synthetic image is too dark (missed contrast), orange where it is too bright (hallucinated contrast)."""
+EXPERT_COLOUR = "#00D68F"
+PROBABILITY_MAP = LinearSegmentedColormap.from_list(
+    "probability",
+    [(0.0, (0.3, 0.0, 0.5, 0.0)), (0.1, (0.35, 0.05, 0.55, 0.4)), (0.35, (0.62, 0.12, 0.5, 0.75)),
+     (0.65, (0.9, 0.3, 0.5, 0.85)), (1.0, (1.0, 0.88, 0.8, 0.95))],
+)  # fmt: skip
+"""Nothing at 0, violet where little is likely, pale pink at 1; laid over the T1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +61,16 @@ class PatientImages:
     def near(self) -> Volume:
         """The tumour and the few millimetres around it in which enhancement is measured; bool (X, Y, Z)."""
         return near(np.asarray(self.tumour, bool), np.asarray(self.brain, bool), self.spacing_mm)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stated:
+    """A network's stated probability of enhancement for one patient."""
+
+    probability: Volume
+    """(X, Y, Z) in [0, 1]."""
+    threshold: float
+    """Above it a voxel is taken to enhance; chosen on validation patients, NaN where none could be."""
 
 
 def patient_from(
@@ -146,6 +163,7 @@ class View:
         self.tumour = self._plane(patient.tumour) > 0
         self._near = patient.near[:, :, self.z]
         self.true = self.enhancement(patient.truth)
+        self.expert = None if patient.expert is None else self._plane(patient.expert) > 0
         self.error_limit = 2 * patient.threshold
         across, along = (len(range(*part.indices(size))) for part, size in zip(self._box, brain.shape))
         self.aspect = along / across
@@ -172,12 +190,29 @@ class View:
         wrong = np.where(self._brain, self._plane(volume) - self._truth, 0.0)
         self._show(axes, wrong, cmap=ERROR_MAP, vmin=-self.error_limit, vmax=self.error_limit)
 
-    def outline(self, axes: Axes, mask: Volume, colour: str, *, dashed: bool = False) -> None:
+    def stated(self, axes: Axes, stated: Stated) -> None:
+        """The stated probability in colour over the T1; nothing outside the brain."""
+        self._show(axes, self._t1, cmap="gray", vmin=self.window[0], vmax=self.window[1])
+        shown = np.where(self._brain, self._plane(stated.probability), 0.0)
+        self._show(axes, shown, cmap=PROBABILITY_MAP, vmin=0, vmax=1)
+
+    def found(self, axes: Axes, stated: Stated) -> None:
+        """Outlines of where the stated probability exceeds its threshold, and of where it truly enhances.
+
+        As in the scorecard only voxels in or near the tumour count. The truth is the expert's label where there is one,
+        else the paper's rule.
+        """
+        true, colour = (self.true, TRUE_COLOUR) if self.expert is None else (self.expert, EXPERT_COLOUR)
+        self.outline(axes, true, colour, width=0.9)
+        found = (self._plane(stated.probability) > stated.threshold) & self._near
+        self.outline(axes, found, SYNTHETIC_COLOUR, width=0.9)
+
+    def outline(self, axes: Axes, mask: Volume, colour: str, *, dashed: bool = False, width: float = 0.6) -> None:
         """The contour of a mask (X, Y), thin enough to leave a small lesion visible."""
         picture = radiological(mask[self._box].astype(float))
         if picture.any() and not picture.all():
             lines = ["dashed" if dashed else "solid"]
-            axes.contour(picture, levels=[0.5], colors=[colour], linewidths=0.6, linestyles=lines)
+            axes.contour(picture, levels=[0.5], colors=[colour], linewidths=width, linestyles=lines)
 
     def sides(self, axes: Axes) -> None:
         """Marks of the patient's right and left."""

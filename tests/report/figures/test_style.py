@@ -14,7 +14,16 @@ from lab.report.figures.box_plots import box_plots
 from lab.report.figures.learning_curves import learning_curves
 from lab.report.figures.pareto_front import pareto
 from lab.report.figures.sheets import slice_figure, trial_slices
-from lab.report.figures.slices import ERROR_MAP, PatientImages, View, choose_slice, patient_from, radiological
+from lab.report.figures.slices import (
+    ERROR_MAP,
+    PROBABILITY_MAP,
+    PatientImages,
+    Stated,
+    View,
+    choose_slice,
+    patient_from,
+    radiological,
+)
 from lab.report.figures.style import DPI, save
 from lab.report.pages.study import short_number
 
@@ -148,6 +157,32 @@ def test_trial_figure_has_a_row_a_patient(patient, head):
     assert "phantom" in title(figure)
     with pytest.raises(ValueError, match="at least one"):
         trial_slices([patient], [], label="none", phantom=False)
+
+
+def probabilities(figure):
+    return [axes for axes in figure.axes if any(image.cmap.name == PROBABILITY_MAP.name for image in axes.images)]
+
+
+def test_a_stated_probability_lies_over_the_t1_with_both_outlines_and_beside_the_truth(patient, head):
+    expert = PatientImages(**(vars(patient) | {"expert": head.core}))
+    stated = Stated(probability=0.8 * head.core.astype(np.float32), threshold=0.5)
+    for shown in (patient, expert):
+        plain = slice_figure(shown, {"model 0": head.t1}, phantom=True)
+        figure = slice_figure(shown, {"model 0": head.t1}, phantom=True, stated={"model 0": stated})
+        assert len(figure.axes) == len(plain.axes) + 3  # a pair and a scale
+        (over,) = probabilities(figure)
+        assert "outlined above 0.50" in over.get_title(loc="left")
+        assert len(over.collections) == 2
+        np.testing.assert_allclose(np.asarray(over.images[1].get_array()).max(), 0.8, rtol=1e-6)
+        labels = {text.get_text() for text in figure.legends[0].get_texts()}
+        assert ("enhancement by the expert's label" in labels) == (shown is expert)
+    rows = trial_slices([patient, expert], [head.t1, head.t1], label="one", phantom=True, stated=[stated, stated])
+    assert len(probabilities(rows)) == 2
+    unknown = Stated(probability=stated.probability, threshold=np.nan)
+    figure = slice_figure(expert, {"model 0": head.t1}, phantom=True, stated={"model 0": unknown})
+    assert len(probabilities(figure)[0].collections) == 1  # the truth alone
+    with pytest.raises(ValueError, match="1 probabilities"):
+        trial_slices([patient, expert], [head.t1, head.t1], label="one", phantom=True, stated=[stated])
 
 
 def test_another_grid_is_refused(patient):
