@@ -19,6 +19,7 @@ WORC = "WORC"
 VOLUME = "tumour volume"
 CLINICAL = "clinical (age, sex)"
 SYNTHETIC = "synthetic enhancement"
+STATED = "stated probability"
 
 SEXES = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0}
 _SEQUENCE = re.compile(r"^(.+?)_(?:original|log-sigma|wavelet|square|exponential|gradient|logarithm|lbp)")
@@ -40,6 +41,16 @@ def one_sequence(sequence: str) -> str:
 def synthetic(network: str) -> str:
     """Name of the baseline by enhancing ml of predicted images: "synthetic enhancement (model 1, L1_brain)"."""
     return f"{SYNTHETIC} ({network})"
+
+
+def stated(network: str) -> str:
+    """Name of the baseline by a network's probability that the patient enhances: "stated probability (L1_brain)"."""
+    return f"{STATED} ({network})"
+
+
+def with_drawn(title: str) -> str:
+    """Name of our classifier with the features of a network's maps: "radiomics + drawn image"."""
+    return f"{OURS} + {title}"
 
 
 def baseline_datasets(dataset: Dataset) -> dict[str, tuple[Dataset, dict[str, Any]]]:

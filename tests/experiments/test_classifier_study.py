@@ -17,10 +17,12 @@ from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsCon
 from lab.data.source import obtain
 from lab.experiments.radiomics import nested_run
 from lab.experiments.radiomics.classifier_study import run_classifier_study
-from lab.experiments.radiomics.experiment import check_settings, load_data
+from lab.experiments.radiomics.compare_study import run_compare_study
+from lab.experiments.radiomics.drawn_features import drawn_datasets, out_of_fold
+from lab.experiments.radiomics.experiment import ExperimentData, check_settings, load_data
 from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
 from lab.radiomics.assemble import assemble
-from lab.radiomics.baselines import CLINICAL, OURS, VOLUME, synthetic
+from lab.radiomics.baselines import CLINICAL, OURS, VOLUME, stated, synthetic
 from lab.registry.promotion import promote
 from lab.tracking.artifacts import Tag
 from lab.tracking.models.classifier import load_classifier
@@ -274,28 +276,68 @@ def test_phantom_settings_do_nothing_with_data(tmp_path):
         load_data(RadiomicsConfig(data=DataConfig(path=tmp_path), phantom=PhantomConfig(subjects=7)))
 
 
-def test_the_other_arm_is_a_rival_on_its_test_patients(cohort, dataset, no_drawing, no_calibration):
-    from small import ran, settings  # torch, for this test alone
+@pytest.fixture(scope="module")
+def placing(cohort, no_drawing, no_calibration):
+    """A study with two folds of networks that state a probability."""
+    from small import ran, settings  # torch, for these tests alone
 
-    plan, _ = ran("arms", settings(cohort, train__epochs=1), {"one": {"loss.name": "L1_brain"}})
-    found = synthetic_scores(plan.parent.id, dataset)
-    tested = plan.cases("test")
-    assert sorted(found["case_id"]) == sorted(set(tested) & set(dataset.table.index))
-    assert set(found["method"]) == {synthetic("one")}
+    from lab.synthesis.methods.place_and_draw import PlaceAndDrawConfig
+    from lab.synthesis.networks.place_unet import PlaceUNetConfig
+
+    config = settings(cohort, train__epochs=1, model__id="place-unet", train__method="place-and-draw", study__folds=2)
+    options = {"place_unet": PlaceUNetConfig(filters=2, image_filters=2), "place_and_draw": PlaceAndDrawConfig(steps=6)}
+    plan, _ = ran("arms", dataclasses.replace(config, options=options), {"one": {"loss.name": "L1_brain"}})
+    return plan.parent
+
+
+def test_the_other_arm_is_a_rival_on_its_test_patients(placing, dataset):
+    found = synthetic_scores(placing.id, dataset)
+    assert list(dict.fromkeys(found["method"])) == [synthetic("one"), stated("one")]
     assert found["threshold"].isna().all()
-    trial = plan.parent.children()[0]
-    pd.testing.assert_frame_equal(synthetic_scores(trial.id, dataset), found)
-    volumes = trial.read_table("test_patients.csv").set_index("case_id")["ml_predicted"]
-    assert found.set_index("case_id")["score"].to_dict() == volumes[found["case_id"]].to_dict()
+    trials = placing.children()
+    pd.testing.assert_frame_equal(synthetic_scores(trials[0].id, dataset), found)
+    tested = pd.concat([trial.read_table("test_patients.csv") for trial in trials]).set_index("case_id")
+    for method, column in ((synthetic("one"), "ml_predicted"), (stated("one"), "probability_level")):
+        own = found[found["method"] == method].set_index("case_id")
+        assert sorted(own.index) == list(dataset.table.index)
+        assert own["score"].to_dict() == pytest.approx(tested.loc[own.index, column].to_dict())
     strangers = dataclasses.replace(
         dataset,
         features=dataset.features.rename(index=lambda case: f"x{case}"),
         table=dataset.table.rename(index=lambda case: f"x{case}"),
     )
     with pytest.raises(ValueError, match="none of its test patients is among"):
-        synthetic_scores(plan.parent.id, strangers)
+        synthetic_scores(placing.id, strangers)
     with pytest.raises(ValueError, match="neither a study of networks nor one of its trials"):
         synthetic_scores(run_classifier_study(SETTINGS), dataset)
+
+
+def test_every_patient_is_drawn_by_a_network_that_has_not_seen_them(placing, cohort, dataset, tmp_path):
+    runs = out_of_fold(placing.id, dataset, cohort)
+    assert sorted(case for cases in runs.values() for case in cases) == list(dataset.table.index)
+    for run, cases in runs.items():
+        split = run.read_table("split.csv").set_index("case_id")["split"]
+        assert set(split[cases]) == {"test"}
+    some = dataset.part([*next(iter(runs.values()))[:2], *list(runs.values())[1][:1]])
+    data = ExperimentData(settings=SETTINGS, cohort=cohort, dataset=some, splits=())
+    found = drawn_datasets(placing.id, data, tmp_path, say=lambda line: None)
+    own = set(dataset.features.columns)
+    for (method, whole), prefix in zip(found.items(), ("drawn_", "probability_")):
+        assert method == {"drawn_": f"{OURS} + drawn image", "probability_": f"{OURS} + probability map"}[prefix]
+        added = [name for name in whole.features if name not in own]
+        assert own | set(added) == set(whole.features.columns)
+        assert all(name.startswith(prefix) for name in added)
+        assert whole.features.loc[:, f"{prefix}original_firstorder_Mean"].notna().all()
+        pd.testing.assert_frame_equal(whole.features[some.features.columns], some.features)
+    assert len(list(tmp_path.glob("drawn-*.csv"))) == 2  # kept: the second call measures nothing
+    again = drawn_datasets(placing.id, data, tmp_path, say=lambda line: pytest.fail(line))
+    for method, whole in found.items():
+        pd.testing.assert_frame_equal(again[method].features, whole.features)
+    other = dataclasses.replace(cohort, manifest={**cohort.manifest, "digest": "0" * 32})
+    with pytest.raises(ValueError, match="learned from another cohort"):
+        out_of_fold(placing.id, dataset, other)
+    with pytest.raises(ValueError, match="--drawn needs the study whose networks draw"):
+        run_compare_study(SETTINGS, None, (), drawn=True)
 
 
 def test_patients_who_cannot_be_used_are_left_out_and_the_rest_goes_on(cohort, dataset, tmp_path):

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lab.io.files import plural
 from lab.radiomics.assess.assess import Assessment
-from lab.radiomics.baselines import SYNTHETIC, WORC
+from lab.radiomics.baselines import STATED, SYNTHETIC, WORC, with_drawn
 from lab.report.tables.paired_tests import p_text
 from lab.report.tables.performance import summary_table
 from lab.report.tables.published import PUBLISHED_DATASET
@@ -91,9 +91,9 @@ def _sample(events: int, others: int, event: str) -> str:
 
 
 def _comparisons(assessment: Assessment, alpha: float) -> list[str]:
-    """DeLong's tests: one sentence for the simple baselines, one each for WORC and the networks of the other arm."""
+    """DeLong's tests: one sentence for the simple baselines, one each for WORC and all that networks have a part in."""
     tests = assessment.comparisons[assessment.comparisons["reference"] == assessment.main]
-    alone = (tests["method"] == WORC) | tests["method"].str.startswith(SYNTHETIC)
+    alone = tests["method"].str.startswith((WORC, SYNTHETIC, STATED, with_drawn("")))
     groups: dict[str, list[str]] = {}
     for _, test in tests[~alone].iterrows():
         groups.setdefault(_verdict(test, alpha), []).append(f"{test['method']} ({test['auc_method']:.2f})")
