@@ -63,7 +63,8 @@ class MapsJob:
         extractor = load_extractor(PARAMETERS)
         found: dict[str, dict[str, float]] = {}
         for name in self.perturbations:
-            tumour, features = PERTURBATIONS[name](self.tumour), {}
+            tumour = PERTURBATIONS[name](self.tumour)
+            features: dict[str, float] = {}
             for part, values in self.maps.items():
                 try:
                     features |= measure_part(part, values, tumour, self.spacing_mm, extractor)

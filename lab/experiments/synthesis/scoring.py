@@ -197,8 +197,9 @@ class Volumes(NamedTuple):
     @classmethod
     def of(cls, prediction: Prediction) -> Volumes:
         """From a prediction on any device."""
-        image, stated = image_of(prediction), map_of(prediction, "probability")
-        return cls(*(None if one is None else one[0, 0].float().cpu().numpy() for one in (image, stated)))
+        stated = map_of(prediction, "probability")
+        probability = None if stated is None else stated[0, 0].float().cpu().numpy()
+        return cls(image_of(prediction)[0, 0].float().cpu().numpy(), probability)
 
     @property
     def nbytes(self) -> int:
