@@ -227,7 +227,9 @@ class GateSettings:
     """Requirements of the gate: score, margins and minimum number of patients."""
 
     score: str = "contrast_concordance"
-    """Score to be better in: `contrast_concordance`, or `kappa`, `concordance` or `auc` with `_expert` or `_rule`."""
+    """Score to be better in: `contrast_concordance`, or `kappa`, `concordance` or `auc` with `_expert` or `_rule`.
+    Where a model states a probability it is the same at thresholds chosen on validation patients, kappa for the first.
+    """
     mae_margin: float = 0.005
     """Tolerated increase of the brain's MAE (normalised units): a tenth of the published 0.048, under its SD, 0.008."""
     hallucinated_margin_ml: float = 0.5

@@ -41,7 +41,7 @@ class Batch:
 
 Prediction = Tensor | Mapping[str, Tensor]
 """Of a predictor: the image (B, 1, X, Y, Z), or `image` and maps as large: `probability` of enhancement in [0, 1],
-`core`, that of the tumour's core, `spread` between samples."""
+`tumour` and `core`, those of the tumour and its core, `spread` between samples."""
 
 
 def image_of(prediction: Prediction) -> Tensor:

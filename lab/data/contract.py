@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 NOT_STRIPPED = ("egd",)  # layouts of scans with the skull, in MNI152 space
 BRAIN_MASKS = ("auto", "nonzero", "mni152")
+WITHOUT_MASK = "without a tumour mask the whole brain is searched for enhancement, and vessels count too"
 SIZES_DIFFER = 1.05  # ratio of voxel edges above which the model's grid is called coarser than the scan's
 
 
@@ -204,7 +205,7 @@ def open_patient(
             "real patients by some 10 % with 3 mm on a grid of 2 mm, 14 % with 4 mm)"
         )
     if subject.mask is None:
-        warnings.append("without a tumour mask the whole brain is searched for enhancement, and vessels count too")
+        warnings.append(WITHOUT_MASK)
     return case, [warning for warning in warnings if warning]
 
 

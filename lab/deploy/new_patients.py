@@ -8,6 +8,7 @@ Each patient's folder is written completely or not at all and holds
     enhancement.nii.gz      1 where synthesis - T1 exceeds the paper's threshold, in the tumour and 3 mm round it
     enhancement_probability.nii.gz  each voxel's probability of enhancement, by a network that states one; the mask of
                             enhancement is then where it exceeds the threshold chosen on validation patients
+    tumour.nii.gz           with `How(tumour="auto")`, of a patient without a mask: the tumour that the network states
     dicom/                  with `How(export="dicom")`: the synthesis as a derived series in the T1's study
     synthesis.png           three planes of all this
     report.json             model, contract, input hashes, millilitres, warnings, seconds
@@ -61,6 +62,11 @@ class Models:
         self.how = how if how.classifier is None else replace(how, classifier=_pinned(how.classifier))
         self.arithmetic: Arithmetic = choose(how.device, how.precision)
         self.networks: Networks = open_networks([model] if isinstance(model, str) else list(model), self.arithmetic)
+        if how.tumour == "auto" and "tumour" not in self.networks.outputs:
+            raise ValueError(
+                f"--tumour auto: {self.networks.name} states no tumour, as networks of place-and-draw do; give a mask, "
+                "or leave it out"
+            )
         self.classifier: LoadedClassifier | None = None
         if self.how.classifier is not None:
             from lab.deploy.classify import LoadedClassifier  # pyradiomics takes a second to import
@@ -206,6 +212,7 @@ def _row(report: dict[str, Any]) -> dict[str, Any]:
         "probability_by_classifier": (report.get("classifier") or {}).get("probability"),
         "region": enhancement["region"],
         "tumour_ml": measured["tumour_ml"],
+        "tumour_by": report["tumour"]["by"],
         "uncertainty": report["uncertainty"].get("median_in_brain"),
         "warnings": "; ".join(report["warnings"]),
     }

@@ -23,7 +23,16 @@ from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.enhancement import millilitres
 from lab.inference.load import Networks
 from lab.inference.patient import Hashes, Synthesis, hash_scans, synthesize_patient
-from lab.inference.settings import ENHANCEMENT, INTERVAL, PROBABILITY, SYNTHESIS, UNCERTAINTY, WHAT, How
+from lab.inference.settings import (
+    ENHANCEMENT,
+    INTERVAL,
+    PROBABILITY,
+    SYNTHESIS,
+    TUMOUR_MASK,
+    UNCERTAINTY,
+    WHAT,
+    How,
+)
 from lab.io.case_file import file_sha256, write_atomically
 from lab.io.output_folder import check_output, output_folder
 from lab.io.sealed_json import fingerprint
@@ -69,6 +78,7 @@ def write_patient(
         "case_id": subject.case_id,
         "warnings": warnings,
         "enhancement": _enhancement(made, int(np.count_nonzero(volumes[ENHANCEMENT][0]))),
+        "tumour": _tumour(made),
         "classifier": predicted,
         "uncertainty": _uncertainty(made, how, networks),
         "likeness": None if made.patient.ood is None else made.patient.ood.as_dict(),
@@ -109,7 +119,7 @@ def write_patient(
 
 def check_place(place: Path, how: How) -> None:
     """Raises ValueError or an OSError, before the synthesis, where a patient's result cannot be written."""
-    names = (SYNTHESIS, UNCERTAINTY, ENHANCEMENT, INTERVAL, PROBABILITY, PICTURE, REPORT)
+    names = (SYNTHESIS, UNCERTAINTY, ENHANCEMENT, INTERVAL, PROBABILITY, TUMOUR_MASK, PICTURE, REPORT)
     check_output(place, *names, *([DICOM] if how.export == "dicom" else []), alone=True)
 
 
@@ -178,6 +188,15 @@ def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:
     return found | {"enhances": made.enhances, "enhances_missing": made.no_verdict}
 
 
+def _tumour(made: Synthesis) -> dict[str, Any]:
+    """Whose the tumour mask is (`by`: "mask", a model's name, or None) and, of a predicted one, how sure it is."""
+    found = made.patient.tumour_by
+    if found is None:
+        return {"by": None if made.patient.subject.mask is None else "mask"}
+    sure = None if not found.ml else round(found.mean_probability, 4)
+    return {"by": found.model, "ml": round(found.ml, 4), "mean_probability": sure, "tested": dict(found.tested)}
+
+
 def _uncertainty(made: Synthesis, how: How, networks: Networks) -> dict[str, Any]:
     """Number of predictions behind the uncertainty, and its size in the T1's intensities."""
     found: dict[str, Any] = {"looks": how.looks, "networks": len(networks.networks), "unit": "intensity of the T1"}
@@ -224,6 +243,7 @@ def _picture(path: Path, made: Synthesis, networks: Networks, report: Mapping[st
         enhancement=made.enhancement,
         brain=patient.brain,
         tumour=patient.tumour,
+        tumour_name="tumour mask" if patient.tumour_by is None else "predicted tumour",
         target=patient.contract.target,
     )
     summary = f"{report['enhancement']['ml']:.2f} ml predicted as enhancing {made.region}"

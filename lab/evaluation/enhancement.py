@@ -27,6 +27,8 @@ TOLERANCE_MM = 3.0
 """Enhancement is counted in the tumour and this far around it; a predicted lesion this far off still matches."""
 MIN_LESION_ML = 0.05
 """Smaller pieces are not lesions (the 50 mm^3 of BraTS 2023)."""
+LIKELY_TUMOUR = 0.5
+"""A voxel is tumour where its stated probability exceeds this."""
 DEFINITIONS = ("rule", "expert")
 LOWEST_LEVEL = -2.0
 """The lowest possible difference of two images in [-1, 1]."""
@@ -145,6 +147,16 @@ def against(
 def near(tumour: Mask, brain: Mask, spacing_mm: float) -> Mask:
     """The brain in the tumour and up to `TOLERANCE_MM` (at least one voxel) around it."""
     return widened(tumour, spacing_mm) & brain
+
+
+def stated_tumour(probability: Image, brain: Mask, spacing_mm: float) -> Mask:
+    """The tumour by its stated probability (X, Y, Z): above `LIKELY_TUMOUR`, in pieces of `MIN_LESION_ML` or more."""
+    return lesions((probability > LIKELY_TUMOUR) & brain, spacing_mm)[0] > 0
+
+
+def dice_of(first: Mask, second: Mask) -> float:
+    """Dice of two masks; NaN where both are empty."""
+    return ratio(2 * float(np.count_nonzero(first & second)), float(np.count_nonzero(first) + np.count_nonzero(second)))
 
 
 def widened(mask: Mask, spacing_mm: float) -> Mask:

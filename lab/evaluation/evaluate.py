@@ -63,7 +63,7 @@ def evaluate_inside(
     for index, case_id in enumerate(cases.case_ids):
         prediction = predict(cases.batch([index]))
         synthesis = image_of(prediction)[0, 0].float()
-        stated = {name: map_of(prediction, name) for name in ("probability", "core", "spread")}
+        stated = {name: map_of(prediction, name) for name in ("probability", "tumour", "core", "spread")}
         maps = {name: one[0, 0].float().cpu().numpy() for name, one in stated.items() if one is not None}
         case = _case(cases, case_id)
         outer = patch_window(case.flags, cases.patch)
@@ -136,7 +136,9 @@ def _figures(synthesis: Tensor, maps: Mapping[str, NDArray[np.float32]], case: C
     image = synthesis.cpu().numpy()
     rule: dict[str, Any] = {"spacing_mm": case.spacing_mm, "threshold": case.threshold}
     images: dict[str, Any] = {"prediction": image, "probability": None, "t1": t1, "truth": truth, **maps}
-    judged = JudgedCase(**images, flags=flags, brain=brain, noise_sd=case.noise_sd, **rule)
+    judged = JudgedCase(
+        **images, flags=flags, brain=brain, noise_sd=case.noise_sd, enhancing_ml=case.enhancing_ml, **rule
+    )
     voxels = voxel_figures(judged, labelled=case.labelled)
     return {
         **_metrics(synthesis, truth, flags),

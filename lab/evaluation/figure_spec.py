@@ -123,6 +123,8 @@ class JudgedCase:
     prediction: NDArray[np.float32]
     probability: NDArray[np.float32] | None
     """Stated probability of enhancement in [0, 1], where there is one."""
+    tumour: NDArray[np.float32] | None = None
+    """Stated probability of tumour in [0, 1], where there is one."""
     core: NDArray[np.float32] | None = None
     """Stated probability of the tumour's core, where there is one."""
     t1: NDArray[np.float32]
@@ -137,6 +139,8 @@ class JudgedCase:
     spacing_mm: float
     threshold: float
     """Enhancement is image - T1 above this."""
+    enhancing_ml: float
+    """A patient with less than this does not enhance."""
 
 
 @dataclass(frozen=True, kw_only=True)

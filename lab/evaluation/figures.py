@@ -11,11 +11,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from lab.evaluation.artefacts import checkerboard, sharpness
-from lab.evaluation.enhancement import SUMS, TOLERANCE_MM
+from lab.evaluation.enhancement import SUMS, TOLERANCE_MM, dice_of, stated_tumour
 from lab.evaluation.figure_spec import (
     CONTRAST,
     KAPPA,
     FigureSpec,
+    JudgedCase,
     Place,
     Pooling,
     auc_of,
@@ -27,6 +28,7 @@ from lab.evaluation.figure_spec import (
 from lab.evaluation.noise_floor import floor
 from lab.evaluation.place.sample_spread import SAMPLE_FIGURES
 from lab.evaluation.place.voxel_specs import voxel_specs
+from lab.io.case_file import TUMOUR
 
 TRUTHS = {
     "rule": "the paper's rule, T1GD - T1 > {threshold:g} within {tolerance_mm:g} mm of the tumour",
@@ -45,6 +47,13 @@ def _error(name: str) -> FigureSpec:
         direction="higher" if kind == "ssim" else "lower",
         shown=("objective", *_SHOWN_ERRORS.get(name, ())),
     )
+
+
+def _tumour_dice(case: JudgedCase) -> float:
+    """Dice of the stated tumour with the mask; NaN where none is stated."""
+    if case.tumour is None:
+        return float("nan")
+    return dice_of(stated_tumour(case.tumour, case.brain, case.spacing_mm), (case.flags & TUMOUR) != 0)
 
 
 _SHOWN_ERRORS: dict[str, tuple[Place, ...]] = {
@@ -174,6 +183,12 @@ FIGURES: dict[str, FigureSpec] = {
     **voxel_specs("probability"),
     **voxel_specs("core"),
     **SAMPLE_FIGURES,
+    "probability_level": FigureSpec(title="probability level", decimals=2, direction="none"),
+    "tumour_dice": FigureSpec(
+        title="Dice of the stated tumour", short="tumour Dice", decimals=2, direction="higher", measure=_tumour_dice,
+        meaning="of the tumour where its stated probability exceeds 0.5, with the mask; mean over patients",
+        shown=("pooled", "card", "model card"),
+    ),
     "midline_ml_true": FigureSpec(title="true enhancement at the midline", unit="ml", decimals=1, direction="none"),
     "midline_ml_predicted": FigureSpec(
         title="predicted enhancement at the midline", unit="ml", decimals=1, direction="none"

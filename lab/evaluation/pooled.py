@@ -22,7 +22,7 @@ from lab.evaluation.place.voxel_counts import COUNTS, read_counts
 from lab.stats.bootstrap import RESAMPLES, expanded_interval, patient_draws, percentile_interval
 
 PAIRED_RESAMPLES = 4000
-SHARED = ("enhancement_level", "ml_predicted", "ml_near")
+SHARED = ("enhancement_level", "probability_level", "ml_predicted", "ml_near")
 """Columns without a suffix, which both definitions of truth use."""
 
 
@@ -98,11 +98,12 @@ class Paired(NamedTuple):
 def compare_scores(
     first: pd.DataFrame, second: pd.DataFrame, score: str, *, resamples: int = PAIRED_RESAMPLES, seed: int = 0
 ) -> Paired:
-    """A score of the gate for two tables of `lab.evaluation.evaluate` on their common cases, with its interval.
+    """A pooled figure of two tables of `lab.evaluation.evaluate` on their common cases, with its interval.
 
-    `score` is one of `shown_in("gate")`. Raises ValueError for another, and where no common case has it.
+    `score` is one shown in the gate or in the tables of where it enhances, as `kappa_expert`. Raises ValueError for
+    another, and where no common case has it.
     """
-    known = shown_in("gate")
+    known = (*shown_in("gate"), *shown_in("place"))
     if score not in known:
         raise ValueError(f"there is no score {score!r}; known are {', '.join(known)}")
     name, truth = split_truth(score)

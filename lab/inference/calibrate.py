@@ -3,6 +3,7 @@
     intervals     from validation patients: scale of a voxel's interval (lab.evaluation.conformal)
     coverage      on test patients: the share of voxels inside these intervals
     place         from validation patients: the threshold of a stated probability, where the network has one
+    tumour        on test patients, else on validation patients: Dice of a stated tumour, where the network has one
     probability   from validation patients: predicted enhancement -> probability that a tumour enhances (Platt's line)
     likeness      of training patients: the reference for out-of-distribution detection (lab.qc.ood)
     strangers     on test patients: how often clean scans and injected faults are called out of distribution
@@ -22,7 +23,7 @@ import pandas as pd
 import torch
 
 from lab.data.case import REFERENCE
-from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, Cohort
+from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
 from lab.evaluation.conformal import (
     Curve,
     Held,
@@ -35,12 +36,12 @@ from lab.evaluation.conformal import (
     regions_of,
     scale_of,
 )
-from lab.evaluation.enhancement import LOWEST_LEVEL
+from lab.evaluation.enhancement import LOWEST_LEVEL, dice_of, stated_tumour
 from lab.evaluation.fault_injection import Ood, OodFit, evenly
 from lab.evaluation.place.voxel_counts import best_threshold, count_voxels
 from lab.inference.load import Networks
-from lab.inference.patient import enhancement_evidence, near_tumour, predict_case, predicted_level
-from lab.inference.tta import DEFAULT_LOOKS
+from lab.inference.patient import enhancement_evidence, near_tumour, predicted_level
+from lab.inference.tta import DEFAULT_LOOKS, predict_case
 from lab.io.case_file import clear_without_target
 from lab.stats.auc import delong_interval
 from lab.stats.platt import FLATTEST, platt
@@ -79,6 +80,8 @@ class PredictedCase:
     """Number of augmentations -> spread; None for a single prediction."""
     place: np.ndarray | None
     """Each voxel's stated probability of enhancement; None where the networks state none."""
+    tumour: np.ndarray | None
+    """Each voxel's stated probability of tumour; None where the networks state none."""
     truth: np.ndarray
     t1: np.ndarray
     flags: np.ndarray
@@ -108,6 +111,7 @@ def calibrate_networks(
     test: dict[int, list[Held]] = {count: [] for count in counts}
     levels: dict[str, list[tuple[str, float]]] = {"val": [], "test": []}
     placed: list[str] = []
+    overlaps: dict[str, list[float]] = {"val": [], "test": []}
     for part, scores in levels.items():
         for case in predicted_cases(networks, cohort, parts[part], arithmetic, counts):
             regions = regions_of(clear_without_target(case.flags), cohort.spacing_mm)
@@ -124,6 +128,8 @@ def calibrate_networks(
             level = predicted_level(shown, case.flags, spacing_mm=cohort.spacing_mm, enhancing_ml=least)
             if part == "val" and case.place is not None:
                 placed.append(place_counts(case, cohort))
+            if case.tumour is not None:
+                overlaps[part].append(tumour_overlap(case, cohort.spacing_mm))
             scores.append((case.case_id, LOWEST_LEVEL if level is None else level))
     intervals = {count: fit_intervals(curves, floors[count]) for count, curves in val.items()}
     coverage = coverage_table(test, intervals)
@@ -139,6 +145,7 @@ def calibrate_networks(
             "coverage": coverage_summary(coverage),
             "probability": fit_probability(cohort, levels),
             **place_threshold(placed, cohort.labelled_by()),
+            **tumour_dice(overlaps),
             "likeness": reference,
             "strangers": rows,
         },
@@ -197,6 +204,7 @@ def predicted_cases(
             patient_id=str(cohort.index.loc[case_id, "patient_id"]),
             image=found.image[0, 0].cpu().numpy(),
             place=None if found.probability is None else found.probability[0, 0].cpu().numpy(),
+            tumour=None if found.tumour is None else found.tumour[0, 0].cpu().numpy(),
             spreads={count: None if one is None else one[0, 0].cpu().numpy() for count, one in spreads.items()},
             truth=target,
             t1=t1,
@@ -225,6 +233,23 @@ def place_threshold(counts: Sequence[str], by: str) -> dict[str, Any]:
     if found is None:
         return {}
     return {"place": {"threshold": found[0], "kappa": found[1], "by": by, "patients": len(counts)}}
+
+
+def tumour_overlap(case: PredictedCase, spacing_mm: float) -> float:
+    """Dice of the stated tumour with the mask; NaN where both are empty."""
+    assert case.tumour is not None
+    flags = clear_without_target(case.flags)
+    return dice_of(stated_tumour(case.tumour, (flags & BRAIN) > 0, spacing_mm), (flags & TUMOUR) > 0)
+
+
+def tumour_dice(overlaps: Mapping[str, Sequence[float]]) -> dict[str, Any]:
+    """The record's `tumour`: Dice of test cases or, without any, of validation cases; {} where no tumour is stated."""
+    for part, name in (("test", "test"), ("val", "validation")):
+        known = [value for value in overlaps[part] if value == value]
+        if known:
+            figures = {"dice": float(np.mean(known)), "lowest_tenth": float(np.quantile(known, 0.1))}
+            return {"tumour": {**figures, "patients": len(known), "of": name}}
+    return {}
 
 
 def fit_probability(cohort: Cohort, levels: Mapping[str, Sequence[tuple[str, float]]]) -> dict[str, Any]:

@@ -31,6 +31,8 @@ class NetworkCalibration:
     """Platt's line and its quality; `missing` says why there is none."""
     threshold: float = 0.5
     """Above this stated probability a voxel enhances: chosen on validation patients, where the networks state one."""
+    tumour: Mapping[str, Any] = field(default_factory=dict)
+    """Dice of the tumour that the networks state: `dice`, `lowest_tenth`, `patients`, and `of` which part they are."""
     reference: OodReference | None = None
     """OOD reference of the training patients."""
     coverage: tuple[Mapping[str, Any], ...] = ()
@@ -57,6 +59,7 @@ class NetworkCalibration:
             intervals=intervals,
             probability=record["probability"],
             threshold=float(record.get("place", {}).get("threshold", cls.threshold)),
+            tumour=record.get("tumour", {}),
             reference=reference,
             coverage=tuple(coverage_at(record, looks)),
             warnings=(*warnings, *unread),
@@ -67,6 +70,35 @@ class NetworkCalibration:
         if "slope" not in self.probability:
             return None
         return float(expit(float(self.probability["intercept"]) + float(self.probability["slope"]) * level))
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictedTumour:
+    """A tumour mask that networks predicted, and how sure of it they are."""
+
+    model: str
+    ml: float
+    """Volume on the model's grid."""
+    mean_probability: float
+    """Mean of the stated probability inside; NaN for an empty mask."""
+    tested: Mapping[str, Any]
+    """Dice of such masks with the experts', of the networks' calibration; {} where it is not known."""
+
+    def describe(self) -> str:
+        """For warnings: "the tumour mask is predicted by sct1 v3: 34.2 ml, mean probability inside 0.93, ..."."""
+        if not self.ml:
+            return f"{self.model} finds no tumour, and no mask is given"
+        sure = "Dice on other patients unknown"
+        if self.tested:
+            sure = (
+                f"such masks had a mean Dice of {self.tested['dice']:.2f} with the given ones of "
+                f"{self.tested['patients']} {self.tested['of']} patients, and of {self.tested['lowest_tenth']:.2f} or "
+                "less in one of ten"
+            )
+        return (
+            f"the tumour mask is predicted by {self.model}: {self.ml:.1f} ml, mean probability inside "
+            f"{self.mean_probability:.2f}; {sure}"
+        )
 
 
 def calibration_for(networks: Networks, looks: int, file: Path | None = None) -> NetworkCalibration:

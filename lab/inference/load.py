@@ -9,6 +9,7 @@ from typing import Any
 from torch import nn
 
 from lab.data.contract import Contract
+from lab.inference.tiling import outputs_of
 from lab.synthesis.device import Arithmetic
 from lab.tracking.models.network import Package
 from lab.tracking.models.verify import fitting, load_verified
@@ -33,6 +34,12 @@ class Networks:
     def phantom(self) -> bool:
         """Whether any of them was trained on phantoms."""
         return any(entry["phantom"] for entry in self.about)
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of the maps that all of them predict, the image first; unlike networks share the image alone."""
+        names = {outputs_of(network) for network in self.networks}
+        return names.pop() if len(names) == 1 else ("image",)
 
     @property
     def name(self) -> str:

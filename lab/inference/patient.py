@@ -6,39 +6,46 @@ This module must not use the tracking store, since a MONAI bundle contains it (`
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lab.data.case import REFERENCE, PreparedCase
-from lab.data.contract import Contract, open_patient
+from lab.data.contract import WITHOUT_MASK, Contract, open_patient
 from lab.data.layouts.subject import Subject
 from lab.data.native import image_on_scan, mask_on_scan, probability_on_scan, spread_on_scan
 from lab.evaluation.calibration_text import enhancement_verdict
-from lab.evaluation.enhancement import TOLERANCE_MM, enhancement_level, is_enhancing, millilitres, near
-from lab.inference.calibration import NetworkCalibration, calibration_for
+from lab.evaluation.enhancement import (
+    TOLERANCE_MM,
+    enhancement_level,
+    is_enhancing,
+    millilitres,
+    near,
+    stated_tumour,
+)
+from lab.inference.calibration import NetworkCalibration, PredictedTumour, calibration_for
 from lab.inference.settings import (
     ENHANCEMENT,
     INTERVAL,
     PHANTOM_WARNING,
     PROBABILITY,
     SYNTHESIS,
+    TUMOUR_MASK,
     UNCERTAINTY,
     How,
 )
-from lab.inference.tiling import Way, choose_way, outputs_of, predict_by, tile_warnings
-from lab.inference.tta import TtaPrediction, predict_with_tta
+from lab.inference.tiling import Way, tile_warnings
+from lab.inference.tta import predict_case
 from lab.io.case_file import BRAIN, TUMOUR
 from lab.io.files import canonical
 from lab.io.scan import scan_sha256
 from lab.qc.image_quality import measure
 from lab.qc.ood import OodReference, OodResult
-from lab.synthesis.device import Arithmetic, is_out_of_memory
+from lab.synthesis.device import Arithmetic
 
 if TYPE_CHECKING:
     from lab.inference.load import Networks
@@ -58,6 +65,8 @@ class Patient:
     ood: OodResult | None
     """Comparison of the scans with those of training; None without a reference."""
     warnings: list[str]
+    tumour_by: PredictedTumour | None = None
+    """Where the tumour comes from, if it was predicted; None for a given mask and without any."""
 
     def channel(self, sequence: str) -> np.ndarray:
         """A prepared input, or the T1, as float32."""
@@ -116,6 +125,8 @@ class Synthesis:
             volumes[INTERVAL] = (spread_on_scan(case, self.half_width), "half of interval of SYNTHETIC")
         if self.place is not None:
             volumes[PROBABILITY] = (probability_on_scan(case, self.place), "SYNTHETIC probability")
+        if self.patient.tumour_by is not None:
+            volumes[TUMOUR_MASK] = (mask_on_scan(case, self.patient.tumour), "SYNTHETIC tumour mask")
         return volumes | {ENHANCEMENT: (mask_on_scan(case, self.enhancement), "SYNTHETIC mask")}
 
 
@@ -129,15 +140,38 @@ def synthesize_patient(
     prepared = time.monotonic()
     case = patient.case
     found, ways, seam = predict_case(case.image, case.masks, networks, arithmetic, looks=how.looks, tile=how.tile)
-    image, spread, place = (
-        None if one is None else one[0, 0].cpu().numpy() for one in (found.image, found.spread, found.probability)
+    image, spread, place, tumour = (
+        None if one is None else one[0, 0].cpu().numpy()
+        for one in (found.image, found.spread, found.probability, found.tumour)
     )
     assert image is not None
+    if how.tumour == "auto" and subject.mask is None:
+        patient = with_tumour(patient, tumour, networks.name, calibration)
     seconds = {"prepare": prepared - started, "network": time.monotonic() - prepared}
     before = [PHANTOM_WARNING] if networks.phantom else []
     return assess_prediction(
         patient, image, spread, calibration, place=place, before=before, ways=ways, seam=seam, seconds=seconds
     )
+
+
+def with_tumour(
+    patient: Patient, probability: np.ndarray | None, model: str, calibration: NetworkCalibration
+) -> Patient:
+    """The patient with the tumour that the networks state; `probability` is theirs (X, Y, Z).
+
+    Raises ValueError where they state none.
+    """
+    if probability is None:
+        raise ValueError(f"{model} states no tumour: give a mask, or leave --tumour auto out")
+    spacing_mm, case = patient.contract.spacing_mm, patient.case
+    mask = stated_tumour(probability, patient.brain, spacing_mm)
+    ml = millilitres(mask, spacing_mm)
+    sure = float(probability[mask].mean()) if mask.any() else float("nan")
+    found = PredictedTumour(model=model, ml=ml, mean_probability=sure, tested=calibration.tumour)
+    known = [warning for warning in patient.warnings if not (ml and warning == WITHOUT_MASK)]
+    masks = np.where(mask, case.masks | TUMOUR, case.masks).astype(case.masks.dtype)
+    case = replace(case, masks=masks, measured={**case.measured, "tumour_ml": ml})
+    return replace(patient, case=case, tumour_by=found, warnings=[found.describe(), *known])
 
 
 def hash_scans(subject: Subject, contract: Contract) -> dict[str, dict[str, str]]:
@@ -179,53 +213,6 @@ def prepare_patient(
     return Patient(subject=subject, contract=contract, case=case, ood=ood, warnings=warnings)
 
 
-def predict_case(
-    image: np.ndarray,
-    masks: np.ndarray,
-    networks: Networks,
-    arithmetic: Arithmetic,
-    *,
-    looks: int,
-    tile: int | None = None,
-    at: Collection[int] = (),
-) -> tuple[TtaPrediction, list[Way], float | None]:
-    """Image and spread on the prepared grid, each network's way, and the largest SD between tiles.
-
-    `image` (C, X, Y, Z) has the channels of `Contract.channels`, `masks` (X, Y, Z) are bit flags; `at` is as in
-    `predict_with_tta`.
-    """
-    contract = networks.contract
-    views = [one.network_inputs(image) for one in networks.contracts or (contract,)]
-    inputs = torch.from_numpy(np.concatenate(views, axis=1)).to(arithmetic.device)
-    brain = torch.from_numpy((masks & BRAIN) > 0)[None, None].to(arithmetic.device)
-    ways = [
-        choose_way(network, contract.shape, arithmetic, edge=tile, trained_on=patch)
-        for network, patch in zip(networks.networks, networks.patches)
-    ]
-    seams: list[float] = []
-    alike = len({outputs_of(network) for network in networks.networks}) == 1  # else they share the image alone
-
-    def through(number: int) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
-        network, way = networks.networks[number], ways[number]
-
-        def predict(image: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-            own = image.chunk(len(views), dim=1)[number % len(views)]
-            predicted, seam = predict_by(network, own, brain=mask, arithmetic=arithmetic, way=way)
-            seams.extend([] if seam is None else [seam])
-            return predicted if alike else predicted[:, :1]
-
-        return predict
-
-    try:
-        each = [through(number) for number in range(len(ways))]
-        predicted = predict_with_tta(each, inputs, brain, looks, at=at)
-    except (MemoryError, RuntimeError) as error:
-        if is_out_of_memory(error):
-            raise ValueError(f"out of memory; use --tile {max(32, max(contract.shape) // 2)} or less") from error
-        raise
-    return predicted, ways, max(seams, default=None)
-
-
 def assess_prediction(
     patient: Patient,
     image: np.ndarray,
@@ -242,7 +229,8 @@ def assess_prediction(
     """
     contract, masks, t1 = patient.contract, patient.case.masks, patient.channel(REFERENCE)
     spacing_mm, preparation = contract.spacing_mm, contract.preparation
-    searched, region = near_tumour(masks, spacing_mm), f"in the tumour and {TOLERANCE_MM:g} mm round it"
+    whose = "predicted tumour" if patient.tumour_by is not None else "tumour"
+    searched, region = near_tumour(masks, spacing_mm), f"in the {whose} and {TOLERANCE_MM:g} mm round it"
     if not searched.any():
         searched, region = patient.brain, "in the whole brain"
     threshold = float(preparation["enhancement_threshold"]) if place is None else calibration.threshold

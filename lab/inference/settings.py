@@ -7,6 +7,7 @@ from typing import Literal
 
 SYNTHESIS, UNCERTAINTY, ENHANCEMENT = "synthetic_t1gd.nii.gz", "uncertainty.nii.gz", "enhancement.nii.gz"
 INTERVAL, PROBABILITY = "interval_90.nii.gz", "enhancement_probability.nii.gz"
+TUMOUR_MASK = "tumour.nii.gz"
 WHAT = "SYNTHETIC image, predicted by a network from scans without contrast agent. Research only, not for diagnosis."
 PHANTOM_WARNING = (
     "PHANTOM: this model was trained on simulated heads, not on patients; its image means nothing for a patient"
@@ -26,6 +27,9 @@ class How:
     brain_mask: Literal["nonzero", "mni152"] | None = None
     """`nonzero` for skull-stripped scans, `mni152` for scans in MNI152 space; by default as the layout says, and for a
     patient given by paths as in training."""
+    tumour: Literal["mask", "auto"] = "mask"
+    """Where the tumour of a patient without a mask comes from: `auto` takes the one that the network states, if it does
+    (place-and-draw), and writes it as tumour.nii.gz; `mask` counts a given mask alone."""
     calibration: str | None = None
     """A file of `python -m lab calibrate --out`, for an ensemble; a single network has its own in its package."""
     classifier: str | None = None

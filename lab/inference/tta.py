@@ -8,14 +8,22 @@ how wrong it is: an error common to all predictions stays hidden.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from lab.inference.settings import How
+from lab.inference.tiling import Way, choose_way, predict_by
+from lab.io.case_file import BRAIN
+from lab.synthesis.device import Arithmetic, is_out_of_memory
 from lab.synthesis.networks import BACKGROUND, LEFT_RIGHT
+
+if TYPE_CHECKING:
+    from lab.inference.load import Networks
 
 
 @dataclass(frozen=True)
@@ -53,16 +61,79 @@ class TtaPrediction:
     """Standard deviation over augmentations and networks; None for a single prediction."""
     earlier: dict[int, Tensor | None] = field(default_factory=dict)
     """Number of augmentations -> spread after these alone, where asked for."""
-    probability: Tensor | None = None
-    """Probability of enhancement, the mean over augmentations and networks; None where the networks state none."""
+    stated: Mapping[str, Tensor] = field(default_factory=dict)
+    """What else the networks state, as large, in [0, 1]: the mean over augmentations and networks by name."""
+
+    @property
+    def probability(self) -> Tensor | None:
+        """Probability of enhancement; None where the networks state none."""
+        return self.stated.get("probability")
+
+    @property
+    def tumour(self) -> Tensor | None:
+        """Probability of tumour; None where the networks state none."""
+        return self.stated.get("tumour")
+
+
+def predict_case(
+    image: np.ndarray,
+    masks: np.ndarray,
+    networks: Networks,
+    arithmetic: Arithmetic,
+    *,
+    looks: int,
+    tile: int | None = None,
+    at: Collection[int] = (),
+) -> tuple[TtaPrediction, list[Way], float | None]:
+    """Prediction on the prepared grid, each network's way, and the largest SD between tiles.
+
+    `image` (C, X, Y, Z) has the channels of `Contract.channels`, `masks` (X, Y, Z) are bit flags; `at` is as in
+    `predict_with_tta`.
+    """
+    contract, outputs = networks.contract, networks.outputs
+    views = [one.network_inputs(image) for one in networks.contracts or (contract,)]
+    inputs = torch.from_numpy(np.concatenate(views, axis=1)).to(arithmetic.device)
+    brain = torch.from_numpy((masks & BRAIN) > 0)[None, None].to(arithmetic.device)
+    ways = [
+        choose_way(network, contract.shape, arithmetic, edge=tile, trained_on=patch)
+        for network, patch in zip(networks.networks, networks.patches)
+    ]
+    seams: list[float] = []
+
+    def through(number: int) -> Network:
+        network, way = networks.networks[number], ways[number]
+
+        def predict(image: Tensor, mask: Tensor) -> Tensor:
+            own = image.chunk(len(views), dim=1)[number % len(views)]
+            predicted, seam = predict_by(network, own, brain=mask, arithmetic=arithmetic, way=way)
+            seams.extend([] if seam is None else [seam])
+            return predicted[:, : len(outputs)]
+
+        return predict
+
+    try:
+        each = [through(number) for number in range(len(ways))]
+        predicted = predict_with_tta(each, inputs, brain, looks, at=at, outputs=outputs)
+    except (MemoryError, RuntimeError) as error:
+        if is_out_of_memory(error):
+            raise ValueError(f"out of memory; use --tile {max(32, max(contract.shape) // 2)} or less") from error
+        raise
+    return predicted, ways, max(seams, default=None)
 
 
 def predict_with_tta(
-    networks: Sequence[Network], inputs: Tensor, brain: Tensor, looks: int = DEFAULT_LOOKS, *, at: Collection[int] = ()
+    networks: Sequence[Network],
+    inputs: Tensor,
+    brain: Tensor,
+    looks: int = DEFAULT_LOOKS,
+    *,
+    at: Collection[int] = (),
+    outputs: Sequence[str] = ("image", "probability"),
 ) -> TtaPrediction:
     """Image and spread over the first `looks` of `AUGMENTATIONS`, and the spread after fewer of them, `at`.
 
-    Keeps sums only, so memory does not grow with `looks`. Raises ValueError for an impossible number.
+    `outputs` names the networks' maps, the image first. Keeps sums only, so memory does not grow with `looks`. Raises
+    ValueError for an impossible number.
     """
     if not 1 <= looks <= len(AUGMENTATIONS):
         raise ValueError(f"--looks {looks}: from 1 to {len(AUGMENTATIONS)} are possible")
@@ -80,12 +151,13 @@ def predict_with_tta(
                 if place < count:
                     total += predicted - offset
                     squares += (predicted - offset) ** 2
-    probability = (offset + sums[looks][0] / (len(networks) * looks))[:, 1:2] if image.shape[1] > 1 else None
+    mean = offset + sums[looks][0] / (len(networks) * looks)
+    stated = dict(list(zip(outputs, mean.split(1, dim=1)))[1:])
     spreads = {
         count: _deviation(total[:, :1], squares[:, :1], len(networks) * count)
         for count, (total, squares) in sums.items()
     }
-    return TtaPrediction(image[:, :1], spreads.pop(looks), spreads, probability)
+    return TtaPrediction(image[:, :1], spreads.pop(looks), spreads, stated)
 
 
 def _deviation(total: Tensor, squares: Tensor, count: int) -> Tensor | None:

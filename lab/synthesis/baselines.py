@@ -116,16 +116,19 @@ def paint_found(training: Training, pick: Callable[[Boosted, Maps], np.ndarray])
 
 
 def boost(training: Training) -> Predictor:
-    """Predictor of boosting's probability, and of its image: T1 with the mean rise by probability.
+    """Predictor of boosting's probability, of the tumour that it finds, and of its image: T1 with the mean rise by
+    probability.
 
     Where the probability is 0 the image is that of linear regression; between, both are mixed.
     """
 
     def predict(batch: Batch) -> Prediction:
-        found = torch.from_numpy(training.boosted.maps(batch).enhancing)[None, None].to(batch.inputs.device)
+        maps = training.boosted.maps(batch)
+        stated = (maps.enhancing, training.boosted.tumour_mask(maps).astype(np.float32))
+        found, tumour = (torch.from_numpy(one)[None, None].to(batch.inputs.device) for one in stated)
         everywhere = torch.ones_like(batch.masks["brain"])
         plain, bright = training.linear(batch), training.painted(batch, everywhere)
-        return {"image": plain + found * (bright - plain), "probability": found}
+        return {"image": plain + found * (bright - plain), "probability": found, "tumour": tumour}
 
     return predict
 

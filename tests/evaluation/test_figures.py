@@ -29,7 +29,8 @@ def perfect(tiny_cohort) -> pd.DataFrame:
 
     def predict(batch):
         enhancing = (batch.target - batch.inputs[:, :1] > 0.3).float()
-        return {"image": batch.target, "probability": enhancing, "core": enhancing}
+        tumour = batch.masks["tumour"].float()
+        return {"image": batch.target, "probability": enhancing, "core": enhancing, "tumour": tumour}
 
     return evaluate(predict, store, choose_thresholds(evaluate(predict, store)))
 

@@ -21,7 +21,7 @@ from lab.evaluation.place.voxel_counts import (
     read_counts,
     voxel_auc,
 )
-from lab.evaluation.pooled import pooled
+from lab.evaluation.pooled import point, pooled
 from lab.io.case_file import TUMOUR
 
 INPUTS = ("T1", "T2", "FLAIR")
@@ -87,6 +87,20 @@ def test_the_auc_of_a_case_is_that_of_its_voxels(store, voxels):
     assert figures["val/contrast_auc_rule"] == pytest.approx(np.nanmean(expected))
     gain, true = (np.concatenate(part) for part in zip(*voxels))
     assert figures["val/contrast_auc_pooled_rule"] == pytest.approx(roc_auc_score(true, gain), abs=0.003)  # bins
+
+
+def test_a_patient_is_ranked_by_the_level_that_the_least_enhancing_volume_reaches(store, tiny_cohort):
+    table = evaluate(faint, store)
+    voxel_ml = tiny_cohort.spacing_mm**3 / 1000
+    for index, level in enumerate(table["probability_level"]):
+        batch = store.batch([index])
+        region = near(*(batch.masks[name][0, 0].numpy() for name in ("tumour", "brain")), tiny_cohort.spacing_mm)
+        values = np.sort(faint(batch)["probability"][0, 0].numpy()[region])
+        assert level == pytest.approx(values[-int(np.ceil(0.5 / voxel_ml))])
+    some = table.assign(enhances_rule=[1, 0, 1, 0, 1, 1])
+    for score, level in (("probability", "probability_level"), ("contrast", "enhancement_level")):
+        expected = roc_auc_score(some["enhances_rule"], some[level])
+        assert point(some, "rule", f"{score}_auc_patients") == pytest.approx(expected)
 
 
 def test_the_threshold_has_the_highest_kappa_of_all_voxels(store, voxels):

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from lab.evaluation.enhancement import near, ratio
+from lab.evaluation.enhancement import enhancement_level, near, ratio
 from lab.evaluation.figure_spec import JudgedCase
 from lab.io.case_file import EXPERT, TUMOUR
 from lab.stats.agreement import kappa
@@ -34,11 +34,12 @@ Counts = NDArray[np.float64]
 
 
 def voxel_figures(case: JudgedCase, *, labelled: bool) -> dict[str, float | str]:
-    """The columns `COUNTS`, and `{score}_auc` and `{score}_auc_tumour` for each truth.
+    """The columns `COUNTS`, `{score}_auc` and `{score}_auc_tumour` for each truth, and `probability_level`.
 
     The AUC is that of the enhancing voxels near the tumour, and inside it; NaN where only one kind is there. Without
     a stated probability its columns are empty, as are those of the core, and without an expert label (`labelled`)
-    those of the expert.
+    those of the expert. `probability_level` is what the least enhancing volume near the tumour reaches, as
+    `enhancement_level` of the contrast.
     """
     tumour = (case.flags & TUMOUR) != 0
     region = near(tumour, case.brain, case.spacing_mm)
@@ -47,7 +48,9 @@ def voxel_figures(case: JudgedCase, *, labelled: bool) -> dict[str, float | str]
     stated = {"probability": case.probability, "core": case.core}
     scores: dict[str, NDArray[Any] | None] = {"contrast": (case.prediction - case.t1)[region]}
     scores |= {name: None if one is None else one[region] for name, one in stated.items()}
-    found: dict[str, float | str] = {}
+    found: dict[str, float | str] = {"probability_level": float("nan")}
+    if (probability := scores["probability"]) is not None:
+        found["probability_level"] = enhancement_level(probability, case.spacing_mm, case.enhancing_ml)
     for score, values in scores.items():
         for truth, true in truths.items():
             names = [f"{score}_{figure}_{truth}" for figure in ("counts", "auc", "auc_tumour")]

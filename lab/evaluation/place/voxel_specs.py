@@ -1,4 +1,5 @@
-"""Figures of where the image enhances: voxel AUC, and agreement at a threshold chosen on validation patients.
+"""Figures of where the image enhances: voxel AUC, agreement at a threshold chosen on validation patients, and whether
+the patient enhances at all.
 
 They exist for the contrast of the predicted image and, where a predictor states them, for its probability and for its
 core: how well a painted core would do that the network predicts itself.
@@ -8,12 +9,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from lab.evaluation.figure_spec import FigureSpec, Place, Pooling, Values, share
+from lab.evaluation.figure_spec import FigureSpec, Place, Pooling, Values, auc_of, concordance_of, share
 from lab.stats.agreement import kappa
 from lab.stats.auc import auc_of_counts
 
 ENDINGS = {"contrast": "", "probability": ", probability", "core": ", own core"}
 """Score of a voxel -> what ends the titles of its figures."""
+LEVELS = {"contrast": "enhancement_level", "probability": "probability_level"}
+"""Score of a voxel -> column of the level that the least enhancing volume of a patient reaches."""
 
 
 def voxel_specs(score: str) -> dict[str, FigureSpec]:
@@ -24,10 +27,17 @@ def voxel_specs(score: str) -> dict[str, FigureSpec]:
         return FigureSpec(title=title, decimals=decimals, direction=direction, truths=True, **more)
 
     place: tuple[Place, ...] = ("pooled", "place")
+    card: tuple[Place, ...] = ("model card",) if score == "probability" else ()
 
     def also(*places: Place) -> tuple[Place, ...]:
-        return place if score == "core" else (*place, *places)
+        return place if score == "core" else (*place, *card, *places)
 
+    of_patients = {}
+    if score in LEVELS:
+        of_patients[f"{score}_auc_patients"] = spec(
+            "patient AUC", 2, of_case=False, meaning="does the patient enhance? 0.5 = chance",
+            pooling=auc_of(LEVELS[score], "enhances"), shown=(*place, *card),
+        )  # fmt: skip
     return {
         f"{score}_auc": spec(
             "voxel AUC", 2, short="voxel AUC",
@@ -54,7 +64,7 @@ def voxel_specs(score: str) -> dict[str, FigureSpec]:
         ),
         f"{score}_dice_pooled": spec(
             "pooled Dice", 2, at=True, short="pooled at it", of_case=False, meaning="of the summed volumes",
-            pooling=share({f"{score}_overlap_ml": 2}, {"ml": 1, f"{score}_predicted_ml": 1}), shown=place,
+            pooling=share({f"{score}_overlap_ml": 2}, {"ml": 1, f"{score}_predicted_ml": 1}), shown=(*place, *card),
         ),
         f"{score}_kappa": spec(
             "kappa", 2, at=True, short="kappa at it", of_case=False,
@@ -63,8 +73,14 @@ def voxel_specs(score: str) -> dict[str, FigureSpec]:
         ),
         f"{score}_hallucinated_ml": spec(
             "hallucinated volume", 1, "lower", at=True, short="halluc.", unit="ml",
-            meaning="in patients who do not enhance, mean", shown=place,
+            meaning="in patients who do not enhance, mean", shown=(*place, *card),
         ),
+        f"{score}_volume_concordance": spec(
+            "volume concordance", 2, at=True, short="vol. concord.", of_case=False,
+            meaning="Lin's, of predicted and true volume", pooling=concordance_of(f"{score}_predicted_ml", "ml"),
+            shown=place,
+        ),
+        **of_patients,
     }  # fmt: skip
 
 

@@ -45,6 +45,7 @@ class SynthesisImages:
     enhancement: Volume
     brain: Volume
     tumour: Volume
+    tumour_name: str = "tumour mask"
     target: str = "T1GD"
 
     def window(self, *volumes: Volume) -> tuple[float, float]:
@@ -81,7 +82,7 @@ def synthesis_picture(
         for name, volume in patient.inputs.items()
     }
     columns |= dict.fromkeys((f"SYNTHETIC {patient.target}", OUTLINED), (patient.synthesis, shared))
-    note = "outlines: blue the predicted enhancement, white the tumour mask"
+    note = f"outlines: blue the predicted enhancement, white the {patient.tumour_name}"
     if patient.spread is not None:
         inside = patient.spread[patient.brain]
         limit = max(float(np.percentile(inside, 99)), 1e-3) if inside.size else 1.0

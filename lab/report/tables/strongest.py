@@ -15,6 +15,7 @@ import pandas as pd
 
 from lab.evaluation.figures import FIGURES, pooling_of, truth_in_words
 from lab.evaluation.place.voxel_counts import SCORES
+from lab.evaluation.place.voxel_specs import LEVELS
 from lab.evaluation.pooled import columns_of, compare, point
 from lab.report.tables.patient_table import GIVEN_MASK, is_baseline
 from lab.report.tables.table import Column, Row, Table
@@ -51,7 +52,8 @@ def best_truth(patients: pd.DataFrame) -> str:
 
 def score_read(patients: pd.DataFrame) -> str:
     """The score that is read for one trial: "probability" where it states one, else "contrast"."""
-    return "probability" if patients["probability_counts_rule"].notna().any() else "contrast"
+    stated = patients.get("probability_counts_rule")  # missing in tables of versions up to 0.4.0
+    return "contrast" if stated is None or stated.isna().all() else "probability"
 
 
 def as_read(patients: pd.DataFrame, score: str | None = None) -> pd.DataFrame:
@@ -59,9 +61,10 @@ def as_read(patients: pd.DataFrame, score: str | None = None) -> pd.DataFrame:
     score = score_read(patients) if score is None else score
     if score == "contrast":
         return patients
-    kept = [name for name in patients if not str(name).startswith(tuple(f"{score}_" for score in SCORES))]
-    read = patients.filter(regex=f"^{score}_").rename(columns=lambda name: name.replace(score, "contrast", 1))
-    return patients[kept].join(read)
+    left = (LEVELS["contrast"], *(f"{name}_" for name in SCORES))
+    kept = [name for name in patients if not str(name).startswith(left)]
+    read = patients.filter(regex=f"^{score}_").rename(columns={LEVELS["probability"]: LEVELS["contrast"]})
+    return patients[kept].join(read.rename(columns=lambda name: name.replace(score, "contrast", 1)))
 
 
 def differences(patients: pd.DataFrame, strongest: Mapping[str, Any], *, seed: int = 0) -> pd.DataFrame:

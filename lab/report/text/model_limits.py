@@ -9,6 +9,7 @@ import pandas as pd
 from lab.io.files import plural
 from lab.radiomics.assess.outer_estimate import UNKNOWN, doubt
 from lab.report.tables.model_figures import EVERYBODY, as_cell
+from lab.report.tables.strongest import score_read
 
 FEW = 30
 """Number of test patients below which the card warns of the small sample."""
@@ -25,12 +26,15 @@ def network_limits(patients: pd.DataFrame, figures: pd.DataFrame) -> list[str]:
         lines.append(f"Pooled sensitivity for the truly enhancing volume ({truth}): {share}.")
     missed, lesions = (int(patients[f"{name}_{truth}"].sum()) for name in ("missed", "lesions"))
     lines.append(f"Enhancing lesions missed: {missed} of {lesions}.")
-    volume = patients[f"hallucinated_ml_{truth}"]
-    silent = patients.loc[volume.notna(), "patient_id"].nunique()
-    mean = f": {volume.mean():.1f} ml on average, {volume.max():.1f} ml in the worst" if silent else ""
-    lines.append(
-        f"Volume hallucinated in the {plural(silent, 'test patient')} who do not enhance{mean or ': unknown'}."
-    )
+    volumes = {"": f"hallucinated_ml_{truth}"}
+    if score_read(patients) == "probability":
+        volumes = {" by the stated probability": f"probability_hallucinated_ml_{truth}", " by the image": volumes[""]}
+    for read, column in volumes.items():
+        volume = patients[column]
+        silent = patients.loc[volume.notna(), "patient_id"].nunique()
+        mean = f": {volume.mean():.1f} ml on average, {volume.max():.1f} ml in the worst" if silent else ""
+        who = f"the {plural(silent, 'test patient')} who do not enhance"
+        lines.append(f"Volume hallucinated{read} in {who}{mean or ': unknown'}.")
     error, floor = patients["mae_brain"], patients["floor_mae"].mean()
     worst = patients.loc[error.idxmax(), "case_id"]
     lines.append(

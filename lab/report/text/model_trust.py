@@ -54,6 +54,16 @@ def trust_lines(record: Mapping[str, Any]) -> list[str]:
             + f" No verdict whether a tumour enhances: {doubt}."
             * bool(doubt)
         )
+    if place := record.get("place"):
+        lines.append(
+            f"Enhancement is where the stated probability exceeds {place['threshold']:.2f}, chosen on "
+            f"{plural(place['patients'], 'validation scan')} (kappa {place['kappa']:.2f} there, truth: {place['by']})."
+        )
+    if tumour := record.get("tumour"):
+        lines.append(
+            f"The tumour that it states (synthesize --tumour auto): mean Dice {tumour['dice']:.2f} with the masks of "
+            f"{plural(tumour['patients'], tumour['of'] + ' scan')}, {tumour['lowest_tenth']:.2f} or less in one of ten."
+        )
     if not record["strangers"]:
         return [*lines, "Detection of out-of-distribution scans was not measured: there were no test patients."]
     clean, *faults = record["strangers"]

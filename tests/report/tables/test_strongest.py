@@ -74,6 +74,7 @@ def test_a_stated_probability_is_read_instead_of_the_contrast(patients):
     table = patients[patients["trial"] == "boosting"]
     assert score_read(table) == "probability"
     np.testing.assert_array_equal(as_read(table)["contrast_auc_rule"], table["probability_auc_rule"])
+    np.testing.assert_array_equal(as_read(table)["enhancement_level"], table["probability_level"])
     plain = patients[patients["trial"] == 0]
     assert score_read(plain) == "contrast"
     assert as_read(plain) is plain
