@@ -30,7 +30,7 @@ COUNTERPARTS = {
     "contrast_concordance": "contrast_kappa",
     "kappa": "contrast_kappa",
     "concordance": "contrast_volume_concordance",
-    "auc": "contrast_auc_patients",
+    "auc": "auc",
 }
 """Score of the gate -> the figure at chosen thresholds that stands for it where a probability is stated."""
 STATED = (

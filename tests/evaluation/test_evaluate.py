@@ -37,9 +37,11 @@ COLUMNS = [
     *["mae_tumour", "mse_tumour", "ssim_tumour", "mae_balanced", "ml_near", "ml_predicted", "enhancement_level"],
     *["contrast_concordance", *SUMS],
     *[f"{name}_{definition}" for definition in ("rule", "expert") for name in AGAINST],
+    "probability_level",
     *[f"{score}_{figure}_{truth}" for score in SCORES for truth in TRUTHS for figure in VOXELS],
     *["voxel_auc", "midline_ml_true", "midline_ml_predicted", "midline_ml_false"],
-    *["crps_brain", "spread_enhancing", "spread_elsewhere", "spread_ratio", "noise_sd", "floor_mae", "floor_mse"],
+    *["crps_brain", "spread_enhancing", "spread_elsewhere", "spread_ratio"],
+    *["tumour_dice", "noise_sd", "floor_mae", "floor_mse"],
     *["checkerboard", "checkerboard_true", "sharpness"],
     *[f"{score}_{figure}_{truth}" for score in SCORES for truth in TRUTHS for figure in AT_THRESHOLD],
 ]

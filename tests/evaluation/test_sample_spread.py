@@ -17,7 +17,7 @@ def judged(prediction: np.ndarray, spread: np.ndarray | None) -> JudgedCase:
     truth[:1] = 0.6
     return JudgedCase(
         prediction=prediction, probability=None, spread=spread, t1=np.zeros_like(truth), truth=truth, flags=flags,
-        brain=flags > 0, noise_sd=0.0, spacing_mm=1.0, threshold=0.3,
+        brain=flags > 0, noise_sd=0.0, spacing_mm=1.0, threshold=0.3, enhancing_ml=0.5,
     )  # fmt: skip
 
 

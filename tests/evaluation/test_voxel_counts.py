@@ -98,9 +98,9 @@ def test_a_patient_is_ranked_by_the_level_that_the_least_enhancing_volume_reache
         values = np.sort(faint(batch)["probability"][0, 0].numpy()[region])
         assert level == pytest.approx(values[-int(np.ceil(0.5 / voxel_ml))])
     some = table.assign(enhances_rule=[1, 0, 1, 0, 1, 1])
-    for score, level in (("probability", "probability_level"), ("contrast", "enhancement_level")):
+    for figure, level in (("probability_auc_patients", "probability_level"), ("auc", "enhancement_level")):
         expected = roc_auc_score(some["enhances_rule"], some[level])
-        assert point(some, "rule", f"{score}_auc_patients") == pytest.approx(expected)
+        assert point(some, "rule", figure) == pytest.approx(expected)
 
 
 def test_the_threshold_has_the_highest_kappa_of_all_voxels(store, voxels):

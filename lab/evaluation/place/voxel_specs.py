@@ -33,10 +33,10 @@ def voxel_specs(score: str) -> dict[str, FigureSpec]:
         return place if score == "core" else (*place, *card, *places)
 
     of_patients = {}
-    if score in LEVELS:
-        of_patients[f"{score}_auc_patients"] = spec(
+    if score == "probability":  # that of the contrast is `auc`
+        of_patients["probability_auc_patients"] = spec(
             "patient AUC", 2, of_case=False, meaning="does the patient enhance? 0.5 = chance",
-            pooling=auc_of(LEVELS[score], "enhances"), shown=(*place, *card),
+            pooling=auc_of(LEVELS["probability"], "enhances"), shown=(*place, *card),
         )  # fmt: skip
     return {
         f"{score}_auc": spec(
