@@ -12,10 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
-from lab.io.case_file import clear_without_target
+from lab.io.case_file import CORE, clear_without_target
 from lab.io.grid import core_mask
 
-CORE = 32  # in memory alone: files hold no core
 FLAGS = {"brain": BRAIN, "tumour": TUMOUR, "enhancement": ENHANCEMENT, "expert": EXPERT, "core": CORE}
 FLIPS = ("both", "random", "none")
 BACKGROUND = -1.0
@@ -32,7 +31,7 @@ class Batch:
 
     inputs: Tensor  # (B, C, X, Y, Z) float32 in [-1, 1]
     target: Tensor  # (B, 1, X, Y, Z) float32 in [-1, 1]
-    masks: dict[str, Tensor]  # each (B, 1, X, Y, Z) bool; `enhancing` as `enhancing_mask`, `core` with what it encloses
+    masks: dict[str, Tensor]  # each (B, 1, X, Y, Z) bool; `enhancing` as `enhancing_mask`, `core` as `tumour_core`
     case_ids: tuple[str, ...]
     seeds: tuple[tuple[int, ...], ...] = ()
     """Seed of the random draws of each case: seed, epoch, case, flipped, number of its showing."""
@@ -62,6 +61,12 @@ def unpack_masks(flags: Tensor) -> dict[str, Tensor]:
 def enhancing_mask(flags: np.ndarray, *, labelled: bool) -> np.ndarray:
     """What truly enhances (X, Y, Z) in bit flags: by the expert, else where the tumour does by the paper's rule."""
     return (flags & EXPERT) != 0 if labelled else (flags & (TUMOUR | ENHANCEMENT)) == (TUMOUR | ENHANCEMENT)
+
+
+def tumour_core(flags: np.ndarray, enhancing: np.ndarray, spacing_mm: float) -> np.ndarray:
+    """The tumour's core (X, Y, Z) in bit flags: by the expert where there is a label, else that of `core_mask`."""
+    core = (flags & CORE) != 0
+    return core if core.any() else core_mask(enhancing, (flags & TUMOUR) != 0, spacing_mm)
 
 
 def free_memory(device: torch.device) -> int:
@@ -196,14 +201,14 @@ class CaseStore:
     def _read(self, index: int, window: Window) -> tuple[Tensor, Tensor]:
         """A window of a case from its file: channels (C + 1, X, Y, Z) float16 and flags (1, X, Y, Z) uint8.
 
-        Flags are 0 where there is no target. The core is that of the part of the tumour in the window.
+        Flags are 0 where there is no target. A core that no expert labelled is that of the tumour in the window.
         """
         image, mask = self.cohort.load(self.case_ids[index])
         part, missing = inside(window, self.cohort.shape)
         picked = torch.from_numpy(np.stack([image[channel][part] for channel in self.channels]))
         flags = clear_without_target(mask[part])
         enhancing = enhancing_mask(flags, labelled=self.labelled[index])
-        core = core_mask(enhancing, (flags & TUMOUR) != 0, self.cohort.spacing_mm)
+        core = tumour_core(flags, enhancing, self.cohort.spacing_mm)
         return padded(picked, torch.from_numpy(flags | (CORE * core).astype(np.uint8))[None], missing)
 
     def _case(self, index: int, seed: Sequence[int]) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from lab.config import DataConfig
 from lab.data.brain_mask import brain_core, brain_mask, scanned_part
 from lab.data.layouts.subject import Subject
 from lab.data.subject_scans import REFERENCE, UNUSED, check_without_contrast, read_scans, read_tumour
-from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
+from lab.io.case_file import BRAIN, CORE, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
 from lab.io.files import canonical
 from lab.io.grid import Window, bounding_box, window_round
 from lab.io.scan import Scan, count_values
@@ -159,18 +159,20 @@ def check_as_cohort(case: PreparedCase, subject: Subject, recipe: Recipe) -> Non
 
 def _masks(window: Window, brain: np.ndarray, labels: np.ndarray, subject: Subject) -> tuple[np.ndarray, np.ndarray]:
     """Brain (X, Y, Z) bool and bit flags on the prepared grid; a voxel takes the majority of its volume."""
-    enhancing = subject.enhancing_label
+    enhancing, core_labels = subject.enhancing_label, sorted(subject.core_labels)
     if window.is_crop:
         inside, labels = window.apply(brain), window.apply(labels)
-        tumour, expert = labels > 0, labels == enhancing
+        tumour, expert, core = labels > 0, labels == enhancing, np.isin(labels, core_labels)
     else:
-        inside, tumour, expert = (window.apply(part) >= 0.5 for part in (brain, labels > 0, labels == enhancing))
+        parts = (brain, labels > 0, labels == enhancing, np.isin(labels, core_labels))
+        inside, tumour, expert, core = (window.apply(part) >= 0.5 for part in parts)
     if not inside.any():
         raise ValueError("no brain is left on the prepared grid; choose a finer --spacing")
     masks = inside * np.uint8(BRAIN)
     masks[tumour & inside] |= TUMOUR
     if enhancing is not None:
         masks[expert & inside] |= EXPERT
+    masks[core & inside] |= CORE
     return inside, masks
 
 

@@ -88,7 +88,7 @@ def read_tumour(subject: Subject, scans: dict[str, Scan], mask_needed: bool) -> 
             if mask_needed:
                 raise ValueError(wrong)
             notes.append(f"{wrong}; every value above 0 is taken as tumour")
-            subject = replace(subject, enhancing_label=None, cavity_label=None)
+            subject = replace(subject, enhancing_label=None, cavity_label=None, core_labels=frozenset())
         if subject.cavity_label in values:
             if mask_needed and "T1GD" in scans:
                 notes += check_cavity(first, scans["T1GD"], labels == subject.cavity_label)

@@ -16,9 +16,9 @@ from safetensors.numpy import save
 
 from lab.io.sealed_json import parse_json, read_sealed, seal, unseal
 
-BRAIN, TUMOUR, ENHANCEMENT, EXPERT, NO_TARGET = 1, 2, 4, 8, 16
-"""Bit flags of a prepared mask: brain, tumour, enhancement by the paper's rule, expert label of enhancement, and brain
-that the target scan does not reach."""
+BRAIN, TUMOUR, ENHANCEMENT, EXPERT, NO_TARGET, CORE = 1, 2, 4, 8, 16, 32
+"""Bit flags of a prepared mask: brain, tumour, enhancement by the paper's rule, expert label of enhancement, brain that
+the target scan does not reach, and expert label of the tumour's core (all but oedema)."""
 TENSORS: dict[str, tuple[str, np.dtype[Any], int]] = {  # tensor -> safetensors type, NumPy type and number of axes
     "image": ("F16", np.dtype("<f2"), 4),
     "mask": ("U8", np.dtype("u1"), 3),
@@ -117,7 +117,7 @@ def _impossible(image: np.ndarray, mask: np.ndarray) -> str:
     """Values that no prepared case can hold, in words; "" if there are none."""
     if (image.view(np.uint16) & 0x7FFF).max() > 0x3C00:  # the bits of 1 as float16: NaN and infinity lie above, too
         return "values that are NaN or outside [-1, 1]"
-    if mask.max() >= 2 * NO_TARGET or ((mask != 0) & (mask & BRAIN == 0)).any():
+    if mask.max() >= 2 * CORE or ((mask != 0) & (mask & BRAIN == 0)).any():
         return "flags of the mask that are unknown or lie outside the brain"
     return ""
 

@@ -19,7 +19,7 @@ def bounding_box(mask: np.ndarray) -> Box:
 
 
 def core_mask(enhancing: np.ndarray, tumour: np.ndarray, spacing_mm: float) -> np.ndarray:
-    """The tumour's core (X, Y, Z): what enhances, and what it encloses, since cohorts hold no label of necrosis."""
+    """The tumour's core (X, Y, Z) where no expert labelled it: what enhances, and what it encloses."""
     from scipy import ndimage
 
     if not enhancing.any():

@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lab.data.batches import Batch
+from lab.data.batches import Batch, tumour_core
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
 from lab.evaluation.enhancement import near
 from lab.io.case_file import clear_without_target
-from lab.io.grid import bounding_box, core_mask
+from lab.io.grid import bounding_box
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -215,31 +215,31 @@ def fit_boosting(cohort: Cohort, case_ids: Sequence[str], *, inputs: Sequence[st
     fold_of = {patient: number for number, part in enumerate(parts) for patient in part}
     others = [[one for one in patients if one not in part] or patients for part in parts]
 
-    def load(case: str) -> tuple[Floats, Mask, Mask, Mask]:
-        """Features (N, F) of a case, its brain (X, Y, Z), and which brain voxels (N,) are tumour and enhance."""
+    def load(case: str) -> tuple[Floats, Mask, Mask, Mask, Mask]:
+        """Features (N, F) of a case, its brain (X, Y, Z), which brain voxels (N,) are tumour, its core, and enhance."""
         image, mask = cohort.load(case)
         flags = clear_without_target(mask)
         brain = (flags & BRAIN) != 0
         features = voxel_features(np.asarray(image[picked], np.float32), brain, spacing)
         enhances = enhancing_mask(flags, spacing, labelled=cohort.labelled(case))
-        return features, brain, (flags & TUMOUR)[brain] != 0, enhances[brain]
+        core = tumour_core(flags, enhances, spacing)
+        return features, brain, (flags & TUMOUR)[brain] != 0, core[brain], enhances[brain]
 
     first, core, enhancing = (Voxels(seed) for seed in range(3))
     for case in case_ids:
-        features, _, tumour, _ = load(case)
+        features, _, tumour, *_ = load(case)
         first.add(patient_of[case], features, tumour)
     find = [first.fit(part) for part in others]
     likely: dict[str, NDArray[np.float16]] = {}
     truths: list[Mask] = []
     asked: dict[str, tuple[NDArray[np.int64], Floats, Mask, Mask]] = {}
     for number, case in enumerate(case_ids):
-        features, brain, tumour, enhances = load(case)
+        features, brain, tumour, whole, enhances = load(case)
         likely[case] = find[fold_of[patient_of[case]]](features).astype(np.float16)
         truths.append(tumour)
         where = np.flatnonzero((likely[case] > LIKELY) | tumour)
         if where.size > MOST:
             where = np.sort(np.random.default_rng(number).choice(where, MOST, replace=False))
-        whole = core_mask(unpacked(enhances, brain), unpacked(tumour, brain), spacing)[brain]
         asked[case] = (where, features[where], whole[where], enhances[where])
     threshold = dice_threshold(list(likely.values()), truths)
     for case, (where, features, whole, enhances) in asked.items():

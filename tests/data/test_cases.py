@@ -34,6 +34,7 @@ from lab.data.layouts.find import Subject
 from lab.data.prepare import prepare
 from lab.io import case_file as storage
 from lab.io import grid as geometry
+from lab.io.case_file import CORE
 from lab.io.scan import Scan, read_image
 from lab.phantom.subject import make_subject
 
@@ -81,6 +82,7 @@ def test_values_follow_the_paper(cohort):
         np.testing.assert_array_equal((mask & ENHANCEMENT) > 0, (contrast > 0.3) & inside)
         assert ((mask & TUMOUR) > 0).sum() == (truth["MASK"] > 0).sum()
         assert ((mask & EXPERT) > 0).sum() == (truth["MASK"] == 3).sum()
+        assert ((mask & CORE) > 0).sum() == np.isin(truth["MASK"], (1, 3)).sum()  # all but oedema
 
 
 def test_the_cut_follows_the_settings(tree, cohort, tmp_path):
@@ -265,7 +267,7 @@ def test_egd_takes_the_atlas_and_the_rule(tmp_path):
     assert pd.isna(row["label_enhancing_ml"])
     assert row["rule_enhancing_ml"] == pytest.approx(7, rel=0.2)
     assert cohort.phantom
-    assert not ((cohort.load("EGD-0001")[1] & EXPERT) > 0).any()
+    assert not ((cohort.load("EGD-0001")[1] & (EXPERT | CORE)) > 0).any()
 
 
 # --- the same head from files of several voxel sizes

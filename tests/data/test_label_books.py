@@ -15,6 +15,7 @@ from lab.data.contract import Contract
 from lab.data.layouts.find import find_subjects
 from lab.data.layouts.label_books import LABEL_BOOKS, set_book
 from lab.data.layouts.subject import Subject
+from lab.io.case_file import CORE
 from lab.io.scan import count_values
 
 BRATS_2021 = ("_t1", "_seg")
@@ -159,7 +160,7 @@ def test_where_no_mask_is_needed_its_labels_leave_nobody_out(tmp_path):
     assert "every value above 0 is taken as tumour" in case.notes[0]
     assert case.measured["tumour_ml"] == 24.896
     assert case.measured["label_enhancing_ml"] is None
-    assert not (case.masks & EXPERT).any()
+    assert not (case.masks & (EXPERT | CORE)).any()
     with pytest.raises(ValueError, match=r"may be those of brats2024 .* or brats2021"):
         contract.prepare(subject)  # a classifier measures the tumour, which a cavity is not
     (named,) = find_subjects(tmp_path / "new", labels="brats2021")

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from lab.data.batches import CaseStore, image_of, map_of
+from lab.data.batches import CaseStore, image_of, map_of, tumour_core
+from lab.io.case_file import BRAIN, CORE, TUMOUR
 from lab.synthesis.baselines import Training, boost, fit_baselines
-from lab.synthesis.boosting import Voxels, core_mask, depth_mm, dice_threshold, largest, voxel_features
+from lab.synthesis.boosting import Voxels, depth_mm, dice_threshold, largest, voxel_features
 
 INPUTS = ("T1", "T2", "FLAIR")
 
@@ -81,16 +82,18 @@ def test_features_ignore_what_lies_outside_the_brain():
     np.testing.assert_allclose(flat[:, 4:6], 0, atol=1e-4)
 
 
-def test_the_core_is_the_ring_and_what_it_encloses():
+def test_the_core_is_the_experts_or_the_ring_and_what_it_encloses():
     ring = np.zeros((15, 15, 15), bool)
     ring[3:12, 3:12, 3:12] = True
     ring[5:10, 5:10, 5:10] = False
-    tumour = np.ones_like(ring)
-    core = core_mask(ring, tumour, 2.0)
+    flags = np.full(ring.shape, BRAIN | TUMOUR, np.uint8)
+    core = tumour_core(flags, ring, 2.0)
     assert core[7, 7, 7]
     assert core.sum() == 9**3
-    assert not core_mask(np.zeros_like(ring), tumour, 2.0).any()
-    assert (core_mask(ring, ring, 2.0) == ring).all()  # no further than the tumour
+    assert not tumour_core(flags, np.zeros_like(ring), 2.0).any()
+    assert (tumour_core(np.where(ring, flags, BRAIN), ring, 2.0) == ring).all()  # no further than the tumour
+    flags[2:13, 3:12, 3:12] |= CORE
+    assert (tumour_core(flags, ring, 2.0) == ((flags & CORE) != 0)).all()
 
 
 def test_depth_grows_inwards_in_millimetres():

@@ -41,7 +41,9 @@ def set_book(subject: Subject, name: str) -> Subject:
     book = LABEL_BOOKS[name]
     values = frozenset({0, *book.values()}) if book else None
     enhancing, cavity = book.get("enhancing"), book.get("cavity")
-    return replace(subject, label_book=name, labels=values, enhancing_label=enhancing, cavity_label=cavity)
+    core = frozenset(book.values()) - {book["oedema"], cavity} if "oedema" in book else frozenset()
+    meaning = {"labels": values, "enhancing_label": enhancing, "cavity_label": cavity, "core_labels": core}
+    return replace(subject, label_book=name, **meaning)
 
 
 def describe_book(name: str) -> str:

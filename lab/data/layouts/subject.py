@@ -22,10 +22,11 @@ class Subject:
     patient_given: bool = False  # whether a table gives the patient; otherwise `patients` infers it from the name
     images: dict[str, Path] = field(default_factory=dict)  # path by canonical name of the sequence: T1, T2, FLAIR, T1GD
     mask: Path | None = None  # tumour mask or segmentation: 0 is healthy
-    label_book: str | None = None  # meaning of the mask's values, a key of `LABEL_BOOKS`; the next three follow from it
+    label_book: str | None = None  # meaning of the mask's values, a key of `LABEL_BOOKS`; the next four follow from it
     labels: frozenset[int] | None = None  # values the mask may hold; `None`: any
     enhancing_label: int | None = None  # value of enhancing tumour in the mask, where experts labelled it
     cavity_label: int | None = None  # value of a resection cavity in the mask, which is no tumour
+    core_labels: frozenset[int] = frozenset()  # values of the tumour's core, where experts told it from oedema
     skull_stripped: bool = True
     grade: int | None = None
     age: float | None = None  # years
