@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
 
 from lab.config import LabelBook, LayoutName
 from lab.inference.settings import WHAT, How
@@ -53,6 +55,9 @@ class SynthesizeNewPatients(How, NewPatients):
     """The model, such as models:/sct1@champion; several make an ensemble."""
     out: Path
     """Folder for the images, a picture and report.json; with --data it has a folder per patient."""
+    clinical: Annotated[Path | None, tyro.conf.arg(metavar="TABLE")] = None
+    """CSV for a model that takes clinical covariates: a row for each case, with case_id (not needed for one patient)
+    and any of age, sex, grade, idh, codeletion. Empty is unknown."""
 
     def run(self) -> None:
         """Synthesize every patient."""
@@ -64,11 +69,10 @@ class SynthesizeNewPatients(How, NewPatients):
         how = How(**{item.name: getattr(self, item.name) for item in fields(How)})
         with clear_errors():
             if self.data is None:
-                synthesize(self.model, one, out=self.out, mask=self.mask, how=how)
+                synthesize(self.model, one, out=self.out, mask=self.mask, clinical=self.clinical, how=how)
             else:
-                done = synthesize_folder(
-                    self.model, self.data, out=self.out, layout=self.layout, labels=self.labels, how=how
-                )
+                folder: dict[str, Any] = {"layout": self.layout, "labels": self.labels, "clinical": self.clinical}
+                done = synthesize_folder(self.model, self.data, out=self.out, how=how, **folder)
                 left = f", {len(done.left_out)} left out ({self.out / 'left_out.csv'})" if done.left_out else ""
                 print(f"{plural(len(done.reports), 'patient')} synthesized{left}")
         print(f"Written to {self.out}\n{WHAT}")

@@ -16,13 +16,14 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lab.config.training import AugmentConfig, LossConfig, ModelConfig, TrainConfig, alias, network_key
+from lab.config.training import AugmentConfig, ClinicalConfig, LossConfig, ModelConfig, TrainConfig, alias, network_key
 
 __all__ = [
     "DEMO",
     "PAPER",
     "AugmentConfig",
     "ClassifierConfig",
+    "ClinicalConfig",
     "Config",
     "DataConfig",
     "GateSettings",
@@ -176,6 +177,7 @@ class Config:
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
+    clinical: ClinicalConfig = field(default_factory=ClinicalConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
     options: tyro.conf.Suppress[Mapping[str, Any]] = field(default_factory=dict)
     """Settings of networks and methods that have their own, by name: `{"segresnet": SegResNetConfig()}`; one that is

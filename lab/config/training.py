@@ -91,6 +91,16 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ClinicalConfig:
+    """Clinical covariates as further inputs of the network, by feature-wise modulation (FiLM)."""
+
+    use: tuple[Literal["age", "sex", "grade", "idh", "codeletion"], ...] = ()
+    """Covariates that the network takes, as far as they are known; none by default."""
+    drop: float = 0.2
+    """Probability that a known value is hidden in training, so that the network also learns to do without."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
     """Random changes of the training images, drawn anew for each patient and epoch; a strength of 0 is off.
 

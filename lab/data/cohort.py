@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,8 @@ __all__ = ["BRAIN", "ENHANCEMENT", "EXPERT", "TUMOUR", "Cohort", "is_cohort", "o
 
 FORMAT = "gadfree prepared cohort"
 PARTS = ("train", "val", "test")
+CLINICAL = ("age", "sex", "grade", "idh", "codeletion")
+"""Columns of the index that a network can take as covariates."""
 COLUMNS = {  # columns of `index.csv`; an empty cell is unknown
     "case_id": "string",
     "patient_id": "string",
@@ -116,6 +119,11 @@ class Cohort:
             known = ", ".join(self.channels)
             raise ValueError(f"{self.path} has no {sequence} (channels: {known}); prepare it with --inputs")
         return names.index(sequence.upper())
+
+    def clinical(self, case_ids: Sequence[str]) -> list[dict[str, Any]]:
+        """Age, sex, grade, IDH and 1p/19q of each case by name, None for unknown."""
+        rows = self.index.reindex(columns=list(CLINICAL)).loc[list(case_ids)].astype(object)
+        return [dict(zip(CLINICAL, row)) for row in rows.where(rows.notna(), None).to_numpy()]
 
     def load(self, case_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Image (C, X, Y, Z) float16 in [-1, 1] and mask (X, Y, Z) uint8 of flags, both read-only views of the file.

@@ -93,14 +93,15 @@ def synthesize(
     *,
     out: Path | str,
     mask: Path | str | None = None,
+    clinical: Path | str | None = None,
     how: How | None = None,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Synthesize one patient, `{"T1": path, "T2": path, "FLAIR": path}`, to the folder `out`; returns its report.json.
 
     A path leads to a NIfTI file or to a folder with one DICOM series; both give the same voxels. Several models make an
-    ensemble. Raises ValueError or an OSError, before anything is written, where the model is not from this lab or the
-    images do not fit it.
+    ensemble. `clinical` is a table with the patient's covariates, see `clinical_table.with_clinical`. Raises ValueError
+    or an OSError, before anything is written, where the model is not from this lab or the images do not fit it.
     """
     how = how or How()
     check_place(Path(out), how)
@@ -115,6 +116,7 @@ def synthesize(
             f"{', '.join(extra)} is given, but the model takes {', '.join(contract.channels)}; leave it out, or name "
             "the right model"
         )
+    (subject,) = _with_clinical([subject], models.networks, clinical, say, single=True)
     report = write_patient(
         subject, models.networks, Path(out), models.how, models.arithmetic, classifier=models.classifier
     )
@@ -129,6 +131,7 @@ def synthesize_folder(
     out: Path | str,
     layout: str = "auto",
     labels: str = "auto",
+    clinical: Path | str | None = None,
     how: How | None = None,
     say: Callable[[str], None] = print,
 ) -> FolderSynthesis:
@@ -146,6 +149,7 @@ def synthesize_folder(
     subjects = find_subjects(Path(data), layout, labels=labels, say=say)
     _check_export(how, [subject.images for subject in subjects])
     models = Models(model, how, say)
+    subjects = _with_clinical(subjects, models.networks, clinical, say)
     reports: dict[str, dict[str, Any]] = {}
     left_out: dict[str, str] = {}
     warned = {PHANTOM_WARNING}  # each warning is printed once
@@ -175,6 +179,24 @@ def synthesize_folder(
         for name, table in tables.items():
             write_atomically(folder / name, table.to_csv(index=False).encode())
     return FolderSynthesis(reports=reports, folders={case: place / case for case in reports}, left_out=left_out)
+
+
+def _with_clinical(
+    subjects: list[Subject],
+    networks: Networks,
+    table: Path | str | None,
+    say: Callable[[str], None],
+    *,
+    single: bool = False,
+) -> list[Subject]:
+    """The subjects with the values of `table`. Raises ValueError where no network takes any."""
+    if table is None:
+        return subjects
+    if not any(hasattr(network, "film") for network in networks.networks):
+        raise ValueError(f"--clinical {table}: this model takes no clinical covariates; leave it out")
+    from lab.deploy.clinical_table import with_clinical
+
+    return with_clinical(subjects, Path(table), say=say, single=single)
 
 
 def _check_export(how: How, patients: Sequence[Mapping[str, Path | str]]) -> None:

@@ -87,6 +87,7 @@ def write_patient(
         "models": list(networks.about),
         "contract": networks.contract.as_dict(),
         "inputs": hashes,
+        **({"clinical": known} if (known := _covariates(subject, networks)) else {}),
         "key": _key(hashes, subject, networks, how),
         "how": asdict(how),
         "arithmetic": arithmetic.name,
@@ -164,8 +165,15 @@ def _key(inputs: Hashes, subject: Subject, networks: Networks, how: How) -> str:
     weights = [entry["package_sha256"] for entry in networks.about]
     meaning = [subject.skull_stripped, subject.cavity_label]  # they decide what counts as brain and tumour
     settings: list[Any] = [asdict(how), networks.contract.as_dict(), *meaning, networks.patches]
+    settings += [known] if (known := _covariates(subject, networks)) else []
     settings += [] if how.calibration is None else [file_sha256(Path(how.calibration))]
     return fingerprint([images, weights, settings, version("gadfree")], length=32)
+
+
+def _covariates(subject: Subject, networks: Networks) -> dict[str, Any]:
+    """The patient's values of the clinical covariates that the networks take."""
+    films = [network.film for network in networks.networks if hasattr(network, "film")]
+    return {name: getattr(subject, name) for film in films for name in film.coding.names}
 
 
 def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:

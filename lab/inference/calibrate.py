@@ -194,7 +194,8 @@ def predicted_cases(
         flags = np.array(mask)
         with torch.no_grad():
             inputs = np.stack([image[channel] for channel in channels])
-            found, _, _ = predict_case(inputs, flags, networks, arithmetic, looks=max(counts), at=counts)
+            how: dict[str, Any] = {"looks": max(counts), "at": counts, "clinical": cohort.clinical([case_id])[0]}
+            found, _, _ = predict_case(inputs, flags, networks, arithmetic, **how)
         spreads = {**found.earlier, max(counts): found.spread}
         target, t1 = (
             np.asarray(image[cohort.channel(name)], np.float32) for name in (networks.contract.target, REFERENCE)

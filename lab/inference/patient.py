@@ -46,6 +46,7 @@ from lab.io.scan import scan_sha256
 from lab.qc.image_quality import measure
 from lab.qc.ood import OodReference, OodResult
 from lab.synthesis.device import Arithmetic
+from lab.synthesis.networks import warn_of_unknown
 
 if TYPE_CHECKING:
     from lab.inference.load import Networks
@@ -139,7 +140,8 @@ def synthesize_patient(
     patient = prepare_patient(subject, networks.contract, calibration.reference, how.brain_mask, how.strangers, hashes)
     prepared = time.monotonic()
     case = patient.case
-    found, ways, seam = predict_case(case.image, case.masks, networks, arithmetic, looks=how.looks, tile=how.tile)
+    chosen: dict[str, Any] = {"looks": how.looks, "tile": how.tile, "clinical": vars(subject)}
+    found, ways, seam = predict_case(case.image, case.masks, networks, arithmetic, **chosen)
     image, spread, place, tumour = (
         None if one is None else one[0, 0].cpu().numpy()
         for one in (found.image, found.spread, found.probability, found.tumour)
@@ -149,6 +151,7 @@ def synthesize_patient(
         patient = with_tumour(patient, tumour, networks.name, calibration)
     seconds = {"prepare": prepared - started, "network": time.monotonic() - prepared}
     before = [PHANTOM_WARNING] if networks.phantom else []
+    before += warn_of_unknown(networks.networks, vars(subject))
     return assess_prediction(
         patient, image, spread, calibration, place=place, before=before, ways=ways, seam=seam, seconds=seconds
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from lab.inference.settings import How
 from lab.inference.tiling import Way, choose_way, predict_by
 from lab.io.case_file import BRAIN
 from lab.synthesis.device import Arithmetic, is_out_of_memory
-from lab.synthesis.networks import BACKGROUND, LEFT_RIGHT
+from lab.synthesis.networks import BACKGROUND, LEFT_RIGHT, given
 
 if TYPE_CHECKING:
     from lab.inference.load import Networks
@@ -84,11 +84,12 @@ def predict_case(
     looks: int,
     tile: int | None = None,
     at: Collection[int] = (),
+    clinical: Mapping[str, Any] | None = None,
 ) -> tuple[TtaPrediction, list[Way], float | None]:
     """Prediction on the prepared grid, each network's way, and the largest SD between tiles.
 
-    `image` (C, X, Y, Z) has the channels of `Contract.channels`, `masks` (X, Y, Z) are bit flags; `at` is as in
-    `predict_with_tta`.
+    `image` (C, X, Y, Z) has the channels of `Contract.channels`, `masks` (X, Y, Z) are bit flags, `clinical` the
+    covariates of networks that take some; `at` is as in `predict_with_tta`.
     """
     contract, outputs = networks.contract, networks.outputs
     views = [one.network_inputs(image) for one in networks.contracts or (contract,)]
@@ -105,7 +106,8 @@ def predict_case(
 
         def predict(image: Tensor, mask: Tensor) -> Tensor:
             own = image.chunk(len(views), dim=1)[number % len(views)]
-            predicted, seam = predict_by(network, own, brain=mask, arithmetic=arithmetic, way=way)
+            with given(network, lambda: [clinical or {}]):
+                predicted, seam = predict_by(network, own, brain=mask, arithmetic=arithmetic, way=way)
             seams.extend([] if seam is None else [seam])
             return predicted[:, : len(outputs)]
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
 from lab.synthesis.device import Arithmetic, is_out_of_memory, peak_memory_mb
 from lab.synthesis.losses.image_losses import Loss
 from lab.synthesis.methods import Method
+from lab.synthesis.networks import given
 
 WATCHED = {"mae_brain": "brain", "mae_tumour": "tumour", "mae_balanced": "tumour"}
 """Validation metrics of every epoch, and the region that a patient needs for each."""
@@ -186,12 +188,14 @@ def run_epoch(
         torch.manual_seed(settings.seed * 1_000_003 + epoch)  # dropout and methods draw from the global generator
         for batch in train.batches(plan, key=(settings.seed, epoch)):
             shown = batch if augment is None else changed(batch, augment, train)
-            for name, value in method.train_step(shown).items():
+            with given(method.network, partial(train.cohort.clinical, batch.case_ids), training=True):
+                found = method.train_step(shown)
+            for name, value in found.items():
                 totals[name] = totals.get(name, torch.zeros((), device=value.device)) + value * len(batch.case_ids)
     cases = sum(len(entries) for entries in plan)
     figures = {f"train/{name}": float(total) / cases for name, total in totals.items()}
     if all(math.isfinite(value) for value in figures.values()):
-        figures |= validate(method.predict, method.loss, val, settings.batch_size)
+        figures |= validate(method.predict, method.loss, val, settings.batch_size, method.network)
     for name in (*(name for name in figures if name.startswith("train/")), "val/loss"):
         if not math.isfinite(figures[name]):
             raise TrainingFailed(
@@ -211,7 +215,11 @@ def changed(batch: Batch, settings: AugmentConfig, store: CaseStore) -> Batch:
 
 @torch.no_grad()
 def validate(
-    predict: Callable[[Tensor], Mapping[str, Tensor]], loss: Loss, val: CaseStore, batch_size: int
+    predict: Callable[[Tensor], Mapping[str, Tensor]],
+    loss: Loss,
+    val: CaseStore,
+    batch_size: int,
+    network: nn.Module | None = None,
 ) -> dict[str, float]:
     """Mean loss and watched metrics over the validation cases; no metric counts cases without its region.
 
@@ -225,7 +233,8 @@ def validate(
     sums = torch.zeros(6, dtype=torch.float64, device=val.device)
     plan = [[(i, False) for i in range(at, min(at + batch_size, len(val)))] for at in range(0, len(val), batch_size)]
     for batch in val.batches(plan):
-        found = dict(predict(batch.inputs))
+        with given(network, partial(val.cohort.clinical, batch.case_ids)):
+            found = dict(predict(batch.inputs))
         prediction, probability = found.pop("image"), found.pop("probability", None)
         for i in range(len(batch.case_ids)):
             one = slice(i, i + 1)

@@ -93,5 +93,5 @@ def describe(record: Mapping[str, Any] | None) -> str:
     """A network's record in words: "model-0 (width 64, depth 5, norm batch, dropout 0.5)"."""
     if record is None:
         return "an unknown network"
-    settings = ", ".join(f"{name} {value}" for name, value in record.items() if name != "id")
+    settings = ", ".join(f"{name} {value}" for name, value in record.items() if name not in ("id", "clinical"))
     return f"{record['id']} ({settings})"

@@ -30,6 +30,7 @@ from lab.io.case_file import file_sha256
 from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
 from lab.synthesis.device import choose
+from lab.synthesis.networks import warn_of_unknown
 from lab.tracking.models.network import NAME
 from lab.tracking.models.registered import downloaded
 from lab.tracking.run import Run
@@ -103,7 +104,7 @@ def bundle_metadata(networks: Networks) -> dict[str, Any]:
         "pred_classes": f"{synthetic}, on the scale of the prepared T1",
         "eval_metrics": _test_metrics(about.get("run_id")),
         "phantom": contract.phantom,
-        "warnings": [PHANTOM_WARNING] if contract.phantom else [],
+        "warnings": [PHANTOM_WARNING] * contract.phantom + warn_of_unknown(networks.networks, {}),
         "model": {key: about[key] for key in ("name", "version", "run_id") if key in about} | {"model": _exact(about)},
         "weights_sha256": about["weights_sha256"],
         "package_sha256": about["package_sha256"],

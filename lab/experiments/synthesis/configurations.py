@@ -72,6 +72,8 @@ def series_name(series: str, params: dict[str, str]) -> str:
     """Value of the setting `series` for figures: "0" for a model, "128 mm" or "full" for patches."""
     if series == "train.patch_mm":
         return "full" if params[series] == "None" else f"{float(params[series]):g} mm"
+    if series == "clinical.use":
+        return params[series].strip("(),").replace("'", "") or "images alone"
     return network_number(params[series]) if series == "model.id" else params[series]
 
 

@@ -130,6 +130,13 @@ def collect_facts(
     if config.study.folds:
         sizes = f"{config.study.folds} folds, each patient tested once"
     changed = varied(plan.study.grid.values())
+    taken = dict.fromkeys(name for trial in plan.study.grid.values() for name in trial.get("clinical.use", ()))
+    alone = {}
+    if names := [*(taken or config.clinical.use)]:
+        from lab.synthesis.networks.film import describe_alone
+
+        first, *warnings = describe_alone(cohort, plan.cases("train"), names)
+        alone = {"covariates": " ".join([first, *warnings])}
     shared = {name: value for name, value in flatten(config).items() if name not in changed}
     return {
         "study": plan.study.name,
@@ -157,6 +164,7 @@ def collect_facts(
             "train / val / test patients": sizes,
             "grid": f"{' x '.join(map(str, cohort.shape))} voxels of {cohort.spacing_mm:g} mm",
             "digest": cohort.digest,
+            **alone,
         },
         "settings": {k: str(v) for k, v in shared.items() if not k.startswith(("study.", "data.p"))},
     }

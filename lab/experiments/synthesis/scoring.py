@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ast import literal_eval
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,7 @@ from lab.experiments.synthesis.trial import patch_edge, tile, used
 from lab.inference.tiling import predict_named
 from lab.synthesis.baselines import BASELINES, Predictor, fit_baselines
 from lab.synthesis.device import Arithmetic
+from lab.synthesis.networks import given
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.models.network import Package, download_package
@@ -74,9 +76,13 @@ class Scorer:
         """The network of a run as a function of a batch."""
         placed = self.arithmetic.place(self.package(run).network)
         window = tile(trial_settings(self.plan.config, run), self.plan.cohort)
-        return lambda batch: predict_named(
-            placed, batch.inputs, brain=batch.masks["brain"], arithmetic=self.arithmetic, window=window
-        )
+
+        def predict(batch: Batch) -> Prediction:
+            how = {"brain": batch.masks["brain"], "arithmetic": self.arithmetic, "window": window}
+            with given(placed, partial(self.plan.cohort.clinical, batch.case_ids)):
+                return predict_named(placed, batch.inputs, **how)
+
+        return predict
 
     def as_read(self, run: Run) -> Cohort:
         """The cohort as the network of a run reads it."""

@@ -28,7 +28,7 @@ from lab.tracking.store import RUNS, clear_errors
 __all__ = ["Plan", "Study", "run_synthesis_study"]
 
 OBJECTIVES = tuple(f"val/{figure}" for figure in shown_in("objective"))
-LATER_SETTINGS = {"data.normalise": "zscore", "train.patients": None}
+LATER_SETTINGS = {"data.normalise": "zscore", "train.patients": None, "clinical.use": (), "clinical.drop": 0.2}
 """Settings of later versions, with the value that leaves a study as it was before them."""
 GRACE_S = 10.0
 """Time in which interrupted workers may close their runs."""
@@ -49,6 +49,7 @@ def run_synthesis_study(study: Study, config: Config) -> Plan:
     cohort = obtain(config.data, config.phantom, RUNS)
     splits = split_up(config, cohort)
     check_patches(study, config, cohort.spacing_mm)
+    check_clinical(study, config, cohort, splits)
     with clear_errors():
         plan = open_plan(study, config, cohort, splits, starts)
         note_other_threads(plan)
@@ -147,6 +148,25 @@ def check_patches(study: Study, config: Config, spacing_mm: float) -> None:
             raise ValueError(
                 f"{found}, of which {halvings} halvings leave one; use a shallower network (--model.depth)"
             )
+
+
+def check_clinical(study: Study, config: Config, cohort: Cohort, splits: Sequence[pd.DataFrame]) -> None:
+    """Print a warning of each clinical covariate that gives the label away.
+
+    Raises ValueError for one that too few training patients know.
+    """
+    trials = [override(config, dict(settings)).clinical for settings in study.grid.values()]
+    if not all(0 <= trial.drop < 1 for trial in trials):
+        raise ValueError(f"--clinical.drop {config.clinical.drop:g}: a probability from 0 to below 1 is needed")
+    if not (names := dict.fromkeys(name for trial in trials for name in trial.use)):
+        return
+    from lab.synthesis.networks.film import describe_alone, fit_coding
+
+    for split in splits:
+        training = split.loc[split["split"] == "train", "case_id"].tolist()
+        fit_coding(cohort, training, [*names])
+    for line in describe_alone(cohort, training, [*names]):
+        print(line, flush=True)
 
 
 def split_up(config: Config, cohort: Cohort) -> tuple[pd.DataFrame, ...]:

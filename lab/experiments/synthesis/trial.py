@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,13 +26,14 @@ from lab.synthesis import group, settings_of
 from lab.synthesis.device import Arithmetic, choose, reset_peak_memory, use_threads
 from lab.synthesis.losses import make_loss
 from lab.synthesis.methods import METHODS, Method, MethodSpec
-from lab.synthesis.networks import NETWORKS, NetworkSpec, build_network, count_parameters
+from lab.synthesis.networks import NETWORKS, NetworkSpec, build_network, count_parameters, given
 from lab.synthesis.train import Fitted, fit
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
 
 if TYPE_CHECKING:
+    from lab.synthesis.networks.film import Coding
     from lab.synthesis.warm_start import Start
 
 PATIENTS_SHOWN = 2
@@ -50,6 +52,10 @@ class TrialJob:
     checkpoint: Path
     workers: int = 1
 
+    def cases(self, part: str) -> list[str]:
+        """Case ids of one part of the split."""
+        return self.split.loc[self.split["split"] == part, "case_id"].tolist()
+
 
 def train_trial(job: TrialJob, on_epoch: Callable[[dict[str, float]], None]) -> float:
     """Train and validate one network, log everything to its run, and return the objective's value.
@@ -64,7 +70,7 @@ def train_trial(job: TrialJob, on_epoch: Callable[[dict[str, float]], None]) -> 
     reset_peak_memory(arithmetic.device)
     train, val = (store(job, part, arithmetic) for part in ("train", "val"))
     start = starting_weights(config)
-    method = build_method(config, arithmetic, start)
+    method = build_method(config, arithmetic, start, coding=coding(job, config))
     tags = {Tag.LABEL: job.label, Tag.DEVICE: arithmetic.name, Tag.SEED: config.train.seed}
     tags |= {Tag.PHANTOM: job.cohort.phantom, Tag.COHORT: job.cohort.digest}
     tags |= {Tag.THREADS: torch.get_num_threads()}  # the last bits of CPU results depend on it
@@ -119,9 +125,9 @@ def log_trained(job: TrialJob, fitted: Fitted, val: CaseStore, arithmetic: Arith
 
     def predict(batch: Batch) -> Prediction:
         started = time.perf_counter()
-        found = predict_named(
-            fitted.network, batch.inputs, brain=batch.masks["brain"], arithmetic=arithmetic, window=window
-        )
+        how = {"brain": batch.masks["brain"], "arithmetic": arithmetic, "window": window}
+        with given(fitted.network, partial(job.cohort.clinical, batch.case_ids)):
+            found = predict_named(fitted.network, batch.inputs, **how)
         image_of(found)[0, 0, 0, 0].tolist()  # waits for a GPU
         took.append(time.perf_counter() - started)
         return found
@@ -161,8 +167,7 @@ def as_read(job: TrialJob, config: Config) -> Cohort:
         return job.cohort
     from lab.data.normalisation import normalised  # few trainings need it
 
-    training = job.split.loc[job.split["split"] == "train", "case_id"].tolist()
-    return normalised(job.cohort, config.data.normalise, training, config.data.inputs)
+    return normalised(job.cohort, config.data.normalise, job.cases("train"), config.data.inputs)
 
 
 def store(job: TrialJob, part: str, arithmetic: Arithmetic, *, whole: bool = False) -> CaseStore:
@@ -177,7 +182,7 @@ def store(job: TrialJob, part: str, arithmetic: Arithmetic, *, whole: bool = Fal
         shares = config.train.patch_shares if config.train.patch_sampling == "random" else None
     return CaseStore(
         job.cohort,
-        job.split.loc[job.split["split"] == part, "case_id"].tolist(),
+        job.cases(part),
         inputs=config.data.inputs,
         target=config.data.target,
         device=arithmetic.device,
@@ -226,10 +231,22 @@ def starting_weights(config: Config) -> Start | None:
     return start
 
 
-def build_method(config: Config, arithmetic: Arithmetic, start: Start | None = None) -> Method:
+def coding(job: TrialJob, config: Config) -> Coding | None:
+    """The coding of the network's clinical covariates by the training patients; None without any."""
+    if not config.clinical.use:
+        return None
+    from lab.synthesis.networks.film import fit_coding
+
+    return fit_coding(job.cohort, job.cases("train"), config.clinical.use)
+
+
+def build_method(
+    config: Config, arithmetic: Arithmetic, start: Start | None = None, coding: Coding | None = None
+) -> Method:
     """The method of a config with its network and loss, weights initialised from its seed and taken from `start`.
 
-    Raises ValueError for an unknown name or invalid settings, and where nothing of `start` fits.
+    With a `coding` the network takes clinical covariates. Raises ValueError for an unknown name or invalid settings,
+    and where nothing of `start` fits.
     """
     model, train, channels = config.model, config.train, len(config.data.inputs)
     settings = settings_of(config, model.id, NETWORKS.find(model.id).settings)
@@ -238,6 +255,10 @@ def build_method(config: Config, arithmetic: Arithmetic, start: Start | None = N
         from lab.synthesis.warm_start import take_over
 
         network.taken = take_over(network, start)
+    if coding is not None:
+        from lab.synthesis.networks.film import modulate
+
+        modulate(network, coding, drop=config.clinical.drop)
     spec = METHODS.find(train.method)
     if spec.network not in (None, model.id):
         raise ValueError(
@@ -269,14 +290,8 @@ def slice_patient(cohort: Cohort, case_id: str, config: Config) -> Any:
     from lab.report.figures.slices import patient_from
 
     data = config.data
-    return patient_from(
-        cohort,
-        case_id,
-        inputs=data.inputs,
-        target=data.target,
-        threshold=data.enhancement_threshold,
-        enhancing_ml=data.enhancing_ml,
-    )
+    how: dict[str, Any] = {"threshold": data.enhancement_threshold, "enhancing_ml": data.enhancing_ml}
+    return patient_from(cohort, case_id, inputs=data.inputs, target=data.target, **how)
 
 
 def contract(config: Config, cohort: Cohort) -> dict[str, Any]:

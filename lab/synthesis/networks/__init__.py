@@ -6,7 +6,8 @@ A network is an `nn.Module` that takes (B, C, X, Y, Z) in [-1, 1] of any size an
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +57,8 @@ class Origin:
     name: str
     settings: Any
     channels: int
+    coding: Any = None
+    """The `Coding` of its clinical covariates, see `lab.synthesis.networks.film`; None without any."""
 
     @property
     def spec(self) -> NetworkSpec:
@@ -64,7 +67,8 @@ class Origin:
 
     def record(self) -> dict[str, Any]:
         """The record that a package stores."""
-        return {**dataclasses.asdict(self.settings), "id": self.name}
+        record = {**dataclasses.asdict(self.settings), "id": self.name}
+        return record if self.coding is None else record | {"clinical": self.coding.as_dict()}
 
 
 PAPER, MONAI = "lab.synthesis.networks.paper", "lab.synthesis.networks.monai_networks"
@@ -109,11 +113,43 @@ def build_from_record(record: dict[str, Any], channels: int) -> Any:
     Raises ValueError for a network or a setting that this version does not have.
     """
     kept = dict(record)
-    name = network_key(kept.pop("id"))
+    name, clinical = network_key(kept.pop("id")), kept.pop("clinical", None)
     kind = NETWORKS.find(name).settings
     if unknown := set(kept) - {item.name for item in dataclasses.fields(kind)}:
         raise ValueError(f"{name} has no setting {', '.join(sorted(unknown))}: another version of the lab wrote it")
-    return build_network(name, kind(**kept), channels)
+    network = build_network(name, kind(**kept), channels)
+    if clinical is not None:
+        from lab.synthesis.networks.film import Coding, modulate  # few networks need it
+
+        modulate(network, Coding.read(clinical))
+    return network
+
+
+@contextmanager
+def given(
+    network: Any, patients: Callable[[], Sequence[Mapping[str, Any]]], *, training: bool = False
+) -> Iterator[None]:
+    """Within it the network knows the covariates of its batch's patients, if it takes any; else they are unknown.
+
+    In `training` some are dropped at random.
+    """
+    film = getattr(network, "film", None)
+    if film is None:
+        yield
+        return
+    film.tell(patients(), training=training)
+    try:
+        yield
+    finally:
+        film.tell(None)
+
+
+def warn_of_unknown(networks: Iterable[Any], patient: Mapping[str, Any]) -> list[str]:
+    """A warning of covariates that a network takes and that are unknown for a patient; none where all are known."""
+    films = [network.film for network in networks if hasattr(network, "film")]
+    unknown = dict.fromkeys(name for film in films for name in film.coding.unknown(patient))
+    what = "which the model takes: unknown for this patient, or a value that no training patient had (--clinical TABLE)"
+    return [f"predicted without {', '.join(unknown)}, {what}"] if unknown else []
 
 
 def count_parameters(network: nn.Module) -> int:
