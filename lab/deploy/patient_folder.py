@@ -172,7 +172,7 @@ def _key(inputs: Hashes, subject: Subject, networks: Networks, how: How) -> str:
 
 def _covariates(subject: Subject, networks: Networks) -> dict[str, Any]:
     """The patient's values of the clinical covariates that the networks take."""
-    films = [network.film for network in networks.networks if hasattr(network, "film")]
+    films: list[Any] = [network.film for network in networks.networks if hasattr(network, "film")]
     return {name: getattr(subject, name) for film in films for name in film.coding.names}
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pandas as pd
 
+from lab.config import Config
 from lab.data.batches import Batch, CaseStore, Prediction, image_of, map_of
+from lab.data.cohort import Cohort
 from lab.experiments.synthesis.configurations import Configuration, fold_of
 from lab.experiments.synthesis.scoring import Scorer, Volumes
-from lab.experiments.synthesis.trial import TrialJob, slice_patient
+from lab.experiments.synthesis.trial import TrialJob
 from lab.report.figures.sheets import slice_figure, trial_slices
-from lab.report.figures.slices import Stated
+from lab.report.figures.slices import Stated, patient_from
 from lab.report.tables.patient_table import is_baseline
 from lab.report.tables.strongest import best_truth
 from lab.tracking import artifacts
@@ -113,3 +116,10 @@ def log_trial_slices(
     label = f"{job.label}, validation patients"
     figure = trial_slices(patients, images, label=label, phantom=job.cohort.phantom, stated=stated)
     job.run.log_figure(figure, artifacts.SLICES)
+
+
+def slice_patient(cohort: Cohort, case_id: str, config: Config) -> Any:
+    """A patient in the form that the slice figures need."""
+    data = config.data
+    how: dict[str, Any] = {"threshold": data.enhancement_threshold, "enhancing_ml": data.enhancing_ml}
+    return patient_from(cohort, case_id, inputs=data.inputs, target=data.target, **how)

@@ -285,15 +285,6 @@ def tile(config: Config, cohort: Cohort) -> tuple[int, int, int] | None:
     return None if edge is None else (edge, edge, edge)
 
 
-def slice_patient(cohort: Cohort, case_id: str, config: Config) -> Any:
-    """A patient in the form that the slice figures need."""
-    from lab.report.figures.slices import patient_from
-
-    data = config.data
-    how: dict[str, Any] = {"threshold": data.enhancement_threshold, "enhancing_ml": data.enhancing_ml}
-    return patient_from(cohort, case_id, inputs=data.inputs, target=data.target, **how)
-
-
 def contract(config: Config, cohort: Cohort) -> dict[str, Any]:
     """The contract of the study's networks, which is stored with their weights."""
     kept = Contract.of(cohort, config.data.inputs, config.data.target).as_dict()

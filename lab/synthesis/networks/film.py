@@ -91,6 +91,7 @@ class Modulation(nn.Module):
         super().__init__()
         self.given = given
         self.weight = nn.Parameter(torch.zeros(len(unknown), 2 * channels))
+        self.unknown: Tensor
         self.register_buffer("unknown", torch.tensor([unknown]), persistent=False)
 
     def modulate(self, layer: nn.Module, arguments: Any, output: Tensor) -> Tensor:
