@@ -21,7 +21,7 @@ import sys
 from typing import Any
 
 from lab.cli.study_command import run_study, settings_for
-from lab.config import Config
+from lab.config import COVARIATES, Config, Covariate
 
 QUESTION = "Does it help a network to know age, sex, grade, IDH and 1p/19q, and which of them carries it?"
 
@@ -30,7 +30,7 @@ QUESTION = "Does it help a network to know age, sex, grade, IDH and 1p/19q, and 
 class Clinical(Config):
     """Does it help a network to know age, sex, grade, IDH and 1p/19q, and which of them carries it?"""
 
-    covariates: tuple[str, ...] = ("age", "sex", "grade", "idh", "codeletion")
+    covariates: tuple[Covariate, ...] = COVARIATES
     """Covariates to try, together and each alone."""
 
 

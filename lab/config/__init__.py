@@ -16,15 +16,27 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from lab.config.training import AugmentConfig, ClinicalConfig, LossConfig, ModelConfig, TrainConfig, alias, network_key
+from lab.config.training import (
+    COVARIATES,
+    AugmentConfig,
+    ClinicalConfig,
+    Covariate,
+    LossConfig,
+    ModelConfig,
+    TrainConfig,
+    alias,
+    network_key,
+)
 
 __all__ = [
+    "COVARIATES",
     "DEMO",
     "PAPER",
     "AugmentConfig",
     "ClassifierConfig",
     "ClinicalConfig",
     "Config",
+    "Covariate",
     "DataConfig",
     "GateSettings",
     "LossConfig",

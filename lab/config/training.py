@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import tyro
 
 alias = tyro.conf.arg
+Covariate = Literal["age", "sex", "grade", "idh", "codeletion"]
+COVARIATES: tuple[Any, ...] = get_args(Covariate)
+"""Clinical values of a patient that a network can take."""
 
 
 def network_key(name: str | int) -> str:
@@ -94,7 +97,7 @@ class TrainConfig:
 class ClinicalConfig:
     """Clinical covariates as further inputs of the network, by feature-wise modulation (FiLM)."""
 
-    use: tuple[Literal["age", "sex", "grade", "idh", "codeletion"], ...] = ()
+    use: tuple[Covariate, ...] = ()
     """Covariates that the network takes, as far as they are known; none by default."""
     drop: float = 0.2
     """Probability that a known value is hidden in training, so that the network also learns to do without."""

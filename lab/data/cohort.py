@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from lab.config import COVARIATES
 from lab.io.case_file import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, file_sha256, read_case
 from lab.io.sealed_json import fingerprint, read_sealed
 
@@ -22,8 +23,6 @@ __all__ = ["BRAIN", "ENHANCEMENT", "EXPERT", "TUMOUR", "Cohort", "is_cohort", "o
 
 FORMAT = "gadfree prepared cohort"
 PARTS = ("train", "val", "test")
-CLINICAL = ("age", "sex", "grade", "idh", "codeletion")
-"""Columns of the index that a network can take as covariates."""
 COLUMNS = {  # columns of `index.csv`; an empty cell is unknown
     "case_id": "string",
     "patient_id": "string",
@@ -122,8 +121,8 @@ class Cohort:
 
     def clinical(self, case_ids: Sequence[str]) -> list[dict[str, Any]]:
         """Age, sex, grade, IDH and 1p/19q of each case by name, None for unknown."""
-        rows = self.index.reindex(columns=list(CLINICAL)).loc[list(case_ids)].astype(object)
-        return [dict(zip(CLINICAL, row)) for row in rows.where(rows.notna(), None).to_numpy()]
+        rows = self.index.reindex(columns=list(COVARIATES)).loc[list(case_ids)].astype(object)
+        return [dict(zip(COVARIATES, row)) for row in rows.where(rows.notna(), None).to_numpy()]
 
     def load(self, case_id: str) -> tuple[np.ndarray, np.ndarray]:
         """Image (C, X, Y, Z) float16 in [-1, 1] and mask (X, Y, Z) uint8 of flags, both read-only views of the file.

@@ -7,47 +7,58 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lab.data.layouts.clinical import parse_clinical
+from lab.config import COVARIATES
+from lab.data.layouts.clinical import CLINICAL
 from lab.data.layouts.subject import Subject
-from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, read_table
+from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, CsvRow, read_table
 from lab.io.files import format_some
-
-COVARIATES = ("age", "sex", "grade", "idh", "codeletion")
 
 
 def with_clinical(
     subjects: Sequence[Subject], table: Path, *, say: Callable[[str], None], single: bool = False
 ) -> list[Subject]:
-    """The subjects with the values of a CSV: a row for each case, with the columns `COVARIATES` in any order.
+    """The subjects with the values of a CSV: a row for each case or patient, with any of the columns `COVARIATES`.
 
     An empty cell, and a patient without a row, leaves what the scans' layout knows. A `single` patient, given by paths,
     takes the only row. Raises ValueError where the table has none of the columns, no row that fits, two rows of one
-    case, or a value that cannot be read.
+    case, or a value that cannot be understood.
     """
-    found = read_table(table)
+    found, what = read_table(table), f"--clinical {table}"
     columns = [name for name in COVARIATES if name in found.headers]
-    case = found.column((*CASE_NAMES, *PATIENT_NAMES))
-    if not columns or (case is None and not single):
-        needed = f"{'' if single else 'case_id and '}one of {', '.join(COVARIATES)}"
-        raise ValueError(f"--clinical {table}: columns {needed} are needed, found {', '.join(found.headers.values())}")
+    case, patient = found.column(CASE_NAMES), found.column(PATIENT_NAMES)
+    if not columns or not (case or patient or single):
+        needed = f"{'' if single else 'case_id and '}any of {', '.join(COVARIATES)}"
+        raise ValueError(f"{what}: columns {needed} are needed, found {', '.join(found.headers.values())}")
     if single and len(found.rows) != 1:
-        raise ValueError(f"--clinical {table}: one patient needs one row, found {len(found.rows)}")
+        raise ValueError(
+            f"{what}: one row is needed for one patient, found {len(found.rows)}; keep the patient's alone"
+        )
+    named = [subject.case_id if case or single else subject.patient_id for subject in subjects]
     values: dict[str, dict[str, Any]] = {}
     for row in found.rows:
-        known, wrong = parse_clinical({name: row.cells[name] for name in columns})
-        fault = row.fault or "; ".join(f"{what.what} {what.found}" for what in wrong)
-        if fault:
-            raise ValueError(f"--clinical {table}, line {row.line}: {fault}")
-        whose = subjects[0].case_id if single or case is None else row.cells[case]
+        whose = named[0] if single else row.cells[case or str(patient)]
         if whose in values:
-            raise ValueError(f"--clinical {table}, line {row.line}: {whose} has a row already")
-        values[whose] = {name: value for name, value in known.items() if value is not None}
-    missing = [subject.case_id for subject in subjects if subject.case_id not in values]
+            raise ValueError(f"{what}, line {row.line}: {whose} has a row already; keep one")
+        values[whose] = _known(row, columns, f"{what}, line {row.line}")
+    missing = [subject.case_id for subject, name in zip(subjects, named) if name not in values]
     if len(missing) == len(subjects):
         raise ValueError(
-            f"--clinical {table}: no row is of these patients ({format_some(missing)}); its cases are "
-            f"{format_some(list(values))}"
+            f"{what}: its rows are of {format_some(list(values))}, the scans of {format_some(missing)}; write the "
+            "names of the scans' cases into the column case_id"
         )
     if missing:
         say(f"No row in {table}, so only what their scans' layout knows is used: {format_some(missing)}")
-    return [replace(subject, **values.get(subject.case_id, {})) for subject in subjects]
+    return [replace(subject, **values.get(name, {})) for subject, name in zip(subjects, named)]
+
+
+def _known(row: CsvRow, columns: Sequence[str], where: str) -> dict[str, Any]:
+    """The values of a row that are not empty."""
+    if row.fault:
+        raise ValueError(f"{where}: {row.fault}")
+    known: dict[str, Any] = {}
+    for name in columns:
+        try:
+            known[name] = CLINICAL[name](row.cells[name])
+        except ValueError as error:
+            raise ValueError(f"{where}: {name}: {error}; correct it, or leave it empty where it is unknown") from None
+    return {name: value for name, value in known.items() if value is not None}

@@ -16,6 +16,8 @@ from lab.io.files import canonical
 
 SHOWN = 3
 """Names of tensors in a sentence."""
+FILM = "film."
+"""Names of tensors that clinical covariates need; their meaning depends on the training patients."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,8 +47,10 @@ class Taken:
     """The network's tensors that keep their fresh values."""
 
     def __str__(self) -> str:
-        more = f" and {len(self.left) - SHOWN} more" if len(self.left) > SHOWN else ""
-        fresh = f"; not taken: {', '.join(self.left[:SHOWN])}{more}" if self.left else ""
+        named = [name for name in self.left if not name.startswith(FILM)]
+        more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+        fresh = f"; not taken: {', '.join(named[:SHOWN])}{more}" if named else ""
+        fresh += "; the effect of clinical covariates starts at zero" if len(named) < len(self.left) else ""
         return (
             f"{self.tensors} of {self.all_tensors} tensors, {self.parameters:,} of {self.all_parameters:,} parameters"
             f"{fresh}"
@@ -64,12 +68,13 @@ def check_inputs(start: Start, inputs: Sequence[str]) -> None:
 
 
 def take_over(network: nn.Module, start: Start) -> Taken:
-    """Copy the tensors that match in name and shape into a network from `build_network`.
+    """Copy the tensors that match in name and shape into a network from `build_network`, except those of covariates.
 
     Raises ValueError where no kernel matches.
     """
     own = network.state_dict()
-    taken = [name for name, tensor in own.items() if getattr(start.tensors.get(name), "shape", None) == tensor.shape]
+    theirs = {name: tensor for name, tensor in start.tensors.items() if not name.startswith(FILM)}
+    taken = [name for name, tensor in own.items() if getattr(theirs.get(name), "shape", None) == tensor.shape]
     sizes = {name: parameter.numel() for name, parameter in network.named_parameters()}
     if not any(name in sizes and own[name].dim() > 1 for name in taken):  # a lone bias is no start
         origin: Any = network.origin

@@ -10,6 +10,7 @@ from torch import nn
 
 from lab.config import ModelConfig
 from lab.synthesis.networks import build_network, count_parameters
+from lab.synthesis.networks.film import Coding, modulate
 from lab.synthesis.warm_start import Start, check_inputs, take_over
 
 
@@ -53,6 +54,18 @@ def test_of_another_depth_what_fits_is_taken_and_the_rest_stays_fresh():
     assert 0 < taken.parameters < taken.all_parameters
     assert f"{taken.tensors} of {len(before)} tensors" in str(taken)
     assert "not taken: " in str(taken)
+
+
+def test_the_effect_of_clinical_covariates_is_not_taken_and_said():
+    source, fresh = network(seed=1), network(seed=2)
+    for told in (source, fresh):
+        modulate(told, Coding(scales={"age": (50.0, 10.0)}, categories={}))
+    with torch.no_grad():
+        source.film.layers[0].weight.fill_(1)
+    taken = take_over(fresh, start(source))
+    assert not fresh.film.layers[0].weight.any()
+    assert all(name.startswith("film.") for name in taken.left)
+    assert str(taken).endswith(" parameters; the effect of clinical covariates starts at zero")
 
 
 def test_where_no_kernel_fits_both_networks_are_named():

@@ -16,7 +16,7 @@ from filelock import FileLock
 from lab.config import Config, override
 from lab.data.batches import plan_epoch
 from lab.experiments.plan import Plan, Settings
-from lab.experiments.synthesis.trial import TrialJob, build_method, store, used
+from lab.experiments.synthesis.trial import TrialJob, build_method, coding, store, used
 from lab.synthesis.device import choose, use_threads
 from lab.synthesis.train import changed, validate
 from lab.tracking import artifacts
@@ -75,7 +75,8 @@ def time_epoch(plan: Plan, config: Config) -> float:
         config=config, cohort=plan.cohort, split=plan.splits[0], run=unused, label="", checkpoint=plan.folder
     )
     train, val = (store(job, part, arithmetic) for part in ("train", "val"))
-    method, settings = build_method(config, arithmetic), config.train
+    method = build_method(config, arithmetic, coding=coding(job, config))
+    settings = config.train
     showings = settings.patches_per_patient
     steps = plan_epoch(
         len(train), batch_size=settings.batch_size, flip=settings.flip, seed=0, epoch=0, showings=showings

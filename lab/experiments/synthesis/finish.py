@@ -130,13 +130,9 @@ def collect_facts(
     if config.study.folds:
         sizes = f"{config.study.folds} folds, each patient tested once"
     changed = varied(plan.study.grid.values())
-    taken = dict.fromkeys(name for trial in plan.study.grid.values() for name in trial.get("clinical.use", ()))
-    alone = {}
-    if names := [*(taken or config.clinical.use)]:
-        from lab.synthesis.networks.film import describe_alone
+    from lab.experiments.synthesis.covariates import auc_alone, covariates_of, describe_alone, give_away
 
-        first, *warnings = describe_alone(cohort, plan.cases("train"), names)
-        alone = {"covariates": " ".join([first, *warnings])}
+    areas = {name: auc_alone(cohort, plan.cases("train"), name) for name in covariates_of(plan.study, config)}
     shared = {name: value for name, value in flatten(config).items() if name not in changed}
     return {
         "study": plan.study.name,
@@ -155,6 +151,7 @@ def collect_facts(
             "inputs": list(config.data.inputs),
             "target": config.data.target,
         },
+        "warnings": give_away(areas),
         "runs": {str(one.trial): [run.id for run in one.runs] for one in configurations},
         "cohort": {
             "data": "phantom (simulated)" if cohort.phantom else cohort.name,
@@ -164,7 +161,7 @@ def collect_facts(
             "train / val / test patients": sizes,
             "grid": f"{' x '.join(map(str, cohort.shape))} voxels of {cohort.spacing_mm:g} mm",
             "digest": cohort.digest,
-            **alone,
+            **({"covariates alone": describe_alone(areas)} if areas else {}),
         },
         "settings": {k: str(v) for k, v in shared.items() if not k.startswith(("study.", "data.p"))},
     }

@@ -67,6 +67,7 @@ def write_report(parent: Run, *, seconds: float | None = None, out: Path | None 
         *about_the_paper(record.patients, facts["study"]),
         *about_strongest(record, beside),
         *about_intervals(record),
+        *facts.get("warnings", ()),
     ]
     figures = number_figures(record, tests, compared, card)
     page = study_page(

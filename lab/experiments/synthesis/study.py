@@ -45,11 +45,12 @@ def run_synthesis_study(study: Study, config: Config) -> Plan:
     started = time.monotonic()
     starts = check_study(study, config)
     from lab.data.source import obtain  # a continued study needs no preparation
+    from lab.experiments.synthesis.covariates import check_covariates
 
     cohort = obtain(config.data, config.phantom, RUNS)
     splits = split_up(config, cohort)
     check_patches(study, config, cohort.spacing_mm)
-    check_clinical(study, config, cohort, splits)
+    check_covariates(study, config, cohort, splits)
     with clear_errors():
         plan = open_plan(study, config, cohort, splits, starts)
         note_other_threads(plan)
@@ -85,6 +86,7 @@ def check_study(study: Study, config: Config) -> list[str]:
     import torch
 
     from lab.data.augment import check_augment
+    from lab.experiments.synthesis.covariates import covariates_of
     from lab.experiments.synthesis.trial import build_method, starting_weights
     from lab.synthesis.device import choose
 
@@ -102,6 +104,7 @@ def check_study(study: Study, config: Config) -> list[str]:
         raise ValueError(f"--train.learning-rate {config.train.learning_rate:g} must be above 0")
     if config.study.objective not in OBJECTIVES:
         raise ValueError(f"--study.objective {config.study.objective}: known are {', '.join(OBJECTIVES)}")
+    covariates_of(study, config)
     starts: set[str] = set()
     for settings in study.grid.values():
         trial = override(config, dict(settings))
@@ -148,25 +151,6 @@ def check_patches(study: Study, config: Config, spacing_mm: float) -> None:
             raise ValueError(
                 f"{found}, of which {halvings} halvings leave one; use a shallower network (--model.depth)"
             )
-
-
-def check_clinical(study: Study, config: Config, cohort: Cohort, splits: Sequence[pd.DataFrame]) -> None:
-    """Print a warning of each clinical covariate that gives the label away.
-
-    Raises ValueError for one that too few training patients know.
-    """
-    trials = [override(config, dict(settings)).clinical for settings in study.grid.values()]
-    if not all(0 <= trial.drop < 1 for trial in trials):
-        raise ValueError(f"--clinical.drop {config.clinical.drop:g}: a probability from 0 to below 1 is needed")
-    if not (names := dict.fromkeys(name for trial in trials for name in trial.use)):
-        return
-    from lab.synthesis.networks.film import describe_alone, fit_coding
-
-    for split in splits:
-        training = split.loc[split["split"] == "train", "case_id"].tolist()
-        fit_coding(cohort, training, [*names])
-    for line in describe_alone(cohort, training, [*names]):
-        print(line, flush=True)
 
 
 def split_up(config: Config, cohort: Cohort) -> tuple[pd.DataFrame, ...]:

@@ -251,14 +251,14 @@ def build_method(
     model, train, channels = config.model, config.train, len(config.data.inputs)
     settings = settings_of(config, model.id, NETWORKS.find(model.id).settings)
     network = build_network(model.id, settings, channels, seed=train.seed)
-    if start is not None:
-        from lab.synthesis.warm_start import take_over
-
-        network.taken = take_over(network, start)
     if coding is not None:
         from lab.synthesis.networks.film import modulate
 
         modulate(network, coding, drop=config.clinical.drop)
+    if start is not None:
+        from lab.synthesis.warm_start import take_over
+
+        network.taken = take_over(network, start)
     spec = METHODS.find(train.method)
     if spec.network not in (None, model.id):
         raise ValueError(

@@ -15,15 +15,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lab.stats.auc import auc
-
 if TYPE_CHECKING:
     from lab.data.cohort import Cohort
 
 NUMBERS = ("age",)
 """Covariates that are numbers; the others are categories."""
-GIVES_AWAY = 0.9
-"""AUC of a covariate alone for the patients who enhance, from which it gives the label away."""
 NORMS = (nn.modules.batchnorm._BatchNorm, nn.InstanceNorm3d, nn.GroupNorm)
 Patient = Mapping[str, Any]
 """Values by covariate; None and an absent name are unknown."""
@@ -156,34 +152,3 @@ def fit_coding(cohort: Cohort, cases: Sequence[str], names: Sequence[str]) -> Co
         else:
             categories[name] = tuple(sorted({str(text_of(value)) for value in known}))
     return Coding(scales=scales, categories=categories)
-
-
-def auc_alone(cohort: Cohort, cases: Sequence[str], name: str) -> float | None:
-    """AUC of one covariate for the cases that enhance; None where those who know it are of one class.
-
-    A category is ranked by the share of its cases that enhance.
-    """
-    known = [patient[name] for patient in cohort.clinical(cases)]
-    labels = cohort.index.loc[list(cases), "enhancing"].to_numpy(bool)
-    pairs = [(value, label) for value, label in zip(known, labels) if value is not None]
-    true = np.array([label for _, label in pairs], bool)
-    if not 0 < true.sum() < len(true):
-        return None
-    if name in NUMBERS:
-        area = auc(true, [float(value) for value, _ in pairs])
-        return max(area, 1 - area)
-    texts = np.array([text_of(value) for value, _ in pairs])
-    return auc(true, [true[texts == text].mean() for text in texts])
-
-
-def describe_alone(cohort: Cohort, cases: Sequence[str], names: Sequence[str]) -> list[str]:
-    """A line on what each covariate alone tells of the label, and a warning of each that gives it away."""
-    areas = {name: auc_alone(cohort, cases, name) for name in names}
-    shown = ", ".join(f"{name} {area:.2f}" for name, area in areas.items() if area is not None)
-    warnings = [
-        f"WARNING: {name} alone gives the label away (AUC {area:.2f} for the training cases that enhance): a network "
-        "that takes it may repeat it rather than read the scans"
-        for name, area in areas.items()
-        if area is not None and area >= GIVES_AWAY
-    ]
-    return [f"Clinical covariates alone, AUC for the training cases that enhance: {shown or 'none'}", *warnings]
