@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from lab.config import COVARIATES
 from lab.data.layouts.clinical import CLINICAL
 from lab.data.layouts.subject import Subject
-from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, CsvRow, read_table
+from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, read_table
 from lab.io.files import format_some
 
 
@@ -39,7 +39,12 @@ def with_clinical(
         whose = named[0] if single else row.cells[case or str(patient)]
         if whose in values:
             raise ValueError(f"{what}, line {row.line}: {whose} has a row already; keep one")
-        values[whose] = _known(row, columns, f"{what}, line {row.line}")
+        try:
+            if row.fault:
+                raise ValueError(row.fault)
+            values[whose] = read_values({name: row.cells[name] for name in columns})
+        except ValueError as error:
+            raise ValueError(f"{what}, line {row.line}: {error}") from None
     missing = [subject.case_id for subject, name in zip(subjects, named) if name not in values]
     if len(missing) == len(subjects):
         raise ValueError(
@@ -51,14 +56,12 @@ def with_clinical(
     return [replace(subject, **values.get(name, {})) for subject, name in zip(subjects, named)]
 
 
-def _known(row: CsvRow, columns: Sequence[str], where: str) -> dict[str, Any]:
-    """The values of a row that are not empty."""
-    if row.fault:
-        raise ValueError(f"{where}: {row.fault}")
+def read_values(cells: Mapping[str, Any]) -> dict[str, Any]:
+    """The values by covariate that are not empty. Raises ValueError for one that cannot be understood."""
     known: dict[str, Any] = {}
-    for name in columns:
+    for name, value in cells.items():
         try:
-            known[name] = CLINICAL[name](row.cells[name])
+            known[name] = CLINICAL[name](value)
         except ValueError as error:
-            raise ValueError(f"{where}: {name}: {error}; correct it, or leave it empty where it is unknown") from None
+            raise ValueError(f"{name}: {error}; correct it, or leave it empty where it is unknown") from None
     return {name: value for name, value in known.items() if value is not None}

@@ -34,6 +34,7 @@ from lab.io.case_file import write_atomically
 from lab.io.files import canonical, one_line, plural
 from lab.io.output_folder import check_output, output_folder
 from lab.synthesis.device import Arithmetic, choose
+from lab.synthesis.networks import clinical_inputs
 from lab.tracking.models.registered import described
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ def _with_clinical(
     """The subjects with the values of `table`. Raises ValueError where no network takes any."""
     if table is None:
         return subjects
-    if not any(hasattr(network, "film") for network in networks.networks):
+    if not clinical_inputs(networks.networks):
         raise ValueError(f"--clinical {table}: this model takes no clinical covariates; leave it out")
     from lab.deploy.clinical_table import with_clinical
 

@@ -37,6 +37,7 @@ from lab.io.case_file import file_sha256, write_atomically
 from lab.io.output_folder import check_output, output_folder
 from lab.io.sealed_json import fingerprint
 from lab.synthesis.device import Arithmetic, peak_memory_mb, reset_peak_memory
+from lab.synthesis.networks import clinical_inputs
 
 if TYPE_CHECKING:
     from lab.deploy.classify import LoadedClassifier
@@ -172,8 +173,7 @@ def _key(inputs: Hashes, subject: Subject, networks: Networks, how: How) -> str:
 
 def _covariates(subject: Subject, networks: Networks) -> dict[str, Any]:
     """The patient's values of the clinical covariates that the networks take."""
-    films: list[Any] = [network.film for network in networks.networks if hasattr(network, "film")]
-    return {name: getattr(subject, name) for film in films for name in film.coding.names}
+    return {name: getattr(subject, name) for name in clinical_inputs(networks.networks)}
 
 
 def _enhancement(made: Synthesis, voxels: int) -> dict[str, Any]:

@@ -168,6 +168,7 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
     "brain mask": ({"brain_mask": "a"}, "brain_mask is 'a'; known are nonzero, mni152"),
     "strangers": ({"strangers": "a"}, "strangers is 'a'; known are refuse, warn"),
     "volumes": ({"volumes": ["t1"]}, "it is a list of some of synthetic, enhancement, uncertainty, interval"),
+    "clinical": ({"clinical": {"age": 61}}, "clinical: this model takes no clinical covariates; leave it out"),
     "one look": ({"volumes": ["uncertainty"], "looks": 1}, "looks = 1 has no uncertainty"),
 }
 

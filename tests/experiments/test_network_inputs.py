@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 from dataclasses import replace
+from pathlib import Path
 
+import mlflow
 import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from mlflow.exceptions import MlflowException
 from small import grid_study, ran, settings
 
 from lab.config import flatten
@@ -16,6 +21,7 @@ from lab.data.layouts.find import find_subjects
 from lab.data.normalisation import fit_normalisation
 from lab.deploy import patient_folder
 from lab.deploy.new_patients import synthesize
+from lab.deploy.serve.service import Service
 from lab.evaluation.evaluate import evaluate
 from lab.experiments.synthesis import covariates, finish, scoring, study
 from lab.inference.load import from_packages
@@ -77,6 +83,16 @@ def test_what_each_folds_training_patients_fix_is_stored_and_used_for_new_patien
     assert [any("predicted without age, sex" in said for said in one["warnings"]) for one in reports] == [False, True]
     assert reports[0]["key"] != reports[1]["key"]
     assert not np.array_equal(*volumes)
+
+    service = Service(Path(mlflow.artifacts.download_artifacts(runs[0].tags["model_uri"])) / "artifacts")
+    sent = {name: {"nifti": base64.b64encode(path.read_bytes()).decode()} for name, path in scans.items()}
+    asked = sent | {"clinical": {"age": "61", "sex": "F"}, "looks": 1, "strangers": "warn"}
+    [answer] = service.answer([asked])
+    image = gzip.decompress(base64.b64decode(answer["volumes"]["synthetic"]["nifti"]))
+    assert image == gzip.decompress((tmp_path / "known" / SYNTHESIS).read_bytes())
+    for wrong, told in (({"weight": 70}, "an object with some of age"), ({"age": "old"}, "'old' is not an age")):
+        with pytest.raises(MlflowException, match=told):
+            service.answer([asked | {"clinical": wrong}])
 
 
 def test_a_covariate_that_alone_gives_the_label_away_is_named(tiny_cohort):

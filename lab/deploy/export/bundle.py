@@ -30,7 +30,7 @@ from lab.io.case_file import file_sha256
 from lab.io.files import canonical
 from lab.io.output_folder import check_output, output_folder
 from lab.synthesis.device import choose
-from lab.synthesis.networks import warn_of_unknown
+from lab.synthesis.networks import clinical_inputs
 from lab.tracking.models.network import NAME
 from lab.tracking.models.registered import downloaded
 from lab.tracking.run import Run
@@ -84,6 +84,8 @@ def bundle_metadata(networks: Networks) -> dict[str, Any]:
     synthetic, inputs = f"synthetic {contract.target}", ", ".join(contract.inputs)
     others = f"; all but the T1 by {contract.normalise['method']}" if contract.normalise else ""
     number = str(about.get("version", "0"))
+    unknown = ", ".join(clinical_inputs(networks.networks))
+    lacking = [f"predicted without {unknown}, which the model takes and a bundle cannot be given"] if unknown else []
     tensor: dict[str, Any] = {"type": "image", "format": "magnitude", "modality": "MR"}
     tensor |= {"spatial_shape": list(contract.shape)}
     tensor |= {"dtype": "float32", "value_range": [-1, 1], "is_patch_data": False}
@@ -104,7 +106,7 @@ def bundle_metadata(networks: Networks) -> dict[str, Any]:
         "pred_classes": f"{synthetic}, on the scale of the prepared T1",
         "eval_metrics": _test_metrics(about.get("run_id")),
         "phantom": contract.phantom,
-        "warnings": [PHANTOM_WARNING] * contract.phantom + warn_of_unknown(networks.networks, {}),
+        "warnings": [PHANTOM_WARNING] * contract.phantom + lacking,
         "model": {key: about[key] for key in ("name", "version", "run_id") if key in about} | {"model": _exact(about)},
         "weights_sha256": about["weights_sha256"],
         "package_sha256": about["package_sha256"],

@@ -10,16 +10,18 @@ import binascii
 import gzip
 import math
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
+from lab.config import COVARIATES
 from lab.data.contract import Contract, create_subject
 from lab.data.layouts.subject import Subject
+from lab.deploy.clinical_table import read_values
 from lab.inference.settings import ENHANCEMENT, INTERVAL, PROBABILITY, SYNTHESIS, UNCERTAINTY, How
 from lab.inference.tta import AUGMENTATIONS
 from lab.io.files import LARGEST, canonical
@@ -40,7 +42,7 @@ VOLUMES = {
 }
 """Available volumes -> file; an answer has the first by default."""
 CHOICES = {"brain_mask": (None, "nonzero", "mni152"), "strangers": ("refuse", "warn")}
-OPTIONS = ("mask", "affine", "looks", "brain_mask", "strangers", "volumes")
+OPTIONS = ("mask", "clinical", "affine", "looks", "brain_mask", "strangers", "volumes")
 LEAST_MM, LARGEST_MM, FLAT = 0.05, 50.0, 1e-3
 ENCODED = "nifti"
 """Key of an object that holds the base64 of a NIfTI file."""
@@ -58,8 +60,11 @@ class Asked:
     """Whether the T1 was sent as plain numbers; the answer then has the same form."""
 
 
-def parse(patient: Mapping[str, Any], contract: Contract, folder: Path) -> Asked:
-    """Parse a patient's record and write its scans to `folder`. Raises ValueError with the reason where invalid."""
+def parse(patient: Mapping[str, Any], contract: Contract, folder: Path, covariates: Sequence[str] = ()) -> Asked:
+    """Parse a patient's record and write its scans to `folder`. Raises ValueError with the reason where invalid.
+
+    `covariates` are the clinical values that the model takes.
+    """
     named = _named(patient, contract)
     needed = [canonical(name) for name in contract.channels]
     sent = [name for name in (*needed, "mask") if name in named]
@@ -72,6 +77,7 @@ def parse(patient: Mapping[str, Any], contract: Contract, folder: Path) -> Asked
             size = " x ".join(map(str, shape))
             raise ValueError(f"{name} has {size} voxels; this server takes at most {most} of a scan")
     subject = create_subject("patient", {name: paths[name] for name in needed}, paths.get("mask"), like=contract)
+    subject = replace(subject, **_clinical(named.get("clinical", {}), covariates))
     chosen: dict[str, Any] = {name: named.get(name, known[0]) for name, known in CHOICES.items()}
     for name, known in CHOICES.items():
         if chosen[name] not in known:
@@ -208,6 +214,15 @@ def _affine(named: Mapping[str, Any], sent: list[str], contract: Contract) -> np
     if sizes.min() < LEAST_MM or abs(np.linalg.det(affine[:3, :3] / sizes)) < FLAT or sizes.max() > LARGEST_MM:
         raise ValueError("affine makes no volume of a voxel: its three axes must be millimetres in three directions")
     return affine
+
+
+def _clinical(values: Any, covariates: Sequence[str]) -> dict[str, Any]:
+    """The clinical values of a request that are known."""
+    if values and not covariates:
+        raise ValueError("clinical: this model takes no clinical covariates; leave it out")
+    if not isinstance(values, Mapping) or not set(values) <= set(COVARIATES):
+        raise ValueError(f"clinical is {str(values)[:80]}; it is an object with some of {', '.join(COVARIATES)}")
+    return read_values(values)
 
 
 def _looks(looks: Any) -> int:

@@ -25,7 +25,7 @@ from lab.deploy.serve.request import PATIENTS, VOLUMES, array, at_most, parse, r
 from lab.inference.load import Networks, from_packages
 from lab.inference.settings import PHANTOM_WARNING, WHAT
 from lab.synthesis.device import choose
-from lab.synthesis.networks import Origin
+from lab.synthesis.networks import Origin, clinical_inputs, warn_of_unknown
 from lab.tracking.models.network import read_package
 from lab.tracking.models.registered import downloaded
 from lab.tracking.models.serving import Refused, Served, identity
@@ -83,7 +83,7 @@ class Service:
             sent, made = Path(scratch) / "sent", Path(scratch) / "made"
             sent.mkdir()
             try:
-                asked = parse(patient, self.networks.contract, sent)
+                asked = parse(patient, self.networks.contract, sent, clinical_inputs([self.package.network]))
                 report = write_patient(asked.subject, self.networks, made, asked.how, self.arithmetic)
             except ValueError as error:
                 raise ValueError(_without_paths(str(error), sent)) from error.__cause__
@@ -135,7 +135,7 @@ class Service:
         return {
             "what": WHAT,
             "phantom": phantom,
-            "warnings": [PHANTOM_WARNING] if phantom else [],
+            "warnings": [PHANTOM_WARNING] * phantom + warn_of_unknown([self.package.network], {}),
             "model": self.about,
             "volumes": {"synthetic": image[0, 0].cpu().numpy().tolist()},
         }

@@ -144,12 +144,19 @@ def given(
         film.tell(None)
 
 
+def clinical_inputs(networks: Iterable[Any]) -> list[str]:
+    """Clinical covariates that any of the networks takes."""
+    films = [network.film for network in networks if hasattr(network, "film")]
+    return [*dict.fromkeys(name for film in films for name in film.coding.names)]
+
+
 def warn_of_unknown(networks: Iterable[Any], patient: Mapping[str, Any]) -> list[str]:
     """A warning of covariates that a network takes and that are unknown for a patient; none where all are known."""
     films = [network.film for network in networks if hasattr(network, "film")]
     unknown = dict.fromkeys(name for film in films for name in film.coding.unknown(patient))
-    what = "which the model takes: unknown for this patient, or a value that no training patient had (--clinical TABLE)"
-    return [f"predicted without {', '.join(unknown)}, {what}"] if unknown else []
+    what = "which the model takes: unknown for this patient, or a value that no training patient had"
+    how = "(give it with --clinical TABLE, in a request with clinical)"
+    return [f"predicted without {', '.join(unknown)}, {what} {how}"] if unknown else []
 
 
 def count_parameters(network: nn.Module) -> int:
