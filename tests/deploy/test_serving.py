@@ -234,7 +234,7 @@ def test_too_little_memory_for_a_network_is_not_the_clients_fault(service, allow
     def fails(*_: Any, **__: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr("lab.inference.patient.predict_with_tta", fails)
+    monkeypatch.setattr("lab.inference.tta.predict_with_tta", fails)
     with pytest.raises(MlflowException) as caught:
         service.answer([by_path()])
     assert caught.value.get_http_status_code() == 503
