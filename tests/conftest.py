@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import functools
 import os
+
+if "PYTEST_XDIST_WORKER" in os.environ:  # its processes fill the cores; read by NumPy and PyTorch when imported
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import shutil
 import sqlite3
 import sys
@@ -110,18 +114,23 @@ def fresh_databases(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def folder_with_a_store(request: pytest.FixtureRequest) -> Iterator[None]:
     """Tests that train and track run on one core, their processes too, so that results are equal bit for bit.
 
-    At the end of a study, which takes longer than a small study, no faults are injected (tests of just that undo it)
-    and intervals are of few bootstrap draws.
+    At the end of a study, which takes longer than a small study, no faults are injected (tests of just that undo it),
+    intervals are of few bootstrap draws and boosting is of few trees. MLflow does not compare a model's requirements
+    with all packages that are installed.
     """
     if request.path.relative_to(Path(__file__).parent).parts[0] not in FOLDERS_WITH_A_STORE:
         yield
         return
     from watching import on_cores
 
+    from lab.synthesis.boosting import TREES
+
     request.getfixturevalue("fresh_databases")
     with on_cores(1), pytest.MonkeyPatch.context() as patch:
         patch.setattr("lab.evaluation.fault_injection.FAULT_CASES", 0)
         patch.setattr("lab.evaluation.conformal.RESAMPLES", 50)
+        patch.setattr("lab.synthesis.boosting.TREES", {**TREES, "max_iter": 5})
+        patch.setattr("mlflow.utils.requirements_utils._check_requirement_satisfied", lambda _: None)
         yield
 
 
@@ -140,7 +149,7 @@ def runs_folder(fresh_databases: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def no_drawing() -> Iterator[None]:
-    """Figures are made but not rendered, those of slices not even made, which takes most of a small study's time.
+    """Figures are made but not rendered, those of a study not even made, which takes most of a small study's time.
 
     tests/report looks at them.
     """
@@ -155,6 +164,8 @@ def no_drawing() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", blank)
+        for plot in ("box_plots", "forest", "front_figure", "learning_curves", "reliability_figure"):
+            patch.setattr(f"lab.experiments.synthesis.report.{plot}", lambda *_, **__: Figure())
         patch.setattr("lab.report.figures.sheets.trial_slices", lambda *_, **__: Figure())
         patch.setattr("lab.experiments.synthesis.slices.slice_figure", lambda *_, **__: Figure())
         yield

@@ -56,23 +56,28 @@ def test_scans_are_prepared_once_and_found_again(tiny_phantom, tiny_cohort, tmp_
     assert state(cohort.path / "cases") == before
 
 
+@pytest.fixture(scope="module")
+def first(tiny_phantom, tmp_path_factory) -> tuple[Path, Cohort]:
+    """A folder with a cohort of the tiny phantom, prepared once."""
+    runs = tmp_path_factory.mktemp("first")
+    return runs, obtain(dataclasses.replace(DATA, path=tiny_phantom), PhantomConfig(), runs, print)
+
+
 @pytest.mark.parametrize("later", [{"split_seed": 5}, {"split": (0.5, 0.25, 0.25)}, {"balance": True}])
-def test_another_split_does_not_prepare_again(tiny_phantom, tmp_path, said, later):
-    data = dataclasses.replace(DATA, path=tiny_phantom)
-    first = obtain(data, PhantomConfig(), tmp_path, said.append)
-    before = state(first.path / "cases")
-    other = obtain(dataclasses.replace(data, **later), PhantomConfig(), tmp_path, said.append)
-    assert other.path == first.path
-    assert state(first.path / "cases") == before
+def test_another_split_does_not_prepare_again(tiny_phantom, first, said, later):
+    runs, cohort = first
+    before = state(cohort.path / "cases")
+    other = obtain(dataclasses.replace(DATA, path=tiny_phantom, **later), PhantomConfig(), runs, said.append)
+    assert other.path == cohort.path
+    assert state(cohort.path / "cases") == before
 
 
 @pytest.mark.parametrize("recipe", [{"clip_sigma": 3.0}, {"enhancement_threshold": 0.2}, {"inputs": ("T1", "T2")}])
-def test_another_recipe_is_another_cohort(tiny_phantom, tmp_path, said, recipe):
-    data = dataclasses.replace(DATA, path=tiny_phantom)
-    first = obtain(data, PhantomConfig(), tmp_path, said.append)
-    other = obtain(dataclasses.replace(data, **recipe), PhantomConfig(), tmp_path, said.append)
-    assert other.path != first.path
-    assert other.digest != first.digest
+def test_another_recipe_is_another_cohort(tiny_phantom, first, said, recipe):
+    runs, cohort = first
+    other = obtain(dataclasses.replace(DATA, path=tiny_phantom, **recipe), PhantomConfig(), runs, said.append)
+    assert other.path != cohort.path
+    assert other.digest != cohort.digest
 
 
 def test_without_a_path_the_phantom_is_made_once(tmp_path, said):

@@ -203,7 +203,7 @@ def test_intervals_hold_their_value_and_limits_of_agreement_have_none():
 def test_the_interval_covers_the_truth_as_often_as_it_says():
     """Means of 30 values each, 200 groups: about 93 % for a percentile bootstrap of this size."""
     rng = np.random.default_rng(0)
-    patients = group(30)
+    patients = group(30)[["case_id", "patient_id"]]
     covered = 0
     for _ in range(200):
         row = pooled(patients.assign(sharpness=rng.normal(1, 0.2, 30)), resamples=300).iloc[-1]

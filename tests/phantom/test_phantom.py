@@ -305,7 +305,7 @@ def test_other_folders_and_senseless_numbers_are_refused(tmp_path: Path) -> None
 @pytest.mark.slow
 def test_killed_and_called_again_equals_never_killed(tmp_path: Path) -> None:
     call = "import sys; from pathlib import Path; from lab.phantom.cohort import write_cohort; "
-    call += "write_cohort(Path(sys.argv[1]), subjects=14, seed=3, spacing_mm=6, processes=1)"
+    call += "write_cohort(Path(sys.argv[1]), subjects=7, seed=3, spacing_mm=6, processes=1)"
     out = tmp_path / "killed"
     child = subprocess.Popen([sys.executable, "-c", call, str(out)], cwd=Path(__file__).parents[2])
     limit = time.monotonic() + 60
@@ -314,11 +314,11 @@ def test_killed_and_called_again_equals_never_killed(tmp_path: Path) -> None:
     os.kill(child.pid, signal.SIGKILL)
     child.wait()
     left = [p for p in out.rglob("*.nii.gz") if not p.name.startswith(".")]
-    assert 0 < len(left) < 14 * 5
+    assert 0 < len(left) < 7 * 5
     for path in left:
         gzip.decompress(path.read_bytes())  # whole
     for card in out.glob("SUBJECTS/*/metadata.json"):
         assert sorted(p.name for p in card.parent.iterdir()) == FILES
-    phantom.write_cohort(out, subjects=14, seed=3, spacing_mm=6, processes=1)
-    phantom.write_cohort(tmp_path / "whole", subjects=14, seed=3, spacing_mm=6, processes=1)
+    phantom.write_cohort(out, subjects=7, seed=3, spacing_mm=6, processes=1)
+    phantom.write_cohort(tmp_path / "whole", subjects=7, seed=3, spacing_mm=6, processes=1)
     assert digests(out) == digests(tmp_path / "whole")

@@ -1,8 +1,8 @@
 """Python imports this file at its start where PYTHONPATH names its folder: studies that tests start as processes.
 
-They inject no faults at the end of a study, draw few bootstrap samples, render no figures, do not wait for the disk and
-do not have MLflow try the models that it logs, as in tests that run within pytest; see conftest.py. Nor do they import
-PyTorch's compiler, which compiles nothing here.
+They inject no faults at the end of a study, draw few bootstrap samples, fit few trees, render no figures, do not wait
+for the disk and do not have MLflow try the models that it logs, as in tests that run within pytest; see conftest.py.
+Nor do they import PyTorch's compiler, which compiles nothing here.
 """
 
 import functools
@@ -23,6 +23,15 @@ def no_trial(module):
 def few_draws(module):
     assert module.RESAMPLES > 50
     module.RESAMPLES = 50
+
+
+def few_trees(module):
+    assert module.TREES["max_iter"] > 5
+    module.TREES["max_iter"] = 5
+
+
+def unchecked(module):
+    module._check_requirement_satisfied = lambda _: None
 
 
 def versions_kept(module):
@@ -64,8 +73,10 @@ CHANGES = {
     "lab.evaluation.conformal": few_draws,
     "lab.evaluation.fault_injection": no_faults,
     "lab.report.figures.sheets": no_slices,
+    "lab.synthesis.boosting": few_trees,
     "matplotlib.figure": no_drawing,
     "mlflow.models.utils": no_trial,
+    "mlflow.utils.requirements_utils": unchecked,
     "sqlalchemy": no_waiting,
     "torch": no_compiler,
 }
