@@ -69,8 +69,9 @@ def columns_of(pooling: Pooling, definition: str) -> dict[str, str]:
 
 def _columns(patients: pd.DataFrame, columns: dict[str, str]) -> tuple[NDArray[np.bool_], dict[str, Values]]:
     """Which scans have all of these figures, and the figures of those; voxel counts are (scans, bins, 2)."""
-    known = patients[list(columns)].notna().all(axis=1).to_numpy()
-    return known, _values(patients[known], columns)
+    own = patients[list(columns)]
+    known = own.notna().all(axis=1).to_numpy()
+    return known, _values(own[known], columns)
 
 
 def _values(patients: pd.DataFrame, columns: dict[str, str]) -> dict[str, Values]:
