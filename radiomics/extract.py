@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from lab.cli.study_command import exit_code_of
-from lab.config import DEMO, DataConfig, PhantomConfig
+from lab.config import DEMO, DataConfig, FeatureConfig, PhantomConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +36,7 @@ class Extract:
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     phantom: PhantomConfig = dataclasses.field(default_factory=PhantomConfig)
+    radiomics: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
     out: Path | None = None
     """CSV of the features; by default in mlruns/features (or below LAB_RUNS), named after the cohort."""
     parameters: Path | None = None
@@ -63,7 +64,7 @@ def run(settings: Extract) -> None:
     import pandas as pd  # late, so that --help answers at once
 
     from lab.io.files import plural
-    from lab.radiomics.features.cohort_features import measure_cohort, refuse_contrast
+    from lab.radiomics.features.cohort_features import measure_cohort, refuse_contrast, refuse_enhanced
     from lab.radiomics.features.image_features import PARAMETERS, load_extractor
     from lab.radiomics.features.stability import measure_perturbed, stability
 
@@ -72,9 +73,11 @@ def run(settings: Extract) -> None:
     load_extractor(parameters)  # parameter errors are reported before the phantom is made
 
     from lab.data.source import Ticker, obtain
+    from lab.radiomics.labels import without_missing_target
     from lab.tracking.store import RUNS
 
-    cohort = obtain(data, settings.phantom, RUNS)
+    cohort = obtain(without_missing_target(data), settings.phantom, RUNS)
+    refuse_enhanced(cohort, data.inputs, None if settings.radiomics.contrast == "refuse" else print)
     cache = RUNS / "features" / "cache"
     how: dict[str, Any] = {"parameters": parameters, "processes": data.processes}
     found = measure_cohort(cohort, data.inputs, cache, **how, progress=Ticker("cases measured", print))

@@ -22,7 +22,7 @@ from typing import Annotated, Literal
 import tyro
 
 from lab.cli.study_command import exit_code_of
-from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsConfig
+from lab.config import ClassifierConfig, DataConfig, FeatureConfig, PhantomConfig, RadiomicsConfig
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class RunWorc:
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     phantom: PhantomConfig = dataclasses.field(default_factory=lambda: RadiomicsConfig().phantom)
+    radiomics: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
     quick: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """30 workflows a split instead of 1000: minutes on 2 cores instead of hours."""
     search: int | None = None
@@ -68,7 +69,8 @@ def run(settings: RunWorc) -> None:
     from lab.experiments.radiomics.worc_study import preset, run_worc_study  # late, so that --help answers at once
 
     worc = preset(quick=settings.quick, search=settings.search, route=settings.route, seed=settings.seed)
-    run_worc_study(RadiomicsConfig(data=settings.data, phantom=settings.phantom, classifier=chosen), worc)
+    parts = {name: getattr(settings, name) for name in ("data", "phantom", "radiomics")}
+    run_worc_study(RadiomicsConfig(classifier=chosen, **parts), worc)
 
 
 if __name__ == "__main__":

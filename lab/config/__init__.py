@@ -38,6 +38,7 @@ __all__ = [
     "Config",
     "Covariate",
     "DataConfig",
+    "FeatureConfig",
     "GateSettings",
     "LossConfig",
     "ModelConfig",
@@ -84,7 +85,7 @@ class DataConfig:
     inputs: tuple[str, ...] = ("T1", "T2", "FLAIR")
     """Input sequences of the network, in this order."""
     target: str = "T1GD"
-    """Sequence to synthesize."""
+    """Sequence to synthesize; `none` prepares scans without it, for classifiers."""
     spacing_mm: Annotated[float | None, alias(aliases=("--spacing",))] = None
     """Voxel size of the prepared grid (mm); by default that of the scans."""
     extent_mm: tuple[float, float, float] = (160.0, 192.0, 160.0)
@@ -197,12 +198,21 @@ class Config:
 
 
 @dataclass(frozen=True, kw_only=True)
+class FeatureConfig:
+    """Features of the classifiers."""
+
+    contrast: Literal["refuse", "warn"] = "refuse"
+    """When an input looks, in most patients, as if taken after contrast agent was given: refuse it, or only say so."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class RadiomicsConfig:
     """All settings of the classifier arm."""
 
     data: DataConfig = field(default_factory=DataConfig)
     phantom: PhantomConfig = field(default_factory=lambda: PhantomConfig(subjects=100))
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    radiomics: FeatureConfig = field(default_factory=FeatureConfig)
 
 
 PAPER = Config()

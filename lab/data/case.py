@@ -10,7 +10,7 @@ import numpy as np
 from lab.config import DataConfig
 from lab.data.brain_mask import brain_core, brain_mask, scanned_part
 from lab.data.layouts.subject import Subject
-from lab.data.subject_scans import REFERENCE, UNUSED, check_without_contrast, read_scans, read_tumour
+from lab.data.subject_scans import REFERENCE, UNUSED, check_without_contrast, read_scans, read_tumour, reference_of
 from lab.io.case_file import BRAIN, CORE, ENHANCEMENT, EXPERT, NO_TARGET, TUMOUR
 from lab.io.files import canonical
 from lab.io.grid import Window, bounding_box, window_round
@@ -19,6 +19,8 @@ from lab.qc.scan_checks import check_contrasts, check_mask, clip_outliers
 
 NUMBERS = ("clip_sigma", "enhancement_threshold", "enhancing_ml")  # numeric settings of a recipe
 VERSION = 3  # increase it when the same settings and files give another prepared case
+NO_CONTRAST = "none"  # target of a cohort for classifiers, whose patients need no scan with contrast agent
+UNKNOWN_ENHANCEMENT = "unknown"  # what says whether a patient enhances, where neither such a scan nor the mask does
 NO_TUMOUR = "no tumour is left inside the brain on the prepared grid"
 HEADER_WRONG = "if its header is wrong, correct that"
 RIM = 1.2  # SD over a stripped brain to that over its core: the median of 4 sequences of 8 patients at 1 mm
@@ -29,7 +31,7 @@ class Recipe:
     """The settings that determine the content of a prepared case, with the voxel size resolved."""
 
     channels: tuple[str, ...]
-    target: str
+    target: str  # `none` where there is no scan with contrast agent
     spacing_mm: float
     shape: tuple[int, int, int]
     brain_mask: str
@@ -37,20 +39,40 @@ class Recipe:
     enhancement_threshold: float
     enhancing_ml: float
 
+    @property
+    def reference(self) -> str:
+        """Canonical name of the sequence whose brain mask and grid count."""
+        return reference_of(self.channels)
 
-def list_channels(settings: DataConfig) -> tuple[str, ...]:
-    """Stored sequences: the inputs, T1 and the target, each once. Raises ValueError for no or wrong inputs."""
+
+def has_target(settings: DataConfig | Recipe) -> bool:
+    """Whether patients need a scan with contrast agent."""
+    return settings.target.casefold() != NO_CONTRAST
+
+
+def list_channels(settings: DataConfig, *, with_t1: bool = True) -> tuple[str, ...]:
+    """Stored sequences: the inputs, T1 and the target, each once; without a target T1 only if `with_t1`.
+
+    Raises ValueError for no or wrong inputs.
+    """
     if not settings.inputs:
         raise ValueError("--inputs names no sequence")
     if canonical(settings.target) in map(canonical, settings.inputs):
         raise ValueError(f"the target {settings.target} is among the inputs {', '.join(settings.inputs)}")
-    return with_reference(settings.inputs, settings.target)
+    if has_target(settings):
+        return with_reference(settings.inputs, settings.target)
+    return with_reference(settings.inputs) if with_t1 else each_once(settings.inputs)
 
 
 def with_reference(inputs: Sequence[str], *others: str) -> tuple[str, ...]:
     """The inputs, T1 and other sequences, each once, in its first spelling."""
+    return each_once((*inputs, REFERENCE, *others))
+
+
+def each_once(sequences: Sequence[str]) -> tuple[str, ...]:
+    """The sequences, each once, in its first spelling."""
     names: dict[str, str] = {}
-    for name in (*inputs, REFERENCE, *others):
+    for name in sequences:
         names.setdefault(canonical(name), name)
     return tuple(names.values())
 
@@ -59,8 +81,9 @@ def prepare_case(subject: Subject, recipe: Recipe) -> tuple[np.ndarray, np.ndarr
     """Image (C, X, Y, Z) float16 in [-1, 1], mask (X, Y, Z) uint8 bit flags, and measured values.
 
     Voxels outside the brain, or outside a sequence's field of view, are exactly -1. Each channel has mean 0 and SD
-    `1 / clip_sigma` before clipping and depends only on the T1 and its own file. Mean and SD are those of the brain;
-    for stripped scans those of its core, with the SD times `RIM`. Label volumes are counted on the scan's own voxels.
+    `1 / clip_sigma` before clipping and depends only on its own file and the T1 (the first sequence where there is no
+    T1). Mean and SD are those of the brain; for stripped scans those of its core, with the SD times `RIM`. Label
+    volumes are counted on the scan's own voxels.
     Raises ValueError with the reason why the subject cannot be used.
     """
     inputs = [name for name in recipe.channels if canonical(name) != canonical(recipe.target)]
@@ -77,7 +100,7 @@ class PreparedCase:
     masks: np.ndarray
     measured: dict[str, Any]
     window: Window
-    t1: Scan  # the T1 as scanned, RAS
+    t1: Scan  # the T1 (the reference without one) as scanned, RAS
     brain: np.ndarray  # the brain (X, Y, Z) bool on the grid of `t1`
     mean: float  # intensity of `t1` that became 0
     scale: float  # intensity of `t1` per unit on the prepared grid
@@ -89,7 +112,8 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     if subject.fault is not None:
         raise ValueError(subject.fault)
     scans = read_scans(subject, recipe.channels, mask_needed)
-    first = scans[REFERENCE]
+    reference = recipe.reference
+    first = scans[reference]
     notes = [f"{name}: {note}" for name, scan in scans.items() for note in scan.notes]
     subject, labels, of_mask = read_tumour(subject, scans, mask_needed)
     notes += of_mask
@@ -100,7 +124,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     try:
         brain = brain_mask(first, method)
     except ValueError as error:
-        raise ValueError(f"{subject.images[REFERENCE]}: {error}") from None
+        raise ValueError(f"{subject.images[reference]}: {error}") from None
     if subject.mask is not None and mask_needed:
         notes += check_mask(labels, brain, first.voxel_ml)
     window = window_round(bounding_box(brain), first.spacing_mm, recipe.shape, recipe.spacing_mm)
@@ -115,7 +139,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     core = inside & (window.apply(brain_core(brain, first.spacing_mm)) >= 0.5) if stripped else inside
     scales: dict[str, list[float]] = {}
     for channel, name in zip(image, recipe.channels):
-        scan = scans.pop(canonical(name)) if canonical(name) != REFERENCE else scans[REFERENCE]
+        scan = scans.pop(canonical(name)) if canonical(name) != reference else scans[reference]
         try:
             part = scanned_part(scan, brain, method)
             scan, note = clip_outliers(scan, part)
@@ -131,7 +155,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
         scales[canonical(name)] = scaling
-        first = scan if canonical(name) == REFERENCE else first
+        first = scan if canonical(name) == reference else first
         if canonical(name) == canonical(recipe.target):
             masks[inside & ~seen] |= NO_TARGET
     names = [canonical(name) for name in recipe.channels]
@@ -140,7 +164,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
         masks[(contrast > recipe.enhancement_threshold) & inside] |= ENHANCEMENT
     if mask_needed:
         notes += check_contrasts(image, masks, recipe.channels, recipe.spacing_mm)
-    mean, scale = scales[REFERENCE]
+    mean, scale = scales[reference]
     how: dict[str, Any] = {"window": window, "t1": first, "brain": brain, "mean": mean, "scale": scale}
     case = PreparedCase(image=image, masks=masks, measured={}, notes=tuple(notes), **how)
     case.measured.update(_measure(case, subject, recipe, counts))
@@ -150,7 +174,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
 def check_as_cohort(case: PreparedCase, subject: Subject, recipe: Recipe) -> None:
     """Raises ValueError where `prepare_case` refuses a subject that `open_case` accepts without its mask."""
     check_without_contrast(subject, recipe.channels, overrule=HEADER_WRONG)
-    _, labels, _ = read_tumour(subject, {REFERENCE: case.t1}, mask_needed=True)
+    _, labels, _ = read_tumour(subject, {recipe.reference: case.t1}, mask_needed=True)
     check_mask(labels, case.brain, case.t1.voxel_ml)
     if not (case.masks & TUMOUR).any():
         raise ValueError(NO_TUMOUR)
@@ -191,22 +215,27 @@ def _normalise(values: np.ndarray, core: np.ndarray, clip_sigma: float) -> tuple
 
 
 def _measure(case: PreparedCase, subject: Subject, recipe: Recipe, counts: np.ndarray) -> dict[str, Any]:
-    """Volumes in millilitres, and whether the patient enhances; `counts` are the voxels of the mask by value."""
+    """Volumes in millilitres, and whether the patient enhances; `counts` are the voxels of the mask by value.
+
+    Enhancement is None where neither a scan with contrast agent nor the mask says it.
+    """
     window, masks, brain, voxel_ml = case.window, case.masks, case.brain, case.t1.voxel_ml
     prepared_ml = recipe.spacing_mm**3 / 1000
     brain_ml = np.count_nonzero(brain) * voxel_ml
     rule_ml = np.count_nonzero((masks & (TUMOUR | ENHANCEMENT)) == (TUMOUR | ENHANCEMENT)) * prepared_ml
     label_ml = None if subject.enhancing_label is None else float(counts[subject.enhancing_label]) * voxel_ml
-    enhancing_ml = rule_ml if label_ml is None else label_ml
+    by_rule = rule_ml if has_target(recipe) else None
+    enhancing_ml = by_rule if label_ml is None else label_ml
+    by = "paper's rule" if has_target(recipe) else UNKNOWN_ENHANCEMENT
     ends = [start + size * ratio for start, size, ratio in zip(window.start, window.shape, window.ratio)]
     covered = tuple(slice(max(start, 0), max(0, round(end))) for start, end in zip(window.start, ends))
     return {
         # rounded up slightly: a volume of exactly the threshold must not fall below it by rounding of the affine
-        "enhancing": int(enhancing_ml * (1 + 1e-6) >= recipe.enhancing_ml),
-        "enhancing_by": "paper's rule" if label_ml is None else "expert label",
+        "enhancing": None if enhancing_ml is None else int(enhancing_ml * (1 + 1e-6) >= recipe.enhancing_ml),
+        "enhancing_by": by if label_ml is None else "expert label",
         "tumour_ml": round(float(counts[1:].sum()) * voxel_ml, 4),
         "label_enhancing_ml": None if label_ml is None else round(label_ml, 4),
-        "rule_enhancing_ml": round(rule_ml, 4),
+        "rule_enhancing_ml": None if by_rule is None else round(by_rule, 4),
         "brain_ml": round(brain_ml, 4),
         "brain_outside_ml": round(brain_ml - np.count_nonzero(brain[covered]) * voxel_ml, 4),
     }

@@ -54,7 +54,8 @@ class Cohort:
     """Prepared cases of one recipe, or a part of them."""
 
     path: Path
-    index: pd.DataFrame  # used cases, indexed by case id, with the other columns of `COLUMNS`; `enhancing` is bool
+    index: pd.DataFrame  # used cases, indexed by case id, with the other columns of `COLUMNS`; `enhancing` is bool,
+    # False where `enhancing_by` is `unknown`
     manifest: dict[str, Any]
     normalisation: Normalisation | None = None  # of a network's inputs; None leaves the prepared z-scores
 
@@ -215,7 +216,7 @@ def open_cohort(path: Path) -> Cohort:
     absent = [case_id for case_id in used["case_id"] if not case_path(path, case_id).is_file()]
     if absent:
         raise ValueError(f"{case_path(path, absent[0])} is missing; put it back or run prepare again")
-    used["enhancing"] = used["enhancing"].astype(bool)
+    used["enhancing"] = used["enhancing"].fillna(0).astype(bool)
     return Cohort(path, used.set_index("case_id"), manifest)
 
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab.config import DataConfig
-from lab.data.case import NUMBERS, VERSION, PreparedCase, Recipe, open_case, prepare_case, with_reference
+from lab.data.case import NUMBERS, VERSION, PreparedCase, Recipe, each_once, open_case, prepare_case, with_reference
 from lab.data.layouts.subject import Subject
-from lab.data.subject_scans import check_without_contrast
+from lab.data.subject_scans import REFERENCE, check_without_contrast, reference_of
 from lab.io.files import canonical
 from lab.qc.image_quality import check_whole
 
@@ -40,6 +40,7 @@ class Contract:
     phantom: bool
     preparation_version: int = VERSION
     normalise: dict[str, Any] | None = None  # of the network's inputs on top of that, see `lab.data.normalisation`
+    reference: str | None = None  # sequence whose brain mask and grid count, of patients without T1
 
     @classmethod
     def of(cls, cohort: Cohort, inputs: tuple[str, ...], target: str) -> Contract:
@@ -48,6 +49,8 @@ class Contract:
         known |= {"cohort_digest": cohort.digest, "preparation": cohort.manifest["settings"]}
         known |= {"layout": cohort.manifest.get("layout") or "", "preparation_version": cohort.manifest["version"]}
         known |= {} if cohort.normalisation is None else {"normalise": cohort.normalisation.as_dict()}
+        first = reference_of(cohort.channels)
+        known |= {} if first == REFERENCE else {"reference": first}
         return cls.read({"inputs": inputs, "target": target, **known})
 
     @classmethod
@@ -66,6 +69,7 @@ class Contract:
                 phantom=bool(known["phantom"]),
                 preparation_version=int(known.get("preparation_version", 1)),  # missing in models of 0.3.0
                 normalise=known.get("normalise"),
+                reference=known.get("reference"),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"the model does not say how its images were prepared ({error!r})") from None
@@ -77,8 +81,8 @@ class Contract:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Sequences of a prepared new patient: the inputs and T1."""
-        return with_reference(self.inputs)
+        """Sequences of a prepared new patient: the inputs and T1, or another reference that the inputs begin with."""
+        return each_once((self.reference, *self.inputs)) if self.reference else with_reference(self.inputs)
 
     def position(self, sequence: str) -> int:
         """Index of a sequence among `channels`."""

@@ -17,12 +17,13 @@ from filelock import FileLock
 from lab.config import DataConfig, flatten, grid_shape
 from lab.data import cohort_folder
 from lab.data import prepare_worker as workers
-from lab.data.case import NUMBERS, REFERENCE, Recipe, list_channels
+from lab.data.case import NUMBERS, REFERENCE, Recipe, has_target, list_channels
 from lab.data.cohort import COLUMNS, FORMAT, Cohort, check_fractions, is_cohort, open_cohort
 from lab.data.duplicates import find_duplicates
 from lab.data.layouts.find import Subject, detect, find_subjects
 from lab.data.layouts.label_books import LABEL_BOOKS
 from lab.data.layouts.patients import PatientAssignment, find_patients, merge_same_scans
+from lab.data.subject_scans import reference_of
 from lab.io.files import format_some, one_line
 from lab.io.pool import run_all
 from lab.io.scan import read_spacing
@@ -81,7 +82,10 @@ def prepare(
 
 def _recipe(subjects: list[Subject], settings: DataConfig) -> Recipe:
     """The recipe of the settings, with the voxel size resolved: by default the scans' own."""
-    spacing_mm = _own_spacing(subjects) if settings.spacing_mm is None else settings.spacing_mm
+    every_t1 = all(REFERENCE in subject.images for subject in subjects if subject.fault is None)
+    channels = list_channels(settings, with_t1=every_t1)
+    reference = reference_of(channels)
+    spacing_mm = _own_spacing(subjects, reference) if settings.spacing_mm is None else settings.spacing_mm
     if not spacing_mm > 0:
         raise ValueError(f"--spacing {spacing_mm} mm must be above 0")
     shape = grid_shape(settings, spacing_mm)
@@ -90,7 +94,7 @@ def _recipe(subjects: list[Subject], settings: DataConfig) -> Recipe:
     if not settings.clip_sigma > 0:
         raise ValueError(f"--clip-sigma {settings.clip_sigma} must be above 0")
     return Recipe(
-        channels=list_channels(settings),
+        channels=channels,
         target=settings.target,
         spacing_mm=spacing_mm,
         shape=shape,
@@ -99,13 +103,13 @@ def _recipe(subjects: list[Subject], settings: DataConfig) -> Recipe:
     )
 
 
-def _own_spacing(subjects: list[Subject]) -> float:
-    """Median over subjects of the edge of a cube of a voxel's volume, to 0.1 mm; 1 mm where no T1 can be read."""
+def _own_spacing(subjects: list[Subject], reference: str) -> float:
+    """Median over subjects of the edge of a cube of a voxel's volume, to 0.1 mm; 1 mm where no scan can be read."""
     edges = []
     for subject in subjects:
-        if REFERENCE in subject.images:
+        if reference in subject.images:
             try:
-                x, y, z = read_spacing(subject.images[REFERENCE])
+                x, y, z = read_spacing(subject.images[reference])
             except ValueError:
                 continue  # the subject is left out later, with the reason
             edges.append((x * y * z) ** (1 / 3))
@@ -165,14 +169,16 @@ def _index(
 
 
 def _check_classes(source: Path, index: pd.DataFrame, settings: DataConfig) -> None:
-    """Raises ValueError where no subject is usable, or all enhance, or none does."""
+    """Raises ValueError where no subject is usable, or (with a target) all enhance, or none does."""
     used = index[index["status"] == "used"]
     reasons = Counter(_kind(reason) for reason in index.loc[index["status"] != "used", "reason"])
     left_out = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
     if used.empty:
-        raise ValueError(f"{source}: none of {len(index)} subject{'s' * (len(index) != 1)} can be used ({left_out})")
+        advice = "; name the sequences that are there: --data.inputs" * any("missing (found" in why for why in reasons)
+        whom = f"{len(index)} subject{'s' * (len(index) != 1)}"
+        raise ValueError(f"{source}: none of {whom} can be used ({left_out}{advice})")
     enhancing = int((by_patient := used.groupby("patient_id")["enhancing"].max()).sum())
-    if enhancing in (0, len(by_patient)) and not settings.allow_one_class:
+    if enhancing in (0, len(by_patient)) and has_target(settings) and not settings.allow_one_class:
         which = "every patient enhances" if enhancing else "no patient enhances"
         rest = f", {len(index) - len(used)} left out: {left_out}" if left_out else ""
         raise ValueError(
@@ -214,7 +220,7 @@ def _split_and_manifest(
         "settings": described,
         "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
     }
-    enhancing = used["enhancing"].astype(bool)
+    enhancing = used["enhancing"].fillna(0).astype(bool)
     cohort = Cohort(out, used.assign(enhancing=enhancing).set_index("case_id"), manifest)
     if settings.balance:
         cohort = cohort.balanced(settings.split_seed)

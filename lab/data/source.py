@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.config import DataConfig, PhantomConfig, flatten
+from lab.data.case import UNKNOWN_ENHANCEMENT, has_target
 from lab.data.cohort import Cohort, is_cohort, open_cohort
 from lab.data.layouts.patients import describe_patients
 from lab.data.prepare import prepare
@@ -68,7 +69,12 @@ def make_phantom(data: DataConfig, phantom: PhantomConfig, folder: Path, say: Sa
 
 def check_prepared(cohort: Cohort, data: DataConfig) -> None:
     """Raises ValueError where a prepared cohort lacks a sequence, or was prepared with other settings."""
-    for sequence in (*data.inputs, data.target):
+    if has_target(data) and not has_target(DataConfig(target=cohort.manifest["target"])):
+        raise ValueError(
+            f"{cohort.path} was prepared without a scan with contrast agent (--target none), which a classifier can do "
+            "without and a network cannot; prepare the scans again"
+        )
+    for sequence in (*data.inputs, *([data.target] if has_target(data) else [])):
         cohort.channel(sequence)
     wrong = []
     if data.spacing_mm is not None and abs(data.spacing_mm - cohort.spacing_mm) > 0.05:
@@ -89,9 +95,11 @@ def check_prepared(cohort: Cohort, data: DataConfig) -> None:
 def describe_cohort(cohort: Cohort) -> str:
     """Patients, scans and voxels of a cohort in one line."""
     left_out, patients = cohort.manifest["counts"]["left_out"], cohort.index["patient_id"].nunique()
+    unknown = int((cohort.index["enhancing_by"] == UNKNOWN_ENHANCEMENT).sum())
+    of = f"{len(cohort.index)} scans enhance" + f" ({unknown} unknown)" * bool(unknown)
     return (
         f"{'Phantom cohort' if cohort.phantom else 'Cohort'}: {patients} patient{'s' * (patients != 1)}, "
-        f"{int(cohort.index['enhancing'].sum())} of {len(cohort.index)} scans enhance, "
+        f"{int(cohort.index['enhancing'].sum())} of {of}, "
         f"{' x '.join(map(str, cohort.shape))} voxels of {cohort.spacing_mm:g} mm, "
         f"{left_out} left out, digest {cohort.digest}"
     )

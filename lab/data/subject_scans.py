@@ -17,7 +17,7 @@ from lab.io.nifti import read_header
 from lab.io.scan import Scan, count_values, describe_grid, read_image, read_mask, same_grid
 from lab.qc.scan_checks import check_cavity
 
-REFERENCE = "T1"  # enhancement is the target minus this sequence
+REFERENCE = "T1"  # brain mask and grid are of this sequence, and enhancement is the target minus it
 UNUSED = "the mask is not used: the whole brain is searched for enhancement, and vessels count too"
 GIVEN = (
     "ContrastBolusAgent", "ContrastBolusIngredient", "ContrastBolusAgentSequence", "ContrastBolusStartTime",
@@ -49,6 +49,12 @@ NAMED = r"(?:^|[_-])(?:t1w?(?:[_-]?(?:gd|gad|gado|ce|km|post|post[_-]?contrast)|
 """Marks of contrast agent in the names of files."""
 
 
+def reference_of(sequences: Iterable[str]) -> str:
+    """The sequence whose brain mask and grid count: T1, or the first where there is none."""
+    names = [canonical(name) for name in sequences]
+    return REFERENCE if REFERENCE in names else names[0]
+
+
 def read_scans(subject: Subject, sequences: Sequence[str], mask_needed: bool) -> dict[str, Scan]:
     """Sequences by canonical name, on one grid. Raises ValueError where one is missing or on another grid."""
     missing = [name for name in sequences if canonical(name) not in subject.images]
@@ -58,13 +64,15 @@ def read_scans(subject: Subject, sequences: Sequence[str], mask_needed: bool) ->
         raise ValueError("tumour mask missing")
     scans = {canonical(name): read_image(subject.images[canonical(name)]) for name in sequences}
     for name, scan in scans.items():
-        _check_grid(name, scan, scans[REFERENCE])
+        _check_grid(name, scan, scans)
     return scans
 
 
-def _check_grid(name: str, scan: Scan, first: Scan) -> None:
-    if not same_grid(first, scan):
-        raise ValueError(f"{name} lies on another grid than T1: {describe_grid(scan)}; T1: {describe_grid(first)}")
+def _check_grid(name: str, scan: Scan, scans: dict[str, Scan]) -> None:
+    of = reference_of(scans)
+    if not same_grid(scans[of], scan):
+        grids = f"{describe_grid(scan)}; {of}: {describe_grid(scans[of])}"
+        raise ValueError(f"{name} lies on another grid than {of}: {grids}")
 
 
 def read_tumour(subject: Subject, scans: dict[str, Scan], mask_needed: bool) -> tuple[Subject, np.ndarray, list[str]]:
@@ -72,12 +80,12 @@ def read_tumour(subject: Subject, scans: dict[str, Scan], mask_needed: bool) -> 
 
     Raises ValueError where a mask is needed and the subject's is damaged, empty, or of unknown labels.
     """
-    first = scans[REFERENCE]
+    first = scans[reference_of(scans)]
     if subject.mask is None:
         return subject, np.zeros_like(first.data, np.uint8), []
     try:
         mask = read_mask(subject.mask)
-        _check_grid("tumour mask", mask, first)
+        _check_grid("tumour mask", mask, scans)
         notes = [f"tumour mask: {note}" for note in mask.notes]
         labels = mask.data
         values = set(np.flatnonzero(count_values(labels)).tolist())
@@ -90,7 +98,7 @@ def read_tumour(subject: Subject, scans: dict[str, Scan], mask_needed: bool) -> 
             notes.append(f"{wrong}; every value above 0 is taken as tumour")
             subject = replace(subject, enhancing_label=None, cavity_label=None, core_labels=frozenset())
         if subject.cavity_label in values:
-            if mask_needed and "T1GD" in scans:
+            if mask_needed and {REFERENCE, "T1GD"} <= set(scans):
                 notes += check_cavity(first, scans["T1GD"], labels == subject.cavity_label)
             labels = np.where(labels == subject.cavity_label, np.uint8(0), labels)
             if not labels.any():

@@ -38,6 +38,13 @@ EQUAL = 0.998
 """Correlation above which two sequences are one scan (0.983 at most)."""
 
 
+FINE_BRIGHT, TUMOUR_BRIGHT, LABEL_BRIGHT = 1.4, 1.5, 0.85
+"""T1 after contrast agent: sum of the metrics `vessels` and `dots`, spreads of the tumour's brightest 2 % above the
+rest of the brain, and share of that rest that is darker than the enhancing part."""
+LIKE_T1, FINE_BRIGHTER = 0.5, 1.6
+"""The same of a sequence with another name: correlation with T1 (of T2 0.43 at most), and the sum of the metrics."""
+
+
 def clip_outliers(scan: Scan, part: np.ndarray) -> tuple[Scan, str]:
     """The scan with impossible voxels (such as 3e38) clipped to the range of the others, and a note.
 
@@ -131,6 +138,42 @@ def check_contrasts(image: np.ndarray, masks: np.ndarray, channels: tuple[str, .
     if whole:
         found += _whole_brain(measure(image, masks, channels, spacing_mm), fine=spacing_mm <= FINE_MM)
     return found
+
+
+def find_enhanced(image: np.ndarray, masks: np.ndarray, channels: tuple[str, ...], spacing_mm: float) -> list[str]:
+    """Sequences that look like a T1 after contrast agent: bright vessels or, if called T1, a brighter tumour.
+
+    `image` (C, X, Y, Z), bit flags `masks` (X, Y, Z). Of the T1 of 267 patients of BraTS 7 to 15 % are found, of their
+    T1GD 82 to 96 %: the share of a cohort tells, a single patient does not.
+    """
+    inside = (masks & BRAIN) > 0
+    names = [canonical(name) for name in channels]
+    values = dict(zip(names, image[:, inside].astype(np.float32)))
+    found = []
+    for place, name in enumerate(names):
+        fine = measure(image[place : place + 1], masks, (name,), spacing_mm)
+        bright = fine[f"vessels:{name}"] + fine[f"dots:{name}"]  # NaN where they cannot be measured
+        if name.startswith("T1"):
+            if bright > FINE_BRIGHT or _is_tumour_bright(values[name], masks[inside], spacing_mm):
+                found.append(name)
+            continue
+        with np.errstate(invalid="ignore", divide="ignore"):  # of an image of one value
+            alike = {other: np.corrcoef(values[name], grey)[0, 1] for other, grey in values.items() if other != name}
+        if bright > FINE_BRIGHTER and alike.get("T1", 0) >= max(LIKE_T1, *alike.values()):
+            found.append(name)
+    return found
+
+
+def _is_tumour_bright(grey: np.ndarray, masks: np.ndarray, spacing_mm: float) -> bool:
+    """Whether a brain's grey values (N,) are as bright in the tumour, by bit flags (N,), as with contrast agent."""
+    tumour, expert = (masks & TUMOUR) > 0, (masks & EXPERT) > 0
+    rest = grey[~tumour]
+    if not len(rest) or not tumour.any():
+        return False
+    if np.count_nonzero(expert) * spacing_mm**3 >= LEAST_MM3 and np.mean(rest < np.median(grey[expert])) > LABEL_BRIGHT:
+        return True
+    first, middle, third = np.quantile(rest, [0.25, 0.5, 0.75])
+    return bool(np.quantile(grey[tumour], 0.98) - middle > TUMOUR_BRIGHT * (third - first) > 0)
 
 
 def _in_tumour(values: dict[str, np.ndarray], tumour: np.ndarray, *, whole: bool) -> list[str]:

@@ -1,5 +1,6 @@
-"""Binary labels of the cases: enhancement, grade, or a column of the user's own table."""
+"""Binary labels of the cases: enhancement, grade, mutations, or a column of the user's own table."""
 
+import dataclasses
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,16 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from lab.data.cohort import Cohort
+from lab.config import DataConfig
+from lab.data.case import NO_CONTRAST, UNKNOWN_ENHANCEMENT, has_target
+from lab.data.cohort import Cohort, is_cohort, open_cohort
 from lab.data.layouts.clinical import CODELETED, INTACT, MUTANT, WILDTYPE, parse_flag
+from lab.data.layouts.find import find_subjects
 from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, column_key, read_table
+from lab.io.files import canonical
 
 ROUNDING = 1 + 1e-6  # a volume equal to the threshold must not fall below it by rounding, as in the preparation
+NOT_SEEN = "neither a scan with contrast agent nor the mask says it"
 YES_OR_MORE = MUTANT | CODELETED | {"methylated", "high", "enhancing", "enhances"}
 NO_OR_LESS = WILDTYPE | INTACT | {"unmethylated", "notmethylated", "low", "nonenhancing", "notenhancing"}
 
@@ -48,8 +54,37 @@ def read_labels(
     return labels
 
 
+def without_missing_target(data: DataConfig, label: str | None = None, *, file: Path | None = None) -> DataConfig:
+    """The settings without the scan with contrast agent (`target`) where patients lack it and the label needs none.
+
+    `label` and `file` are those of `read_labels`, None for features without a label. For a label that is not read from
+    that scan one patient without it is enough: then nobody's is read. Enhancement is read from it, unless no patient
+    has it and the masks label enhancing tumour. Raises ValueError where nothing says it, and as `find_subjects`.
+    """
+    path = data.path
+    if path is None or not has_target(data):
+        return data
+    bare = dataclasses.replace(data, target=NO_CONTRAST)
+    if is_cohort(path):
+        return data if has_target(dataclasses.replace(data, target=open_cohort(path).manifest["target"])) else bare
+    subjects = find_subjects(path, data.layout, labels=None, say=lambda _: None)
+    there = [canonical(data.target) in subject.images for subject in subjects if subject.fault is None]
+    if all(there):
+        return data
+    if file is not None or label not in OF_CONTRAST:
+        return bare
+    if any(there):
+        return data
+    stated = find_subjects(path, data.layout, labels=data.labels, say=lambda _: None)
+    if label == "rule" or all(subject.enhancing_label is None for subject in stated):
+        what = f"no patient in {path} has {data.target}, and no mask labels enhancing tumour"
+        raise ValueError(f"--label {label}: {what}; take grade, idh, codeletion or a column of --labels")
+    return bare
+
+
 def _enhancement(cohort: Cohort, enhancing_ml: float) -> Labels:
-    return Labels(cohort.index["enhancing"].astype(int), "enhancing", {})
+    known = cohort.index["enhancing_by"] != UNKNOWN_ENHANCEMENT
+    return _known(cohort.index["enhancing"].astype("Int64").where(known), "enhancing", NOT_SEEN)
 
 
 def _volume(column: str, what: str) -> Callable[[Cohort, float], Labels]:
@@ -65,12 +100,19 @@ def _grade(cohort: Cohort, enhancing_ml: float) -> Labels:
     return _known((grade == 4).where(grade.isin((2, 3, 4))), "grade IV", "grade unknown")
 
 
+def _status(column: str, event: str) -> Callable[[Cohort, float], Labels]:
+    return lambda cohort, _: _known(cohort.index[column], event, f"{column} unknown")
+
+
 LABELS: dict[str, Callable[[Cohort, float], Labels]] = {
     "enhancement": _enhancement,
     "expert": _volume("label_enhancing_ml", "expert label of enhancing tumour"),
     "rule": _volume("rule_enhancing_ml", "volume by the rule"),
     "grade": _grade,
+    "idh": _status("idh", "IDH-mutant"),
+    "codeletion": _status("codeletion", "1p/19q-codeleted"),
 }
+OF_CONTRAST = ("enhancement", "rule")  # labels that are read from the scan with contrast agent
 
 
 def _known(values: pd.Series, event: str, reason: str) -> Labels:

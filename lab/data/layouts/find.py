@@ -35,10 +35,11 @@ def detect(path: Path) -> str:
 
 
 def find_subjects(
-    path: Path, layout: str = "auto", *, labels: str = "auto", say: Callable[[str], None] = print
+    path: Path, layout: str = "auto", *, labels: str | None = "auto", say: Callable[[str], None] = print
 ) -> list[Subject]:
     """Subjects below PATH, sorted by case id; `labels` is a key of `label_books.LABEL_BOOKS`, or `auto`.
 
+    With `labels` None no mask is read, and what its values mean stays unknown.
     A patient who cannot be used has a `fault`; `say` reports other anomalies with their counts. Raises
     FileNotFoundError or ValueError where PATH is missing, empty, in no known layout, or all patients have a fault.
     """
@@ -64,6 +65,8 @@ def find_subjects(
     if copies:
         say(one_line(f"Not read, copies of files beside them: {format_some(copies)}"))
     _tell(subjects, say)
+    if labels is None:
+        return subjects
     return name_books(subjects, LAYOUTS[layout].label_books, labels, say)
 
 

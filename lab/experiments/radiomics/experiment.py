@@ -20,6 +20,8 @@ from lab.io.files import plural
 from lab.io.sealed_json import fingerprint
 from lab.radiomics.assemble import assemble, labelled
 from lab.radiomics.dataset import Dataset
+from lab.radiomics.features.cohort_features import refuse_enhanced
+from lab.radiomics.labels import without_missing_target
 from lab.radiomics.pipeline.search_space import CLASSIFIERS
 from lab.radiomics.splits import Split, make_splits
 from lab.tracking import artifacts
@@ -27,7 +29,10 @@ from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
 from lab.tracking.store import RUNS
 
-SAME = ("classifier.labels", "classifier.workers", "data.path", "data.processes", "data.layout", "data.labels")
+SAME = (
+    "classifier.labels", "classifier.workers", "data.path", "data.processes", "data.layout", "data.labels",
+    "radiomics.contrast",
+)  # fmt: skip
 """Settings that do not change the result, or that the digests of labels and cohort cover."""
 
 
@@ -114,12 +119,14 @@ def load_data(settings: RadiomicsConfig, say: Say = print) -> ExperimentData:
     check_settings(settings)
     settings = with_demo(settings)
     chosen = settings.classifier
-    cohort = obtain(settings.data, settings.phantom, RUNS, say)
-    data = settings.data
+    data = without_missing_target(settings.data, chosen.label, file=chosen.labels)
+    settings = dataclasses.replace(settings, data=data)
+    cohort = obtain(data, settings.phantom, RUNS, say)
     how: dict[str, Any] = {"folds": chosen.folds, "repeats": chosen.repeats}
     how |= {"fractions": data.split, "seed": data.split_seed}
     bare = labelled(cohort, data, chosen, say)
     make_splits(bare, **how)  # fails before the features are measured if a class is too small
+    refuse_enhanced(cohort, data.inputs, None if settings.radiomics.contrast == "refuse" else say)
     ticker = Ticker("cases measured", say)
     dataset = assemble(cohort, data, chosen, RUNS / "features" / "cache", progress=ticker)
     splits = make_splits(dataset, **how)

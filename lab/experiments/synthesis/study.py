@@ -44,9 +44,12 @@ def run_synthesis_study(study: Study, config: Config) -> Plan:
     """
     started = time.monotonic()
     starts = check_study(study, config)
+    from lab.data.case import has_target
     from lab.data.source import obtain  # a continued study needs no preparation
     from lab.experiments.synthesis.covariates import check_covariates
 
+    if not has_target(config.data):
+        raise ValueError(f"--data.target {config.data.target} is for classifiers; networks are trained on a target")
     cohort = obtain(config.data, config.phantom, RUNS)
     splits = split_up(config, cohort)
     check_patches(study, config, cohort.spacing_mm)

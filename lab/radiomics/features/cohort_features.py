@@ -1,6 +1,8 @@
 """Radiomic features of a prepared cohort as a table: parallel, resumable, with a reason for every exclusion."""
 
 import dataclasses
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,10 +13,12 @@ from lab.data.cohort import Cohort, read_index
 from lab.data.prepare import Progress
 from lab.data.prepare_worker import CaseRecord
 from lab.io.pool import run_all
+from lab.qc.scan_checks import find_enhanced
 from lab.radiomics.features.case_features import MeasureJob
 from lab.radiomics.features.image_features import PARAMETERS, load_extractor
 
 WITH_CONTRAST = {"T1GD", "T1CE", "T1C", "T1POST"}
+SAMPLED, LEAST_CASES = 20, 5  # cases that are searched for contrast agent, and that are needed for a judgement
 KILLED = "its process was killed three times, probably for lack of memory; run again with fewer --processes"
 
 
@@ -75,6 +79,34 @@ def refuse_contrast(sequences: tuple[str, ...], target: str) -> None:
     for sequence in sequences:
         if sequence.upper() in WITH_CONTRAST | {target.upper()}:
             raise ValueError(f"{sequence} shows contrast agent; features are taken from what is seen without it")
+
+
+def refuse_enhanced(cohort: Cohort, sequences: tuple[str, ...], say: Callable[[str], None] | None = None) -> None:
+    """Raises ValueError if a sequence looks, in most of `SAMPLED` cases, as if taken after contrast agent was given.
+
+    With `say` it reports this instead. Fewer than `LEAST_CASES` cases are not judged.
+    """
+    chosen = np.unique(np.linspace(0, len(cohort.index) - 1, SAMPLED).astype(int))
+    if len(chosen) < LEAST_CASES:
+        return
+    channels = [cohort.channel(sequence) for sequence in sequences]
+    counts: Counter[str] = Counter()
+    for case_id in cohort.index.index[chosen]:
+        try:
+            image, mask = cohort.load(case_id)
+        except (ValueError, OSError):
+            continue  # a damaged case is left out by the measurement, with the reason
+        counts.update(find_enhanced(image[channels], mask, sequences, cohort.spacing_mm))
+    for sequence, count in counts.items():
+        if 2 * count > len(chosen):
+            text = (
+                f"{sequence} looks as if taken after contrast agent was given: its vessels or the tumour are bright in "
+                f"{count} of {len(chosen)} cases"
+            )
+            if say is None:
+                what = "features are taken from what is seen without it"
+                raise ValueError(f"{text}; {what} (after a look at the scans, --radiomics.contrast warn goes on)")
+            say(text)
 
 
 def _collect(cohort: Cohort, records: dict[str, CaseRecord]) -> CohortFeatures:
