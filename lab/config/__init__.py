@@ -31,6 +31,7 @@ from lab.config.training import (
 __all__ = [
     "COVARIATES",
     "DEMO",
+    "LATER_SETTINGS",
     "PAPER",
     "AugmentConfig",
     "ClassifierConfig",
@@ -50,6 +51,7 @@ __all__ = [
     "choice",
     "flatten",
     "grid_shape",
+    "identifying",
     "network_key",
     "override",
 ]
@@ -95,6 +97,9 @@ class DataConfig:
     normalise: Literal["zscore", "white-stripe", "histogram"] = "zscore"
     """Inputs of a network: the prepared z-scores, or on top of them, for all but the T1, `white-stripe` (mean and
     deviation of white matter) or `histogram` (landmarks of the training patients, stored with the model)."""
+    known_scale: tuple[float, float] | None = None
+    """Mean and standard deviation of a whole brain, for scans that are normalised already and hold a part of the brain,
+    such as cubes round the tumour; by default each scan's own."""
     clip_sigma: float = 4.0
     """Z-scores are clipped at this value and divided by it, so that values lie in [-1, 1]."""
     enhancement_threshold: float = 0.3
@@ -281,6 +286,16 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
         else:
             flat[prefix + item.name] = value
     return flat
+
+
+LATER_SETTINGS = {"data.known_scale": None, "data.normalise": "zscore", "train.patients": None}
+LATER_SETTINGS |= {"clinical.use": (), "clinical.drop": 0.2}
+"""Settings of later versions, with the value that leaves an experiment as it was before them."""
+
+
+def identifying(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Flattened settings without those of later versions at their usual value: earlier experiments are found."""
+    return {name: value for name, value in settings.items() if LATER_SETTINGS.get(name, ...) != value}
 
 
 def override(config: Config, changes: dict[str, Any]) -> Config:

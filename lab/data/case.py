@@ -1,7 +1,7 @@
 """Preparation of one subject: the paper's normalisation on the prepared grid, and the masks for scoring."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,11 @@ class Recipe:
     clip_sigma: float
     enhancement_threshold: float
     enhancing_ml: float
+    known_scale: tuple[float, float] | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """The settings without those that are None, by which prepared cases are known."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
     @property
     def reference(self) -> str:
@@ -82,8 +87,8 @@ def prepare_case(subject: Subject, recipe: Recipe) -> tuple[np.ndarray, np.ndarr
 
     Voxels outside the brain, or outside a sequence's field of view, are exactly -1. Each channel has mean 0 and SD
     `1 / clip_sigma` before clipping and depends only on its own file and the T1 (the first sequence where there is no
-    T1). Mean and SD are those of the brain; for stripped scans those of its core, with the SD times `RIM`. Label
-    volumes are counted on the scan's own voxels.
+    T1). Mean and SD are those of the brain; for stripped scans those of its core, with the SD times `RIM`; or those of
+    `known_scale`. Label volumes are counted on the scan's own voxels.
     Raises ValueError with the reason why the subject cannot be used.
     """
     inputs = [name for name in recipe.channels if canonical(name) != canonical(recipe.target)]
@@ -137,7 +142,7 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     weights = window.apply(brain)
     stripped = method == "nonzero"
     core = inside & (window.apply(brain_core(brain, first.spacing_mm)) >= 0.5) if stripped else inside
-    scales: dict[str, list[float]] = {}
+    scales: dict[str, tuple[float, float]] = {}
     for channel, name in zip(image, recipe.channels):
         scan = scans.pop(canonical(name)) if canonical(name) != reference else scans[reference]
         try:
@@ -151,10 +156,11 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
             values = window.apply(scan.data if window.is_crop else scan.data * part)[seen]
             if not window.is_crop:  # the mean over the brain's part of each voxel
                 values = values / share[seen]
-            channel[seen], *scaling = _normalise(values, core[seen], recipe.clip_sigma * (RIM if stripped else 1))
+            mean, scale = _scale(values[core[seen]], recipe, RIM if stripped else 1)
+            channel[seen] = np.clip((values - np.float32(mean)) / np.float32(scale), -1, 1)
         except ValueError as error:
             raise ValueError(f"{name}: {error}") from None
-        scales[canonical(name)] = scaling
+        scales[canonical(name)] = mean, scale
         first = scan if canonical(name) == reference else first
         if canonical(name) == canonical(recipe.target):
             masks[inside & ~seen] |= NO_TARGET
@@ -200,18 +206,19 @@ def _masks(window: Window, brain: np.ndarray, labels: np.ndarray, subject: Subje
     return inside, masks
 
 
-def _normalise(values: np.ndarray, core: np.ndarray, clip_sigma: float) -> tuple[np.ndarray, float, float]:
-    """Z-scores of values (N,) by those in `core`, clipped at ±`clip_sigma` and divided by it: (N,) in [-1, 1].
+def _scale(core: np.ndarray, recipe: Recipe, rim: float) -> tuple[float, float]:
+    """The intensity that becomes 0, and the intensity per unit, by the values of a brain's core (N,) or as known.
 
-    Also the intensity that becomes 0, and the intensity per unit. Raises ValueError for no core or constant values.
+    Raises ValueError for no core or constant values.
     """
-    if not core.any():
+    if not core.size:
         raise ValueError("no core of the brain is left on the prepared grid")
-    mean, deviation = values[core].mean(dtype=np.float64), values[core].std(dtype=np.float64)
+    mean, deviation = core.mean(dtype=np.float64), core.std(dtype=np.float64)
     if deviation <= 1e-6 * abs(mean) or deviation == 0:
         raise ValueError(f"the brain has the same value everywhere ({mean:g})")
-    scaled = np.clip((values - np.float32(mean)) / np.float32(deviation * clip_sigma), -1, 1)
-    return scaled, float(mean), float(deviation * clip_sigma)
+    if recipe.known_scale is not None:
+        return recipe.known_scale[0], recipe.known_scale[1] * recipe.clip_sigma
+    return float(mean), float(deviation * (recipe.clip_sigma * rim))
 
 
 def _measure(case: PreparedCase, subject: Subject, recipe: Recipe, counts: np.ndarray) -> dict[str, Any]:

@@ -103,12 +103,14 @@ class Contract:
 
     def recipe(self, brain_mask: str | None = None) -> Recipe:
         """The settings of the cohort's preparation, without the target."""
+        scale = self.preparation.get("known_scale")  # missing in models of 0.4.0
         return Recipe(
             channels=self.channels,
             target=self.target,
             spacing_mm=self.spacing_mm,
             shape=self.shape,
             brain_mask=brain_mask or self.preparation["brain_mask"],
+            known_scale=None if scale is None else (float(scale[0]), float(scale[1])),
             **{name: float(self.preparation[name]) for name in NUMBERS},
         )
 

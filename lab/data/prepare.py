@@ -4,7 +4,6 @@ import json
 import platform
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict
 from hashlib import sha256
 from importlib.metadata import version
 from pathlib import Path
@@ -93,12 +92,15 @@ def _recipe(subjects: list[Subject], settings: DataConfig) -> Recipe:
         raise ValueError(f"a field of view of {settings.extent_mm} mm has no voxel of {spacing_mm} mm")
     if not settings.clip_sigma > 0:
         raise ValueError(f"--clip-sigma {settings.clip_sigma} must be above 0")
+    if settings.known_scale is not None and not settings.known_scale[1] > 0:
+        raise ValueError(f"--known-scale: the standard deviation {settings.known_scale[1]:g} must be above 0")
     return Recipe(
         channels=channels,
         target=settings.target,
         spacing_mm=spacing_mm,
         shape=shape,
         brain_mask=settings.brain_mask,
+        known_scale=settings.known_scale,
         **{name: getattr(settings, name) for name in NUMBERS},
     )
 
@@ -216,7 +218,7 @@ def _split_and_manifest(
         "counts": {"found": len(index), "used": len(used), "left_out": len(index) - len(used), **patients_enhancing},
         "merged": patients.merged,
         "patient_notes": patients.notes,
-        "digest": fingerprint([workers.VERSION, asdict(recipe), contents], length=32),
+        "digest": fingerprint([workers.VERSION, recipe.as_dict(), contents], length=32),
         "settings": described,
         "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
     }

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ class PrepareJob:
         labels: list[Any] = [sorted(subject.labels or ()), subject.enhancing_label, subject.skull_stripped]
         labels.append(sorted(subject.images))
         labels += [part for part in (subject.cavity_label, subject.mask_fault) if part is not None]
-        recipe = fingerprint([VERSION, asdict(self.recipe)])
+        recipe = fingerprint([VERSION, self.recipe.as_dict()])
         return {"case_id": subject.case_id, "recipe": recipe, "source": fingerprint([files, labels])}
 
     def finished(self) -> CaseRecord | None:

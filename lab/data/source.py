@@ -16,7 +16,9 @@ from lab.io.sealed_json import fingerprint
 
 Say = Callable[[str], None]
 PHANTOM_SPACING_MM = 1.0
-RECIPE = ("extent_mm", "brain_mask", "clip_sigma", "enhancement_threshold", "enhancing_ml", "patient_pattern")  # fixed
+RECIPE = ("extent_mm", "brain_mask", "known_scale", "clip_sigma", "enhancement_threshold", "enhancing_ml")
+RECIPE += ("patient_pattern",)
+"""Settings that a prepared cohort fixes."""
 LATER = ("path", "processes", "split", "split_seed", "balance", "normalise")
 """Settings that leave the prepared cases as they are."""
 
@@ -29,8 +31,9 @@ def obtain(data: DataConfig, phantom: PhantomConfig, work: Path, say: Say = prin
     else:
         source = data.path if data.path is not None else make_phantom(data, phantom, work / "phantom", say)
         recipe = {name: value for name, value in flatten(data).items() if name not in LATER}
-        if data.labels == "auto":  # keeps the key of cohorts from before this setting existed
-            del recipe["labels"]
+        for later, usual in (("labels", "auto"), ("known_scale", None)):  # keeps the key of cohorts from before these
+            if recipe[later] == usual:
+                del recipe[later]
         key = fingerprint([str(Path(source).resolve()), recipe])
         out = work / "cohorts" / f"{Path(source).resolve().name}-{key}"
         before = is_cohort(out)

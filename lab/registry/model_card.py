@@ -123,12 +123,13 @@ def preparation(contract: dict[str, Any]) -> dict[str, Any]:
     grid = " x ".join(str(size) for size in contract.get("shape", ()))
     normalise = contract.get("normalise")
     others = f", inputs but the T1 then by {normalise['method']}" if normalise else ""
+    known = how.get("known_scale")
+    scale = f"mean {known[0]:g} and SD {known[1]:g}, as in all scans" if known else "z-score over the brain"
     return {
         "inputs, in this order": ", ".join(contract["inputs"]),
         "grid": f"{grid} voxels of {contract['spacing_mm']:g} mm, RAS",
         "brain mask": how.get("brain_mask", "unknown"),
-        "intensities": f"z-score over the brain, cut off at {how.get('clip_sigma', '?')} SD and scaled to [-1, 1]"
-        + others,
+        "intensities": f"{scale}, cut off at {how.get('clip_sigma', '?')} SD and scaled to [-1, 1]{others}",
         "enhancement": f"{contract['target']} - T1 > {how.get('enhancement_threshold', '?')} in these units; a patient "
         f"enhances from {how.get('enhancing_ml', '?')} ml on",
         "layout of the scans": contract.get("layout") or "unknown",

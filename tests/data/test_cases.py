@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -30,7 +31,8 @@ from lab.config import DataConfig, grid_shape
 from lab.data import brain_mask as brain
 from lab.data.case import PreparedCase, Recipe, open_case
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR
-from lab.data.layouts.find import Subject
+from lab.data.contract import Contract
+from lab.data.layouts.find import Subject, find_subjects
 from lab.data.prepare import prepare
 from lab.io import case_file as storage
 from lab.io import grid as geometry
@@ -89,6 +91,18 @@ def test_the_cut_follows_the_settings(tree, cohort, tmp_path):
     narrow = run(tree, tmp_path / "out", DataConfig(clip_sigma=1.0))
     wide, _ = cohort.load(cohort.index.index[0])
     np.testing.assert_allclose(narrow.load(cohort.index.index[0])[0], np.clip(4 * wide.astype(float), -1, 1), atol=3e-3)
+
+
+def test_a_known_scale_is_that_of_every_scan_and_of_new_patients(tree, tmp_path):
+    known = run(tree, tmp_path / "out", dataclasses.replace(SETTINGS, known_scale=(200.0, 400.0)))
+    image, mask = known.load(known.index.index[0])
+    solid = head(0, enhancing=True)["FLAIR"]
+    inside = (mask & BRAIN) > 0
+    expected = np.sort(np.clip((solid[solid != 0] - 200) / 1600, -1, 1))
+    np.testing.assert_allclose(np.sort(image[2][inside]), expected, atol=1e-3)
+    contract = Contract.read(Contract.of(known, ("T1", "T2", "FLAIR"), "T1GD").as_dict())
+    (subject, *_) = find_subjects(tree)
+    np.testing.assert_array_equal(contract.prepare(subject)[0], image[:3])
 
 
 def test_case_files_are_safetensors_that_describe_themselves(cohort):

@@ -16,7 +16,7 @@ import torch
 from mlflow.exceptions import MlflowException
 from small import grid_study, ran, settings
 
-from lab.config import flatten
+from lab.config import LATER_SETTINGS, flatten
 from lab.data.layouts.find import find_subjects
 from lab.data.normalisation import fit_normalisation
 from lab.deploy import patient_folder
@@ -118,6 +118,6 @@ def test_a_setting_of_a_later_version_leaves_finished_studies_as_they_are(tiny_c
     config = settings(tiny_cohort)
     now = study.study_key(config, tiny_cohort)
     assert study.study_key(settings(tiny_cohort, data__normalise="histogram"), tiny_cohort) != now
-    earlier = {name: value for name, value in flatten(config).items() if name not in study.LATER_SETTINGS}
+    earlier = {name: value for name, value in flatten(config).items() if name not in LATER_SETTINGS}
     monkeypatch.setattr(study, "flatten", lambda _: earlier)
     assert study.study_key(config, tiny_cohort) == now

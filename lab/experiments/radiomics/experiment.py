@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from lab.config import DEMO, PhantomConfig, RadiomicsConfig, flatten
+from lab.config import DEMO, PhantomConfig, RadiomicsConfig, flatten, identifying
 from lab.data.cohort import Cohort
 from lab.data.source import Say, Ticker, obtain
 from lab.experiments.parent_run import open_parent
@@ -48,7 +48,8 @@ class ExperimentData:
     @property
     def key(self) -> str:
         """Digest of everything that two comparable results share."""
-        chosen = {name: value for name, value in flatten(self.settings).items() if not name.startswith("phantom.")}
+        settings = identifying(flatten(self.settings))
+        chosen = {name: value for name, value in settings.items() if not name.startswith("phantom.")}
         return fingerprint([self.dataset.digest, {name: value for name, value in chosen.items() if name not in SAME}])
 
     @property

@@ -12,7 +12,7 @@ import pandas as pd
 from filelock import FileLock
 from optuna.trial import FrozenTrial, TrialState
 
-from lab.config import Config, TrainConfig, flatten, override
+from lab.config import Config, TrainConfig, flatten, identifying, override
 from lab.data.cohort import PARTS, Cohort
 from lab.evaluation.figures import shown_in
 from lab.experiments.parent_run import open_parent
@@ -28,8 +28,6 @@ from lab.tracking.store import RUNS, clear_errors
 __all__ = ["Plan", "Study", "run_synthesis_study"]
 
 OBJECTIVES = tuple(f"val/{figure}" for figure in shown_in("objective"))
-LATER_SETTINGS = {"data.normalise": "zscore", "train.patients": None, "clinical.use": (), "clinical.drop": 0.2}
-"""Settings of later versions, with the value that leaves a study as it was before them."""
 GRACE_S = 10.0
 """Time in which interrupted workers may close their runs."""
 
@@ -200,10 +198,9 @@ def study_key(config: Config, cohort: Cohort, starts: Sequence[str] = ()) -> str
 
     That is the cohort, the split, the settings, and the hashes of weights that trials start from, since an alias moves.
     """
-    settings = flatten(config)
+    settings = identifying(flatten(config))
     left = ("data.path", "data.processes", "data.layout", "data.labels", "train.device")
     kept = {k: v for k, v in settings.items() if k not in left and not k.startswith(("study.", "phantom."))}
-    kept = {k: v for k, v in kept.items() if LATER_SETTINGS.get(k, ...) != v}
     return fingerprint([cohort.digest, kept, config.study.objective, config.study.folds, *starts])
 
 
