@@ -84,6 +84,9 @@ class Classify(NewPatients):
 
     model: str
     """The model, such as models:/will-it-enhance@champion."""
+    strangers: Literal["refuse", "warn"] = "refuse"
+    """What to do with scans that are certainly out of distribution (swapped, not stripped, half missing) or a T1 after
+    contrast agent: `refuse` leaves the patient out with the reason."""
     out: Path | None = None
     """Folder for predictions.csv, left_out.csv and model.json."""
 
@@ -104,7 +107,7 @@ class Classify(NewPatients):
             return [create_subject("patient", one, self.mask, like=contract)]
 
         with clear_errors():
-            found = classify(self.model, patients, brain_mask=self.brain_mask, out=self.out)
+            found = classify(self.model, patients, brain_mask=self.brain_mask, strangers=self.strangers, out=self.out)
         for row in found.table.itertuples():
             print(format_prediction(row, found.about["event"]))
         if self.out is not None:

@@ -177,14 +177,17 @@ def open_case(subject: Subject, recipe: Recipe, *, mask_needed: bool = True) -> 
     return case
 
 
-def check_as_cohort(case: PreparedCase, subject: Subject, recipe: Recipe) -> None:
-    """Raises ValueError where `prepare_case` refuses a subject that `open_case` accepts without its mask."""
-    check_without_contrast(subject, recipe.channels, overrule=HEADER_WRONG)
+def check_as_cohort(case: PreparedCase, subject: Subject, recipe: Recipe) -> list[str]:
+    """Remarks on a subject that `open_case` prepared without need of its mask.
+
+    Raises ValueError where `prepare_case` refuses it.
+    """
+    remarks = check_without_contrast(subject, recipe.channels, overrule=HEADER_WRONG)
     _, labels, _ = read_tumour(subject, {recipe.reference: case.t1}, mask_needed=True)
-    check_mask(labels, case.brain, case.t1.voxel_ml)
+    remarks += check_mask(labels, case.brain, case.t1.voxel_ml)
     if not (case.masks & TUMOUR).any():
         raise ValueError(NO_TUMOUR)
-    check_contrasts(case.image, case.masks, recipe.channels, recipe.spacing_mm)
+    return remarks + check_contrasts(case.image, case.masks, recipe.channels, recipe.spacing_mm)
 
 
 def _masks(window: Window, brain: np.ndarray, labels: np.ndarray, subject: Subject) -> tuple[np.ndarray, np.ndarray]:

@@ -15,10 +15,13 @@ from lab.data.case import NUMBERS, VERSION, PreparedCase, Recipe, each_once, ope
 from lab.data.layouts.subject import Subject
 from lab.data.subject_scans import REFERENCE, check_without_contrast, reference_of
 from lab.io.files import canonical
-from lab.qc.image_quality import check_whole
+from lab.io.scan import scan_sha256
+from lab.qc.image_quality import check_whole, measure
 
 if TYPE_CHECKING:
     from lab.data.cohort import Cohort
+    from lab.qc.findings import OodResult
+    from lab.qc.ood import OodReference
 
 NOT_STRIPPED = ("egd",)  # layouts of scans with the skull, in MNI152 space
 BRAIN_MASKS = ("auto", "nonzero", "mni152")
@@ -119,10 +122,10 @@ class Contract:
         _check_identity(subject)
         return prepare_case(subject, self.recipe(brain_mask))
 
-    def open(self, subject: Subject, brain_mask: str | None = None) -> PreparedCase:
-        """As `prepare`, with the way back to the T1's own grid; needs no tumour mask."""
+    def open(self, subject: Subject, brain_mask: str | None = None, *, mask_needed: bool = False) -> PreparedCase:
+        """As `prepare`, with the way back to the T1's own grid; needs no tumour mask by default."""
         _check_identity(subject)
-        return open_case(subject, self.recipe(brain_mask), mask_needed=False)
+        return open_case(subject, self.recipe(brain_mask), mask_needed=mask_needed)
 
 
 def read_contract(known: dict[str, Any]) -> Contract:
@@ -187,24 +190,34 @@ def open_patient(
     brain_mask: str | None,
     when_ood: str,
     hashes: Mapping[str, Mapping[str, str]],
-) -> tuple[PreparedCase, list[str]]:
-    """A new patient's prepared case, and warnings for the user; `hashes` gives the `sha256` of each sequence.
+    reference: OodReference | None = None,
+    *,
+    mask_needed: bool = False,
+) -> tuple[PreparedCase, OodResult | None, list[str]]:
+    """A new patient's prepared case, its comparison with the training scans, and warnings for the user.
 
-    Raises ValueError where two sequences are one scan, the patient does not fit the contract, or (unless `when_ood` is
-    `warn`) the T1's file records contrast agent.
+    `hashes` come from `hash_scans`; without `reference` there is no comparison. Raises ValueError where two sequences
+    are one scan, the patient does not fit the contract, or (unless `when_ood` is `warn`) the T1's file records contrast
+    agent or the scans are refused as out of distribution.
     """
     _check_different(subject, contract, hashes)
     overrule = "--strangers warn predicts all the same"
     contrast = check_without_contrast(subject, contract.channels, refuse=when_ood == "refuse", overrule=overrule)
-    case = contract.open(subject, brain_mask)
-    warnings = [*contrast, *case.notes, check_whole(case.brain)]
+    case = contract.open(subject, brain_mask, mask_needed=mask_needed)
+    ood = None
+    if reference is not None:
+        names = tuple(canonical(name) for name in contract.channels)
+        ood = reference.assess(measure(case.image, case.masks, names, contract.spacing_mm))
+        if ood.level == "refused" and when_ood == "refuse":
+            raise ValueError(f"{'; '.join(ood.reasons)} ({overrule})")
+    warnings = [*(ood.reasons if ood else ()), *contrast, *case.notes, check_whole(case.brain)]
     lost, whole = case.measured["brain_outside_ml"], case.measured["brain_ml"]
     if lost > 0:
         what = "lie outside the model's field of view: not predicted"
         warnings.append(f"{lost:.1f} of {whole:.0f} ml of the brain {what}")
     grid = f"the model works on voxels of {contract.spacing_mm:g} mm, the T1 has"
     if max(case.window.ratio) > SIZES_DIFFER:
-        warnings.append(f"{grid} {min(case.t1.spacing_mm):.2g} mm: finer detail is not synthesized")
+        warnings.append(f"{grid} {min(case.t1.spacing_mm):.2g} mm: finer detail is lost")
     if min(case.window.ratio) < 1 / SIZES_DIFFER:
         warnings.append(
             f"{grid} up to {max(case.t1.spacing_mm):.2g} mm: it is blurred, and its intensities count for more (on "
@@ -212,7 +225,22 @@ def open_patient(
         )
     if subject.mask is None:
         warnings.append(WITHOUT_MASK)
-    return case, [warning for warning in warnings if warning]
+    return case, ood, [warning for warning in warnings if warning]
+
+
+def hash_scans(subject: Subject, contract: Contract) -> dict[str, dict[str, str]]:
+    """Path and SHA-256 of each file, or DICOM series, that affects the result. Raises ValueError for an unreadable one.
+
+    An unreadable mask has no effect (`open_case` reports it) and is left out.
+    """
+    names = [canonical(name) for name in contract.channels]
+    chosen = {name: subject.images[name] for name in names if name in subject.images}
+    if subject.mask is not None and subject.mask.is_file():
+        chosen["MASK"] = subject.mask
+    try:
+        return {name: {"path": str(path), "sha256": scan_sha256(path)} for name, path in chosen.items()}
+    except OSError as error:
+        raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
 def _check_identity(subject: Subject) -> None:

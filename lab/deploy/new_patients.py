@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from lab.data.case import REFERENCE
-from lab.data.contract import create_subject
+from lab.data.contract import create_subject, hash_scans
 from lab.data.layouts.subject import Subject
 from lab.deploy.patient_folder import check_place, format_report, read_finished, write_patient
 from lab.inference.load import Networks, open_networks
-from lab.inference.patient import hash_scans
 from lab.inference.settings import PHANTOM_WARNING, How
 from lab.io.case_file import write_atomically
 from lab.io.files import canonical, one_line, plural

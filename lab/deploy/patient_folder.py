@@ -16,13 +16,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab.data.case import REFERENCE
+from lab.data.contract import hash_scans
 from lab.data.layouts.subject import Subject
 from lab.data.native import image_on_scan, write_like
 from lab.evaluation.calibration_text import describe_coverage, describe_doubt
 from lab.evaluation.conformal import NOMINAL
 from lab.evaluation.enhancement import millilitres
 from lab.inference.load import Networks
-from lab.inference.patient import Hashes, Synthesis, hash_scans, synthesize_patient
+from lab.inference.patient import Hashes, Synthesis, synthesize_patient
 from lab.inference.settings import (
     ENHANCEMENT,
     INTERVAL,
@@ -70,8 +71,10 @@ def write_patient(
     case, volumes = made.patient.case, made.volumes()
     predicted = None if classifier is None else classifier.report(subject, how.brain_mask, made.patient)
     warnings = list(made.warnings)
-    if (predicted or {}).get("caution"):
-        warnings.append(f"the classifier's probability is no verdict: {(predicted or {})['caution']}")
+    if predicted is not None:
+        warnings += [text for text in predicted.get("warnings", []) if text not in warnings]
+        caution = predicted.get("caution")
+        warnings += [f"the classifier's probability is no verdict: {caution}"] if caution else []
     report = {
         "what": WHAT,
         "synthetic": True,
@@ -148,7 +151,7 @@ def format_report(report: Mapping[str, Any], known: Collection[str] = ()) -> str
     predicted = report.get("classifier") or {}
     if "probability" in predicted:
         text += f" (by the classifier {predicted['probability']:.2f}, {predicted['low']:.2f} to {predicted['high']:.2f}"
-        text += ", out of distribution" * predicted["far"] + NOT_SHOWN * bool(predicted["caution"]) + ")"
+        text += ", out of distribution" * predicted["far"] + f"; {predicted.get('performance', 'AUC unknown')})"
     elif "missing" in predicted:
         text += f" (by the classifier: none, {predicted['missing']})"
     found, span = report["uncertainty"], f"of a T1 that spans {report['t1_span']:.3g}"

@@ -41,12 +41,8 @@ class OodFit:
 
     def run(self) -> Ood:
         """The reference of the training scans, and its detection of faults injected into the test patients' scans."""
-        channels, target = self.contract.channels, self.contract.target
-        train = evenly(self.parts["train"], OOD_CASES)
-        scans = cases_of(self.cohort, train, channels, target)
-        rows = [measure(scan.image, scan.masks, scan.channels, scan.spacing_mm) for scan in scans]
-        reference = fit_reference(rows, [str(self.cohort.index.loc[case, "patient_id"]) for case in train])
-        test = cases_of(self.cohort, self.parts["test"], channels, target)
+        reference = fit_to_training(self.cohort, self.parts["train"], self.contract)
+        test = cases_of(self.cohort, self.parts["test"], self.contract.channels, self.contract.target)
         faults = score_faults(test, reference, np.random.default_rng(self.seed), injected_into=FAULT_CASES)
         return reference.as_dict(), faults
 
@@ -55,6 +51,16 @@ class OodFit:
         """Number of voxels to process."""
         cases = len(self.parts["train"]) + len(self.parts["test"]) + FAULT_CASES * len(FAULTS)
         return cases * int(np.prod(self.cohort.shape))
+
+
+def fit_to_training(cohort: Cohort, case_ids: Sequence[str], contract: Contract) -> OodReference:
+    """OOD reference of training cases, at most `OOD_CASES` of them, by the scans that a new patient has."""
+    train, rows = evenly(case_ids, OOD_CASES), []
+    places = [cohort.channel(name) for name in contract.channels]
+    for case_id in train:
+        image, masks = cohort.load(case_id)
+        rows.append(measure(image[places], np.asarray(masks), contract.channels, cohort.spacing_mm))
+    return fit_reference(rows, [str(cohort.index.loc[case, "patient_id"]) for case in train])
 
 
 def cases_of(cohort: Cohort, case_ids: Sequence[str], inputs: Sequence[str], target: str) -> Iterator[ScanCase]:

@@ -41,9 +41,6 @@ from lab.inference.settings import (
 from lab.inference.tiling import Way, tile_warnings
 from lab.inference.tta import predict_case
 from lab.io.case_file import BRAIN, TUMOUR
-from lab.io.files import canonical
-from lab.io.scan import scan_sha256
-from lab.qc.image_quality import measure
 from lab.qc.ood import OodReference, OodResult
 from lab.synthesis.device import Arithmetic
 from lab.synthesis.networks import warn_of_unknown
@@ -177,21 +174,6 @@ def with_tumour(
     return replace(patient, case=case, tumour_by=found, warnings=[found.describe(), *known])
 
 
-def hash_scans(subject: Subject, contract: Contract) -> dict[str, dict[str, str]]:
-    """Path and SHA-256 of each file, or DICOM series, that affects the result. Raises ValueError for an unreadable one.
-
-    An unreadable mask has no effect (`open_case` reports it) and is left out.
-    """
-    names = [canonical(name) for name in contract.channels]
-    chosen = {name: subject.images[name] for name in names if name in subject.images}
-    if subject.mask is not None and subject.mask.is_file():
-        chosen["MASK"] = subject.mask
-    try:
-        return {name: {"path": str(path), "sha256": scan_sha256(path)} for name, path in chosen.items()}
-    except OSError as error:
-        raise ValueError(f"{error.filename}: cannot be read ({error.strerror})") from None
-
-
 def prepare_patient(
     subject: Subject,
     contract: Contract,
@@ -205,14 +187,7 @@ def prepare_patient(
     `hashes` come from `hash_scans`. Raises ValueError where the scans do not fit, or are refused as out of
     distribution.
     """
-    case, warnings = open_patient(subject, contract, brain_mask, strangers, hashes)
-    ood = None
-    if reference is not None:
-        names = tuple(canonical(name) for name in contract.channels)
-        ood = reference.assess(measure(case.image, case.masks, names, contract.spacing_mm))
-        if ood.level == "refused" and strangers == "refuse":
-            raise ValueError(f"{'; '.join(ood.reasons)} (--strangers warn predicts all the same)")
-        warnings = [*ood.reasons, *warnings]
+    case, ood, warnings = open_patient(subject, contract, brain_mask, strangers, hashes, reference)
     return Patient(subject=subject, contract=contract, case=case, ood=ood, warnings=warnings)
 
 

@@ -40,5 +40,15 @@ def test_the_newest_is_taken_where_that_is_asked_for_and_is_said(two, capsys):
     assert f"Using run {two[1]}, the newest of study gated" in capsys.readouterr().out
 
 
+def test_a_control_with_shuffled_labels_is_never_taken(two):
+    facts = {"auc": "0.50 (0.40 to 0.60)", "dataset": "BraTS", "patients": 90, "shuffled": True}
+    control = finished_run("control", {"role": "study", "state": "finished"}, {"classifier.json": facts})
+    assert find_study(EXPERIMENT).id == control  # its report can be read
+    assert chosen_study(EXPERIMENT, newest=True).id == two[1]
+    with pytest.raises(ValueError, match="has 2 finished runs"):
+        chosen_study(EXPERIMENT, newest=False)
+    assert chosen_study(control, newest=False).id == control
+
+
 def test_a_run_is_taken_as_it_is(two):
     assert chosen_study(two[0], newest=False).id == two[0]

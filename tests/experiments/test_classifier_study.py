@@ -179,10 +179,28 @@ def test_a_new_patient_is_judged_as_in_training(parent, model, cohort, dataset, 
         [row["auc"], row["auc_low"], row["auc_high"]]
     )
     assert told["auc_patients"] == row["patients"]
+    assert found["auc"].iloc[0] == pytest.approx(row["auc"])
+    assert f"{model.uri}: AUC {row['auc']:.2f} ({row['auc_low']:.2f} to" in said
+    assert "calibration slope" in said
+    assert found["warnings"].isna().all()
     shown = row["auc_low"] > 0.5
     assert ("no verdict" in said) == (not shown)
     assert found["positive"].isna().all() == (not shown)
     assert found["caution"].isna().all() == shown
+
+
+def test_exchanged_scans_are_told_by_the_checks_of_a_synthesis(model, tmp_path, capsys):
+    (folder,) = [path.parent for path in (RUNS / "phantom").rglob("T1.nii.gz") if "EGD-0024" in path.parts]
+    paths = [f"--{name}={folder / file}.nii.gz" for name, file in
+             (("t1", "FLAIR"), ("t2", "T2"), ("flair", "T1"), ("mask", "MASK"))]  # fmt: skip
+    assert main(["classify", "--model", model.uri, *paths]) == 2
+    assert "exchanged, T1 and FLAIR are like the training patients'" in capsys.readouterr().out
+    command = ["classify", "--model", model.uri, *paths, "--strangers", "warn", "--out", str(tmp_path)]
+    assert main(command) == 0
+    (warnings,) = pd.read_csv(tmp_path / "predictions.csv")["warnings"]
+    assert "exchanged, T1 and FLAIR" in warnings
+    assert "T1 is brighter in the tumour than FLAIR: were T1 and FLAIR exchanged?" in warnings
+    assert f"warning: {warnings}" in capsys.readouterr().out
 
 
 def test_what_it_says_stands_beside_a_synthesis(model, cohort, dataset, tmp_path, capsys):
@@ -196,8 +214,11 @@ def test_what_it_says_stands_beside_a_synthesis(model, cohort, dataset, tmp_path
     assert main([*words, f"--mask={folder / 'MASK'}.nii.gz", "--out", str(tmp_path / "with")]) == 0
     final, _, _ = load_classifier(model.uri)
     expected = float(final.predict(dataset.features.loc[[case]])["probability"].iloc[0])
-    assert f"(by the classifier {expected:.2f}, " in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert f"(by the classifier {expected:.2f}, " in said
     found = json.loads((tmp_path / "with" / "report.json").read_text())["classifier"]
+    assert f"; {found['performance']})" in said
+    assert {"auc", "auc_low", "auc_high", "calibration_slope", "prevalence"} <= set(found)
     assert found["probability"] == pytest.approx(expected, abs=1e-4)
     assert found["model"] == f"models:/will-it-enhance-phantom/{model.version}"
     assert found["phantom"] is True

@@ -17,6 +17,7 @@ import pytest
 from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsConfig
 from lab.experiments.radiomics import compare_study, worc_study
 from lab.experiments.radiomics.worc_study import preset, run_worc_study, without_ours
+from lab.radiomics.assess.assess import YOUDEN
 from lab.radiomics.baselines import OURS, WORC
 from lab.radiomics.worc.results import WorcResult
 from lab.radiomics.worc.run import WorcFailed
@@ -92,6 +93,11 @@ def test_its_result_is_a_run_with_its_own_words(knowing, capsys):
     assert {one.params["classifier"] for one in splits} == {"SVM"}
     facts = json.loads(Run(parent).read_text("classifier.json"))
     assert "stability" not in facts  # of our own pipeline, of which nothing is here
+    settings = facts["settings"]
+    assert (settings["workflows"], settings["ensemble"], settings["folds"]) == ("4", "the best 4", "2")
+    assert not {"trials", "inner_folds", "stability", "combat"} & set(settings)
+    accuracy = Run(parent).read_table("tables/accuracy.csv")
+    assert accuracy["method"].unique().tolist() == [WORC, f"{WORC}, {YOUDEN}"]
     assert "WORC on 2 splits, 4 workflows each" in capsys.readouterr().out
     assert run_worc_study(SETTINGS, QUICK) == parent
     assert len(Run(parent).children()) == 2

@@ -61,12 +61,12 @@ def test_classifiers_of_other_patients_labels_or_events_are_not_compared(fair):
 
 def test_one_that_was_not_shown_to_tell_patients_apart_says_so_on_card_and_version(capsys):
     weak = classifier_run("weak", 60, 0.0, noise=2, area=(0.30, 0.12, 0.58))
-    said = "this model was not shown to classify better than chance: on 60 held-out patients its AUC is"
+    said = "this model was not shown to tell patients apart: on 60 held-out patients its AUC is"
     assert main(["promote", "--run", weak, "--name", "weak"]) == 0
     assert f"The classifier gives no verdict on a patient: {said}" in capsys.readouterr().out
     assert tags("weak")["caution"] == f"{said} 0.30 (95 % interval 0.12 to 0.58)"
     card = Run(weak).read_text("registered/weak-version-1/model_card.md")
-    assert "> **NO VERDICT.** This model was not shown to classify better than chance" in card
+    assert "> **NO VERDICT.** This model was not shown to tell patients apart" in card
     assert "NO VERDICT" in connect().get_model_version("weak", "1").description
     fair = classifier_run("fair", 120, 0.8, noise=1)
     assert through(fair, "fair").caution == ""

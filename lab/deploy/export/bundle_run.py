@@ -18,12 +18,12 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lab.data.case import REFERENCE
-from lab.data.contract import create_subject, read_contract
+from lab.data.contract import create_subject, hash_scans, read_contract
 from lab.data.native import write_like
 from lab.evaluation.calibration_text import describe_coverage, describe_doubt
 from lab.evaluation.conformal import NOMINAL
 from lab.inference.calibration import NetworkCalibration
-from lab.inference.patient import Patient, assess_prediction, hash_scans, prepare_patient
+from lab.inference.patient import Patient, assess_prediction, prepare_patient
 from lab.inference.settings import ENHANCEMENT, WHAT
 from lab.inference.tiling import all_maps, clear_outside
 from lab.inference.tta import predict_with_tta

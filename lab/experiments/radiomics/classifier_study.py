@@ -127,7 +127,11 @@ def save_final(experiment: Experiment, outer: OuterEstimate | None) -> None:
         example = cases.median(numeric_only=True).to_frame().T
         if facts.combat:
             example[facts.combat] = str(cases[facts.combat].mode().iloc[0])
-        uri = log_classifier(run, folder, Contract.of(data.cohort, config.inputs, config.target), example)
+        from lab.evaluation.fault_injection import fit_to_training  # once a study
+
+        contract = Contract.of(data.cohort, config.inputs, config.target)
+        reference = fit_to_training(data.cohort, list(dataset.table.index), contract)
+        uri = log_classifier(run, folder, contract, example, reference)
         tags = {Tag.MODEL: uri, Tag.KIND: "classifier", Tag.EVENT: dataset.event, Tag.PHANTOM: dataset.phantom}
         tags |= {Tag.COHORT: data.cohort.digest, Tag.SEED: data.settings.classifier.seed, Tag.LABEL: OURS}
         run.describe(facts.params, tags)

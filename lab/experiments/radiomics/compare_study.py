@@ -14,8 +14,9 @@ from lab.experiments.radiomics.nested_run import run_splits
 from lab.experiments.radiomics.report import conduct, write_classifier_report
 from lab.experiments.radiomics.results import draw_features, own_tables, save_results
 from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
-from lab.experiments.radiomics.worc_study import run_worc_splits, without_ours, worc_params
+from lab.experiments.radiomics.worc_study import run_worc_splits, without_ours, worc_facts, worc_params
 from lab.io.files import plural
+from lab.radiomics.baselines import WORC
 from lab.radiomics.worc.settings import WorcSettings
 from lab.tracking import artifacts
 from lab.tracking.run import Run
@@ -72,7 +73,10 @@ def run_compare_study(
                 experiment.run.set_tags({"worc_run": theirs.run.id})
                 tables |= own_tables(theirs.run)
                 found.append(by_worc)
-            save_results(experiment, pd.concat([*found, *networks], ignore_index=True), tables, warnings=warnings)
+            by_worc_alone = {} if worc is None else worc_facts(worc)["settings"]
+            facts = {"settings": {f"{WORC}: {name}": value for name, value in by_worc_alone.items()}}
+            everything = pd.concat([*found, *networks], ignore_index=True)
+            save_results(experiment, everything, tables, warnings=warnings, facts=facts)
             draw_features(experiment, tables["importances"])
         return experiment
 

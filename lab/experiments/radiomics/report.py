@@ -102,10 +102,10 @@ def write_classifier_report(
             findings=findings,
             assessment=assessment,
             figures=figures,
-            run={name: facts[key] for name, key in SHOWN.items()},
+            run={name: facts[key] for name, key in SHOWN.items() if key in facts},
             settings=facts["settings"],
             software=facts["software"],
-            chosen=_table(tables, "settings"),
+            chosen=_chosen(tables),
             left_out=dict(zip(left_out["case_id"], left_out["reason"].astype(str))),
             checklists=lists,
         )
@@ -155,6 +155,14 @@ def stamp(run_id: str, facts: dict[str, Any]) -> str:
 def artifact(run_id: str, name: str) -> str:
     """Address of a run's artifact relative to MLflow's pages, independent of the server's name."""
     return f"get-artifact?path={quote(name, safe='')}&run_uuid={run_id}"
+
+
+def _chosen(tables: Path) -> pd.DataFrame | None:
+    """What the search chose, a row per split: our settings, or the best workflow of WORC's ensemble."""
+    workflows = _table(tables, "worc_workflows")
+    if workflows is None or (tables / "settings.csv").is_file():
+        return _table(tables, "settings")
+    return workflows[workflows["rank"] == 1].drop(columns=["rank", "parameters"])
 
 
 def _table(tables: Path, name: str) -> pd.DataFrame | None:

@@ -25,7 +25,8 @@ DRAWN = 3
 """Number of features drawn over the images."""
 OWN = ("importances", "settings", "learning", "worc_features", "worc_workflows")
 """Tables that only some experiments have."""
-OURS_ALONE = ("trials", "inner_folds", "classifiers", "stability", "stability_cases", "combat")
+OURS_ALONE = ("trials", "inner_folds", "classifiers", "stability", "stability_cases", "combat", "seed")
+"""Facts and settings of our own search, which WORC does not have."""
 FIGURES = {
     "auc": "test/auc",
     "auc_low": "test/auc_low",
@@ -53,10 +54,12 @@ def save_results(
     *,
     main: str = OURS,
     warnings: Sequence[str] = (),
+    facts: Mapping[str, Any] | None = None,
 ) -> Assessment:
     """Assess all predictions and log tables and facts to the experiment's run; returns the assessment.
 
-    `tables` are those that only some experiments have (see `OWN`); `warnings` are shown first in the report.
+    `tables` are those that only some experiments have (see `OWN`); `warnings` are shown first in the report. `facts` of
+    the experiment replace those of our search; its `settings` stand beside those of data and splits.
     """
     data, run = experiment.data, experiment.run
     groups = data.dataset.table.rename_axis("case_id")
@@ -69,8 +72,13 @@ def save_results(
     row = found.performance.iloc[0]
     known = experiment_facts(experiment, predictions, main) | {"warnings": list(warnings)}
     known["auc"] = f"{row['auc']:.2f} ({row['auc_low']:.2f} to {row['auc_high']:.2f})"
+    own = dict(facts or {})
     if main == WORC:  # WORC has its own search
-        known = {name: value for name, value in known.items() if name not in OURS_ALONE}
+        ours = [name for name in OURS_ALONE if name != "seed"]
+        known = {name: value for name, value in known.items() if name not in ours}
+        known["settings"] = {name: value for name, value in known["settings"].items() if name not in OURS_ALONE}
+    settings = known["settings"] | {name: str(value) for name, value in own.pop("settings", {}).items()}
+    known = {name: value for name, value in (known | own).items() if value is not None} | {"settings": settings}
     run.log_json(known, artifacts.CLASSIFIER)
     figures = {name: float(row[column]) for column, name in FIGURES.items() if pd.notna(row.get(column))}
     run.log_metrics_once(figures, known_by="test/auc")

@@ -57,6 +57,25 @@ def worc_params(worc: WorcSettings) -> dict[str, object]:
     return {f"worc.{key}": value for key, value in dataclasses.asdict(worc).items() if key not in NOT_RESULTS}
 
 
+def worc_facts(worc: WorcSettings) -> dict[str, object]:
+    """What WORC did, for page and checklists: `settings` by their names on the page, classifiers, search and choice."""
+    splits = f"{worc.inner_splits} random splits of the training patients, {worc.inner_test:.0%} held out"
+    settings = {
+        "workflows": worc.search,
+        "ensemble": f"the best {worc.ensemble}",
+        "inner splits": splits,
+        "classifiers": ", ".join(worc.classifiers),
+        "features": "measured by this lab" if worc.route == "features" else "WORC's own",
+        "seed": worc.seed,
+    }
+    return {
+        "settings": settings,
+        "classifiers": list(worc.classifiers),
+        "search": f"{worc.search} random workflows of WORC in each training set, scored on {splits}.",
+        "choice": f"In each training set the {worc.ensemble} best workflows, whose posteriors are averaged.",
+    }
+
+
 def run_worc_splits(data: ExperimentData, worc: WorcSettings) -> tuple[Experiment, pd.DataFrame]:
     """The WORC experiment without its report: the run with all tables on it, and the predictions."""
     worc = dataclasses.replace(worc, workers=data.settings.classifier.workers or count_cores())
@@ -82,7 +101,10 @@ def run_worc_splits(data: ExperimentData, worc: WorcSettings) -> tuple[Experimen
         log_splits(experiment, result)
         used = result.chosen.rename(columns={"splits": "selected", "members": "importance"})
         tables = {"worc_features": used, "worc_workflows": result.workflows}
-        save_results(experiment, result.predictions, tables, main=WORC)
+        facts = worc_facts(worc)
+        if worc.route == "images":  # features that this lab did not measure
+            facts |= dict.fromkeys(("features", "image_types", "feature_classes", "bin_count", "pyradiomics"))
+        save_results(experiment, result.predictions, tables, main=WORC, facts=facts)
     return experiment, result.predictions
 
 

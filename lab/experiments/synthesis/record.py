@@ -89,9 +89,12 @@ def find_study(name: str) -> Run:
 def chosen_study(name: str, *, newest: bool) -> Run:
     """As `find_study`, but takes the newest of several finished runs only with `newest`.
 
-    Otherwise raises ValueError with a list of the runs.
+    Otherwise raises ValueError with a list of the runs. Controls with shuffled labels do not count, unless by their id.
     """
-    found = finished_runs(name)
+    everything = finished_runs(name)
+    found = [run for run in everything if run.id == name or not study_facts(run).get("shuffled")]
+    if not found:
+        raise ValueError(f"study {name!r} has only controls with shuffled labels: they leave no model")
     if len(found) > 1 and not newest:
         lines = "; ".join(describe_run(run) for run in found)
         raise ValueError(

@@ -14,7 +14,7 @@ from lab.radiomics.baselines import OURS, WORC
 from lab.stats.auc import MIN_CLASS, auc, bootstrap_auc, delong_interval, permutation_null, subgroup_auc
 from lab.stats.bootstrap import RESAMPLES
 from lab.stats.calibration import NOT_KNOWN, calibration
-from lab.stats.decision_curve import at_threshold
+from lab.stats.decision_curve import at_threshold, youden_threshold
 from lab.stats.intervals import Estimate, corrected_t
 from lab.stats.multiple_tests import compare_all
 from lab.stats.predictions import one_per_patient
@@ -23,6 +23,8 @@ from lab.stats.roc import precision_recall
 COLUMNS = ("method", "repeat", "fold", "case_id", "patient_id", "label", "score", "threshold", "train", "test")
 GROUPS = {"vendor": "{}", "field_strength_t": "{:g} T", "grade": "grade {:g}"}  # columns of subgroups -> their format
 CALIBRATED = ("slope", "intercept", "in_the_large", "brier", "scaled_brier")
+YOUDEN = "Youden's threshold"
+"""Second operating point of WORC, whose own threshold is 0.5 whatever the prevalence."""
 NO_PROBABILITY = "its score is no probability with a threshold: ROC only"
 TEXTS = ("method", "reference", "patient_id", "group", "by", "note", "figure", "auc_interval")
 
@@ -101,6 +103,9 @@ def assess(
         rows.append({"method": method, **found})
         if one["margin"].notna().all():
             accuracy.append(at_threshold(one["label"], one["margin"], 0.0).assign(method=method))
+        if method == WORC and (chosen := with_training_thresholds(part)) is not None:
+            other = _patients(chosen)
+            accuracy.append(at_threshold(other["label"], other["margin"], 0.0).assign(method=f"{WORC}, {YOUDEN}"))
         patients.append(one.assign(method=method))
     everyone = pd.concat(patients, ignore_index=True)
     everyone = everyone[["method", "patient_id", "label", "score", "margin", "called", "splits"]]
@@ -112,6 +117,23 @@ def assess(
         subgroups=_subgroups(everyone, judged, groups),
         patients=everyone,
     )
+
+
+def with_training_thresholds(part: pd.DataFrame) -> pd.DataFrame | None:
+    """One method's predictions with a threshold for each split: Youden's on the scores of its training patients.
+
+    Those are their scores in the other folds of the same repeat, by models that were not trained on them (but on this
+    split's test patients). None with a single split, and where the training patients scored are of one class.
+    """
+    parts = []
+    for _, repeat in part.groupby("repeat"):
+        for fold, tested in repeat.groupby("fold"):
+            others = repeat[(repeat["fold"] != fold) & ~repeat["patient_id"].isin(set(tested["patient_id"]))]
+            if others["label"].nunique() < 2:
+                return None
+            known = one_per_patient(others["patient_id"], others["label"], others["score"])
+            parts.append(tested.assign(threshold=youden_threshold(known["label"], known["score"])))
+    return pd.concat(parts)
 
 
 def split_scores(predictions: pd.DataFrame, method: str) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 CHANCE = 0.5
-NOT_SHOWN = "this model was not shown to classify better than chance"
+NOT_SHOWN = "this model was not shown to tell patients apart"
 UNKNOWN = f"{NOT_SHOWN}: its AUC on held-out patients is unknown; fit it again to measure it"
 
 
@@ -29,6 +29,15 @@ class OuterEstimate:
     def doubt(self) -> str:
         """Warning to show beside every prediction if the AUC was not shown to be above chance, else ""."""
         return doubt(self.auc, self.auc_low, self.auc_high, self.auc_patients)
+
+    def describe(self) -> str:
+        """In words: "AUC 0.83 (0.76 to 0.89) and calibration slope 0.95 (0.70 to 1.20) on 239 held-out patients"."""
+        text = f"AUC {self.auc:.2f} ({self.auc_low:.2f} to {self.auc_high:.2f})"
+        slope, low, high = self.calibration_slope, self.calibration_slope_low, self.calibration_slope_high
+        if slope is not None:
+            text += f" and calibration slope {slope:.2f}"
+            text += f" ({low:.2f} to {high:.2f})" if low is not None and high is not None else ""
+        return f"{text} on {self.auc_patients} held-out patients"
 
     @classmethod
     def of(cls, row: Mapping[str, Any]) -> OuterEstimate | None:

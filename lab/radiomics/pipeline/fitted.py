@@ -45,6 +45,8 @@ TRUSTED = (  # types that a model may hold beyond skops' own list; a file with a
 SOFTWARE = ("scikit-learn", "skops", "numpy", "pandas", "pyradiomics")
 FORMAT = 1
 DISTANCE = ("mean", "sd", "precision", "reference")
+PERFORMANCE = ("auc", "auc_low", "auc_high", "calibration_slope", "prevalence")
+"""Facts about the classifier that stand in every row of its predictions."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +79,18 @@ class Facts:
         known = dataclasses.asdict(self)
         outer = known.pop("outer") or {item.name: None for item in dataclasses.fields(OuterEstimate)}
         known.pop("inner_auc")
-        return {**known, **outer, "prevalence": self.events / self.patients, "caution": self.caution}
+        return {**known, **outer, "prevalence": self.prevalence, "caution": self.caution}
+
+    @property
+    def prevalence(self) -> float:
+        """Share of the training patients with the event."""
+        return self.events / self.patients
+
+    def describe(self) -> str:
+        """Performance on held-out patients and the prevalence in training, to tell beside every prediction."""
+        known = "AUC on held-out patients unknown" if self.outer is None else self.outer.describe()
+        share = f"{self.events} of {self.patients} patients ({self.prevalence:.0%})"
+        return f"{known}; in training {share} were {self.event}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,7 +106,9 @@ class Final:
     def predict(
         self, features: pd.DataFrame, *, parameters: Path | None = None, spacing_mm: float | None = None
     ) -> pd.DataFrame:
-        """One row per case: probability, low, high, positive, novelty, far, strangest, caution; index as `features`.
+        """One row per case: probability, low, high, positive, novelty, far, strangest, caution, and `PERFORMANCE`.
+
+        The index is that of `features`.
 
         `positive` is None where `caution` says that the AUC was not shown to be above chance. `novelty` is the share of
         training cases with a smaller Mahalanobis distance to the others, `far` (OOD) means more than 0.975, and
@@ -120,7 +135,9 @@ class Final:
             positive = probability >= self.facts.threshold
         table = {"probability": probability, "low": expit(logits - reach), "high": expit(logits + reach)}
         table |= {"positive": positive, "novelty": percentiles, "far": percentiles > FAR, "strangest": outlying}
-        return pd.DataFrame(table | {"caution": self.facts.caution}, index=features.index)
+        known_facts = self.facts.as_dict()
+        table |= {"caution": self.facts.caution} | {name: known_facts[name] for name in PERFORMANCE}
+        return pd.DataFrame(table, index=features.index)
 
     def _check(self, features: pd.DataFrame, parameters: Path | None, spacing_mm: float | None) -> None:
         facts = self.facts

@@ -143,18 +143,23 @@ def write_inputs(dataset: Dataset, folder: Path) -> Inputs:
 
 def worc_names(columns: Sequence[str]) -> list[str]:
     """Short names of features by WORC's groups and position, `tf_wavelet_GLCM_00017`: WORC copies all in every fit."""
-    names = []
-    for position, column in enumerate(columns):
-        _, image_type, kind, _ = [*column.split("_", 3), "", "", ""][:4]
-        group = "wavelet" if image_type.startswith("wavelet") else "log" if image_type.startswith("log") else "original"
-        names.append(f"{KINDS.get(kind, 'tf')}_{group}_{kind.upper()}_{position:05d}")
-    return names
+    return [_worc_name(column, position) for position, column in enumerate(columns)]
 
 
 def our_name(name: str, columns: Sequence[str]) -> str:
-    """The column of a name from `worc_names`, to which WORC may have added a suffix: `..._00017_M0`."""
-    number = next((part for part in name.split("_")[3:] if part.isdigit() and len(part) == 5), "")
-    return columns[int(number)] if number else name
+    """The column of a name from `worc_names`, to which WORC may have added a suffix: `..._00017_M0`.
+
+    Names of features that WORC measured itself stay as they are, whatever number they hold.
+    """
+    number = next((int(part) for part in name.split("_")[3:] if part.isdigit() and len(part) == 5), len(columns))
+    known = number < len(columns) and name.startswith(_worc_name(columns[number], number))
+    return columns[number] if known else name
+
+
+def _worc_name(column: str, position: int) -> str:
+    _, image_type, kind, _ = [*column.split("_", 3), "", "", ""][:4]
+    group = "wavelet" if image_type.startswith("wavelet") else "log" if image_type.startswith("log") else "original"
+    return f"{KINDS.get(kind, 'tf')}_{group}_{kind.upper()}_{position:05d}"
 
 
 def write_images(cohort: Cohort, codes: dict[str, str], sequences: Sequence[str], folder: Path) -> None:

@@ -65,7 +65,7 @@ def classifier_page(record: ClassifierRecord) -> str:
         "What was run": [Pairs(record.run)],
         "Performance": [performance_table(found.performance, judged=judged)],
         "At the threshold": [
-            nothing["accuracy"] if found.accuracy.empty else accuracy_table(found.accuracy, judged=judged)
+            nothing["accuracy"] if found.accuracy.empty else accuracy_table(found.accuracy, judged=found.judged)
         ],
         "Comparisons": delong_tables(found.comparisons) or [nothing["comparisons"]],
         "Figures": [Pictures(pictures, gallery=True, dpi=DPI)] if pictures else [],

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lab.io.files import plural
+from lab.radiomics.baselines import WORC
 from lab.report.tables.paired_tests import p_text, p_value
 from lab.report.tables.table import Cell, Column, Row, Table
 
@@ -43,9 +44,13 @@ NOTES = (
     "prevalence.",
     "p: permutation test of the AUC, one-sided, predictions held fixed.",
 )
+OWN_THRESHOLD = "Thresholds are chosen in each training set (Youden), never on test patients."
+WORC_THRESHOLD = (
+    f"{WORC}: its own threshold, 0.5 whatever the prevalence; below it, where there are folds, Youden's on the scores "
+    "that a split's training patients have in the other folds."
+)
 THRESHOLD_NOTES = (
-    "Thresholds are chosen in each training set (Youden), never on test patients. A patient is called positive where "
-    "the scores lie above their splits' thresholds on average. Wilson intervals.",
+    "A patient is called positive where the scores lie above their splits' thresholds on average. Wilson intervals.",
     "PPV and NPV hold at the prevalence of these patients only.",
 )
 
@@ -63,18 +68,21 @@ def performance_table(performance: pd.DataFrame, *, judged: int = 1) -> Table:
     return Table(columns=columns, rows=rows, notes=notes, stacked=True)
 
 
-def accuracy_table(accuracy: pd.DataFrame, *, judged: int = 1) -> Table:
-    """Accuracy at the thresholds that were fixed in training: value, Wilson interval and counts."""
+def accuracy_table(accuracy: pd.DataFrame, *, judged: Sequence[str] = ()) -> Table:
+    """Accuracy at each method's thresholds: value, Wilson interval and counts; others than the `judged` are shaded."""
     rows = []
+    methods = list(dict.fromkeys(accuracy["method"].astype(str)))
+    by_worc = [method for method in methods if method.startswith(WORC)]
+    notes = [OWN_THRESHOLD] * (len(by_worc) < len(methods)) + [WORC_THRESHOLD] * bool(by_worc) + [*THRESHOLD_NOTES]
     columns = [Column(title=title, decimals=2) for title in ACCURACY.values()]
-    for place, (method, part) in enumerate(accuracy.groupby("method", sort=False)):
+    for method, part in accuracy.groupby("method", sort=False):
         found = part.set_index("figure").to_dict("index")
         cells = [
             AUC.interval(one["value"], one["low"], one["high"], f"{one['hits']:.0f} of {one['n']:.0f}")
             for one in map(found.__getitem__, ACCURACY)
         ]
-        rows.append(_row(str(method), cells, shaded=place >= judged))
-    return Table(columns=[METHOD, *columns], rows=rows, notes=THRESHOLD_NOTES, stacked=True)
+        rows.append(_row(str(method), cells, shaded=not str(method).startswith((*judged, methods[0]))))
+    return Table(columns=[METHOD, *columns], rows=rows, notes=notes, stacked=True)
 
 
 def delong_tables(comparisons: pd.DataFrame, *, alpha: float = 0.05) -> list[Table]:

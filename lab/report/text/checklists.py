@@ -51,7 +51,7 @@ def fill(name: str, facts: Mapping[str, Any]) -> pd.DataFrame:
     """
     if name not in LISTS:
         raise ValueError(f"there is no checklist {name!r}; there are: {', '.join(LISTS)}")
-    known = {key: value for key, value in facts.items() if value is not None} | _derived(facts)
+    known = _derived(facts) | {key: value for key, value in facts.items() if value is not None}
     with files("lab.report.text").joinpath(LISTS[name]).open(encoding="utf-8") as file:
         table = pd.read_csv(file, keep_default_na=False)
     answers = [_answer(str(row.answer), str(row.needs), str(row.otherwise), known) for row in table.itertuples()]
@@ -143,6 +143,10 @@ def _derived(facts: Mapping[str, Any]) -> dict[str, Any]:
         found["single"] = [name for name in baselines if name.endswith(" only")]
         found["non_radiomic"] = [name for name in baselines if name in (VOLUME, CLINICAL)]
         found["clinical"] = {CLINICAL, VOLUME} <= set(baselines)
+    if {"trials", "inner_folds"} <= facts.keys():
+        inside = f"judged by a cross-validation of {facts['inner_folds']} folds inside it."
+        found["search"] = f"{facts['trials']} trials by Optuna in each training set, {inside}"
+        found["choice"] = "In each training set the settings that did best in its inner cross-validation."
     if "stability" in facts:
         robust = f"Features with an ICC below {facts['stability']:g} out, then selection"
         found["reduction"] = robust if facts["stability"] else "Selection of features"

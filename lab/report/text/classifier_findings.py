@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from lab.io.files import plural
-from lab.radiomics.assess.assess import Assessment
+from lab.radiomics.assess.assess import YOUDEN, Assessment
 from lab.radiomics.baselines import STATED, SYNTHETIC, WORC, with_drawn
 from lab.report.tables.paired_tests import p_text
 from lab.report.tables.performance import summary_table
@@ -133,14 +133,20 @@ def _probabilities(row: pd.Series) -> list[str]:
 
 
 def _thresholds(assessment: Assessment) -> list[str]:
-    part = assessment.accuracy[assessment.accuracy["method"] == assessment.main].set_index("figure")
-    figures = [
-        f"{name} {part.loc[name, 'value']:.2f} ({part.loc[name, 'low']:.2f} to {part.loc[name, 'high']:.2f}, "
-        f"{int(part.loc[name, 'hits'])} of {int(part.loc[name, 'n'])})"
-        for name in ("sensitivity", "specificity")
-        if len(part)
-    ]
-    return [f"At the thresholds that were fixed in training: {' and '.join(figures)}."] if figures else []
+    main, points = assessment.main, []
+    where = {main: "the thresholds that were fixed in training"}
+    if main == WORC:
+        where = {main: f"{WORC}'s own threshold of 0.5", f"{WORC}, {YOUDEN}": "thresholds chosen in training (Youden)"}
+    for method, threshold in where.items():
+        part = assessment.accuracy[assessment.accuracy["method"] == method].set_index("figure")
+        figures = [
+            f"{name} {part.loc[name, 'value']:.2f} ({part.loc[name, 'low']:.2f} to {part.loc[name, 'high']:.2f}, "
+            f"{int(part.loc[name, 'hits'])} of {int(part.loc[name, 'n'])})"
+            for name in ("sensitivity", "specificity")
+            if len(part)
+        ]
+        points += [f"At {threshold}: {' and '.join(figures)}."] if figures else []
+    return points
 
 
 def _interval(row: pd.Series, name: str) -> str:

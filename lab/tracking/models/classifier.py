@@ -16,15 +16,16 @@ from mlflow.types import ColSpec, Schema
 from lab.data.contract import Contract, read_contract
 from lab.io.case_file import file_sha256
 from lab.io.sealed_json import read_sealed, seal
+from lab.qc.ood import OodReference
 from lab.radiomics.features.image_features import PARAMETERS
-from lab.radiomics.pipeline.fitted import Final
+from lab.radiomics.pipeline.fitted import PERFORMANCE, Final
 from lab.tracking.models.registered import delete_models
 from lab.tracking.run import Run
 from lab.tracking.store import connect
 
 LOADER = Path(__file__).with_name("classifier_loader.py")
 REQUIREMENTS = ("scikit-learn", "skops", "numpy", "scipy", "pandas", "mlflow", "tyro")
-CONTRACT, FEATURES = "contract.json", "features.yaml"
+CONTRACT, FEATURES, LIKENESS = "contract.json", "features.yaml", "likeness.json"
 OUTPUTS = {
     "probability": "double",
     "low": "double",
@@ -34,13 +35,17 @@ OUTPUTS = {
     "far": "boolean",
     "strangest": "string",
     "caution": "string",
+    **dict.fromkeys(PERFORMANCE, "double"),
 }
 
 
-def log_classifier(run: Run, folder: Path, contract: Contract, example: pd.DataFrame) -> str:
+def log_classifier(
+    run: Run, folder: Path, contract: Contract, example: pd.DataFrame, reference: OodReference | None = None
+) -> str:
     """Log the classifier files in `folder` to a run, with feature settings and contract; returns the model's URI.
 
-    The packaged model takes a table of features, a row per patient; `example` is such a table with one row.
+    The packaged model takes a table of features, a row per patient; `example` is such a table with one row. A new
+    patient's scans are compared with `reference`, that of the training scans.
     """
     final = Final.load(folder)
     columns = list(final.facts.features)
@@ -53,6 +58,8 @@ def log_classifier(run: Run, folder: Path, contract: Contract, example: pd.DataF
         packed = Path(shutil.copytree(folder, Path(scratch) / "classifier"))
         (packed / CONTRACT).write_text(json.dumps(seal(contract.as_dict()), indent=2))
         shutil.copyfile(PARAMETERS, packed / FEATURES)
+        if reference is not None:
+            (packed / LIKENESS).write_text(json.dumps(seal(reference.as_dict())))
         info = mlflow.pyfunc.log_model(
             name="classifier",
             python_model=str(LOADER),
@@ -86,3 +93,13 @@ def classifier_in(folder: Path, uri: str) -> tuple[Final, Contract, Path]:
     if final.facts.parameters_sha256 not in ("", file_sha256(settings)):
         raise ValueError(f"{settings}: these are not the settings that the classifier's features were measured with")
     return final, contract, settings
+
+
+def read_reference(folder: Path) -> tuple[OodReference | None, list[str]]:
+    """Reference of the training scans among a classifier's files; None with a warning where there is none to use."""
+    if not (folder / LIKENESS).is_file():
+        return None, ["no out-of-distribution detection: this classifier has no reference of its training scans"]
+    try:
+        return OodReference.read(read_sealed(folder / LIKENESS)), []
+    except ValueError as error:
+        return None, [f"no out-of-distribution detection: {error}"]

@@ -8,7 +8,15 @@ import pytest
 from scipy.stats import norm
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from lab.radiomics.assess.assess import COLUMNS, Assessment, assess, read_assessment, split_scores
+from lab.radiomics.assess.assess import (
+    COLUMNS,
+    YOUDEN,
+    Assessment,
+    assess,
+    read_assessment,
+    split_scores,
+    with_training_thresholds,
+)
 from lab.radiomics.baselines import OURS, VOLUME, WORC, synthetic
 from lab.stats.auc import delong_interval, delong_test
 from lab.stats.intervals import corrected_t, detectable, half_width, hanley_mcneil
@@ -194,3 +202,23 @@ def test_the_smallest_auc_that_can_be_told_from_chance_has_that_power():
     assert hits / 400 == pytest.approx(0.8, abs=0.06)
     assert detectable(300, 300) < area < detectable(23, 5)
     assert np.isnan(detectable(2, 2))
+
+
+def test_worc_has_a_second_operating_point_for_rare_classes():
+    table = made(WORC, effect=3.0)
+    squeezed = table.assign(score=0.6 + 0.4 * table["score"])  # nobody is below WORC's threshold
+    shares = assess(squeezed, main=WORC, **FAST).accuracy.set_index(["method", "figure"])["value"]
+    assert shares[WORC, "specificity"] == 0
+    assert shares[f"{WORC}, {YOUDEN}", "specificity"] > 0.5
+    assert shares[f"{WORC}, {YOUDEN}", "sensitivity"] > 0.5
+    alone = table[(table["repeat"] == 1) & (table["fold"] == 1)]
+    assert with_training_thresholds(alone) is None
+
+
+def test_a_training_threshold_does_not_depend_on_the_test_patients():
+    table = made(WORC, effect=1.0)
+    tested = (table["repeat"] == 1) & (table["fold"] == 2)
+    other = table.assign(score=table["score"].where(~tested, 0.5))
+    before, after = (with_training_thresholds(one).loc[tested[tested].index, "threshold"] for one in (table, other))
+    assert before.nunique() == 1
+    assert before.equals(after)

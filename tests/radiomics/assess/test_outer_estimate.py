@@ -59,6 +59,8 @@ def test_with_skill_the_verdict_stands(final):
     found = judged(final, outer(auc=0.8, auc_low=0.51, auc_high=0.95)).predict(cases)
     assert found["positive"].tolist() == (found["probability"] >= final.facts.threshold).tolist()
     assert set(found["caution"]) == {""}
+    assert set(found["auc"]) == {0.8}
+    assert set(found["calibration_slope"]) == {-0.2}
     assert found.index.equals(cases.index)
 
 
@@ -67,6 +69,12 @@ def test_what_is_told_of_a_model_is_the_outer_figure_and_not_the_inner(final):
     assert (told["auc"], told["auc_low"], told["auc_high"], told["auc_patients"]) == (0.30, 0.12, 0.58, 28)
     assert (told["calibration_slope"], told["prevalence"]) == (-0.2, 0.5)
     assert "inner_auc" not in told
+    assert judged(final, outer()).facts.describe() == (
+        "AUC 0.30 (0.12 to 0.58) and calibration slope -0.20 (-1.00 to 0.60) on 28 held-out patients; in training "
+        "12 of 24 patients (50%) were enhancing"
+    )
+    assert "AUC on held-out patients unknown" in final.facts.describe()
+    assert "slope" not in outer(slope=math.nan).describe()
     nobody = final.facts.as_dict()
     assert nobody["auc"] is None
     assert nobody["caution"] == UNKNOWN

@@ -19,7 +19,7 @@ from lab.config import ClassifierConfig
 from lab.io.sealed_json import read_sealed, seal
 from lab.radiomics.pipeline import final as final_module
 from lab.radiomics.pipeline.final import fit_final
-from lab.radiomics.pipeline.fitted import FACTS, MODEL, Final
+from lab.radiomics.pipeline.fitted import FACTS, MODEL, PERFORMANCE, Final
 from lab.stats.auc import auc
 
 SETTINGS = ClassifierConfig(classifiers=("elastic_net",), trials=3, inner_folds=3, combat="vendor", seed=1)
@@ -59,7 +59,9 @@ def test_new_patients_get_probabilities_with_intervals(final):
         "far",
         "strangest",
         "caution",
+        *PERFORMANCE,
     ]
+    assert (found["prevalence"] == final.facts.events / final.facts.patients).all()
     assert found.index.equals(cases.index)
     assert auc(labels, found["probability"]) > 0.85
     assert ((found["low"] > 0) & (found["low"] < found["probability"])).all()

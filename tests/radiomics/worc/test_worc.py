@@ -236,6 +236,8 @@ def test_names_that_worc_can_group():
     assert names[:3] == ["sf_original_SHAPE_00000", "tf_log_GLCM_00001", "hf_wavelet_FIRSTORDER_00002"]
     assert [our_name(f"{name}_M0", ours) for name in names] == ours
     assert our_name("PREDICT_original_sf_compactness_avg_2.5D_0", ours) == "PREDICT_original_sf_compactness_avg_2.5D_0"
+    for number in ("00000", f"{len(ours):05d}", "99999"):  # WORC's own name of a feature
+        assert our_name(f"tf_Gabor_peak_F0.05_{number}", ours) == f"tf_Gabor_peak_F0.05_{number}"
 
 
 def test_complete_features_are_not_imputed():

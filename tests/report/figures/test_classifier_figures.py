@@ -73,6 +73,12 @@ def test_the_first_picture_has_ours_and_worc_alone(figures):
     assert f"threshold of {OURS}" in text
 
 
+def test_figures_and_tables_have_one_bootstrap(figures):
+    row = judged_methods()[1].performance.iloc[0]
+    assert f"{row['boot_low']:.2f} to {row['boot_high']:.2f} (bootstrap)" in words(figures["roc"])
+    assert f"{row['ap']:.2f} ({row['ap_low']:.2f} to {row['ap_high']:.2f})" in words(figures["precision_recall"])
+
+
 def test_a_baseline_on_fewer_patients_is_on_roc_and_auc_only(figures):
     assert f"{NETWORK}, 14 patients" in words(figures["roc_rivals"])
     assert "14 patients" in words(figures["auc"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from lab.report.figures.classifier.calibration import calibration_figure, decisi
 from lab.report.figures.classifier.importance import importance_figure, learning_figure
 from lab.report.figures.classifier.roc import precision_recall_figure, roc_figure
 from lab.stats.bootstrap import RESAMPLES
+from lab.stats.intervals import Estimate
 from lab.stats.roc import Roc, precision_recall, roc_of_patients, roc_of_splits
 
 CAPTIONS = {
@@ -49,6 +51,7 @@ def classifier_figures(
 ) -> dict[str, Figure]:
     """The figures for which there are data, by name and in the order of `CAPTIONS`.
 
+    Intervals of AUC and average precision are those of the assessment: the bootstrap here only draws the bands.
     `importances` is the result of `summarise_importances`, `learning` that of `summarise_learning`. Methods on fewer
     patients than the first appear in the figures of AUC and ROC only.
     """
@@ -62,7 +65,9 @@ def classifier_figures(
     judged = [name for name in assessment.judged if name in shown]
     rng, own = np.random.default_rng([seed, 7]), {"resamples": resamples}
     scored = {name: (patients[name]["label"], patients[name]["score"]) for name in shown}
-    rocs = {name: roc_of_patients(*scored[name], rng=rng, **own) for name in shown}
+    rocs = {
+        name: _with_intervals(roc_of_patients(*scored[name], rng=rng, **own), performance.loc[name]) for name in shown
+    }
     point = assessment.accuracy[assessment.accuracy["method"] == main]
     cross: Any = {"point": None if point.empty else point, "point_name": f"threshold of {main}"}
     figures = {"roc": roc_figure({name: rocs[name] for name in judged}, title=f"{topic} ROC", **cross, **how)}
@@ -73,7 +78,10 @@ def classifier_figures(
         everybody = {_counted(name, rocs, main): rocs[name] for name in shown}
         figures["roc_rivals"] = roc_figure(everybody, title="ROC of all methods", **how)
     same = [name for name in shown if set(patients[name]["patient_id"]) == set(patients[main]["patient_id"])]
-    curves = {name: precision_recall(*scored[name], rng=rng, **own) for name in same}
+    curves = {}
+    for name in same:
+        average = Estimate(*(float(performance.loc[name, f"ap{end}"]) for end in ("", "_low", "_high")))
+        curves[name] = replace(precision_recall(*scored[name], rng=rng, **own), average=average)
     figures["precision_recall"] = precision_recall_figure(curves, title=f"{topic} Precision-recall", **how)
     certain = [name for name in same if np.isfinite(performance.loc[name, "brier"])]
     if main in certain:
@@ -93,6 +101,13 @@ def _counted(name: str, rocs: dict[str, Roc], main: str) -> str:
     """The method's name, with its number of patients where that differs from the first method's."""
     count = rocs[name].patients
     return name if count is None or count == rocs[main].patients else f"{name}, {plural(count, 'patient')}"
+
+
+def _with_intervals(roc: Roc, row: pd.Series) -> Roc:
+    """The ROC over patients with the intervals of its row of `Assessment.performance`."""
+    exact = Estimate(*(float(row[f"auc{end}"]) for end in ("", "_low", "_high")), method=str(row["auc_interval"]))
+    boot = exact._replace(low=float(row["boot_low"]), high=float(row["boot_high"]), method="bootstrap")
+    return replace(roc, intervals=(exact, boot))
 
 
 def _splits(predictions: pd.DataFrame, performance: pd.DataFrame, method: str) -> Roc | None:
