@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from lab.data.contract import Contract
     from lab.data.layouts.subject import Subject
 
+AUTO = Path("auto")
+"""In place of a mask: a network finds the tumour."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NewPatients:
@@ -27,7 +30,8 @@ class NewPatients:
     flair: Path | None = None
     """FLAIR of one patient, likewise."""
     mask: Path | None = None
-    """Tumour mask of one patient. A classifier needs it; for a network, enhancement is searched in and around it."""
+    """Tumour mask of one patient. A classifier needs it, or `auto`: the tumour of patients without a mask is that which
+    --tumour-model finds. For a network, enhancement is searched in and around it."""
     data: Path | None = None
     """Folder of patients in a known layout, or a CSV of paths; no scan with contrast agent is needed."""
     layout: LayoutName = "auto"
@@ -42,7 +46,7 @@ class NewPatients:
     def images(self, also: str) -> dict[str, Path]:
         """The scans of one patient, {} with --data. Raises ValueError where both or neither are given."""
         one = {name: path for name, path in (("T1", self.t1), ("T2", self.t2), ("FLAIR", self.flair)) if path}
-        if (self.data is None) == (not one) or (self.data is not None and self.mask is not None):
+        if (self.data is None) == (not one) or (self.data is not None and self.mask not in (None, AUTO)):
             raise ValueError(f"name either --data, or the images of one patient: --t1 --t2 --flair{also}")
         return one
 
@@ -62,6 +66,8 @@ class SynthesizeNewPatients(How, NewPatients):
     def run(self) -> None:
         """Synthesize every patient."""
         one = self.images(", and --mask if known")
+        if self.mask == AUTO:
+            raise ValueError("--mask auto is for classify; --tumour auto takes the tumour that the network states")
         from lab.deploy.new_patients import synthesize, synthesize_folder
         from lab.io.files import plural
         from lab.tracking.store import clear_errors
@@ -84,6 +90,8 @@ class Classify(NewPatients):
 
     model: str
     """The model, such as models:/will-it-enhance@champion."""
+    tumour_model: str | None = None
+    """With --mask auto: the network that finds the tumour, of place-and-draw, such as models:/places@champion."""
     strangers: Literal["refuse", "warn"] = "refuse"
     """What to do with scans that are certainly out of distribution (swapped, not stripped, half missing) or a T1 after
     contrast agent: `refuse` leaves the patient out with the reason."""
@@ -94,7 +102,15 @@ class Classify(NewPatients):
         """Classify every patient."""
         one = self.images(" --mask")
         if one and self.mask is None:
-            raise ValueError("--mask is needed: the features are those of the tumour")
+            raise ValueError(
+                "--mask is needed: the features are those of the tumour; --mask auto lets --tumour-model find it"
+            )
+        if (self.mask == AUTO) != (self.tumour_model is not None):
+            raise ValueError(
+                "--mask auto and --tumour-model go together: name a network that states the tumour, as those of "
+                "place-and-draw do, such as --mask auto --tumour-model models:/places@champion"
+            )
+        mask = None if self.mask == AUTO else self.mask
         from lab.data.contract import create_subject
         from lab.data.layouts.find import find_subjects
         from lab.deploy.classify import RESEARCH, classify, format_prediction, write_predictions
@@ -104,10 +120,17 @@ class Classify(NewPatients):
         def patients(contract: Contract) -> list[Subject]:
             if self.data is not None:
                 return find_subjects(self.data, self.layout, labels=self.labels)
-            return [create_subject("patient", one, self.mask, like=contract)]
+            return [create_subject("patient", one, mask, like=contract)]
 
         with clear_errors():
-            found = classify(self.model, patients, brain_mask=self.brain_mask, strangers=self.strangers, out=self.out)
+            found = classify(
+                self.model,
+                patients,
+                brain_mask=self.brain_mask,
+                strangers=self.strangers,
+                tumour_model=self.tumour_model,
+                out=self.out,
+            )
         for row in found.table.itertuples():
             print(format_prediction(row, found.about["event"]))
         if self.out is not None:

@@ -6,7 +6,8 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -26,6 +27,7 @@ from lab.tracking.models.classifier import load_classifier, read_reference
 from lab.tracking.models.registered import described
 
 if TYPE_CHECKING:
+    from lab.inference.calibration import PredictedTumour
     from lab.inference.patient import Patient
 
 PREDICTIONS, LEFT_OUT, MODEL = FILES = ("predictions.csv", "left_out.csv", "model.json")
@@ -99,17 +101,23 @@ class LoadedClassifier:
 
         `missing` says why there is none.
         """
-        if subject.mask is None:
+        if subject.mask is None and (prepared.tumour_by is None or not prepared.tumour_by.ml):
             return {"model": self.uri, "missing": "a classifier needs the tumour's mask"}
         about = {"model": self.uri, "event": self.about["event"], "phantom": self.contract.phantom}
+        drawn: list[str] = []
         try:
-            found_features = self.features(subject, brain_mask, prepared)
-            row = self.predict({subject.case_id: found_features}).iloc[0]
+            with TemporaryDirectory(prefix="lab-tumour-") as scratch:
+                if subject.mask is None:
+                    from lab.deploy.drawn_mask import TESTED_WITH_GIVEN, subject_with_tumour
+
+                    subject, drawn = subject_with_tumour(prepared, Path(scratch)), [TESTED_WITH_GIVEN]
+                found_features, warnings = self.features(subject, brain_mask, prepared)
+            row = self.predict({subject.case_id: (found_features, warnings)}).iloc[0]
         except (ValueError, OSError, MemoryError) as error:
             return {**about, "missing": one_line(error) or "too little memory"}
         found: dict[str, Any] = {name: round(float(row[name]), 4) for name in ("probability", "low", "high", "novelty")}
         found |= {"positive": None if row["caution"] else bool(row["positive"])}
-        found |= {"far": bool(row["far"]), "strangest": row["strangest"], "warnings": found_features[1]}
+        found |= {"far": bool(row["far"]), "strangest": row["strangest"], "warnings": [*drawn, *warnings]}
         return about | found | {name: self.about[name] for name in QUALITY} | {"performance": self.performance}
 
     @property
@@ -131,7 +139,8 @@ class Classified:
     """The predictions for a list of patients."""
 
     table: pd.DataFrame
-    """case_id, `COLUMNS` and warnings."""
+    """case_id, `COLUMNS`, warnings, tumour_by ("mask" or a model's name), tumour_probability (mean inside, if it was
+    predicted)."""
     left_out: dict[str, str]
     """Case id -> why there is no probability."""
     about: dict[str, Any]
@@ -142,16 +151,18 @@ def classify(
     model_uri: str,
     patients: Callable[[Contract], Sequence[Subject]],
     *,
-    brain_mask: str | None = None,
-    strangers: str = "refuse",
+    brain_mask: Literal["nonzero", "mni152"] | None = None,
+    strangers: Literal["refuse", "warn"] = "refuse",
+    tumour_model: str | None = None,
     out: Path | None = None,
     say: Callable[[str], None] = print,
 ) -> Classified:
     """Probability of each patient, with interval and distance from the training patients.
 
     `patients` returns the patients for a model's contract. Patients that cannot be prepared or measured, or are refused
-    as `strangers` says (see `lab.inference.settings.How`), are left out with the reason. Raises ValueError for a model
-    that is not from this lab or was changed, and where the `FILES` could not be written to the folder `out` later.
+    as `strangers` says (see `lab.inference.settings.How`), are left out with the reason. A patient without a mask gets
+    the tumour that the network `tumour_model` states. Raises ValueError for a model that is not from this lab or was
+    changed, and where the `FILES` could not be written to the folder `out` later.
     """
     if out is not None:
         check_output(out, *FILES)
@@ -163,13 +174,29 @@ def classify(
         say(f"No verdict: {model.final.facts.caution}.")
     measured: dict[str, Features] = {}
     left_out: dict[str, str] = {}
+    drawn: dict[str, PredictedTumour] = {}
+    network = None
+    if tumour_model is not None:
+        from lab.deploy.drawn_mask import TumourNetwork, drawn_warnings  # torch
+        from lab.inference.settings import How
+
+        network, how = TumourNetwork(tumour_model), How(brain_mask=brain_mask, strangers=strangers)
     for subject in patients(model.contract):
         try:
-            measured[subject.case_id] = model.features(subject, brain_mask, strangers=strangers)
+            with TemporaryDirectory(prefix="lab-tumour-") as scratch:
+                before: list[str] = []
+                if network is not None and subject.mask is None:
+                    patient, subject = network.draw(subject, Path(scratch), how)
+                    drawn[subject.case_id], before = patient.tumour_by, drawn_warnings(patient)
+                features, warnings = model.features(subject, brain_mask, strangers=strangers)
+            measured[subject.case_id] = features, [*before, *(text for text in warnings if text not in before)]
         except (ValueError, OSError, MemoryError) as error:
             left_out[subject.case_id] = one_line(error) or "too little memory"
             say(f"  {subject.case_id}: left out, {left_out[subject.case_id]}")
-    return Classified(table=model.predict(measured), left_out=left_out, about=model.about)
+    table = model.predict(measured)
+    table["tumour_by"] = [drawn[case].model if case in drawn else "mask" for case in table["case_id"]]
+    table["tumour_probability"] = [drawn[case].mean_probability if case in drawn else None for case in table["case_id"]]
+    return Classified(table=table, left_out=left_out, about=model.about)
 
 
 def format_prediction(row: Any, event: str) -> str:

@@ -27,7 +27,7 @@ from lab.data.case import REFERENCE
 from lab.data.contract import create_subject, hash_scans
 from lab.data.layouts.subject import Subject
 from lab.deploy.patient_folder import check_place, format_report, read_finished, write_patient
-from lab.inference.load import Networks, open_networks
+from lab.inference.load import Networks, check_states_tumour, open_networks
 from lab.inference.settings import PHANTOM_WARNING, How
 from lab.io.case_file import write_atomically
 from lab.io.files import canonical, one_line, plural
@@ -62,11 +62,8 @@ class Models:
         self.how = how if how.classifier is None else replace(how, classifier=_pinned(how.classifier))
         self.arithmetic: Arithmetic = choose(how.device, how.precision)
         self.networks: Networks = open_networks([model] if isinstance(model, str) else list(model), self.arithmetic)
-        if how.tumour == "auto" and "tumour" not in self.networks.outputs:
-            raise ValueError(
-                f"--tumour auto: {self.networks.name} states no tumour, as networks of place-and-draw do; give a mask, "
-                "or leave it out"
-            )
+        if how.tumour == "auto":
+            check_states_tumour(self.networks, "--tumour auto")
         self.classifier: LoadedClassifier | None = None
         if self.how.classifier is not None:
             from lab.deploy.classify import LoadedClassifier  # pyradiomics takes a second to import

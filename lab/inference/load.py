@@ -50,6 +50,14 @@ class Networks:
         return f"{one['name']} v{one['version']}" if "name" in one else f"run {str(one.get('run_id', '?'))[:8]}"
 
 
+def check_states_tumour(networks: Networks, flag: str) -> None:
+    """Raises ValueError where networks state no tumour; `flag` is what asks for it."""
+    if "tumour" not in networks.outputs:
+        raise ValueError(
+            f"{flag}: {networks.name} states no tumour, as networks of place-and-draw do; give a mask, or leave it out"
+        )
+
+
 def open_networks(uris: Sequence[str], arithmetic: Arithmetic) -> Networks:
     """Load models such as `models:/sct1@champion`.
 

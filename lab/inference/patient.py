@@ -154,6 +154,16 @@ def synthesize_patient(
     )
 
 
+def find_tumour(subject: Subject, networks: Networks, how: How, arithmetic: Arithmetic, hashes: Hashes) -> Patient:
+    """A patient without a mask, with the tumour that the networks state. Raises ValueError as `synthesize_patient`."""
+    calibration = calibration_for(networks, how.looks)
+    patient = prepare_patient(subject, networks.contract, calibration.reference, how.brain_mask, how.strangers, hashes)
+    case = patient.case
+    found, _, _ = predict_case(case.image, case.masks, networks, arithmetic, looks=how.looks, tile=how.tile)
+    probability = None if found.tumour is None else found.tumour[0, 0].cpu().numpy()
+    return with_tumour(patient, probability, networks.name, calibration)
+
+
 def with_tumour(
     patient: Patient, probability: np.ndarray | None, model: str, calibration: NetworkCalibration
 ) -> Patient:

@@ -361,6 +361,34 @@ def test_every_patient_is_drawn_by_a_network_that_has_not_seen_them(placing, coh
         run_compare_study(SETTINGS, None, (), drawn=True)
 
 
+def test_a_patient_without_a_mask_gets_the_tumour_of_a_network(placing, model, tmp_path, capsys, monkeypatch):
+    """Whose, and how sure it is, is said; the mask's features are those of the same mask from a file."""
+    from lab.deploy import drawn_mask
+
+    (folder,) = [path.parent for path in (RUNS / "phantom").rglob("T1.nii.gz") if "EGD-0024" in path.parts]
+    paths = [f"--{name}={folder / file}.nii.gz" for name, file in (("t1", "T1"), ("t2", "T2"), ("flair", "FLAIR"))]
+    network = placing.children()[0].tags[Tag.MODEL]
+    command = ["classify", "--model", model.uri, *paths, "--mask", "auto", "--strangers", "warn"]
+    assert main(command) == 2
+    assert "--mask auto and --tumour-model go together" in capsys.readouterr().err
+    truth = np.asarray(nib.load(folder / "MASK.nii.gz").dataobj) > 0
+    monkeypatch.setattr(drawn_mask, "mask_on_scan", lambda case, mask: truth.astype(np.uint8))
+    monkeypatch.setattr("lab.inference.patient.stated_tumour", lambda probability, brain, spacing: brain)
+    assert main([*command, "--tumour-model", network, "--out", str(tmp_path / "auto")]) == 0
+    said = capsys.readouterr().out
+    assert main(["classify", "--model", model.uri, *paths, f"--mask={folder / 'MASK'}.nii.gz", "--strangers", "warn",
+                 "--out", str(tmp_path / "given")]) == 0  # fmt: skip
+    auto, given = (pd.read_csv(tmp_path / name / "predictions.csv").iloc[0] for name in ("auto", "given"))
+    assert auto["probability"] == pytest.approx(given["probability"], rel=1e-9)
+    assert (given["tumour_by"], auto["tumour_by"].startswith("run ")) == ("mask", True)
+    assert 0 <= auto["tumour_probability"] <= 1
+    assert f"the tumour mask is predicted by {auto['tumour_by']}" in said
+    assert drawn_mask.TESTED_WITH_GIVEN in said
+    monkeypatch.setattr("lab.inference.patient.stated_tumour", lambda probability, brain, spacing: brain & False)
+    assert main([*command, "--tumour-model", network]) == 2
+    assert "finds no tumour, and no mask is given" in capsys.readouterr().out
+
+
 def test_patients_who_cannot_be_used_are_left_out_and_the_rest_goes_on(cohort, dataset, tmp_path):
     (tree,) = (RUNS / "phantom").iterdir()
     copy = tmp_path / "SUBJECTS"

@@ -80,7 +80,7 @@ def classifier_figures(
     same = [name for name in shown if set(patients[name]["patient_id"]) == set(patients[main]["patient_id"])]
     curves = {}
     for name in same:
-        average = Estimate(*(float(performance.loc[name, f"ap{end}"]) for end in ("", "_low", "_high")))
+        average = _estimate(performance.loc[name], "ap", "bootstrap")
         curves[name] = replace(precision_recall(*scored[name], rng=rng, **own), average=average)
     figures["precision_recall"] = precision_recall_figure(curves, title=f"{topic} Precision-recall", **how)
     certain = [name for name in same if np.isfinite(performance.loc[name, "brier"])]
@@ -105,9 +105,15 @@ def _counted(name: str, rocs: dict[str, Roc], main: str) -> str:
 
 def _with_intervals(roc: Roc, row: pd.Series) -> Roc:
     """The ROC over patients with the intervals of its row of `Assessment.performance`."""
-    exact = Estimate(*(float(row[f"auc{end}"]) for end in ("", "_low", "_high")), method=str(row["auc_interval"]))
+    exact = _estimate(row, "auc", str(row["auc_interval"]))
     boot = exact._replace(low=float(row["boot_low"]), high=float(row["boot_high"]), method="bootstrap")
     return replace(roc, intervals=(exact, boot))
+
+
+def _estimate(row: pd.Series, name: str, method: str) -> Estimate:
+    """A figure and its interval in a row of `Assessment.performance`."""
+    value, low, high = (float(row[f"{name}{end}"]) for end in ("", "_low", "_high"))
+    return Estimate(value, low, high, method=method)
 
 
 def _splits(predictions: pd.DataFrame, performance: pd.DataFrame, method: str) -> Roc | None:
