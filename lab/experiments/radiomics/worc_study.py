@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import pandas as pd
 
@@ -57,7 +58,7 @@ def worc_params(worc: WorcSettings) -> dict[str, object]:
     return {f"worc.{key}": value for key, value in dataclasses.asdict(worc).items() if key not in NOT_RESULTS}
 
 
-def worc_facts(worc: WorcSettings) -> dict[str, object]:
+def worc_facts(worc: WorcSettings) -> dict[str, Any]:
     """What WORC did, for page and checklists: `settings` by their names on the page, classifiers, search and choice."""
     splits = f"{worc.inner_splits} random splits of the training patients, {worc.inner_test:.0%} held out"
     settings = {
