@@ -288,8 +288,13 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-LATER_SETTINGS = {"data.known_scale": None, "data.normalise": "zscore", "train.patients": None}
-LATER_SETTINGS |= {"clinical.use": (), "clinical.drop": 0.2}
+LATER_SETTINGS: dict[str, Any] = {
+    "clinical.drop": 0.2,
+    "clinical.use": (),
+    "data.known_scale": None,
+    "data.normalise": "zscore",
+    "train.patients": None,
+}
 """Settings of later versions, with the value that leaves an experiment as it was before them."""
 
 

@@ -16,8 +16,15 @@ from lab.io.sealed_json import fingerprint
 
 Say = Callable[[str], None]
 PHANTOM_SPACING_MM = 1.0
-RECIPE = ("extent_mm", "brain_mask", "known_scale", "clip_sigma", "enhancement_threshold", "enhancing_ml")
-RECIPE += ("patient_pattern",)
+RECIPE = (
+    "extent_mm",
+    "brain_mask",
+    "known_scale",
+    "clip_sigma",
+    "enhancement_threshold",
+    "enhancing_ml",
+    "patient_pattern",
+)
 """Settings that a prepared cohort fixes."""
 LATER = ("path", "processes", "split", "split_seed", "balance", "normalise")
 """Settings that leave the prepared cases as they are."""

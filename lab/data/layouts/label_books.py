@@ -42,8 +42,8 @@ def set_book(subject: Subject, name: str) -> Subject:
     values = frozenset({0, *book.values()}) if book else None
     enhancing, cavity = book.get("enhancing"), book.get("cavity")
     core = frozenset(book.values()) - {book["oedema"], cavity} if "oedema" in book else frozenset()
-    meaning = {"labels": values, "enhancing_label": enhancing, "cavity_label": cavity, "core_labels": core}
-    return replace(subject, label_book=name, **meaning)
+    subject = replace(subject, label_book=name, labels=values, core_labels=core)
+    return replace(subject, enhancing_label=enhancing, cavity_label=cavity)
 
 
 def describe_book(name: str) -> str:
