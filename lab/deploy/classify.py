@@ -187,6 +187,7 @@ def classify(
                 before: list[str] = []
                 if network is not None and subject.mask is None:
                     patient, subject = network.draw(subject, Path(scratch), how)
+                    assert patient.tumour_by is not None
                     drawn[subject.case_id], before = patient.tumour_by, drawn_warnings(patient)
                 features, warnings = model.features(subject, brain_mask, strangers=strangers)
             measured[subject.case_id] = features, [*before, *(text for text in warnings if text not in before)]
