@@ -94,6 +94,8 @@ def about(run: Run, facts: dict[str, Any]) -> dict[str, str]:
     found = {name: str(known[name]) for name in SHOWN if name in known}
     if "train.seed" in found:
         found.pop("seed", None)
+    if covariates := run.params.get("clinical.use", "()").strip("(),").replace("'", ""):
+        found["clinical covariates"] = f"{covariates}, where they are known"
     study = facts.get("study") or facts.get("experiment")
     found |= {"study": f"{study} ({facts.get('question', '')})"} if study else {}
     commit = run.tags.get(Tag.COMMIT, "unknown") + dirty

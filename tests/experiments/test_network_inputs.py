@@ -102,7 +102,7 @@ def test_a_covariate_that_alone_gives_the_label_away_is_named(tiny_cohort):
     assert areas == {"grade": 1.0, "idh": None}
     assert covariates.describe_alone(areas) == "AUC for whether a training case enhances: grade 1.00, idh unknown"
     [warning] = covariates.give_away(areas)
-    assert warning.startswith("grade alone gives the label away (AUC 1.00 ")
+    assert warning.startswith("Alone, grade gives the label away (AUC 1.00 ")
 
 
 def test_to_hide_covariates_that_no_network_takes_is_refused(tiny_cohort):

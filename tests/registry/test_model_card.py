@@ -34,6 +34,7 @@ def network():
     table = patients(range(30), 0.6, noise=1)
     table["vendor"] = ["GE"] * 26 + ["Philips"] * 4
     run = network_run("carded", table)
+    connect().log_param(run, "clinical.use", "('age', 'sex')")
     promote_through_gate(run, "carded", "champion", settings=QUICK)
     return run
 
@@ -47,6 +48,7 @@ def test_the_card_of_a_network_has_all_its_parts(network):
     assert "FORCED" not in text
     for part in (
         f"run: {network} (carded)",
+        "- clinical covariates: age, sex, where they are known",
         "- digest: " + "d" * 32,
         "- patients in test: 30",
         "- grid: 80 x 96 x 80 voxels of 2 mm, RAS",

@@ -78,7 +78,7 @@ def describe_alone(areas: Mapping[str, float | None]) -> str:
 def give_away(areas: Mapping[str, float | None]) -> list[str]:
     """A warning of each covariate that gives the label away."""
     return [
-        f"{name} alone gives the label away (AUC {area:.2f} for whether a training case enhances): a network that "
+        f"Alone, {name} gives the label away (AUC {area:.2f} for whether a training case enhances): a network that "
         f"takes it may repeat it and not read the scans. Compare with a network that does without {name}."
         for name, area in areas.items()
         if area is not None and area >= GIVES_AWAY
