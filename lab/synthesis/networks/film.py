@@ -123,7 +123,9 @@ def modulate(network: Any, coding: Coding, *, drop: float = 0.0) -> None:
     """Give a network from `build_network` covariates as inputs. Raises ValueError where it has no normalisation."""
     found = [module for module in network.modules() if isinstance(module, NORMS)]
     if not found:
-        raise ValueError(f"--clinical.use: {network.origin.name} has no normalisation layer to modulate")
+        raise ValueError(
+            f"--clinical.use: {network.origin.name} has no normalisation layer to modulate; choose another (--model.id)"
+        )
     widths = [layer.num_channels if isinstance(layer, nn.GroupNorm) else layer.num_features for layer in found]
     network.film = Film(coding, widths, drop)
     for layer, modulation in zip(found, network.film.layers):
