@@ -36,8 +36,10 @@ for name in ("MLFLOW_TRACKING_URI", "OPTUNA_STORAGE"):
 SUBJECTS, SPACING_MM = 12, 8.0
 FOLDERS_WITH_A_STORE = ("tracking", "inference", "experiments", "deploy", "registry", "cli")
 LONGEST = (
-    "test_workers.py", "test_elsewhere.py", "test_kill.py", "test_fuzz.py", "test_study.py", "test_worc.py",
-    "test_classifier_study.py", "test_extending.py", "test_fault_injection.py", "test_calibrate.py", "test_gate.py",
+    "test_elsewhere.py", "test_workers.py", "test_classifier_study.py", "test_study.py", "test_kill.py",
+    "test_repeats.py", "test_moments.py", "test_extending.py", "test_worc_study.py", "test_study_report.py",
+    "test_serving_process.py", "test_place_and_draw.py", "test_calibrate.py", "test_registry.py", "test_cases.py",
+    "test_fault_injection.py", "test_adversarial.py", "test_fuzz.py", "test_gate.py",
 )  # fmt: skip
 """Files that take longest come first, so that pytest-xdist does not begin one of them last."""
 
