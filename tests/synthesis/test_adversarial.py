@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -63,6 +64,7 @@ import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 from lab.data.cohort import open_cohort
+module = importlib.import_module(sys.argv[4])
 
 def train(last):
     def on_epoch(figures):
@@ -70,7 +72,7 @@ def train(last):
             threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL)).start()
         else:
             time.sleep(0.05)
-    importlib.import_module(sys.argv[4]).train(open_cohort(Path(sys.argv[2])), Path(sys.argv[3]), on_epoch)
+    module.train(open_cohort(Path(sys.argv[2])), Path(sys.argv[3]), on_epoch)
     os._exit(0)
 
 for last, end in ((2, -signal.SIGKILL), (4, -signal.SIGKILL), (None, 0)):
@@ -80,30 +82,45 @@ for last, end in ((2, -signal.SIGKILL), (4, -signal.SIGKILL), (None, 0)):
 """Imports once what its children share."""
 
 
-def killed_and_resumed(module: str, train: Callable[..., Fitted], cohort: Cohort, folder: Path) -> list[Any]:
-    """Checkpoints of a training that runs through, and of one killed twice and resumed (`module.train`)."""
-    here, killed = str(Path(__file__).parent), folder / "killed"
-    process = subprocess.Popen([sys.executable, "-c", CHILD, here, str(cohort.path), str(killed), module])
+def trained_whole(train: Callable[..., Fitted], cohort: Cohort, folder: Path) -> Fitted:
+    """A training that runs through, with its checkpoint in `folder`; on one thread as those that are killed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        train(cohort, folder / "whole")
+        return train(cohort, folder / "whole")
     finally:
         torch.set_num_threads(threads)
-    assert process.wait(timeout=240) == 0
+
+
+def whole_and_killed(module: str, cohort: Cohort, folder: Path) -> list[Any]:
+    """Checkpoints of the training that ran through, and of one killed twice and resumed (`module.train`)."""
+    here = Path(__file__).parent
+    words = [str(here), str(cohort.path), str(folder / "killed"), module]
+    own = {"PYTHONPATH": f"{here.parent / 'support' / 'quick'}{os.pathsep}{here.parents[1]}"}  # no compiler
+    subprocess.run([sys.executable, "-c", CHILD, *words], env=os.environ | own, timeout=240, check=True)
     return [torch.load(folder / name, weights_only=True) for name in ("whole", "killed")]
 
 
-def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohort, tmp_path):
-    states = killed_and_resumed("test_adversarial", train, tiny_cohort, tmp_path)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_cohort, folder) -> Fitted:
+    return trained_whole(train, tiny_cohort, folder)
+
+
+def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohort, fitted, folder):
+    states = whole_and_killed("test_adversarial", tiny_cohort, folder)
     assert {"network", "discriminator", "optimiser", "discriminator_optimiser", "best"} <= set(states[0])
     assert any(name.endswith("._u") for name in states[0]["discriminator"])  # of the power iteration
     same(*states)
     assert len(states[0]["progress"]["history"]) == TRAIN.epochs
 
 
-def test_its_figures_are_logged_and_training_goes_by_the_image_loss(tiny_cohort, tmp_path):
-    history = train(tiny_cohort, tmp_path / "checkpoint").progress.history
+def test_its_figures_are_logged_and_training_goes_by_the_image_loss(fitted):
+    history = fitted.progress.history
     names = {f"train/{name}" for name in ("loss", "adversarial", "discriminator", "score_true", "score_synthetic")}
     names |= {"train/accuracy", "train/gradient_generator", "train/gradient_discriminator", "val/realism"}
     assert all(names <= set(figures) for figures in history)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_adversarial import INPUTS, killed_and_resumed, same
+from test_adversarial import INPUTS, same, trained_whole, whole_and_killed
 
 from lab.config import Config, LossConfig, ModelConfig, TrainConfig
 from lab.data.batches import CaseStore
@@ -47,14 +48,23 @@ def volume(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
 
 
-def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohort, tmp_path):
-    states = killed_and_resumed("test_place_and_draw", train, tiny_cohort, tmp_path)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("trained")
+
+
+@pytest.fixture(scope="module")
+def fitted(tiny_cohort, folder) -> Fitted:
+    return trained_whole(train, tiny_cohort, folder)
+
+
+def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohort, fitted, folder):
+    states = whole_and_killed("test_place_and_draw", tiny_cohort, folder)
     assert {"network", "learner", "optimiser", "step", "best"} <= set(states[0])
     same(*states)
 
 
-def test_the_best_epoch_is_that_of_the_highest_voxel_auc(tiny_cohort, tmp_path):
-    fitted = train(tiny_cohort, tmp_path / "checkpoint")
+def test_the_best_epoch_is_that_of_the_highest_voxel_auc(fitted):
     history = fitted.progress.history
     names = {"train/loss", "train/parts", "train/place", "val/loss", "val/auc_voxels", "val/mae_brain"}
     assert all(names <= set(figures) for figures in history)
@@ -121,8 +131,8 @@ def test_prediction_is_the_mean_with_the_mirror_image():
         assert torch.equal(net.predicted(x), plain)
 
 
-def test_above_the_chosen_threshold_the_whole_rise_is_drawn_and_none_below(tiny_cohort, tmp_path):
-    net = train(tiny_cohort, tmp_path / "checkpoint").network
+def test_above_the_chosen_threshold_the_whole_rise_is_drawn_and_none_below(tiny_cohort, fitted):
+    net = deepcopy(fitted.network)
     assert 0 < net.edge[0].sigmoid() < 1
     assert net.edge[1] == pytest.approx(SETTINGS.softness)
     x = CaseStore(tiny_cohort, tiny_cohort.index.index[5:8], **INPUTS).batch([0]).inputs
