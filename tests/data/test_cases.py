@@ -325,13 +325,19 @@ def test_a_phantom_is_normalised_alike_from_any_voxel_size(tmp_path):
     assert coarse.mean == pytest.approx(fine.mean, abs=0.04 * fine.scale)
 
 
+@pytest.fixture(scope="module")
+def real_volumes() -> dict[str, np.ndarray]:
+    folder = REAL / "brats2023-1mm" / "BraTS-SSA-00046-000"  # 0.3.0: 50 % apart
+    return {name: read_image(folder / f"{folder.name}{BRATS_2023[name]}.nii.gz").data for name in ("T1", "T1GD")}
+
+
 @needs_real
 @pytest.mark.parametrize("grid_mm", [2.0, 4.0])
-def test_a_real_patient_is_normalised_alike_from_any_voxel_size(grid_mm, tmp_path):
-    folder = REAL / "brats2023-1mm" / "BraTS-SSA-00046-000"  # 0.3.0: 50 % apart
-    volumes = {name: read_image(folder / f"{folder.name}{BRATS_2023[name]}.nii.gz").data for name in ("T1", "T1GD")}
-    fine = open_at(volumes, 1.0, grid_mm, tmp_path / "fine")
-    coarse = open_at({name: blocks(volume, 2) for name, volume in volumes.items()}, 2.0, grid_mm, tmp_path / "coarse")
+def test_a_real_patient_is_normalised_alike_from_any_voxel_size(grid_mm, real_volumes, tmp_path):
+    fine = open_at(real_volumes, 1.0, grid_mm, tmp_path / "fine")
+    coarse = open_at(
+        {name: blocks(volume, 2) for name, volume in real_volumes.items()}, 2.0, grid_mm, tmp_path / "coarse"
+    )
     assert coarse.scale == pytest.approx(fine.scale, rel=0.05)
     assert coarse.mean == pytest.approx(fine.mean, abs=0.02 * fine.scale)
     brightest = [np.quantile(case.image[1].astype(np.float32) - case.image[0], 0.999) for case in (fine, coarse)]
@@ -344,13 +350,13 @@ def test_a_real_patient_is_normalised_alike_from_any_voxel_size(grid_mm, tmp_pat
 @needs_real
 def test_real_2mm_volumes_agree_with_the_published_table(tmp_path):
     (tmp_path / "scans").mkdir()
-    for folder in sorted((REAL / "brats2023-2mm").iterdir())[::3]:
+    for folder in sorted((REAL / "brats2023-2mm").iterdir())[2::6]:
         (tmp_path / "scans" / folder.name).symlink_to(folder)
-    cohort = prepare(tmp_path / "scans", tmp_path / "out", SETTINGS, processes=2)
+    cohort = prepare(tmp_path / "scans", tmp_path / "out", SETTINGS, processes=1)
     assert cohort.shape == (80, 96, 80)
     truth = pd.read_csv(REAL / "subjects.csv", index_col="case")
     table = cohort.index.join(truth, rsuffix="_true")
-    assert len(table) == 10
+    assert len(table) == 5
     assert (table["tumour_ml"] - table["tumour_ml_true"]).abs().max() <= 0.0051
     assert (table["label_enhancing_ml"] - table["enhancing_ml"]).abs().max() <= 0.0051
     assert (table["enhancing"] == (table["enhancing_ml"] >= 0.5)).all()
@@ -379,7 +385,7 @@ def test_real_lps_case_equals_its_ras_copy(tmp_path):
         image = nib.load(path)
         assert nib.aff2axcodes(image.affine) == ("L", "P", "S")
         nib.save(nib.as_closest_canonical(image), copy)
-    settings = DataConfig(allow_one_class=True, spacing_mm=4.0)
+    settings = DataConfig(inputs=("T1",), allow_one_class=True, spacing_mm=4.0)
     copy = run(tmp_path / "scans", tmp_path / "ras", settings)
     original = run(source, tmp_path / "lps", settings)
     assert copy.digest == original.digest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -34,6 +35,7 @@ def patients(count: int, seed: int) -> pd.DataFrame:
     return pd.DataFrame(centre + wide * rng.standard_normal((count, len(NAMES))), columns=NAMES)
 
 
+@cache
 def fitted(count: int, seed: int = 0) -> OodReference:
     return fit_reference(patients(count, seed), [f"p{number}" for number in range(count)])
 
