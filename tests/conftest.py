@@ -187,9 +187,14 @@ def no_calibration() -> Iterator[None]:
 
 
 @pytest.fixture
-def no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A study trains and neither logs models nor comes to scores and report, where a test does not look at them."""
+def no_finish(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study trains, logs its models and does not come to scores and report, where a test does not look at them."""
     monkeypatch.setattr("lab.experiments.synthesis.finish.finish", lambda plan, _: plan.parent.end("finished"))
+
+
+@pytest.fixture
+def no_report(no_finish: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study that does not come to its end logs no models either."""
     monkeypatch.setattr("lab.tracking.models.network.log_network", lambda *_: "models:/left-out")
     monkeypatch.setattr("lab.report.figures.sheets.trial_slices", lambda *_, **__: None)
     monkeypatch.setattr("lab.report.figures.style.save", lambda _, path: path.touch())

@@ -34,7 +34,7 @@ class Killed:
 
 
 @pytest.fixture(scope="module")
-def killed(tiny_cohort: Cohort, no_drawing: None) -> Killed:
+def killed(tiny_cohort: Cohort, no_drawing: None, no_calibration: None) -> Killed:
     """Both studies end in this process, the one that was killed by going on with what its processes left."""
     words = ["--data", str(tiny_cohort.path), *SETTINGS]
     never = architecture("never", words)
