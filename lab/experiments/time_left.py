@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import optuna
+from optuna.trial import TrialState
 
 from lab.experiments.plan import PHASES, Plan
 from lab.io.files import plural
@@ -64,15 +65,25 @@ class TimeLeft:
         if self.epochs:
             self.trial.set_user_attr(EPOCH_SECONDS, (time.monotonic() - self.started) / self.epochs)
 
+    def all_measured(self) -> bool:
+        """Whether every trial that runs now has had an epoch."""
+        running = (one for one in self.plan.queue(self.phase).by_slot().values() if one.state == TrialState.RUNNING)
+        return all(EPOCH_SECONDS in one.user_attrs for one in running)
+
     def text(self) -> str:
-        """At most how long the training of the open trials takes; empty where all have ended."""
+        """How long the training of the open trials takes; empty where all have ended.
+
+        It is "at most" that long where each trial's rate is known, else "about".
+        """
         trials, rates = self._open_trials()
         if not trials or not rates:
             return ""
         workers = min(self.plan.config.study.workers, len(trials))
         beside = f", {workers} at a time" if workers > 1 else ""
         left = duration(seconds_left(trials, rates, workers))
-        return f"at most {left} of training left: {plural(len(trials), 'network')}{beside}"
+        known = all(one.rate or one.label in rates for one in trials)
+        how = "at most" if known else "about"
+        return f"{how} {left} of training left: {plural(len(trials), 'network')}{beside}"
 
     def _open_trials(self) -> tuple[list[Open], dict[str, list[float]]]:
         """The trials that have not ended, those of later phases too, and the rates measured so far."""

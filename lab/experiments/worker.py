@@ -56,7 +56,7 @@ def work(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
     """
     connect()
     queue = plan.queue(phase)
-    first = worker == 0
+    first = True
     while True:
         with queue.claimed(slots) as trial:
             if trial is not None:
@@ -71,9 +71,9 @@ def work(plan: Plan, phase: str, slots: list[str], worker: int) -> None:
 def run_one(
     plan: Plan, phase: str, queue: Queue, trial: optuna.Trial, slots: list[str], worker: int, *, say_left: bool = False
 ) -> None:
-    """Run one trial and record how it ended; with `say_left` print the time left after its first epoch.
+    """Run one trial and record how it ended. Raises StoreLost.
 
-    Raises StoreLost.
+    With `say_left` print the time left after its first epoch, unless another trial that runs has yet to end its own.
     """
     slot = trial.user_attrs[SLOT]
     config, label = trial_config(plan, phase, trial)
@@ -100,7 +100,7 @@ def run_one(
     def on_epoch(figures: dict[str, float]) -> None:
         progress.epoch(figures)
         report(figures)
-        if left.measured(figures) and say_left:
+        if left.measured(figures) and say_left and left.all_measured():
             progress.note(left.text())
 
     try:
