@@ -3,6 +3,7 @@
     python radiomics/extract.py                            the embedded phantom, two minutes on 2 cores
     python radiomics/extract.py --data PATH                EGD, BraTS, a CSV of paths or a prepared cohort
     python radiomics/extract.py --data PATH --stability    and which features survive another outline of the tumour
+    python radiomics/extract.py --image A --mask B         one image and one mask as they are, pyradiomics' names
 
 Features: shape, first order and textures (GLCM, GLRLM, GLSZM, GLDM, NGTDM) of the original, LoG-filtered and wavelet
           images, by pyradiomics with the settings of lab/radiomics/features/features.yaml; never from a contrast scan
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import tyro
 
 from lab.cli.study_command import exit_code_of
-from lab.config import DEMO, DataConfig, FeatureConfig, PhantomConfig
+from lab.config import DEMO, DataConfig, MeasureConfig, PhantomConfig
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,11 +37,13 @@ class Extract:
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     phantom: PhantomConfig = dataclasses.field(default_factory=PhantomConfig)
-    radiomics: FeatureConfig = dataclasses.field(default_factory=FeatureConfig)
+    radiomics: MeasureConfig = dataclasses.field(default_factory=MeasureConfig)
+    image: Path | None = None
+    """One image (NIfTI, NRRD, MetaImage), measured on its own grid without any preparation."""
+    mask: Path | None = None
+    """Its mask on the same grid: all values above 0, or the `label` of the parameter file where that is not 1."""
     out: Path | None = None
     """CSV of the features; by default in mlruns/features (or below LAB_RUNS), named after the cohort."""
-    parameters: Path | None = None
-    """Parameter file of pyradiomics; by default lab/radiomics/features/features.yaml."""
     stability: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False
     """Measure with five changed masks too, and write the ICC of every feature: six times the work."""
 
@@ -54,6 +57,9 @@ def main(arguments: list[str] | None = None) -> int:
 def run(settings: Extract) -> None:
     """Measure with progress messages, and print what was written where."""
     data = settings.data
+    if settings.image is not None or settings.mask is not None:
+        run_pair(settings)
+        return
     if data.path is None and data.spacing_mm is None:
         data = dataclasses.replace(data, spacing_mm=DEMO.data.spacing_mm)
     elif data.path is not None and settings.phantom != PhantomConfig():
@@ -69,7 +75,7 @@ def run(settings: Extract) -> None:
     from lab.radiomics.features.stability import measure_perturbed, stability
 
     refuse_contrast(data.inputs, data.target)
-    parameters = settings.parameters or PARAMETERS
+    parameters = settings.radiomics.parameters or PARAMETERS
     load_extractor(parameters)  # parameter errors are reported before the phantom is made
 
     from lab.data.source import Ticker, obtain
@@ -92,6 +98,26 @@ def run(settings: Extract) -> None:
         table = stability(measure_perturbed(cohort, data.inputs, cache, **how, progress=progress))
         print(f"{(table['low'] > STABLE).sum()} of {features} features: 95 % interval of the ICC above {STABLE}")
         write({beside(out, "stability"): table})
+
+
+def run_pair(settings: Extract) -> None:
+    """Measure one image inside one mask, and write a table of one row that others can be put below."""
+    image, mask = settings.image, settings.mask
+    if image is None or mask is None:
+        raise ValueError("--image and --mask belong together: name both")
+    if settings.data != DataConfig() or settings.phantom != PhantomConfig() or settings.stability:
+        raise ValueError("--image and --mask are measured as they are; leave --data, --phantom and --stability out")
+
+    import pandas as pd  # late, so that --help answers at once
+
+    from lab.radiomics.features.image_features import PARAMETERS, load_extractor, measure_files
+    from lab.tracking.store import RUNS
+
+    name = image.name.partition(".")[0]
+    out = settings.out or RUNS / "features" / f"{name}.csv"
+    check_writable(out, stability=False)
+    features = measure_files(image, mask, load_extractor(settings.radiomics.parameters or PARAMETERS))
+    write({out: pd.DataFrame([{"case_id": name, **features}])})
 
 
 def check_writable(path: Path, *, stability: bool) -> None:

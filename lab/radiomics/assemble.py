@@ -3,30 +3,48 @@
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from lab.config import ClassifierConfig, DataConfig
+from lab.config import ClassifierConfig, DataConfig, FeatureConfig
 from lab.data.cohort import Cohort
 from lab.data.prepare import Progress
 from lab.io.sealed_json import fingerprint
 from lab.radiomics.dataset import CLINICAL, Dataset
 from lab.radiomics.features.cohort_features import measure_cohort
+from lab.radiomics.features.feature_table import read_features
 from lab.radiomics.features.image_features import PARAMETERS, load_extractor
 from lab.radiomics.features.stability import measure_perturbed
 from lab.radiomics.labels import read_labels
 
 
 def assemble(
-    cohort: Cohort, data: DataConfig, settings: ClassifierConfig, cache: Path, *, progress: Progress | None = None
+    cohort: Cohort,
+    data: DataConfig,
+    settings: ClassifierConfig,
+    cache: Path,
+    *,
+    progress: Progress | None = None,
+    radiomics: FeatureConfig | None = None,
+    say: Callable[[str], None] = print,
 ) -> Dataset:
     """Features, labels and clinical columns of every case that has both; `left_out` holds the reasons for the others.
 
-    With a stability filter, some cases are also measured under perturbed masks. Raises as `labelled`, `measure_cohort`.
+    With a stability filter, some cases are also measured under perturbed masks. `radiomics` names a table of features
+    or a parameter file. Raises as `labelled`, `measure_cohort`, `read_features`.
     """
+    radiomics = radiomics or FeatureConfig()
     bare = labelled(cohort, data, settings, lambda _: None)  # load_data has already reported problems
-    found = measure_cohort(cohort, data.inputs, cache, processes=data.processes, progress=progress)
+    how: dict[str, Any] = {"processes": data.processes}
+    how |= {"parameters": radiomics.parameters} if radiomics.parameters else {}
+    if radiomics.features is not None:
+        found = read_features(radiomics.features, cohort, label=settings.label, say=say)
+        source: str = fingerprint(pd.util.hash_pandas_object(found.table).tolist() + list(found.table), length=32)
+    else:
+        found = measure_cohort(cohort, data.inputs, cache, progress=progress, **how)
+        source = (radiomics.parameters or PARAMETERS).read_text()
     cases = [case for case in bare.table.index if case in set(found.table.index)]
     if not cases:
         raise ValueError(f"{cohort.path}: no case has both features and a label")
@@ -34,7 +52,7 @@ def assemble(
     features.index = pd.Index(cases, name="case_id")
     table = bare.table.loc[cases]
     perturbed: dict[str, pd.DataFrame] = {}
-    if settings.stability > 0:
+    if settings.stability > 0 and radiomics.features is None:
         count = min(settings.stability_cases, len(cases))
         sample = sorted(np.random.default_rng([settings.seed, 5]).choice(cases, count, replace=False))
         part = dataclasses.replace(cohort, index=cohort.index.loc[sample])
@@ -43,12 +61,12 @@ def assemble(
             if progress and "left out" not in line:  # a failed perturbed mask does not exclude the case
                 progress(done, total, line)
 
-        perturbed = measure_perturbed(part, data.inputs, cache, processes=data.processes, progress=tell)
+        perturbed = measure_perturbed(part, data.inputs, cache, progress=tell, **how)
     dataset = dataclasses.replace(
         bare,
         features=features,
         table=table,
-        digest=fingerprint([cohort.digest, PARAMETERS.read_text(), data.inputs, table["label"].to_dict()], length=32),
+        digest=fingerprint([cohort.digest, source, data.inputs, table["label"].to_dict()], length=32),
         left_out=bare.left_out | found.left_out,
         perturbed=perturbed,
     )
@@ -82,9 +100,11 @@ def labelled(
     )
 
 
-def feature_settings() -> dict[str, str]:
+def feature_settings(radiomics: FeatureConfig | None = None) -> dict[str, str]:
     """Settings of the feature extraction, for the run's record."""
-    extractor = load_extractor()
+    if radiomics is not None and radiomics.features is not None:
+        return dict.fromkeys(("image types", "classes", "binCount"), f"those of {radiomics.features.name}")
+    extractor = load_extractor((radiomics and radiomics.parameters) or PARAMETERS)
     types = [
         f"{name} ({'; '.join(f'{key} {_listed(value)}' for key, value in own.items())})" if own else name
         for name, own in extractor.enabledImagetypes.items()

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ from lab.data.case import NO_CONTRAST, UNKNOWN_ENHANCEMENT, has_target
 from lab.data.cohort import Cohort, is_cohort, open_cohort
 from lab.data.layouts.clinical import CODELETED, INTACT, MUTANT, WILDTYPE, parse_flag
 from lab.data.layouts.find import find_subjects
-from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, column_key, read_table
+from lab.data.layouts.table import CASE_NAMES, PATIENT_NAMES, CsvTable, column_key, read_table
 from lab.io.files import canonical
 
 ROUNDING = 1 + 1e-6  # a volume equal to the threshold must not fall below it by rounding, as in the preparation
@@ -113,6 +113,7 @@ LABELS: dict[str, Callable[[Cohort, float], Labels]] = {
     "codeletion": _status("codeletion", "1p/19q-codeleted"),
 }
 OF_CONTRAST = ("enhancement", "rule")  # labels that are read from the scan with contrast agent
+LABELS_OF_INDEX = ("grade", "idh", "codeletion")  # labels from clinical columns of the cohort
 
 
 def _known(values: pd.Series, event: str, reason: str) -> Labels:
@@ -127,11 +128,8 @@ def _column(cohort: Cohort, which: str, file: Path, say: Callable[[str], None]) 
     if not keys or name not in table.headers:
         columns = ", ".join(table.headers.values())
         raise ValueError(f"{file}: columns case_id or patient_id, and {which}, are needed; found {columns}")
-    cases, patients = pd.Series(cohort.index.index, cohort.index.index), cohort.index["patient_id"].astype(str)
-    ids = {key: [row.cells[key] for row in table.rows] for key in keys}
-    tried = [(key, own, matched(ids[key], own)) for key in keys for own in _ordered(key, cases, patients)]
-    key, own, of = max(tried, key=lambda one: len(one[2]))
-    _report_unknown(file, ids[key], own, of, say)
+    key, own, of = find_ids(table, cohort, keys)
+    report_unknown(file, [row.cells[key] for row in table.rows], own, of, say)
     found: dict[str, dict[int, int]] = {}
     odd: dict[str, str] = {}
     for row in table.rows:
@@ -160,8 +158,19 @@ def _column(cohort: Cohort, which: str, file: Path, say: Callable[[str], None]) 
     return Labels(values.dropna().astype(int), which, {str(case): why for case, why in missing.items()})
 
 
+def find_ids(table: CsvTable, cohort: Cohort, keys: Sequence[str]) -> tuple[str, pd.Series, dict[str, str]]:
+    """The one of several columns that names most of a cohort's cases or patients, and what it names.
+
+    The column; by case id the name in the cohort (of case or patient); and the name in the cohort by that in the table.
+    """
+    cases, patients = pd.Series(cohort.index.index, cohort.index.index), cohort.index["patient_id"].astype(str)
+    ids = {key: [row.cells[key] for row in table.rows] for key in keys}
+    tried = [(key, own, matched(ids[key], own)) for key in keys for own in _ordered(key, cases, patients)]
+    return max(tried, key=lambda one: len(one[2]))
+
+
 def _ordered(key: str, cases: pd.Series, patients: pd.Series) -> tuple[pd.Series, pd.Series]:
-    return (cases, patients) if key in CASE_NAMES else (patients, cases)
+    return (patients, cases) if key in PATIENT_NAMES and key not in CASE_NAMES else (cases, patients)
 
 
 def matched(written: list[str], own: pd.Series) -> dict[str, str]:
@@ -183,7 +192,7 @@ def _loose(name: str) -> str:
     return re.sub(r"\d+", lambda digits: digits[0].lstrip("0") or "0", re.sub(r"^(\d+)\.0+$", r"\1", name).casefold())
 
 
-def _report_unknown(
+def report_unknown(
     file: Path, written: list[str], own: pd.Series, of: dict[str, str], say: Callable[[str], None]
 ) -> None:
     """Report ids that match no case, or only loosely. Raises ValueError if none matches."""

@@ -72,6 +72,7 @@ def column_key(name: str) -> str:
 
 
 def _table(path: Path, head: list[str], found: list[tuple[int, list[str]]]) -> CsvTable:
+    head = [head[0] or "unnamed", *head[1:]]  # where pandas writes an index without a name
     names = [column_key(name) for name in head]
     headers = {name: written for name, written in zip(names[::-1], head[::-1]) if name}
     rows = []

@@ -18,6 +18,7 @@ from lab.radiomics.assess.importance import summarise_learning
 from lab.radiomics.assess.outer_estimate import OuterEstimate
 from lab.radiomics.baselines import OURS, baseline_datasets, baselines_left_out
 from lab.radiomics.dataset import Dataset
+from lab.radiomics.features.image_features import PARAMETERS
 from lab.radiomics.pipeline.fitted import Final
 from lab.radiomics.pipeline.nested import SplitResult
 from lab.radiomics.pipeline.split_result import suspicion
@@ -55,7 +56,9 @@ def run_classifiers(data: ExperimentData, question: str = QUESTION) -> tuple[Exp
             tables["learning"] = learning_curve(ours)
         suspected = suspicion(ours)
         found = save_results(experiment, predictions, tables, warnings=[suspected] if suspected else [])
-        if not data.settings.classifier.shuffle_labels:
+        if data.settings.radiomics.features is not None:
+            print("  no classifier for new patients: a table does not say how its features were measured", flush=True)
+        elif not data.settings.classifier.shuffle_labels:
             save_final(experiment, OuterEstimate.of(found.performance.iloc[0].to_dict()))
         draw_features(experiment, tables["importances"])
     return experiment, predictions
@@ -131,7 +134,8 @@ def save_final(experiment: Experiment, outer: OuterEstimate | None) -> None:
 
         contract = Contract.of(data.cohort, config.inputs, config.target)
         reference = fit_to_training(data.cohort, list(dataset.table.index), contract)
-        uri = log_classifier(run, folder, contract, example, reference)
+        parameters = data.settings.radiomics.parameters or PARAMETERS
+        uri = log_classifier(run, folder, contract, example, reference, parameters=parameters)
         tags = {Tag.MODEL: uri, Tag.KIND: "classifier", Tag.EVENT: dataset.event, Tag.PHANTOM: dataset.phantom}
         tags |= {Tag.COHORT: data.cohort.digest, Tag.SEED: data.settings.classifier.seed, Tag.LABEL: OURS}
         run.describe(facts.params, tags)

@@ -39,6 +39,8 @@ def run_compare_study(
     """
     if drawn and len(synthesis) != 1:
         raise ValueError("--drawn needs the study whose networks draw, and only one: --synthesis STUDY")
+    if drawn and settings.radiomics.features is not None:
+        raise ValueError("--drawn measures drawn images as the lab measures scans; leave --features out")
     networks: list[pd.DataFrame] = []
 
     def load() -> ExperimentData:

@@ -57,10 +57,11 @@ class MapsJob:
     """The mask (X, Y, Z) bool."""
     spacing_mm: float
     perturbations: Sequence[str]
+    parameters: Path
 
     def run(self) -> dict[str, dict[str, float]]:
         """Mask perturbation -> features; those of a map that cannot be measured are missing."""
-        extractor = load_extractor(PARAMETERS)
+        extractor = load_extractor(self.parameters)
         found: dict[str, dict[str, float]] = {}
         for name in self.perturbations:
             tumour = PERTURBATIONS[name](self.tumour)
@@ -134,7 +135,8 @@ def measured_maps(run: Run, cases: Sequence[str], data: ExperimentData, cache: P
     package = download_package(run.tags[Tag.MODEL])
     perturbed = {case for table in data.dataset.perturbed.values() for case in table.index}
     masks = [PLAIN, *(name for name in data.dataset.perturbed if name != PLAIN)]
-    recipe = [package.weights_sha256, data.cohort.digest, PARAMETERS.read_text(), software(), list(cases)]
+    parameters = data.settings.radiomics.parameters or PARAMETERS
+    recipe = [package.weights_sha256, data.cohort.digest, parameters.read_text(), software(), list(cases)]
     file = cache / f"drawn-{fingerprint([*recipe, sorted(perturbed), masks], length=20)}.csv"
     if file.is_file():
         return pd.read_csv(file, dtype={"case_id": str})
@@ -150,6 +152,7 @@ def measured_maps(run: Run, cases: Sequence[str], data: ExperimentData, cache: P
             tumour=(case.flags & TUMOUR) > 0,
             spacing_mm=data.cohort.spacing_mm,
             perturbations=masks if case.case_id in perturbed else [PLAIN],
+            parameters=parameters,
         )
     say(f"  measuring what {run.name} drew of {plural(len(jobs), 'case')} that it had not seen")
     rows = [

@@ -12,8 +12,9 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
-from lab.config import DEMO, PhantomConfig, RadiomicsConfig, flatten, identifying
+from lab.config import DEMO, ClassifierConfig, FeatureConfig, PhantomConfig, RadiomicsConfig, flatten, identifying
 from lab.data.cohort import Cohort
+from lab.data.layouts.table import column_key, read_table
 from lab.data.source import Say, Ticker, obtain
 from lab.experiments.parent_run import open_parent
 from lab.io.files import plural
@@ -21,7 +22,9 @@ from lab.io.sealed_json import fingerprint
 from lab.radiomics.assemble import assemble, labelled
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.features.cohort_features import refuse_enhanced
-from lab.radiomics.labels import without_missing_target
+from lab.radiomics.features.feature_table import table_cohort
+from lab.radiomics.features.image_features import load_extractor
+from lab.radiomics.labels import LABELS_OF_INDEX, without_missing_target
 from lab.radiomics.pipeline.search_space import CLASSIFIERS
 from lab.radiomics.splits import Split, make_splits
 from lab.tracking import artifacts
@@ -31,7 +34,7 @@ from lab.tracking.store import RUNS
 
 SAME = (
     "classifier.labels", "classifier.workers", "data.path", "data.processes", "data.layout", "data.labels",
-    "radiomics.contrast",
+    "radiomics.contrast", "radiomics.features", "radiomics.parameters",
 )  # fmt: skip
 """Settings that do not change the result, or that the digests of labels and cohort cover."""
 
@@ -104,12 +107,17 @@ class Experiment:
 def with_demo(settings: RadiomicsConfig) -> RadiomicsConfig:
     """The settings, with the demo's voxel size for the phantom. Raises ValueError for `--phantom` with `--data`."""
     data = settings.data
-    if data.path is None:
+    if data.path is None and settings.radiomics.features is None:
         spacing = DEMO.data.spacing_mm if data.spacing_mm is None else data.spacing_mm
         return dataclasses.replace(settings, data=dataclasses.replace(data, spacing_mm=spacing))
     if settings.phantom not in (PhantomConfig(), RadiomicsConfig().phantom):
         raise ValueError("--phantom settings do nothing with --data; leave one of the two out")
     return settings
+
+
+def files_of(radiomics: FeatureConfig) -> dict[str, Path]:
+    """The user's own files of features, by setting."""
+    return {name: file for name in ("features", "parameters") if (file := getattr(radiomics, name)) is not None}
 
 
 def load_data(settings: RadiomicsConfig, say: Say = print) -> ExperimentData:
@@ -120,19 +128,47 @@ def load_data(settings: RadiomicsConfig, say: Say = print) -> ExperimentData:
     check_settings(settings)
     settings = with_demo(settings)
     chosen = settings.classifier
+    own = settings.radiomics.features
+    if own is not None:
+        chosen = of_table(settings, own, say)
     data = without_missing_target(settings.data, chosen.label, file=chosen.labels)
-    settings = dataclasses.replace(settings, data=data)
-    cohort = obtain(data, settings.phantom, RUNS, say)
+    settings = dataclasses.replace(settings, data=data, classifier=chosen)
+    if own is not None and data.path is None:
+        cohort = table_cohort(own)
+    else:
+        cohort = obtain(data, settings.phantom, RUNS, say)
     how: dict[str, Any] = {"folds": chosen.folds, "repeats": chosen.repeats}
     how |= {"fractions": data.split, "seed": data.split_seed}
     bare = labelled(cohort, data, chosen, say)
     make_splits(bare, **how)  # fails before the features are measured if a class is too small
-    refuse_enhanced(cohort, data.inputs, None if settings.radiomics.contrast == "refuse" else say)
+    if own is None:
+        refuse_enhanced(cohort, data.inputs, None if settings.radiomics.contrast == "refuse" else say)
     ticker = Ticker("cases measured", say)
-    dataset = assemble(cohort, data, chosen, RUNS / "features" / "cache", progress=ticker)
+    cache = RUNS / "features" / "cache"
+    dataset = assemble(cohort, data, chosen, cache, progress=ticker, radiomics=settings.radiomics, say=say)
     splits = make_splits(dataset, **how)
     say(describe_dataset(dataset, splits))
     return ExperimentData(settings=settings, cohort=cohort, dataset=dataset, splits=tuple(splits))
+
+
+def of_table(settings: RadiomicsConfig, table: Path, say: Say) -> ClassifierConfig:
+    """Settings for a table of features: its own column of the label, and no stability filter. Raises ValueError."""
+    chosen = settings.classifier
+    if chosen.combat and settings.data.path is None:
+        column = chosen.combat
+        if column not in read_table(table).headers:
+            raise ValueError(f"--classifier.combat {column}: {table} has no column {column}")
+    if chosen.stability:
+        say(f"No stability filter: {table.name} holds features of one mask a case")
+    labels = chosen.labels
+    if labels is None and chosen.label not in LABELS_OF_INDEX:
+        if column_key(chosen.label) in read_table(table).headers:
+            labels = table
+        elif settings.data.path is None:
+            raise ValueError(
+                f"--label {chosen.label}: {table} has no such column; name a column of it with 0 and 1, or of --labels"
+            )
+    return dataclasses.replace(chosen, stability=0.0, stability_cases=0, labels=labels)
 
 
 def check_settings(settings: RadiomicsConfig) -> None:
@@ -146,6 +182,11 @@ def check_settings(settings: RadiomicsConfig) -> None:
         raise ValueError("--trials must be at least 1 and --classifier.inner-folds at least 2")
     if not 0 <= chosen.stability < 1:
         raise ValueError(f"--classifier.stability {chosen.stability:g}: an ICC from 0 (no filter) to below 1")
+    files = files_of(settings.radiomics)
+    if len(files) == 2:
+        raise ValueError("--radiomics.parameters does nothing with --features, whose features are measured already")
+    if "parameters" in files:
+        load_extractor(files["parameters"])  # an unusable file is reported before the scans are prepared
     unknown = sorted(set(chosen.classifiers) - set(CLASSIFIERS))
     if unknown or not chosen.classifiers:
         known = ", ".join(CLASSIFIERS)
@@ -169,8 +210,8 @@ def open_experiment(
 
     `source` is the script; `own` holds settings that only this experiment has.
     """
+    key = fingerprint([data.key, dict(own or {})])
     own = dict(own or {})
-    key = fingerprint([data.key, own])
     dataset, chosen = data.dataset, data.settings.classifier
     words = [name, "phantom" * dataset.phantom, chosen.label, "shuffled" * chosen.shuffle_labels, key[:6]]
     settings = {
@@ -178,6 +219,7 @@ def open_experiment(
         for key, value in flatten(data.settings).items()
         if key not in SAME and (dataset.phantom or not key.startswith("phantom."))
     }
+    own |= {f"radiomics.{name}": file.name for name, file in files_of(data.settings.radiomics).items()}
     run = open_parent(
         name,
         " ".join(filter(None, words)),

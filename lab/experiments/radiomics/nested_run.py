@@ -143,7 +143,8 @@ def make_final(experiment: Experiment, folder: Path) -> Final:
 
     data = experiment.data
     settings, spacing_mm = data.settings.classifier, data.cohort.spacing_mm
-    final = fit_final(data.dataset, settings, noted, parameters=PARAMETERS, spacing_mm=spacing_mm)
+    parameters = data.settings.radiomics.parameters or PARAMETERS
+    final = fit_final(data.dataset, settings, noted, parameters=parameters, spacing_mm=spacing_mm)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         made = Path(scratch) / "final"
         final.save(made)

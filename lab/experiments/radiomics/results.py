@@ -15,8 +15,9 @@ from lab.experiments.radiomics.experiment import Experiment
 from lab.radiomics.assemble import feature_settings
 from lab.radiomics.assess.assess import Assessment, assess
 from lab.radiomics.assess.importance import summarise_importances
-from lab.radiomics.baselines import OURS, WORC
+from lab.radiomics.baselines import OURS, WORC, sequences
 from lab.radiomics.features.feature_maps import maps_of_top
+from lab.radiomics.features.image_features import PARAMETERS
 from lab.tracking import artifacts
 from lab.tracking.run import Run
 
@@ -44,6 +45,8 @@ RULES = {
     "expert": "the expert label of enhancing tumour",
     "rule": "the paper's rule, T1GD - T1 > 0.3 inside the tumour",
     "grade": "WHO grade IV against II and III",
+    "idh": "IDH mutation against wild type",
+    "codeletion": "1p/19q codeletion against intact",
 }
 
 
@@ -86,14 +89,25 @@ def save_results(
 
 
 def draw_features(experiment: Experiment, importances: pd.DataFrame) -> None:
-    """Log a picture of the most important features over the images of three patients each; it needs the cohort."""
+    """Log a picture of the most important features over the images of three patients each; it needs the cohort.
+
+    There is none of features from a table, nor of a filter that cannot be drawn.
+    """
     from lab.report.figures.classifier.feature_maps import feature_pictures
 
     data = experiment.data
-    if importances.empty or experiment.run.has_file(artifacts.FEATURES):
+    radiomics = data.settings.radiomics
+    if importances.empty or radiomics.features is not None or experiment.run.has_file(artifacts.FEATURES):
         return
     top = summarised(importances, data.split_sizes).head(DRAWN)["feature"].tolist()
-    maps = maps_of_top(data.cohort, data.dataset.features, data.dataset.labels, top)
+    parameters = radiomics.parameters or PARAMETERS
+    try:
+        maps = maps_of_top(data.cohort, data.dataset.features, data.dataset.labels, top, parameters=parameters)
+    except ValueError as error:
+        if radiomics.parameters is None:
+            raise
+        print(f"  no picture of the most important features: {error}", flush=True)
+        return
     figure = feature_pictures(maps, phantom=data.dataset.phantom, event=data.dataset.event)
     experiment.run.log_figure(figure, artifacts.FEATURES)
 
@@ -109,14 +123,18 @@ def experiment_facts(experiment: Experiment, predictions: pd.DataFrame, main: st
     data = experiment.data
     dataset, chosen, cohort = data.dataset, data.settings.classifier, data.cohort
     truth = dataset.labels.groupby(dataset.patients).max()
-    settings = feature_settings()
+    radiomics = data.settings.radiomics
+    settings = feature_settings(radiomics)
+    table = radiomics.features
+    own_images = table is None or data.settings.data.path is not None
+    grid = f"{' x '.join(map(str, cohort.shape))} voxels of {cohort.spacing_mm:g} mm" if own_images else "not known"
     return {
         "experiment": experiment.name,
         "question": experiment.question,
         "main": main,
         "phantom": dataset.phantom,
         "dataset": "phantom (simulated)" if dataset.phantom else dataset.name,
-        "data_set": cohort.dataset,
+        "data_set": cohort.dataset if own_images else cohort.name,
         "label": chosen.label,
         "label_rule": RULES.get(chosen.label, f"column {chosen.label} of {chosen.labels and chosen.labels.name}"),
         "event": dataset.event,
@@ -131,9 +149,9 @@ def experiment_facts(experiment: Experiment, predictions: pd.DataFrame, main: st
         "trials": chosen.trials,
         "seed": chosen.seed,
         "classifiers": list(chosen.classifiers),
-        "sequences": list(data.settings.data.inputs),
+        "sequences": list(data.settings.data.inputs) if table is None else sequences(dataset) or [table.name],
         "features": dataset.features.shape[1],
-        "spacing_mm": cohort.spacing_mm,
+        "spacing_mm": cohort.spacing_mm if own_images else None,
         "bin_count": settings["binCount"],
         "image_types": settings["image types"],
         "feature_classes": settings["classes"],
@@ -144,7 +162,7 @@ def experiment_facts(experiment: Experiment, predictions: pd.DataFrame, main: st
         "rivals": [name for name in dict.fromkeys(predictions["method"]) if name != main],
         "importances": experiment.name != "worc",
         "external_test": False,
-        "grid": f"{' x '.join(map(str, cohort.shape))} voxels of {cohort.spacing_mm:g} mm",
+        "grid": grid,
         "digest": cohort.digest,
         "settings": {k: str(v) for k, v in flatten(chosen).items() if k not in ("labels", "workers")},
         "software": {name: version(name) for name in SOFTWARE},

@@ -8,6 +8,7 @@ import copy
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ from radiomics.featureextractor import RadiomicsFeatureExtractor, getFeatureClas
 from lab.data.cohort import BRAIN, TUMOUR, Cohort
 from lab.radiomics.dataset import SHAPE
 from lab.radiomics.features.boxes import crop, grow, label_box
-from lab.radiomics.features.image_features import load_extractor, to_images
+from lab.radiomics.features.image_features import PARAMETERS, load_extractor, to_images
 
 KERNEL_MM = 5.0  # approximate edge of the cube, which has 3 to 5 voxels
 BATCH = 500  # voxels per batch: one co-occurrence matrix per voxel would fill the memory otherwise
@@ -69,7 +70,7 @@ def parse_feature(feature: str) -> FeatureName:
 
 
 def maps_of_top(
-    cohort: Cohort, features: pd.DataFrame, labels: pd.Series, top: Sequence[str]
+    cohort: Cohort, features: pd.DataFrame, labels: pd.Series, top: Sequence[str], *, parameters: Path = PARAMETERS
 ) -> list[list[FeatureMap]]:
     """For each feature in `top`, the maps of the cases with its lowest, median and highest value.
 
@@ -79,7 +80,7 @@ def maps_of_top(
     missing = [name for name in top if name not in features]
     if missing:
         raise ValueError(f"there is no feature {missing[0]!r} among the {features.shape[1]} of these cases")
-    extractor = load_extractor()
+    extractor = load_extractor(parameters)
     names = {channel.upper(): channel for channel in cohort.channels}
     underneath = next((names[name] for name in UNDER_SHAPE if name in names), cohort.channels[0])
     rows = []

@@ -81,6 +81,28 @@ def extract(
     return {name: float(value) for name, value in found.items()}
 
 
+def measure_files(image: Path, mask: Path, extractor: RadiomicsFeatureExtractor) -> dict[str, float]:
+    """Features of an image file inside a mask file on the same grid, by pyradiomics' names.
+
+    The tumour is all of the mask above 0, or the label of the settings where that is not 1. Raises ValueError that
+    names the file which cannot be read or used.
+    """
+    scans = []
+    for path in (image, mask):
+        if not path.is_file():
+            raise ValueError(f"{path}: no such file")
+        try:
+            scans.append(sitk.ReadImage(str(path)))
+        except RuntimeError as error:
+            raise ValueError(f"{path}: no image that can be read ({str(error).strip().splitlines()[-1]})") from None
+    if extractor.settings.get("label", 1) == 1:
+        scans[1] = sitk.Cast(scans[1] > 0, sitk.sitkUInt8)
+    try:
+        return extract(sitk.Cast(scans[0], sitk.sitkFloat32), scans[1], extractor)
+    except ValueError as error:
+        raise ValueError(f"{image} and {mask}: {error}") from None
+
+
 def to_images(values: np.ndarray, mask: np.ndarray, spacing_mm: float) -> tuple[sitk.Image, sitk.Image]:
     """An image (X, Y, Z) as float32 and a mask (X, Y, Z) of 0 and 1, with cubic voxels, for `extract`."""
     images = sitk.GetImageFromArray(np.asarray(values, np.float32).T), sitk.GetImageFromArray(mask.astype(np.uint8).T)

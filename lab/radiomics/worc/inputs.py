@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -25,6 +26,8 @@ SOFTWARE = ("WORC", "scikit-learn", "xgboost", "imbalanced-learn", "numpy", "sci
 
 MIN_PATIENTS = 10  # WORC refuses fewer patients
 MIN_TRAIN = 4  # training cases per class; with fewer, an inner split may lack a class
+OWN_NAME = re.compile(r"[^_]+_([^_]+)_(shape|shape2D|firstorder|glcm|glrlm|glszm|gldm|ngtdm)_[^_]+$")
+TEXTURE = re.compile("GLCM(?!MS)|GLRLM|GLSZM|GLDM|NGTDM", re.IGNORECASE)
 KINDS = {"shape": "sf", "firstorder": "hf"}  # feature class of pyradiomics -> WORC's prefix; texture is `tf`
 
 
@@ -146,6 +149,19 @@ def worc_names(columns: Sequence[str]) -> list[str]:
     return [_worc_name(column, position) for position, column in enumerate(columns)]
 
 
+def _own_parts(column: str) -> tuple[str, str]:
+    """Image type and class of a feature by our or pyradiomics' name; of any other the nearest group that WORC searches.
+
+    Groups without a counterpart in pyradiomics are switched off (`GROUPS`), so PREDICT's features count as histogram,
+    texture or shape.
+    """
+    found = OWN_NAME.match(column) or OWN_NAME.match(f"own_{column}")  # pyradiomics' names lack the sequence
+    if found:
+        return found[1], found[2]
+    texture = TEXTURE.search(column)
+    return "original", texture[0] if texture else "shape" if column.startswith("sf_") else "firstorder"
+
+
 def our_name(name: str, columns: Sequence[str]) -> str:
     """The column of a name from `worc_names`, to which WORC may have added a suffix: `..._00017_M0`.
 
@@ -157,7 +173,7 @@ def our_name(name: str, columns: Sequence[str]) -> str:
 
 
 def _worc_name(column: str, position: int) -> str:
-    _, image_type, kind, _ = [*column.split("_", 3), "", "", ""][:4]
+    image_type, kind = _own_parts(column)
     group = "wavelet" if image_type.startswith("wavelet") else "log" if image_type.startswith("log") else "original"
     return f"{KINDS.get(kind, 'tf')}_{group}_{kind.upper()}_{position:05d}"
 

@@ -40,7 +40,13 @@ OUTPUTS = {
 
 
 def log_classifier(
-    run: Run, folder: Path, contract: Contract, example: pd.DataFrame, reference: OodReference | None = None
+    run: Run,
+    folder: Path,
+    contract: Contract,
+    example: pd.DataFrame,
+    reference: OodReference | None = None,
+    *,
+    parameters: Path = PARAMETERS,
 ) -> str:
     """Log the classifier files in `folder` to a run, with feature settings and contract; returns the model's URI.
 
@@ -57,7 +63,7 @@ def log_classifier(
     with tempfile.TemporaryDirectory() as scratch, mlflow.start_run(run_id=run.id):
         packed = Path(shutil.copytree(folder, Path(scratch) / "classifier"))
         (packed / CONTRACT).write_text(json.dumps(seal(contract.as_dict()), indent=2))
-        shutil.copyfile(PARAMETERS, packed / FEATURES)
+        shutil.copyfile(parameters, packed / FEATURES)
         if reference is not None:
             (packed / LIKENESS).write_text(json.dumps(seal(reference.as_dict())))
         info = mlflow.pyfunc.log_model(
