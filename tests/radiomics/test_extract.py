@@ -10,8 +10,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk
+from radiomics.featureextractor import RadiomicsFeatureExtractor
 
 from lab.tracking import store
 
@@ -86,6 +89,25 @@ def test_scans_are_prepared_on_the_way_and_the_default_place_is_told(call, tiny_
     (table,) = [path for path in (tmp_path / "runs" / "features").glob("phantom-*.csv") if "left_out" not in path.name]
     assert str(table) in done.out
     assert {name.split("_")[0] for name in pd.read_csv(table, index_col="case_id")} == {"MASK", "T1", "T2", "FLAIR"}
+
+
+def test_one_pair_is_measured_as_pyradiomics_does(call, parameters, tmp_path):
+    rng = np.random.default_rng(0)
+    values, mask = rng.normal(500, 90, (20, 22, 24)), np.zeros((20, 22, 24), np.uint8)
+    mask[6:14, 7:15, 8:16], mask[8:11, 9:12, 10:13] = 2, 4
+    scans = [sitk.GetImageFromArray(array) for array in (values.astype(np.float32), mask)]
+    for name, scan in zip(("scan.nii.gz", "mask.nii.gz"), scans):
+        scan.SetSpacing((0.9, 1.1, 3.0))
+        sitk.WriteImage(scan, tmp_path / name)
+    flags = ("--image", tmp_path / "scan.nii.gz", "--mask", tmp_path / "mask.nii.gz", "--parameters", parameters)
+    done = call(*flags, "--out", tmp_path / "one.csv")
+    assert done.code == 0, done.err
+    (row,) = pd.read_csv(tmp_path / "one.csv", index_col="case_id").to_dict("index").items()
+    scans[1] = sitk.Cast(scans[1] > 0, sitk.sitkUInt8)
+    expected = RadiomicsFeatureExtractor(str(parameters)).execute(*scans)
+    assert row == ("scan", pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-12))
+    assert "--image and --mask belong together" in call(*flags[:2]).err
+    assert "no image that can be read" in call(*flags[:2], "--mask", parameters).err
 
 
 @pytest.mark.parametrize(
