@@ -97,7 +97,7 @@ def test_one_pair_is_measured_as_pyradiomics_does(call, parameters, tmp_path):
     mask[6:14, 7:15, 8:16], mask[8:11, 9:12, 10:13] = 2, 4
     scans = [sitk.GetImageFromArray(array) for array in (values.astype(np.float32), mask)]
     for name, scan in zip(("scan.nii.gz", "mask.nii.gz"), scans):
-        scan.SetSpacing((0.9, 1.1, 3.0))
+        scan.SetSpacing((1.0, 1.5, 3.0))
         sitk.WriteImage(scan, tmp_path / name)
     flags = ("--image", tmp_path / "scan.nii.gz", "--mask", tmp_path / "mask.nii.gz", "--parameters", parameters)
     done = call(*flags, "--out", tmp_path / "one.csv")
@@ -105,7 +105,7 @@ def test_one_pair_is_measured_as_pyradiomics_does(call, parameters, tmp_path):
     (row,) = pd.read_csv(tmp_path / "one.csv", index_col="case_id").to_dict("index").items()
     scans[1] = sitk.Cast(scans[1] > 0, sitk.sitkUInt8)
     expected = RadiomicsFeatureExtractor(str(parameters)).execute(*scans)
-    assert row == ("scan", pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-12))
+    assert row == ("scan", pytest.approx({name: float(value) for name, value in expected.items()}, rel=1e-9))
     assert "--image and --mask belong together" in call(*flags[:2]).err
     assert "no image that can be read" in call(*flags[:2], "--mask", parameters).err
 

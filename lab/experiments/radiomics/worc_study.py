@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from lab.config import FeatureConfig, RadiomicsConfig
-from lab.experiments.radiomics.experiment import Experiment, ExperimentData, load_data, open_experiment
+from lab.config import RadiomicsConfig
+from lab.experiments.radiomics.experiment import Experiment, ExperimentData, files_of, load_data, open_experiment
 from lab.experiments.radiomics.report import conduct
 from lab.experiments.radiomics.results import save_results
 from lab.io.files import plural
@@ -79,8 +79,8 @@ def worc_facts(worc: WorcSettings) -> dict[str, Any]:
 
 def run_worc_splits(data: ExperimentData, worc: WorcSettings) -> tuple[Experiment, pd.DataFrame]:
     """The WORC experiment without its report: the run with all tables on it, and the predictions."""
-    if worc.route == "images" and data.settings.radiomics != FeatureConfig():
-        raise ValueError("--route images: WORC measures its own features there; leave --features and --radiomics out")
+    if worc.route == "images" and (given := files_of(data.settings.radiomics)):
+        raise ValueError(f"--route images: WORC measures its own features; leave --radiomics.{min(given)} out")
     worc = dataclasses.replace(worc, workers=data.settings.classifier.workers or count_cores())
     question = QUESTION.format(event=data.dataset.event)
     experiment = open_experiment(data, NAME, question, source=SCRIPT, own=worc_params(worc))
