@@ -422,6 +422,7 @@ def test_patients_who_cannot_be_used_are_left_out_and_the_rest_goes_on(cohort, d
     (copy / "EGD-0008" / "T2.nii.gz").unlink()
     data = dataclasses.replace(SETTINGS.data, path=copy, spacing_mm=None)
     material = load_data(dataclasses.replace(SETTINGS, data=data, phantom=RadiomicsConfig().phantom))
+    assert material.ask("By {scans}: {event}?") == f"By T1, T2 and FLAIR: {material.dataset.event}?"
     left_out = material.dataset.left_out
     assert "1 voxel, 27 are needed" in left_out["EGD-0001"]
     assert "no tumour is left inside the brain" in left_out["EGD-0002"]

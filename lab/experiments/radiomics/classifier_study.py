@@ -28,7 +28,7 @@ from lab.tracking.artifacts import Tag
 from lab.tracking.models.classifier import log_classifier
 
 NAME = "classifier"
-QUESTION = "Can T1, T2 and FLAIR tell tumours that are {event} from the others, better than size, age or one sequence?"
+QUESTION = "Can {scans} tell tumours that are {event} from the others, better than size, age or one sequence?"
 
 
 def run_classifier_study(settings: RadiomicsConfig, question: str = QUESTION) -> str:
@@ -41,8 +41,7 @@ def run_classifier_study(settings: RadiomicsConfig, question: str = QUESTION) ->
 
 def run_classifiers(data: ExperimentData, question: str = QUESTION) -> tuple[Experiment, pd.DataFrame]:
     """The study without its report: the run with all tables on it, and the predictions of every method."""
-    event = data.dataset.event
-    asked = (question if event == "enhancing" else QUESTION).format(event=event)
+    asked = data.ask(question if data.dataset.event == "enhancing" else QUESTION)
     experiment = open_experiment(data, NAME, asked, source="studies/classifier.py")
     with experiment.run.ending(), experiment.alone():
         methods = configurations(data)

@@ -56,7 +56,7 @@ def run_compare_study(
         own: dict[str, object] = {"worc": "none"} if worc is None else worc_params(worc)
         own |= {"synthesis": ", ".join(synthesis)} if synthesis else {}
         own |= {"drawn": True} if drawn else {}
-        question = (DRAWN if drawn else QUESTION).format(event=data.dataset.event)
+        question = data.ask(DRAWN if drawn else QUESTION)
         experiment = open_experiment(data, NAME, question, source="radiomics/compare.py", own=own)
         with experiment.run.ending():
             ours, predictions = run_classifiers(data)

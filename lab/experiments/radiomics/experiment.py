@@ -55,6 +55,12 @@ class ExperimentData:
         chosen = {name: value for name, value in settings.items() if not name.startswith("phantom.")}
         return fingerprint([self.dataset.digest, {name: value for name, value in chosen.items() if name not in SAME}])
 
+    def ask(self, question: str) -> str:
+        """A question with its `{event}`, and its `{scans}`: the sequences, or a table of features from elsewhere."""
+        given, inputs = self.settings.radiomics.features, self.settings.data.inputs
+        scans = " and ".join(filter(None, (", ".join(inputs[:-1]), inputs[-1])))
+        return question.format(event=self.dataset.event, scans=f"the features of {given.name}" if given else scans)
+
     @property
     def split_sizes(self) -> tuple[int, float, float]:
         """Number of splits, and the mean numbers of training and test patients."""

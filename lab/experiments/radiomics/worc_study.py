@@ -22,7 +22,7 @@ from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 
 NAME = "worc"
-QUESTION = "How well does WORC tell tumours that are {event} from the others, by T1, T2 and FLAIR?"
+QUESTION = "How well does WORC tell tumours that are {event} from the others, by {scans}?"
 SCRIPT = "radiomics/run_worc.py"
 NOT_RESULTS = ("workers", "timeout_s")
 
@@ -82,7 +82,7 @@ def run_worc_splits(data: ExperimentData, worc: WorcSettings) -> tuple[Experimen
     if worc.route == "images" and (given := files_of(data.settings.radiomics)):
         raise ValueError(f"--route images: WORC measures its own features; leave --radiomics.{min(given)} out")
     worc = dataclasses.replace(worc, workers=data.settings.classifier.workers or count_cores())
-    question = QUESTION.format(event=data.dataset.event)
+    question = data.ask(QUESTION)
     experiment = open_experiment(data, NAME, question, source=SCRIPT, own=worc_params(worc))
     with experiment.run.ending():
         count = plural(len(data.splits), "split")

@@ -110,7 +110,8 @@ def _numbers(cells: list[str]) -> tuple[pd.Series, float]:
     """Cells as numbers, NaN where they hold no finite one, and the share of known cells that are text."""
     text = pd.Series(cells, dtype=object).str.strip()
     plain = text.where(~text.str.fullmatch(r"[+-]?\d*,\d+(?:[eE][+-]?\d+)?"), text.str.replace(",", "."))
-    values = pd.to_numeric(plain, errors="coerce").astype(float)
+    values = pd.to_numeric(plain, errors="coerce")  # its last digit may be wrong, float's is not
+    values = plain.where(values.notna()).map(float, na_action="ignore").astype(float)
     known = ~text.str.casefold().isin(UNKNOWN - {"-1", "-1.0", "-9", "-99", "-999", "-9999", "9999"})
     wrong = values.isna() & known
     return values.where(np.isfinite(values)), float(wrong.sum() / max(1, known.sum()))

@@ -74,6 +74,7 @@ def test_a_study_of_a_table_has_no_scans_and_knows_what_it_lacks(awkward):
     )
     said: list[str] = []
     data = load_data(settings, said.append)
+    assert data.ask("By {scans}?").startswith("By the features of ")
     assert (data.dataset.features.shape, data.dataset.labels.sum(), len(data.splits)) == ((120, 498), 60, 2)
     assert data.settings.classifier.stability == 0
     assert any("No stability filter" in line for line in said)
