@@ -23,7 +23,7 @@ import tyro
 from lab.cli.study_command import exit_code_of
 from lab.config import RadiomicsConfig
 
-QUESTION = "Can {scans} tell whether the tumour enhances, better than its size, age or one sequence alone?"
+QUESTION = "Can T1, T2 and FLAIR tell whether the tumour enhances, better than its size, age or one sequence alone?"
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -41,7 +41,8 @@ def run_classifier_study(settings: RadiomicsConfig, question: str = QUESTION) ->
 
 def run_classifiers(data: ExperimentData, question: str = QUESTION) -> tuple[Experiment, pd.DataFrame]:
     """The study without its report: the run with all tables on it, and the predictions of every method."""
-    asked = data.ask(question if data.dataset.event == "enhancing" else QUESTION)
+    usual = (data.dataset.event, data.scans) == ("enhancing", "T1, T2 and FLAIR")
+    asked = data.ask(question if usual else QUESTION)
     experiment = open_experiment(data, NAME, asked, source="studies/classifier.py")
     with experiment.run.ending(), experiment.alone():
         methods = configurations(data)

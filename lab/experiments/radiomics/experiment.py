@@ -55,11 +55,17 @@ class ExperimentData:
         chosen = {name: value for name, value in settings.items() if not name.startswith("phantom.")}
         return fingerprint([self.dataset.digest, {name: value for name, value in chosen.items() if name not in SAME}])
 
-    def ask(self, question: str) -> str:
-        """A question with its `{event}`, and its `{scans}`: the sequences, or a table of features from elsewhere."""
+    @property
+    def scans(self) -> str:
+        """What the features are of, in words: the sequences, or a table from elsewhere."""
         given, inputs = self.settings.radiomics.features, self.settings.data.inputs
-        scans = " and ".join(filter(None, (", ".join(inputs[:-1]), inputs[-1])))
-        return question.format(event=self.dataset.event, scans=f"the features of {given.name}" if given else scans)
+        if given is not None:
+            return f"the features of {given.name}"
+        return " and ".join(filter(None, (", ".join(inputs[:-1]), inputs[-1])))
+
+    def ask(self, question: str) -> str:
+        """A question with its `{event}` and its `{scans}`."""
+        return question.format(event=self.dataset.event, scans=self.scans)
 
     @property
     def split_sizes(self) -> tuple[int, float, float]:
