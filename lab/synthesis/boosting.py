@@ -215,26 +215,26 @@ def fit_boosting(cohort: Cohort, case_ids: Sequence[str], *, inputs: Sequence[st
     fold_of = {patient: number for number, part in enumerate(parts) for patient in part}
     others = [[one for one in patients if one not in part] or patients for part in parts]
 
-    def load(case: str) -> tuple[Floats, Mask, Mask, Mask, Mask]:
-        """Features (N, F) of a case, its brain (X, Y, Z), which brain voxels (N,) are tumour, its core, and enhance."""
+    def load(case: str) -> tuple[Floats, NDArray[np.uint8], Mask]:
+        """Features (N, F) of a case, its bit flags and its brain, both (X, Y, Z)."""
         image, mask = cohort.load(case)
         flags = clear_without_target(mask)
         brain = (flags & BRAIN) != 0
-        features = voxel_features(np.asarray(image[picked], np.float32), brain, spacing)
-        enhances = enhancing_mask(flags, spacing, labelled=cohort.labelled(case))
-        core = tumour_core(flags, enhances, spacing)
-        return features, brain, (flags & TUMOUR)[brain] != 0, core[brain], enhances[brain]
+        return voxel_features(np.asarray(image[picked], np.float32), brain, spacing), flags, brain
 
     first, core, enhancing = (Voxels(seed) for seed in range(3))
     for case in case_ids:
-        features, _, tumour, *_ = load(case)
-        first.add(patient_of[case], features, tumour)
+        features, flags, brain = load(case)
+        first.add(patient_of[case], features, (flags & TUMOUR)[brain] != 0)
     find = [first.fit(part) for part in others]
     likely: dict[str, NDArray[np.float16]] = {}
     truths: list[Mask] = []
     asked: dict[str, tuple[NDArray[np.int64], Floats, Mask, Mask]] = {}
     for number, case in enumerate(case_ids):
-        features, brain, tumour, whole, enhances = load(case)
+        features, flags, brain = load(case)
+        tumour = (flags & TUMOUR)[brain] != 0
+        enhancement = enhancing_mask(flags, spacing, labelled=cohort.labelled(case))
+        whole, enhances = tumour_core(flags, enhancement, spacing)[brain], enhancement[brain]
         likely[case] = find[fold_of[patient_of[case]]](features).astype(np.float16)
         truths.append(tumour)
         where = np.flatnonzero((likely[case] > LIKELY) | tumour)
