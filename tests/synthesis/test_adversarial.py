@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -82,16 +81,6 @@ for last, end in ((2, -signal.SIGKILL), (4, -signal.SIGKILL), (None, 0)):
 """Imports once what its children share."""
 
 
-def trained_whole(train: Callable[..., Fitted], cohort: Cohort, folder: Path) -> Fitted:
-    """A training that runs through, with its checkpoint in `folder`; on one thread as those that are killed."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        return train(cohort, folder / "whole")
-    finally:
-        torch.set_num_threads(threads)
-
-
 def whole_and_killed(module: str, cohort: Cohort, folder: Path) -> list[Any]:
     """Checkpoints of the training that ran through, and of one killed twice and resumed (`module.train`)."""
     here = Path(__file__).parent
@@ -99,16 +88,6 @@ def whole_and_killed(module: str, cohort: Cohort, folder: Path) -> list[Any]:
     own = {"PYTHONPATH": f"{here.parent / 'support' / 'quick'}{os.pathsep}{here.parents[1]}"}  # no compiler
     subprocess.run([sys.executable, "-c", CHILD, *words], env=os.environ | own, timeout=240, check=True)
     return [torch.load(folder / name, weights_only=True) for name in ("whole", "killed")]
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("trained")
-
-
-@pytest.fixture(scope="module")
-def fitted(tiny_cohort, folder) -> Fitted:
-    return trained_whole(train, tiny_cohort, folder)
 
 
 def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohort, fitted, folder):

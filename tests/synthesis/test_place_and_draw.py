@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from test_adversarial import INPUTS, same, trained_whole, whole_and_killed
+from test_adversarial import INPUTS, same, whole_and_killed
 
 from lab.config import Config, LossConfig, ModelConfig, TrainConfig
 from lab.data.batches import CaseStore
@@ -46,16 +46,6 @@ def train(cohort: Cohort, checkpoint: Path, on_epoch: Any = None) -> Fitted:
 
 def volume(*shape: int) -> torch.Tensor:
     return torch.rand(shape, generator=torch.Generator().manual_seed(0)) * 2 - 1
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory) -> Path:
-    return tmp_path_factory.mktemp("trained")
-
-
-@pytest.fixture(scope="module")
-def fitted(tiny_cohort, folder) -> Fitted:
-    return trained_whole(train, tiny_cohort, folder)
 
 
 def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohort, fitted, folder):
