@@ -136,6 +136,11 @@ def inflate(path: Path, file: BufferedReader) -> Iterator[bytes]:
         raise ValueError(f"{path}: truncated, the compressed data ends too early; copy or download it again")
 
 
+def enumerated(names: Sequence[str]) -> str:
+    """One or more names in words: "T1, T2 and FLAIR"."""
+    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
 def plural(count: int, thing: str) -> str:
     """A count with its noun: "1 patient", "2 patients"."""
     return f"{count} {thing}{'' if count == 1 else 's'}"

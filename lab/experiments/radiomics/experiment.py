@@ -17,7 +17,7 @@ from lab.data.cohort import Cohort
 from lab.data.layouts.table import column_key, read_table
 from lab.data.source import Say, Ticker, obtain
 from lab.experiments.parent_run import open_parent
-from lab.io.files import plural
+from lab.io.files import enumerated, plural
 from lab.io.sealed_json import fingerprint
 from lab.radiomics.assemble import assemble, labelled
 from lab.radiomics.dataset import Dataset
@@ -58,10 +58,8 @@ class ExperimentData:
     @property
     def scans(self) -> str:
         """What the features are of, in words: the sequences, or a table from elsewhere."""
-        given, inputs = self.settings.radiomics.features, self.settings.data.inputs
-        if given is not None:
-            return f"the features of {given.name}"
-        return " and ".join(filter(None, (", ".join(inputs[:-1]), inputs[-1])))
+        given = self.settings.radiomics.features
+        return enumerated(self.settings.data.inputs) if given is None else f"the features of {given.name}"
 
     def ask(self, question: str) -> str:
         """A question with its `{event}` and its `{scans}`."""

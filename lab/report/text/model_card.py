@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from lab.io.files import enumerated
 from lab.report.pages.html import template
 from lab.report.tables.gate import Verdict, verdict_markdown
 from lab.report.tables.table import Table
@@ -60,7 +61,7 @@ class ModelCard:
 
 def model_card(card: ModelCard) -> str:
     """The card as Markdown. The card of a phantom model says so first."""
-    inputs = " and ".join([", ".join(card.inputs[:-1]), card.inputs[-1]]) if len(card.inputs) > 1 else card.inputs[0]
+    inputs = enumerated(card.inputs)
     text = template("model_card.md").render(
         card=card,
         inputs=inputs,
