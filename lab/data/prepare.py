@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from hashlib import sha256
 from importlib.metadata import version
+from math import inf, isfinite
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -92,8 +93,12 @@ def _recipe(subjects: list[Subject], settings: DataConfig) -> Recipe:
         raise ValueError(f"a field of view of {settings.extent_mm} mm has no voxel of {spacing_mm} mm")
     if not settings.clip_sigma > 0:
         raise ValueError(f"--clip-sigma {settings.clip_sigma} must be above 0")
-    if settings.known_scale is not None and not settings.known_scale[1] > 0:
-        raise ValueError(f"--known-scale: the standard deviation {settings.known_scale[1]:g} must be above 0")
+    if settings.known_scale is not None:
+        mean, deviation = settings.known_scale
+        if not 0 < deviation < inf:
+            raise ValueError(f"--known-scale: the standard deviation {deviation:g} must be above 0 and finite")
+        if not isfinite(mean):
+            raise ValueError(f"--known-scale: the mean {mean:g} must be a number")
     return Recipe(
         channels=channels,
         target=settings.target,

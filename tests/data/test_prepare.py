@@ -205,6 +205,7 @@ def test_sources_and_outputs_that_cannot_be_used(tree, tmp_path):
         (DataConfig(spacing_mm=500.0), "has no voxel"),
         (DataConfig(clip_sigma=0.0), "must be above 0"),
         (DataConfig(known_scale=(0.0, 0.0)), "the standard deviation 0 must be above 0"),
+        (DataConfig(known_scale=(float("nan"), 1.0)), "the mean nan must be a number"),
         (DataConfig(split=(0.9, 0.2, 0.2)), "add up to 1"),
         (DataConfig(inputs=()), "names no sequence"),
     ],
