@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from lab.config import AugmentConfig, TrainConfig
 from lab.data.batches import Batch, CaseStore, plan_epoch
 from lab.evaluation.image_errors import METRICS
+from lab.evaluation.place.voxel_counts import average_precision, count_voxels, voxel_auc
 from lab.io.sealed_json import fingerprint
 from lab.stats.agreement import concordance_of_sums
-from lab.stats.auc import auc
 from lab.synthesis.checkpoint import load_checkpoint, save_checkpoint
 from lab.synthesis.device import Arithmetic, is_out_of_memory, peak_memory_mb
 from lab.synthesis.losses.image_losses import Loss
@@ -226,9 +226,11 @@ def validate(
     Each case has equal weight in the loss, also in a last batch that is not full. Further figures of `predict` (of a
     method) are averaged. Where T1 is an input, there is also `val/contrast_tumour`: Lin's concordance of synthetic and
     true contrast, their rise over T1, over the voxels of all tumours. Where a probability is predicted, there is also
-    `val/auc_voxels`: its AUC for the enhancing voxels inside the tumour, mean over patients with both kinds.
+    `val/auc_voxels`: its AUC for the enhancing voxels inside the tumour, mean over patients with both kinds; and
+    `val/precision_voxels`: its average precision over the brain voxels of all patients.
     """
     losses: list[float] = []
+    counts: list[str] = []
     scores: dict[str, list[float]] = {name: [] for name in WATCHED}
     sums = torch.zeros(6, dtype=torch.float64, device=val.device)
     plan = [[(i, False) for i in range(at, min(at + batch_size, len(val)))] for at in range(0, len(val), batch_size)]
@@ -246,11 +248,15 @@ def validate(
             scores.setdefault(name, []).extend(values.tolist())
         if probability is not None:
             scores.setdefault("auc_voxels", []).extend(voxel_aucs(probability, batch.masks))
+            values, true = (one[batch.masks["brain"]].cpu() for one in (probability.float(), batch.masks["enhancing"]))
+            counts.append(count_voxels(values.numpy(), true.numpy(), "probability"))
         if val.t1 is not None:
             t1, tumour = batch.inputs[:, val.t1 : val.t1 + 1], batch.masks["tumour"]
             x, y = (image[tumour].double() for image in (prediction - t1, batch.target - t1))
             sums += torch.stack([torch.tensor(float(len(x)), device=x.device), x.sum(), x @ x, y.sum(), y @ y, x @ y])
     figures = {f"val/{name}": sum(values) / len(values) for name, values in scores.items() if values}
+    if math.isfinite(precision := average_precision(counts, "probability")):
+        figures["val/precision_voxels"] = precision
     if sums[0] > 0:
         figures["val/contrast_tumour"] = concordance_of_sums(*sums.tolist())
     return {"val/loss": sum(losses) / len(losses), **figures}
@@ -258,12 +264,11 @@ def validate(
 
 def voxel_aucs(probability: Tensor, masks: Mapping[str, Tensor]) -> list[float]:
     """AUC of a probability (B, 1, X, Y, Z) inside the tumour of each patient with enhancing and other voxels there."""
-    found = []
-    for value, tumour, enhancing in zip(probability, masks["tumour"], masks["enhancing"]):
-        labels = enhancing[tumour].cpu().numpy()
-        if labels.any() and not labels.all():
-            found.append(auc(labels, value[tumour].float().cpu().numpy()))
-    return found
+    found = (
+        voxel_auc(enhancing[tumour].cpu().numpy(), value[tumour].float().cpu().numpy())
+        for value, tumour, enhancing in zip(probability, masks["tumour"], masks["enhancing"])
+    )
+    return [value for value in found if math.isfinite(value)]
 
 
 def take(batch: Batch, part: slice) -> dict[str, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.metrics import cohen_kappa_score, roc_auc_score
+from sklearn.metrics import average_precision_score, cohen_kappa_score, roc_auc_score
 
 from lab.data.batches import CaseStore, image_of
 from lab.evaluation.enhancement import near
@@ -14,6 +14,7 @@ from lab.evaluation.place.voxel_counts import (
     COUNTS,
     STEP,
     at_thresholds,
+    average_precision,
     beyond,
     choose_thresholds,
     count_voxels,
@@ -111,6 +112,17 @@ def test_the_threshold_has_the_highest_kappa_of_all_voxels(store, voxels):
     kappas = [cohen_kappa_score(true, gain > level) for level in levels]
     assert chosen["contrast_threshold_rule"] == pytest.approx(levels[int(np.argmax(kappas))])
     assert chosen["contrast_threshold_rule"] < 0.2  # a fifth of the rise is shown
+
+
+def test_average_precision_is_that_of_all_counted_voxels():
+    draws = np.random.default_rng(0)
+    values = draws.integers(0, 101, 3000).astype(np.float32) / 100
+    true = draws.random(3000) < values / 3
+    cells = [count_voxels(values[part], true[part], "probability") for part in (slice(1000), slice(1000, None))]
+    expected = average_precision_score(true, values)
+    assert average_precision(cells, "probability") == pytest.approx(expected, abs=1e-12)
+    assert np.isnan(average_precision([count_voxels(values, np.zeros_like(true), "probability")], "probability"))
+    assert np.isnan(average_precision([], "probability"))
 
 
 def test_figures_at_a_threshold_are_those_of_the_mask_above_it(store, voxels, tiny_cohort):

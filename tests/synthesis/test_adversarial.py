@@ -57,13 +57,13 @@ def same(one: Any, other: Any, where: str = "") -> None:
 
 
 CHILD = """
-import importlib, os, signal, sys, threading, time
+import os, signal, sys, threading, time
 from pathlib import Path
 import torch
 torch.set_num_threads(1)
 sys.path.insert(0, sys.argv[1])
 from lab.data.cohort import open_cohort
-module = importlib.import_module(sys.argv[4])
+from test_adversarial import train as trained
 
 def train(last):
     def on_epoch(figures):
@@ -71,7 +71,7 @@ def train(last):
             threading.Timer(0.02, os.kill, (os.getpid(), signal.SIGKILL)).start()
         else:
             time.sleep(0.05)
-    module.train(open_cohort(Path(sys.argv[2])), Path(sys.argv[3]), on_epoch)
+    trained(open_cohort(Path(sys.argv[2])), Path(sys.argv[3]), on_epoch)
     os._exit(0)
 
 for last, end in ((2, -signal.SIGKILL), (4, -signal.SIGKILL), (None, 0)):
@@ -81,17 +81,12 @@ for last, end in ((2, -signal.SIGKILL), (4, -signal.SIGKILL), (None, 0)):
 """Imports once what its children share."""
 
 
-def whole_and_killed(module: str, cohort: Cohort, folder: Path) -> list[Any]:
-    """Checkpoints of the training that ran through, and of one killed twice and resumed (`module.train`)."""
+def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohort, fitted, folder):
     here = Path(__file__).parent
-    words = [str(here), str(cohort.path), str(folder / "killed"), module]
+    words = [str(here), str(tiny_cohort.path), str(folder / "killed")]
     own = {"PYTHONPATH": f"{here.parent / 'support' / 'quick'}{os.pathsep}{here.parents[1]}"}  # no compiler
     subprocess.run([sys.executable, "-c", CHILD, *words], env=os.environ | own, timeout=240, check=True)
-    return [torch.load(folder / name, weights_only=True) for name in ("whole", "killed")]
-
-
-def test_killed_in_the_middle_and_resumed_is_never_killed_bit_for_bit(tiny_cohort, fitted, folder):
-    states = whole_and_killed("test_adversarial", tiny_cohort, folder)
+    states = [torch.load(folder / name, weights_only=True) for name in ("whole", "killed")]
     assert {"network", "discriminator", "optimiser", "discriminator_optimiser", "best"} <= set(states[0])
     assert any(name.endswith("._u") for name in states[0]["discriminator"])  # of the power iteration
     same(*states)

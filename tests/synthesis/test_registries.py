@@ -5,14 +5,16 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from training import INPUTS, Killed, assert_same, change, load_state
 
 from lab.config import Config, LossConfig, ModelConfig, TrainConfig, network_key
-from lab.data.batches import CaseStore, image_of
+from lab.data.batches import Batch, CaseStore, image_of
 from lab.evaluation.evaluate import evaluate
 from lab.inference.tiling import exact as exact_tiles
 from lab.inference.tiling import predict_named, why_not_exact
@@ -33,6 +35,7 @@ from lab.synthesis.networks import (
     parameters_of,
 )
 from lab.synthesis.networks.monai_networks import DynUNetConfig
+from lab.synthesis.train import Fitted, fit
 
 CPU = choose("cpu", "float32")
 SMALL: dict[str, dict[str, Any]] = {
@@ -202,6 +205,36 @@ def test_a_method_steps_predicts_and_its_state_comes_back(tiny_cohort, name):
     torch.manual_seed(0)
     assert step == other.train_step(batch)
     assert_same_state(method.state_dict(), other.state_dict())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_killed_in_an_epoch_and_resumed_equals_never_killed(tiny_cohort, tmp_path, name):
+    cases, spec = tiny_cohort.index.index, METHODS[name]
+    stores = (CaseStore(tiny_cohort, cases[:4], **INPUTS), CaseStore(tiny_cohort, cases[4:7], **INPUTS))
+    settings = change(epochs=3)
+
+    def trained(path: Path, steps: int | None = None) -> Fitted:
+        loss = make_loss(LossConfig(name="L1_brain"))
+        method = spec.make(small(spec.network or "model-0"), loss, settings, CPU, spec.settings and spec.settings(), 3)
+        step, left = method.train_step, iter(range(steps or 100))
+
+        def until_killed(batch: Batch) -> Any:
+            if next(left, None) is None:
+                raise Killed
+            return step(batch)
+
+        method.train_step = until_killed
+        return fit(method, *stores, settings, arithmetic=CPU, checkpoint=path)
+
+    whole = trained(tmp_path / "whole")
+    with pytest.raises(Killed):
+        trained(tmp_path / "killed", steps=3)  # two steps an epoch: in the middle of the second
+    assert load_state(tmp_path / "killed")["progress"]["epoch"] == 1
+    assert_same(trained(tmp_path / "killed"), whole)
+    states = [load_state(tmp_path / kind) for kind in ("whole", "killed")]
+    for state in states:
+        del state["progress"]  # has the clock; compared above
+    assert_same_state(*states)
 
 
 def assert_same_state(one: Any, other: Any) -> None:

@@ -8,7 +8,7 @@ all of their voxels. From those of test patients come the figures at that thresh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -147,6 +147,13 @@ def best_threshold(cells: pd.Series, score: str) -> tuple[float, float] | None:
     best = np.flatnonzero(found >= np.nanmax(found) - 1e-9)
     place = best[np.argmin(np.abs(levels[best] - usual))]
     return float(levels[place]), float(found[place])
+
+
+def average_precision(cells: Sequence[str], score: str) -> float:
+    """Average precision of a score over all counted voxels, those of one bin taken as ties; NaN where none enhances."""
+    counts = read_counts(pd.Series(cells, dtype=object), score).sum(axis=0)
+    hits, shown = counts[:, 0], beyond(counts)
+    return ratio(float(hits @ (shown[:, 0] / np.maximum(shown.sum(axis=1), 1))), float(hits.sum()))
 
 
 def beyond(counts: Counts) -> Counts:

@@ -39,7 +39,8 @@ class Method(Protocol):
         """`image` (B, 1, X, Y, Z) float32 for inputs (B, C, X, Y, Z), and any further figures, (B,) each.
 
         Validation logs the mean of each further figure as `val/NAME`. `probability` is a map of the image's size, that
-        of enhancement; validation logs its AUC inside the tumour as `val/auc_voxels`.
+        of enhancement; validation logs its AUC inside the tumour as `val/auc_voxels` and its average precision over the
+        brain as `val/precision_voxels`.
         """
         ...
 
