@@ -4,6 +4,8 @@ The cache has one small file for the shape and one per sequence, with the featur
 file name holds a digest of voxels, parameters, mask perturbation and software.
 """
 
+from __future__ import annotations
+
 import gzip
 import json
 import multiprocessing
@@ -12,21 +14,23 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import SimpleITK as sitk
 from radiomics.featureextractor import RadiomicsFeatureExtractor
 
 from lab.data.cohort import TUMOUR, Cohort
-from lab.data.prepare_worker import CaseRecord
 from lab.io.case_file import write_atomically
 from lab.io.sealed_json import fingerprint, parse_json
 from lab.radiomics.dataset import SHAPE
 from lab.radiomics.features.image_features import extract, to_images
 from lab.radiomics.features.masks import PERTURBATIONS, check_mask_extent
 
-VERSION = 1  # increase it when the same voxels and parameters give other features
+if TYPE_CHECKING:  # it would bring in the preparation, half of the time that a worker needs to start
+    from lab.data.prepare_worker import CaseRecord
+
+VERSION = 2  # increase it when the same voxels and parameters give other features
 SOFTWARE = ("pyradiomics", "SimpleITK", "PyWavelets", "numpy", "scipy")
 
 
@@ -51,7 +55,7 @@ class MeasureJob:
         extractor = self.extractor
         settings = [extractor.settings, extractor.enabledImagetypes, extractor.enabledFeatures]
         contents = [self.cohort.index["sha256"].iloc[0], self.cohort.spacing_mm, self.perturbation]
-        return [VERSION, settings, software(), contents]
+        return [settings, software(), contents]
 
     def finished(self) -> CaseRecord | None:
         """The cached record of the case; None if a part of it is missing."""
@@ -72,7 +76,7 @@ class MeasureJob:
             record = self._gather(parts)
             if record is not None and record["reason"]:
                 return record
-        return cast(CaseRecord, self._gather(parts))
+        return cast("CaseRecord", self._gather(parts))
 
     def _measure(self, part: str, image: np.ndarray, tumour: np.ndarray) -> CaseRecord:
         values = None if part == SHAPE else image[self.cohort.channel(part)]
@@ -132,8 +136,8 @@ def measure_part(
 
 @cache
 def software() -> list[tuple[str, str]]:
-    """Packages that compute the features, with versions; cached because reading them takes milliseconds."""
-    return [(name, version(name)) for name in SOFTWARE]
+    """What computes the features, with versions; cached because reading them takes milliseconds."""
+    return [("features", str(VERSION)), *((name, version(name)) for name in SOFTWARE)]
 
 
 def _check_sequence(values: np.ndarray, tumour: np.ndarray) -> None:
