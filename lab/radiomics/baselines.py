@@ -1,4 +1,4 @@
-"""Names of the methods, and the baselines of the classifier: tumour volume, age and sex, single sequences.
+"""Names of the methods, and the baselines of the classifier: tumour volume, age and sex, single sequences, shape.
 
 Single sequences come without shape features, which come from the mask and would add tumour volume. The clinical
 baseline uses only what is known before a biopsy, so no grade and no mutations.
@@ -18,10 +18,24 @@ OURS = "radiomics"
 WORC = "WORC"
 VOLUME = "tumour volume"
 CLINICAL = "clinical (age, sex)"
+MASK_SHAPE = "shape of the mask"
+BOOSTING = "voxelwise boosting"
 SYNTHETIC = "synthetic enhancement"
 STATED = "stated probability"
+REMARKS = {
+    MASK_SHAPE: (
+        "the shape features of the mask alone, no scan; where experts drew the masks with the contrast scan in view, "
+        "the outline may give the answer away, to this baseline as to all features that are measured in the mask"
+    ),
+    BOOSTING: (
+        "whether single voxels of the tumour enhance, learned from those of the training patients; the score is the "
+        "probability that the least enhancing volume reaches"
+    ),
+}
+"""What a reader should know of a method."""
 
 SEXES = {"m": 0.0, "male": 0.0, "f": 1.0, "female": 1.0}
+_SHAPE = re.compile(r"(?:^|_)(?:shape(?:2D)?|sf)_")  # pyradiomics' names, and PREDICT's
 _SEQUENCE = re.compile(r"^(.+?)_(?:original|log-sigma|wavelet|square|exponential|gradient|logarithm|lbp)")
 
 
@@ -102,6 +116,12 @@ def _sequences(dataset: Dataset) -> dict[str, pd.DataFrame | str]:
     return {one_sequence(name): dataset.features.loc[:, of == name] for name in names}
 
 
+def _mask_shape(dataset: Dataset) -> dict[str, pd.DataFrame | str]:
+    """The shape features of the mask."""
+    found = _usable(dataset.features[[name for name in dataset.features if _SHAPE.search(name)]])
+    return {MASK_SHAPE: "no shape feature is known, or all are the same" if found.empty else found}
+
+
 def _usable(columns: pd.DataFrame) -> pd.DataFrame:
     """Columns known in more than 60 % of the cases, with more than one value."""
     return columns[[name for name in columns if columns[name].notna().mean() > 0.6 and columns[name].nunique() > 1]]
@@ -112,4 +132,5 @@ BASELINES: dict[str, FeatureBaseline] = {
     "volume": FeatureBaseline(features=_volume, settings=FEW_COLUMNS),
     "clinical": FeatureBaseline(features=_clinical, settings=FEW_COLUMNS),
     "sequence": FeatureBaseline(features=_sequences),
+    "shape": FeatureBaseline(features=_mask_shape, settings={"stability": 0.0}),  # last: results are kept by position
 }

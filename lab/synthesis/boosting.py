@@ -11,17 +11,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from lab.data.batches import Batch, tumour_core
 from lab.data.cohort import BRAIN, ENHANCEMENT, EXPERT, TUMOUR, Cohort
 from lab.evaluation.enhancement import near
 from lab.io.case_file import clear_without_target
 from lab.io.grid import bounding_box
+
+if TYPE_CHECKING:
+    from lab.data.batches import Batch
 
 Mask = NDArray[np.bool_]
 Floats = NDArray[np.float32]
@@ -208,6 +210,8 @@ def dice_threshold(probabilities: Sequence[NDArray[Any]], truths: Sequence[Mask]
 
 def fit_boosting(cohort: Cohort, case_ids: Sequence[str], *, inputs: Sequence[str]) -> Boosted:
     """Fit both steps on training cases, with thresholds of tumour and core chosen on predictions out of fold."""
+    from lab.data.batches import tumour_core  # torch
+
     spacing, picked = cohort.spacing_mm, [cohort.channel(name) for name in inputs]
     patient_of = {case: str(cohort.index.loc[case, "patient_id"]) for case in case_ids}
     patients = list(dict.fromkeys(patient_of.values()))

@@ -22,7 +22,7 @@ from lab.experiments.radiomics.drawn_features import drawn_datasets, out_of_fold
 from lab.experiments.radiomics.experiment import ExperimentData, check_settings, load_data
 from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
 from lab.radiomics.assemble import assemble
-from lab.radiomics.baselines import CLINICAL, OURS, VOLUME, stated, synthetic
+from lab.radiomics.baselines import BOOSTING, CLINICAL, MASK_SHAPE, OURS, VOLUME, stated, synthetic
 from lab.registry.promotion import promote
 from lab.tracking.artifacts import Tag
 from lab.tracking.models.classifier import load_classifier
@@ -30,7 +30,7 @@ from lab.tracking.models.registered import version_of
 from lab.tracking.run import Run
 from lab.tracking.store import RUNS, connect
 
-METHODS = [OURS, VOLUME, CLINICAL, "T1 only", "T2 only", "FLAIR only"]
+METHODS = [OURS, VOLUME, CLINICAL, "T1 only", "T2 only", "FLAIR only", MASK_SHAPE, BOOSTING]
 SETTINGS = RadiomicsConfig(
     data=DataConfig(spacing_mm=8.0, processes=1),
     phantom=PhantomConfig(subjects=30),

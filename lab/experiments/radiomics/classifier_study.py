@@ -12,11 +12,12 @@ from lab.data.contract import Contract
 from lab.experiments.radiomics.experiment import Experiment, ExperimentData, load_data, open_experiment
 from lab.experiments.radiomics.nested_run import log_trials, make_final, run_splits
 from lab.experiments.radiomics.report import conduct
-from lab.experiments.radiomics.results import draw_features, save_results
+from lab.experiments.radiomics.results import draw_features, left_out_baselines, save_results
+from lab.experiments.radiomics.voxel_boosting import boosting_predictions
 from lab.io.files import plural
 from lab.radiomics.assess.importance import summarise_learning
 from lab.radiomics.assess.outer_estimate import OuterEstimate
-from lab.radiomics.baselines import OURS, baseline_datasets, baselines_left_out
+from lab.radiomics.baselines import OURS, baseline_datasets
 from lab.radiomics.dataset import Dataset
 from lab.radiomics.features.image_features import PARAMETERS
 from lab.radiomics.pipeline.fitted import Final
@@ -49,7 +50,8 @@ def run_classifiers(data: ExperimentData, question: str = QUESTION) -> tuple[Exp
         count = f"{plural(len(methods), 'method')} on {plural(len(data.splits), 'split')}"
         print(f"{count}: {', '.join(methods)}", flush=True)
         results = run_splits(experiment, methods)
-        predictions = pd.concat([result.predictions for result in results], ignore_index=True)
+        parts = [*(result.predictions for result in results), boosting_predictions(experiment)]
+        predictions = pd.concat(parts, ignore_index=True)
         ours = [result for result in results if result.method == OURS]
         tables = {"importances": feature_importances(ours), "settings": settings_table(ours)}
         if len(ours) > 1:
@@ -67,7 +69,7 @@ def run_classifiers(data: ExperimentData, question: str = QUESTION) -> tuple[Exp
 def configurations(data: ExperimentData) -> dict[str, tuple[Dataset, ClassifierConfig]]:
     """Method -> data set and settings, for our classifier and the baselines; prints the unavailable baselines."""
     settings = data.settings.classifier
-    for method, reason in baselines_left_out(data.dataset).items():
+    for method, reason in left_out_baselines(data).items():
         print(f"  without {method}: {reason}", flush=True)
     found = {OURS: (data.dataset, settings)}
     for method, (dataset, own) in baseline_datasets(data.dataset).items():

@@ -11,11 +11,12 @@ from typing import Any
 import pandas as pd
 
 from lab.config import flatten
-from lab.experiments.radiomics.experiment import Experiment
+from lab.experiments.radiomics.experiment import Experiment, ExperimentData
+from lab.experiments.radiomics.voxel_boosting import boosting_left_out
 from lab.radiomics.assemble import feature_settings
 from lab.radiomics.assess.assess import Assessment, assess
 from lab.radiomics.assess.importance import summarise_importances
-from lab.radiomics.baselines import OURS, WORC, sequences
+from lab.radiomics.baselines import OURS, WORC, baselines_left_out, sequences
 from lab.radiomics.features.feature_maps import maps_of_top
 from lab.radiomics.features.image_features import PARAMETERS
 from lab.tracking import artifacts
@@ -26,7 +27,7 @@ DRAWN = 3
 """Number of features drawn over the images."""
 OWN = ("importances", "settings", "learning", "worc_features", "worc_workflows")
 """Tables that only some experiments have."""
-OURS_ALONE = ("trials", "inner_folds", "classifiers", "stability", "stability_cases", "combat", "seed")
+OURS_ALONE = ("trials", "inner_folds", "classifiers", "stability", "stability_cases", "combat", "seed", "without")
 """Facts and settings of our own search, which WORC does not have."""
 FIGURES = {
     "auc": "test/auc",
@@ -160,6 +161,7 @@ def experiment_facts(experiment: Experiment, predictions: pd.DataFrame, main: st
         "stability_cases": len(next(iter(dataset.perturbed.values()), [])),
         "combat": chosen.combat,
         "rivals": [name for name in dict.fromkeys(predictions["method"]) if name != main],
+        "without": "; ".join(f"{method}: {reason}" for method, reason in left_out_baselines(data).items()),
         "importances": experiment.name != "worc",
         "external_test": False,
         "grid": grid,
@@ -167,6 +169,11 @@ def experiment_facts(experiment: Experiment, predictions: pd.DataFrame, main: st
         "settings": {k: str(v) for k, v in flatten(chosen).items() if k not in ("labels", "workers")},
         "software": {name: version(name) for name in SOFTWARE},
     }
+
+
+def left_out_baselines(data: ExperimentData) -> dict[str, str]:
+    """Method -> the reason why the data do not allow this baseline."""
+    return baselines_left_out(data.dataset) | boosting_left_out(data)
 
 
 def own_tables(run: Run) -> dict[str, pd.DataFrame]:

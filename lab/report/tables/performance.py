@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from lab.io.files import plural
-from lab.radiomics.baselines import WORC
+from lab.radiomics.baselines import REMARKS, WORC
 from lab.report.tables.paired_tests import p_text, p_value
 from lab.report.tables.table import Cell, Column, Row, Table
 
@@ -64,6 +64,7 @@ def performance_table(performance: pd.DataFrame, *, judged: int = 1) -> Table:
         cells = [_interval(row, name, boot if name == "auc" else "") for name in PERFORMANCE]
         rows.append(_row(row["method"], [_patients(row), *cells, p_value(row["p"])], shaded=place >= judged))
     notes = [*NOTES, *(f"{row['method']}: {row['note']}." for _, row in performance.iterrows() if row["note"])]
+    notes += [f"{method}: {REMARKS[method]}." for method in performance["method"] if method in REMARKS]
     columns = [METHOD, PATIENTS, *PERFORMANCE.values(), Column(title="p")]
     return Table(columns=columns, rows=rows, notes=notes, stacked=True)
 
