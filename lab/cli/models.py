@@ -69,6 +69,8 @@ class Promote:
             print(verdict_text(found.verdict))
         if found.caution:
             print(f"The classifier gives no verdict on a patient: {found.caution}")
+        for test in found.external:
+            print(f"External test on {test}")
         done = found.promotion
         if done.before == done.version:
             print(f"{done.name} version {done.version} of run {done.run_id} is {done.alias} already: {done.uri}")

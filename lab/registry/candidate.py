@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from lab.experiments.synthesis.record import find_study, study_facts
+from lab.radiomics.assess.external import ExternalTest
 from lab.registry.patients import Tested, read_tested
 from lab.report.tables.model_figures import classifier_card_figures, network_figures
 from lab.report.text.model_limits import classifier_caution
@@ -74,6 +75,15 @@ class Candidate:
         return found.reset_index(drop=True).assign(label=found["label"].astype(int).to_numpy())
 
     @cached_property
+    def external(self) -> list[ExternalTest]:
+        """A classifier's tests on other cohorts; none for a network."""
+        if not self.is_classifier or self.study is None:
+            return []
+        from lab.experiments.radiomics.external_test import read_external  # for classifiers alone
+
+        return read_external(self.study)
+
+    @cached_property
     def figures(self) -> pd.DataFrame:
         """Figures by group of patients: group, figure, truth, value, low, high, n.
 
@@ -84,7 +94,9 @@ class Candidate:
         self.held_out()
         assert self.study is not None
         tables = [self.study.read_table(artifacts.table(name)) for name in ("performance", "subgroups")]
-        return classifier_card_figures(*(t[t["method"] == self.facts["main"]].reset_index(drop=True) for t in tables))
+        external = {one.name: one.assessment.performance for one in self.external}
+        own = (table[table["method"] == self.facts["main"]].reset_index(drop=True) for table in tables)
+        return classifier_card_figures(*own, external)
 
     @cached_property
     def caution(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,11 @@ import pandas as pd
 from lab.config import GateSettings
 from lab.evaluation.pooled import compare_means
 from lab.io.files import plural
+from lab.radiomics.assess.external import ExternalTest
 from lab.radiomics.baselines import VOLUME
 from lab.registry.candidate import Candidate
 from lab.report.tables.gate import Check, Verdict
+from lab.report.text.external_findings import external_findings
 from lab.stats.auc import delong_interval, delong_test
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -28,15 +31,16 @@ def judge_classifier(candidate: Candidate, champion: Candidate | None, settings:
         own, other = candidate.held_out(), candidate.held_out(VOLUME)
         ours, volume, _ = common(own, other, least=settings.least_patients)
         checks = [above_chance(ours), auc_check(ours, volume, VOLUME)]
+        elsewhere, remarks = external_checks(candidate.external, checks[0].model)
         if champion is None:
-            checks.append(brier_check(ours, volume, VOLUME, settings))
-            return Verdict(against=against, checks=tuple(checks))
+            checks += [brier_check(ours, volume, VOLUME, settings), *elsewhere]
+            return Verdict(against=against, checks=tuple(checks), notes=tuple(remarks))
         same_question(candidate, champion)
         ours, theirs, notes = common(own, champion.held_out(), least=settings.least_patients)
         same_patients(candidate, champion, set(ours["patient_id"]))
         name = f"champion, {champion.name}"
-        checks = [auc_check(ours, theirs, name), brier_check(ours, theirs, name, settings), *checks]
-        return Verdict(against=against, checks=tuple(checks), notes=tuple(notes))
+        checks = [auc_check(ours, theirs, name), brier_check(ours, theirs, name, settings), *checks, *elsewhere]
+        return Verdict(against=against, checks=tuple(checks), notes=(*notes, *remarks))
     except ValueError as error:
         return Verdict(against=against, trouble=str(error))
 
@@ -86,12 +90,23 @@ def same_patients(candidate: Candidate, champion: Candidate, patients: set[str])
         )
 
 
-def above_chance(ours: pd.DataFrame) -> Check:
+def external_checks(tests: Sequence[ExternalTest], held_out: float) -> tuple[list[Check], list[str]]:
+    """Whether the AUC is above chance on each external cohort, and a remark on each that has too few patients to tell.
+
+    Too few are those whose interval holds both 0.5 and `held_out`, the AUC in training: a small test must not be worse
+    than none.
+    """
+    told = [test for test in tests if not test.inconclusive(held_out)]
+    checks = [above_chance(test.assessment.patients, f"chance, on {test.name}") for test in told]
+    return checks, [external_findings(test, held_out)[0] for test in tests if test not in told]
+
+
+def above_chance(ours: pd.DataFrame, against: str = "chance") -> Check:
     """Whether the interval of the AUC lies above one half."""
     found = delong_interval(ours["label"], ours["score"])
     own: dict[str, Any] = {"model": found.value, "other": 0.5, "limit": 0.0, "above": True, "n": len(ours)}
     difference: dict[str, Any] = {"difference": found.value - 0.5, "low": found.low - 0.5, "high": found.high - 0.5}
-    return Check(figure="AUC", against="chance", **own, **difference)
+    return Check(figure="AUC", against=against, **own, **difference)
 
 
 def auc_check(ours: pd.DataFrame, theirs: pd.DataFrame, against: str) -> Check:

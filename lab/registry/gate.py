@@ -51,6 +51,8 @@ class Outcome:
     forced: bool
     caution: str
     """Warning for a classifier that was not shown to discriminate, otherwise ""."""
+    external: tuple[str, ...] = ()
+    """A line for each test of a classifier on another cohort."""
 
 
 def promote_through_gate(
@@ -73,6 +75,8 @@ def promote_through_gate(
 
     def before_alias(version: Version) -> str:
         nonlocal verdict, forced
+        if candidate.external:  # a test may come later than the version
+            version = version.set_tags({f"external/{one.slug}": one.describe() for one in candidate.external})
         folder = artifacts.version_folder(name, version.number)
         file = f"{folder}/{artifacts.GATE}"
         attempts = list(candidate.run.read_json(file)) if candidate.run.has_file(file) else []
@@ -91,7 +95,8 @@ def promote_through_gate(
         return "forced" if forced else "gate"
 
     done = promote_candidate(candidate, name, alias, before_alias=before_alias, reason=force or "", tags=tags)
-    return Outcome(promotion=done, verdict=verdict, forced=forced, caution=candidate.caution)
+    external = tuple(one.describe() for one in candidate.external)
+    return Outcome(promotion=done, verdict=verdict, forced=forced, caution=candidate.caution, external=external)
 
 
 def check_gate_settings(settings: GateSettings) -> None:

@@ -11,6 +11,7 @@ from lab.io.files import plural
 from lab.registry.candidate import Candidate
 from lab.report.tables.gate import Verdict
 from lab.report.tables.model_figures import EVERYBODY, evaluation_table
+from lab.report.text.external_findings import external_summary
 from lab.report.text.model_card import ModelCard, model_card, shortened_card
 from lab.report.text.model_limits import classifier_limits, network_limits
 from lab.report.text.model_trust import trust_lines, trust_table
@@ -57,7 +58,7 @@ def read_card(candidate: Candidate, version: Version, attempts: list[dict[str, A
     known: dict[str, Any] = {}
     if candidate.is_classifier:
         limits, folds, split = classifier_limits(facts, figures), "", {}
-        known = {"caution": candidate.caution}
+        known = {"caution": candidate.caution, "external": bool(candidate.external)}
     else:
         calibration = json.loads(read_model_file(run, f"artifacts/{CALIBRATION}") or "{}")
         known = {"trust": trust_lines(calibration), "coverage": trust_table(calibration)}
@@ -152,4 +153,4 @@ def tested_on(candidate: Candidate, folds: str) -> str:
         text = f"{plural(count, 'test patient')}, "
         text += f"of whom each was trained or validated on in the other folds. {folds}" if folds else f"{once}."
         text += " 95 % bootstrap intervals over patients."
-    return f"{text} No other hospital's patients were tested."
+    return f"{text} {external_summary(candidate.external)}"

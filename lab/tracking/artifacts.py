@@ -32,6 +32,9 @@ PREDICTIONS, TRIALS, CHOSEN = "predictions.csv", "trials.csv", "chosen.csv"
 """Artifacts of one split: test patients, trials of its search, chosen features."""
 FEATURES, ROC_SMALL, ROC_NOTE = "figures/features.png", "figures/roc_small.png", "figures/roc_note.png"
 
+EXTERNAL = "external"
+"""Folder with a folder for each cohort on which the finished classifier was tested."""
+
 # artifacts of a registered version
 GATE, MODEL_CARD, MODEL_FIGURES = "gate.json", "model_card.md", "figures.csv"
 
@@ -44,6 +47,11 @@ def table(name: str) -> str:
 def figure(name: str) -> str:
     """Artifact name of a study's figure."""
     return f"figures/{name}.png"
+
+
+def external(slug: str) -> str:
+    """Folder of a study's test on an external cohort."""
+    return f"{EXTERNAL}/{slug}"
 
 
 def version_folder(name: str, version: str) -> str:

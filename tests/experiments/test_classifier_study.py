@@ -20,10 +20,14 @@ from lab.experiments.radiomics.classifier_study import run_classifier_study
 from lab.experiments.radiomics.compare_study import run_compare_study
 from lab.experiments.radiomics.drawn_features import drawn_datasets, out_of_fold
 from lab.experiments.radiomics.experiment import ExperimentData, check_settings, load_data
+from lab.experiments.radiomics.external_cohort import load_external
+from lab.experiments.radiomics.external_test import read_external
 from lab.experiments.radiomics.synthesis_baseline import synthetic_scores
+from lab.phantom.cohort import write_cohort
 from lab.radiomics.assemble import assemble
 from lab.radiomics.baselines import BOOSTING, CLINICAL, MASK_SHAPE, OURS, VOLUME, stated, synthetic
 from lab.registry.promotion import promote
+from lab.stats.auc import auc
 from lab.tracking.artifacts import Tag
 from lab.tracking.models.classifier import load_classifier
 from lab.tracking.models.registered import version_of
@@ -266,6 +270,49 @@ def test_a_folder_of_new_patients_leaves_nobody_out_in_silence(model, cohort, tm
 def test_what_is_missing_of_a_new_patient_is_said(arguments, message, capsys):
     assert main(["classify", "--model", "models:/any@champion", *arguments]) == 2
     assert message in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def elsewhere(parent, tmp_path_factory):
+    """Fourteen other phantoms: one has an id of training, one is a patient of training under another id."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    write_cohort(folder / "simulated", subjects=14, seed=1, spacing_mm=8.0, processes=1)
+    own = sorted(path.parent for path in (folder / "simulated").rglob("T1.nii.gz"))
+    (known,) = [path.parent for path in (RUNS / "phantom").rglob("T1.nii.gz") if "EGD-0003" in path.parts]
+    named = {path.name.replace("EGD-0", "EGD-9"): path for path in own[1:]} | {own[0].name: own[0], "EGD-9900": known}
+    for name, source in named.items():
+        (folder / "SUBJECTS" / name).mkdir(parents=True)
+        for file in source.iterdir():
+            (folder / "SUBJECTS" / name / file.name).symlink_to(file)
+    return folder / "SUBJECTS"
+
+
+def test_another_cohort_is_predicted_once_by_the_finished_classifier(parent, elsewhere, monkeypatch, capsys):
+    monkeypatch.setattr(nested_run, "run_split", None)
+    monkeypatch.setattr(nested_run, "fit_final", None)  # nothing is trained for it
+    before = Run(parent).read_table("tables/performance.csv")
+    assert run_classifier_study(SETTINGS, external=[elsewhere]) == parent
+    said = capsys.readouterr().out
+    assert "EGD-9900 (it holds a scan of EGD-0003)" in said
+    assert "EGD-0001 (the same id)" in said
+    pd.testing.assert_frame_equal(Run(parent).read_table("tables/performance.csv"), before)
+    (external,) = load_external([elsewhere], load_data(SETTINGS, say=lambda line: None), say=lambda line: None)
+    assert len(external.dataset.table) == 13
+    assert external.heads_compared
+    (test,) = read_external(Run(parent))
+    final, _, _ = load_classifier(Run(parent).tags["model_uri"])
+    expected = final.predict(external.dataset.features)
+    np.testing.assert_allclose(test.predictions["score"], expected["probability"])
+    assert test.far == int(expected["far"].sum())
+    assert test.predictions["label"].tolist() == external.dataset.labels.tolist()
+    area = auc(external.dataset.labels, expected["probability"])
+    assert Run(parent).metrics[f"external/{external.slug}/auc"] == pytest.approx(area)
+    page = Run(parent).read_text("report.html")
+    assert "<h2>External test" in page
+    assert f"figures/external-{external.slug}-roc.png" in Run(parent).files("figures")
+    assert f"External test on {test.name}" in Run(parent).tags[Tag.NOTE]
+    checklist = Run(parent).read_table("checklists/metrics.csv").set_index("item")
+    assert checklist.loc[27, "status"] == "yes"
 
 
 def test_shuffled_labels_give_a_run_of_their_own_without_a_model(parent, no_drawing):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from gated import classifier_run, failed, network_run, patients, refused, tags, through
+from judged import external_result
 
 from lab.__main__ import main
 from lab.registry.promotion import roll_back
@@ -43,6 +44,29 @@ def test_a_classifier_must_beat_the_champion_and_stay_calibrated(fair):
     assert done.promotion.before == "1"
     assert "Compared on 120 held-out patients of both." in done.verdict.notes
     assert roll_back("rank").version == "1"
+
+
+def test_a_test_elsewhere_refuses_where_it_shows_chance_and_warns_where_it_is_too_small(capsys):
+    """A small test must not be worse than none."""
+    good, chance = external_result(1.5, slug="good-1"), external_result(0.0, ones=150, zeros=150, name="Failed")
+    few = external_result(0.4, ones=5, zeros=4, name="Few", slug="few-1")
+    assert good.above_chance
+    assert not chance.inconclusive(0.8)
+    assert few.inconclusive(0.8)
+    passed = classifier_run("abroad", 120, 0.8, noise=1, external=[good, few])
+    verdict = through(passed, "abroad").verdict
+    assert ("AUC", "chance, on Elsewhere (scans)") in [(one.figure, one.against) for one in verdict.checks]
+    assert "too few patients to tell" in "".join(verdict.notes)
+    assert tags("abroad")["external/good-1"].startswith("Elsewhere (scans): AUC 0.")
+    card = Run(passed).read_text("registered/abroad-version-1/model_card.md")
+    assert f"Tested once on patients of other cohorts: {few.describe()}; {good.describe()}." in card
+    assert "| external, Elsewhere (scans) | AUC | " in card
+    assert "and of the external test below: it was not tested there" in card
+    failing = classifier_run("chance abroad", 120, 0.8, noise=1, external=[chance])
+    assert failed(refused(failing, "fails-abroad")) == [("AUC", "chance, on Failed")]
+    command = ["promote", "--run", failing, "--name", "fails-abroad", "--alias", "champion", "--force", "a trial"]
+    assert main(command) == 0
+    assert f"External test on {chance.describe()}" in capsys.readouterr().out
 
 
 @pytest.mark.slow

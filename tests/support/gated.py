@@ -19,6 +19,7 @@ from scipy.special import expit
 from lab.config import GateSettings
 from lab.data.case import VERSION
 from lab.evaluation.enhancement import SUMS, gain_sums
+from lab.radiomics.assess.external import ExternalTest
 from lab.registry import history as gate_history
 from lab.registry.gate import GateRefused, Outcome, promote_through_gate
 from lab.report.tables.gate import Verdict
@@ -176,11 +177,12 @@ def classifier_run(
     flip: int = 0,
     size: float = 1.0,
     area: tuple[float, float, float] = (0.8, 0.8, 0.8),
+    external: Sequence[ExternalTest] = (),
 ) -> str:
     """Run id of a classifier study; `strength` and `volume` are how well it and the tumour's volume tell the classes.
 
     `sharpness` stretches its probabilities, `flip` labels are turned, `size` is that of the tumours, `area` the AUC
-    that its table says, with the ends of its interval.
+    that its table says, with the ends of its interval; `external` are its tests on other cohorts.
     """
     numbers = np.arange(first, first + count)
     labels = numbers % 2
@@ -216,6 +218,10 @@ def classifier_run(
         "tables/performance.csv": performance,
         "tables/subgroups.csv": subgroups,
     }
+    for test in external:
+        tables = {**test.assessment.tables(), "predictions": test.predictions}
+        files |= {f"external/{test.slug}/{key}.csv": table for key, table in tables.items()}
+        files |= {f"external/{test.slug}/facts.json": test.facts}
     tags = {"kind": "classifier", "event": event, "phantom": False, "cohort_digest": digest, "role": "study"}
     study = finished_run(name, tags, files)
     package(study, {"artifacts/classifier/contract.json": contract(digest, False)})

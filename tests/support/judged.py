@@ -9,6 +9,7 @@ import pandas as pd
 from scipy.stats import norm
 
 from lab.radiomics.assess.assess import COLUMNS, Assessment, assess
+from lab.radiomics.assess.external import ExternalTest
 from lab.radiomics.baselines import OURS, VOLUME, WORC, synthetic
 
 NETWORK = synthetic("model 1, L1_brain")
@@ -44,3 +45,31 @@ def judged_methods() -> tuple[pd.DataFrame, Assessment]:
     groups = pd.DataFrame({"patient_id": table["patient_id"].unique()}, index=table["patient_id"].unique())
     groups["vendor"] = np.where(np.arange(len(groups)) % 4, "Siemens", "GE")
     return table, assess(table, resamples=100, permutations=200, groups=groups)
+
+
+def external_result(
+    effect: float,
+    *,
+    ones: int = 20,
+    zeros: int = 20,
+    name: str = "Elsewhere (scans)",
+    far: int = 2,
+    slug: str = "scans-1",
+) -> ExternalTest:
+    """A classifier's test on another cohort, two of whose cases were left out; `far` cases are out of distribution."""
+    table = predicted(name, effect=effect, ones=ones, zeros=zeros, repeats=1).assign(fold=1)
+    return ExternalTest(
+        slug=slug,
+        name=name,
+        event="enhancing",
+        digest="e" * 32,
+        source="/data/scans",
+        left_out={"P900": "no <mask>", "P901": "a patient of the training cohort, the same id"},
+        shared=["P901"],
+        heads_compared=True,
+        training="Here (training scans)",
+        training_patients=100,
+        training_events=80,
+        predictions=table.assign(low=0.1, high=0.9, novelty=0.5, far=np.arange(len(table)) < far, strangest=""),
+        assessment=assess(table, main=name, resamples=100, permutations=200),
+    )

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
 from lab.config import ClassifierConfig, RadiomicsConfig
 from lab.data.contract import Contract
 from lab.experiments.radiomics.experiment import Experiment, ExperimentData, load_data, open_experiment
+from lab.experiments.radiomics.external_test import run_external_test
 from lab.experiments.radiomics.nested_run import log_trials, make_final, run_splits
 from lab.experiments.radiomics.report import conduct
 from lab.experiments.radiomics.results import draw_features, left_out_baselines, save_results
@@ -28,19 +31,36 @@ from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.models.classifier import log_classifier
 
-NAME = "classifier"
+if TYPE_CHECKING:
+    from lab.experiments.radiomics.external_cohort import ExternalCohort
+
+NAME, FINAL = "classifier", "final"
 QUESTION = "Can {scans} tell tumours that are {event} from the others, better than size, age or one sequence?"
 
 
-def run_classifier_study(settings: RadiomicsConfig, question: str = QUESTION) -> str:
+def run_classifier_study(settings: RadiomicsConfig, question: str = QUESTION, *, external: Sequence[Path] = ()) -> str:
     """Run or continue the study; returns its run id. `question` is the study's question if the label is enhancement.
 
-    Finished splits are kept. Raises ValueError or OSError if data or settings do not allow the study.
+    Finished splits are kept. `external` names cohorts that the finished classifier is tested on, once each: they are no
+    part of the study's identity, so they can be added later. Raises ValueError or OSError if data or settings do not
+    allow the study.
     """
-    return conduct(lambda: load_data(settings), lambda data: run_classifiers(data, question)[0])
+    others: list[ExternalCohort] = []
+
+    def load() -> ExperimentData:
+        data = load_data(settings)
+        if external:
+            from lab.experiments.radiomics.external_cohort import load_external
+
+            others.extend(load_external(external, data))  # what is wrong with them is said before the training
+        return data
+
+    return conduct(load, lambda data: run_classifiers(data, question, others)[0])
 
 
-def run_classifiers(data: ExperimentData, question: str = QUESTION) -> tuple[Experiment, pd.DataFrame]:
+def run_classifiers(
+    data: ExperimentData, question: str = QUESTION, external: Sequence[ExternalCohort] = ()
+) -> tuple[Experiment, pd.DataFrame]:
     """The study without its report: the run with all tables on it, and the predictions of every method."""
     usual = (data.dataset.event, data.scans) == ("enhancing", "T1, T2 and FLAIR")
     asked = data.ask(question if usual else QUESTION)
@@ -62,6 +82,10 @@ def run_classifiers(data: ExperimentData, question: str = QUESTION) -> tuple[Exp
             print("  no classifier for new patients: a table does not say how its features were measured", flush=True)
         elif not data.settings.classifier.shuffle_labels:
             save_final(experiment, OuterEstimate.of(found.performance.iloc[0].to_dict()))
+        if external:
+            final = fitted_final(experiment)
+            for cohort in external:
+                print(f"  {run_external_test(experiment, final, cohort).describe()}", flush=True)
         draw_features(experiment, tables["importances"])
     return experiment, predictions
 
@@ -108,17 +132,23 @@ def learning_curve(ours: Sequence[SplitResult]) -> pd.DataFrame:
     return summarise_learning(curve)
 
 
+def fitted_final(experiment: Experiment) -> Final:
+    """The classifier fitted on all patients: the kept one, or a new one after a search."""
+    folder = experiment.folder / FINAL
+    try:
+        return Final.load(folder)
+    except (OSError, ValueError):
+        print("  searching for and fitting the classifier on all patients", flush=True)
+        return make_final(experiment, folder)
+
+
 def save_final(experiment: Experiment, outer: OuterEstimate | None) -> None:
     """Log the classifier for new patients, with its search, as a child run; the study's run gets its tags too.
 
     `outer` is the performance of such classifiers on held-out patients, which is stored in the model.
     """
-    folder, data = experiment.folder / "final", experiment.data
-    try:
-        final = Final.load(folder)
-    except (OSError, ValueError):
-        print("  searching for and fitting the classifier for new patients on all of them", flush=True)
-        final = make_final(experiment, folder)
+    folder, data = experiment.folder / FINAL, experiment.data
+    final = fitted_final(experiment)
     if final.facts.outer != outer:
         final = dataclasses.replace(final, facts=dataclasses.replace(final.facts, outer=outer))
         final.save(folder)

@@ -142,9 +142,10 @@ def make_final(experiment: Experiment, folder: Path) -> Final:
         return searched[-1]
 
     data = experiment.data
-    settings, spacing_mm = data.settings.classifier, data.cohort.spacing_mm
-    parameters = data.settings.radiomics.parameters or PARAMETERS
-    final = fit_final(data.dataset, settings, noted, parameters=parameters, spacing_mm=spacing_mm)
+    radiomics, how = data.settings.radiomics, {}
+    if radiomics.features is None:
+        how = {"parameters": radiomics.parameters or PARAMETERS, "spacing_mm": data.cohort.spacing_mm}
+    final = fit_final(data.dataset, data.settings.classifier, noted, **how)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
         made = Path(scratch) / "final"
         final.save(made)

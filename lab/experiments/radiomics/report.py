@@ -13,18 +13,22 @@ import pandas as pd
 
 from lab.experiments.parent_run import format_points, publish
 from lab.experiments.radiomics.experiment import Experiment, ExperimentData
+from lab.experiments.radiomics.external_test import read_external
 from lab.experiments.radiomics.results import summarised
 from lab.io.files import plural
 from lab.radiomics.assess.assess import Assessment, read_assessment
+from lab.radiomics.assess.external import ExternalTest
 from lab.radiomics.baselines import OURS
 from lab.report.figures.classifier.all_figures import classifier_figures
 from lab.report.figures.classifier.roc import roc_thumbnail
 from lab.report.figures.style import Figure, png
 from lab.report.pages.classifier import ClassifierRecord, classifier_page
+from lab.report.pages.external import CAPTIONS as EXTERNAL_CAPTIONS
 from lab.report.tables.performance import summary_table
 from lab.report.tables.table import plain_markdown
 from lab.report.text.checklists import LISTS, checklist_markdown, fill
 from lab.report.text.classifier_findings import classifier_findings, classifier_note
+from lab.report.text.external_findings import external_findings
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
 from lab.tracking.run import Run
@@ -84,11 +88,18 @@ def write_classifier_report(
         assessment = read_assessment(tables)
         names = ("event", "phantom", "label", "shuffled", "warnings")
         findings = classifier_findings(assessment, dataset=facts["data_set"], **{name: facts[name] for name in names})
+        external = read_external(run)
+        held_out = float(assessment.performance["auc"].iloc[0])
+        findings[1:1] = [text for test in external for text in external_findings(test, held_out)]
+        facts["external_test"] = [test.name for test in external]
         figures: dict[str, Figure | bytes] = dict(draw_figures(facts, assessment, tables))
         if run.has_file(artifacts.FEATURES):
             figures["features"] = run.read_bytes(artifacts.FEATURES)
+        elsewhere = {test.slug: draw_external(test, facts) for test in external}
         lists = {name: fill(name, facts) for name in LISTS}
         files = {artifacts.figure(name): one if isinstance(one, bytes) else png(one) for name, one in figures.items()}
+        for slug, pictures in elsewhere.items():
+            files |= {artifacts.figure(f"external-{slug}-{name}"): png(one) for name, one in pictures.items()}
         if isinstance(figures.get("roc"), Figure):
             files[artifacts.ROC_NOTE] = png(figures["roc"], NOTE_DPI)
         files[artifacts.ROC_SMALL] = png(roc_thumbnail(assessment.patients, assessment.judged))
@@ -109,6 +120,8 @@ def write_classifier_report(
             chosen=_chosen(tables),
             left_out=dict(zip(left_out["case_id"], left_out["reason"].astype(str))),
             checklists=lists,
+            external=external,
+            external_figures=elsewhere,
         )
         files[artifacts.REPORT] = classifier_page(record).encode()
         if not publish(run, files, out=out, more={f"tables/{f.name}": f.read_bytes() for f in tables.iterdir()}):
@@ -143,6 +156,13 @@ def draw_figures(facts: dict[str, Any], assessment: Assessment, tables: Path) ->
         learning=_table(tables, "learning"),
         seed=facts["seed"],
     )
+
+
+def draw_external(test: ExternalTest, facts: dict[str, Any]) -> dict[str, Figure]:
+    """The figures of an external test, by the names of `classifier_figures`."""
+    how = {"phantom": facts["phantom"], "event": test.event, "seed": facts["seed"]}
+    found = classifier_figures(test.predictions, test.assessment, external=True, **how)
+    return {name: found[name] for name in EXTERNAL_CAPTIONS if name in found}
 
 
 def stamp(run_id: str, facts: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Features from a user's own table, as pyradiomics, PREDICT or `radiomics/extract.py` write them: a row a case."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -52,11 +52,19 @@ def table_cohort(path: Path) -> Cohort:
     return Cohort(path, index, manifest)
 
 
-def read_features(path: Path, cohort: Cohort, *, label: str = "", say: Callable[[str], None] = print) -> CohortFeatures:
+def read_features(
+    path: Path,
+    cohort: Cohort,
+    *,
+    label: str = "",
+    columns: Sequence[str] | None = None,
+    say: Callable[[str], None] = print,
+) -> CohortFeatures:
     """The numeric columns of a table for the cases of a cohort; `label`, the column of the label, is no feature.
 
     Left out are diagnostics, text, constant columns and those known in half of the cases or fewer; `say` reports how
-    many. Cells that are not finite numbers are NaN. Raises ValueError where ids or features are missing or ids repeat.
+    many. With `columns`, the features of another table, these are taken, whatever they hold. Cells that are not finite
+    numbers are NaN. Raises ValueError where ids or features are missing or ids repeat.
     """
     table = read_table(path)
     key, own, of = find_ids(table, cohort, _id_columns(table))
@@ -66,27 +74,35 @@ def read_features(path: Path, cohort: Cohort, *, label: str = "", say: Callable[
     _check_once(path, [of[row.cells[key]] for row in known], [row.line for row in known])
     cases = [str(case) for case, name in own.items() if name in rows]
     lines = [rows[own[case]] for case in cases]
-    columns, dropped = {}, {"diagnostics": 0, "text": 0, "mostly empty": 0, "constant": 0}
+    values, dropped = {}, {"diagnostics": 0, "text": 0, "mostly empty": 0, "constant": 0}
     answers: list[str] = []
+    wanted = None if columns is None else {column_key(name): name for name in columns}
     for name, header in table.headers.items():
+        if wanted is not None:
+            if name in wanted:
+                values[wanted[name]] = _numbers([row.cells[name] for row in lines])[0].to_numpy(np.float64)
+            continue
         if name in NO_FEATURES or name.startswith("unnamed") or name == column_key(label):
             answers += [header] if name not in (*CASE_NAMES, *PATIENT_NAMES, *MORE_IDS) else []
             continue
-        values, text = _numbers([row.cells[name] for row in lines])
+        numbers, text = _numbers([row.cells[name] for row in lines])
         why = (
             "diagnostics" if name.startswith("diagnostics") else "text" if text > TEXT
-            else "mostly empty" if values.notna().mean() <= 0.5 else "constant" if values.nunique() < 2 else ""
+            else "mostly empty" if numbers.notna().mean() <= 0.5 else "constant" if numbers.nunique() < 2 else ""
         )  # fmt: skip
         if why:
             dropped[why] += 1
         else:
-            columns[header] = values.to_numpy(np.float64)
-    if not columns:
+            values[header] = numbers.to_numpy(np.float64)
+    missing_columns = [name for name in columns or () if name not in values]
+    if missing_columns:
+        raise ValueError(f"{path}: no column {format_some(missing_columns)}, which the classifier learns from")
+    if not values:
         raise ValueError(f"{path}: no column holds numbers that differ between the {plural(len(cases), 'case')}")
     left = ", ".join(f"{count} {why}" for why, count in dropped.items() if count)
     left += (", " if left else "") + f"no features: {format_some(answers)}" if answers else ""
-    say(f"{path}: {plural(len(columns), 'feature')} of {plural(len(cases), 'case')}{f' ({left})' if left else ''}")
-    features = pd.DataFrame(columns, index=pd.Index(cases, name="case_id"))
+    say(f"{path}: {plural(len(values), 'feature')} of {plural(len(cases), 'case')}{f' ({left})' if left else ''}")
+    features = pd.DataFrame(values, index=pd.Index(cases, name="case_id"))
     odd = {of[row.cells[key]]: f"line {row.line}: {row.fault}" for row in known if row.fault}
     missing = {str(case): f"{path.name}: {odd.get(name, 'no row')}" for case, name in own.items() if name not in rows}
     return CohortFeatures(features, missing)

@@ -9,8 +9,10 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from lab.radiomics.assess.assess import Assessment
+from lab.radiomics.assess.external import ExternalTest
 from lab.report.figures.classifier.all_figures import CAPTIONS
 from lab.report.figures.style import DPI
+from lab.report.pages.external import external_items
 from lab.report.pages.html import Item, Page, Pairs, Pictures, Points, Text, page_html
 from lab.report.tables.performance import (
     accuracy_table,
@@ -45,6 +47,9 @@ class ClassifierRecord:
     """Case -> reason."""
     checklists: Mapping[str, pd.DataFrame] = field(default_factory=dict)
     """Filled checklists by name."""
+    external: Sequence[ExternalTest] = ()
+    external_figures: Mapping[str, Mapping[str, Figure]] = field(default_factory=dict)
+    """Figures of the external tests by slug and name."""
 
 
 def classifier_page(record: ClassifierRecord) -> str:
@@ -68,6 +73,7 @@ def classifier_page(record: ClassifierRecord) -> str:
             nothing["accuracy"] if found.accuracy.empty else accuracy_table(found.accuracy, judged=found.judged)
         ],
         "Comparisons": delong_tables(found.comparisons) or [nothing["comparisons"]],
+        "External test": external_items(record.external, record.external_figures, found),
         "Figures": [Pictures(pictures, gallery=True, dpi=DPI)] if pictures else [],
         "Subgroups": [nothing["subgroups"] if found.subgroups.empty else subgroup_table(found.subgroups)],
         "Chosen settings": [] if chosen is None or chosen.empty else [_folding(chosen, "splits")],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import pandas as pd
 
 from lab.evaluation.figures import FIGURES, shown_in, spec_of, split_truth
@@ -15,7 +17,8 @@ AGES = {"under 45": 45, "45 to 64": 65, "65 and over": float("inf")}
 CLASSIFIER = {"auc": "auc", "ap": "average_precision", "brier": "brier", "slope": "calibration_slope"}
 """Column of `lab.radiomics.assess.assess.Assessment.performance` -> figure."""
 TITLES = {"average_precision": "average precision", "brier": "Brier score", "calibration_slope": "calibration slope"}
-EVERYBODY = "all patients"
+EVERYBODY, EXTERNAL = "all patients", "external, "
+"""Name of the group of all test patients, and the start of the name of another cohort."""
 LEAST = 5
 """Fewest patients of a group with figures."""
 COLUMNS = ["group", "figure", "truth", "value", "low", "high", "n"]
@@ -44,15 +47,21 @@ def network_figures(patients: pd.DataFrame, *, resamples: int = 2000, seed: int 
     return pd.concat(tables, ignore_index=True).reindex(columns=COLUMNS)
 
 
-def classifier_card_figures(performance: pd.DataFrame, subgroups: pd.DataFrame) -> pd.DataFrame:
-    """The same columns for a classifier, from the tables of `assess.Assessment` with the rows of one method."""
-    row = performance.iloc[0]
+def classifier_card_figures(
+    performance: pd.DataFrame, subgroups: pd.DataFrame, external: Mapping[str, pd.DataFrame] | None = None
+) -> pd.DataFrame:
+    """The same columns for a classifier, from the tables of `assess.Assessment` with the rows of one method.
+
+    `external` holds the performance on other cohorts, by their names.
+    """
     rows: list[dict[str, object]] = []
-    for name, title in CLASSIFIER.items():
-        if pd.notna(row.get(name)):
-            ends = {end: float(row[f"{name}_{end}"]) for end in ("low", "high")}
-            own = {"figure": title, "value": float(row[name]), "n": int(row["patients"])}
-            rows.append({"group": EVERYBODY, "truth": "", **own, **ends})
+    for group, table in {EVERYBODY: performance, **{f"{EXTERNAL}{n}": t for n, t in (external or {}).items()}}.items():
+        row = table.iloc[0]
+        for name, title in CLASSIFIER.items():
+            if pd.notna(row.get(name)):
+                ends = {end: float(row[f"{name}_{end}"]) for end in ("low", "high")}
+                own = {"figure": title, "value": float(row[name]), "n": int(row["patients"])}
+                rows.append({"group": group, "truth": "", **own, **ends})
     for one in subgroups.to_dict("records"):
         known, word = pd.notna(one["auc"]), str(one["group"])
         group = f"{one['by'].partition('_')[0]} unknown" if word == "unknown" else word

@@ -143,6 +143,8 @@ def _derived(facts: Mapping[str, Any]) -> dict[str, Any]:
         found["single"] = [name for name in baselines if name.endswith(" only")]
         found["non_radiomic"] = [name for name in baselines if name in (VOLUME, CLINICAL)]
         found["clinical"] = {CLINICAL, VOLUME} <= set(baselines)
+    elsewhere = facts.get("external_test")
+    found["externally"] = f" Externally: on {_text(elsewhere)}." if elsewhere else ""
     if {"trials", "inner_folds"} <= facts.keys():
         inside = f"judged by a cross-validation of {facts['inner_folds']} folds inside it."
         found["search"] = f"{facts['trials']} trials by Optuna in each training set, {inside}"

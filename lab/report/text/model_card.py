@@ -16,7 +16,7 @@ from lab.report.tables.table import Table
 
 LEAST_NEEDED = ("Versions", "Licence", "How to load it", "Out of scope", "Training data", "Intended use", "Gate")
 """Sections that a shortened card drops, in this order."""
-ALWAYS = ("| patients |", "|---|", "| all patients |")
+ALWAYS = ("| patients |", "|---|", "| all patients |", "| external, ")
 """Rows of the table of figures that stay in a shortened card."""
 
 
@@ -42,6 +42,8 @@ class ModelCard:
     """The table of figures."""
     tested_on: str
     """The test patients, in a sentence or two."""
+    external: bool = False
+    """Whether it was tested on other cohorts."""
     trust: Sequence[str] = ()
     """Sentences on its uncertainty; empty for a classifier, whose figures include it."""
     coverage: Table | None = None

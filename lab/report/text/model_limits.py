@@ -8,7 +8,7 @@ import pandas as pd
 
 from lab.io.files import plural
 from lab.radiomics.assess.outer_estimate import UNKNOWN, doubt
-from lab.report.tables.model_figures import EVERYBODY, as_cell
+from lab.report.tables.model_figures import EVERYBODY, EXTERNAL, as_cell
 from lab.report.tables.strongest import score_read
 
 FEW = 30
@@ -70,7 +70,7 @@ def classifier_limits(facts: dict[str, Any], figures: pd.DataFrame) -> list[str]
         f"The label is {facts.get('label_rule', 'unknown')}: it is no better than that.",
         "It needs a mask of the tumour, segmented as in the training data.",
     ]
-    return lines + [NO_GROUPS] * (set(figures["group"]) == {EVERYBODY})
+    return lines + [NO_GROUPS] * all(name == EVERYBODY or name.startswith(EXTERNAL) for name in figures["group"])
 
 
 def _few(count: int) -> list[str]:

@@ -8,7 +8,7 @@ from html import unescape
 import numpy as np
 import pandas as pd
 import pytest
-from judged import NETWORK, all_predictions, judged_methods, predicted
+from judged import NETWORK, all_predictions, external_result, judged_methods, predicted
 
 from lab.radiomics.assess.assess import assess, read_assessment
 from lab.radiomics.baselines import OURS, VOLUME, WORC
@@ -17,6 +17,7 @@ from lab.report.figures.style import new_figure, png
 from lab.report.pages.classifier import ClassifierRecord, classifier_page
 from lab.report.text.checklists import LISTS, fill
 from lab.report.text.classifier_findings import classifier_findings, classifier_note
+from lab.report.text.external_findings import external_findings
 
 FAST = {"resamples": 100, "permutations": 200}
 
@@ -76,6 +77,31 @@ def test_sections_without_content_are_left_out():
     assert "<h2>Figures" not in text
     assert "hantom" not in text.split("</style>")[1]
     assert "Nobody." in page(left_out={})
+
+
+def test_an_external_test_stands_beside_the_held_out_patients():
+    test = external_result(1.5)
+    drawn = classifier_figures(test.predictions, test.assessment, phantom=False, external=True, resamples=100)
+    assert "External test: ROC" in str(drawn["roc"]._suptitle.get_text())
+    text = page(external=[test], external_figures={test.slug: drawn}, phantom=False)
+    own = text.partition('id="external-test"')[2].partition("<h2>Figures")[0]
+    words = unescape(re.sub(r"<[^>]*>", " ", own))
+    for part in (
+        "Here (training scans) (training)",
+        "radiomics, held-out patients of training",
+        "Elsewhere (scans). Calibration: predicted probabilities",
+        "Elsewhere (scans): 2 cases left out",
+        "no <mask>",
+        "or whose scans show the same head.",
+    ):
+        assert part in " ".join(words.split())
+    assert own.count("<img") == 3
+    first, second = external_findings(test, 0.83)
+    assert first.startswith("External test on Elsewhere (scans) (40 patients, 20 enhancing): AUC 0.")
+    assert "0.83 on held-out patients of the training cohort. The interval lies above 0.5" in first
+    assert "50 % are enhancing, in training 80 %" in second
+    assert "2 of 40 patients are out of distribution. Left out as patients of the training cohort: 1 case." in second
+    assert "not shown to tell these patients apart" in external_findings(external_result(-2.0), 0.83)[0]
 
 
 def test_the_page_can_be_written_from_what_was_stored(tmp_path):

@@ -46,6 +46,7 @@ def classifier_figures(
     event: str = "enhancing",
     importances: pd.DataFrame | None = None,
     learning: pd.DataFrame | None = None,
+    external: bool = False,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> dict[str, Figure]:
@@ -53,10 +54,11 @@ def classifier_figures(
 
     Intervals of AUC and average precision are those of the assessment: the bootstrap here only draws the bands.
     `importances` is the result of `summarise_importances`, `learning` that of `summarise_learning`. Methods on fewer
-    patients than the first appear in the figures of AUC and ROC only.
+    patients than the first appear in the figures of AUC and ROC only. The titles say that a test is `external`.
     """
     how: Any = {"phantom": phantom, "event": event}
     topic = "Will it enhance?" if event == "enhancing" else f"{event[:1].upper()}{event[1:]}?"
+    topic += " External test:" * external
     patients = {str(method): part for method, part in assessment.patients.groupby("method", sort=False)}
     performance, main = assessment.performance.set_index("method"), assessment.main
     shown = [name for name in performance.index if np.isfinite(performance.loc[name, "auc"])]
@@ -69,7 +71,8 @@ def classifier_figures(
         name: _with_intervals(roc_of_patients(*scored[name], rng=rng, **own), performance.loc[name]) for name in shown
     }
     point = assessment.accuracy[assessment.accuracy["method"] == main]
-    cross: Any = {"point": None if point.empty else point, "point_name": f"threshold of {main}"}
+    whose = "training" if external else main
+    cross: Any = {"point": None if point.empty else point, "point_name": f"threshold of {whose}"}
     figures = {"roc": roc_figure({name: rocs[name] for name in judged}, title=f"{topic} ROC", **cross, **how)}
     over = {name: found for name in judged if (found := _splits(predictions, performance, name)) is not None}
     if over:
