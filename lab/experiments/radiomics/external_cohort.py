@@ -133,10 +133,17 @@ def check_alike(cohort: Cohort, data: ExperimentData) -> None:
 
 
 def patients_of_training(cohort: Cohort, data: ExperimentData) -> tuple[dict[str, str], bool]:
-    """Case id -> why it is a patient of training: the same id, a same scan, or the same head.
+    """Case id -> why it is a patient of training: the same id, a same scan, the same head, or another scan of theirs.
 
     Heads are compared where both cohorts have one grid; the second value says whether they were.
     """
+    found, compared = _cases_of_training(cohort, data)
+    patients = cohort.index["patient_id"].astype(str)
+    known = patients[patients.isin(patients[patients.index.isin(list(found))])]
+    return {str(case): found.get(str(case), f"another scan of {patient}") for case, patient in known.items()}, compared
+
+
+def _cases_of_training(cohort: Cohort, data: ExperimentData) -> tuple[dict[str, str], bool]:
     training = data.dataset
     ids = set(training.table.index) | set(training.patients)
     found: dict[str, str] = {}
