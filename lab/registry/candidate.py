@@ -95,8 +95,8 @@ class Candidate:
         assert self.study is not None
         tables = [self.study.read_table(artifacts.table(name)) for name in ("performance", "subgroups")]
         external = {one.name: one.assessment.performance for one in self.external}
-        own = (table[table["method"] == self.facts["main"]].reset_index(drop=True) for table in tables)
-        return classifier_card_figures(*own, external)
+        performance, groups = (t[t["method"] == self.facts["main"]].reset_index(drop=True) for t in tables)
+        return classifier_card_figures(performance, groups, external)
 
     @cached_property
     def caution(self) -> str:

@@ -142,7 +142,8 @@ def make_final(experiment: Experiment, folder: Path) -> Final:
         return searched[-1]
 
     data = experiment.data
-    radiomics, how = data.settings.radiomics, {}
+    radiomics = data.settings.radiomics
+    how: dict[str, Any] = {}
     if radiomics.features is None:
         how = {"parameters": radiomics.parameters or PARAMETERS, "spacing_mm": data.cohort.spacing_mm}
     final = fit_final(data.dataset, data.settings.classifier, noted, **how)

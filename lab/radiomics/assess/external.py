@@ -40,7 +40,7 @@ class ExternalTest:
     @property
     def row(self) -> dict[str, Any]:
         """AUC, calibration and the others, each with its interval; the row of `Assessment.performance`."""
-        return dict(self.assessment.performance.iloc[0])
+        return {str(name): value for name, value in self.assessment.performance.iloc[0].items()}
 
     @property
     def patients(self) -> int:

@@ -97,6 +97,7 @@ def read_features(
     missing_columns = [name for name in columns or () if name not in values]
     if missing_columns:
         raise ValueError(f"{path}: no column {format_some(missing_columns)}, which the classifier learns from")
+    values = values if columns is None else {name: values[name] for name in columns}
     if not values:
         raise ValueError(f"{path}: no column holds numbers that differ between the {plural(len(cases), 'case')}")
     left = ", ".join(f"{count} {why}" for why, count in dropped.items() if count)
