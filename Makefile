@@ -8,8 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .PHONY: study test lint style types bench setup lock clean
 
-study: setup  ## the paper's architecture study on the embedded phantom
-	$(BIN)/python studies/architecture.py
+study: setup  ## the paper's network beside one that draws enhancement, on the embedded phantom
+	$(BIN)/python studies/enhancement.py --methods supervised place-and-draw
 
 test: setup  ## every test, the slow ones too, a process for each core (at most 8)
 	$(BIN)/python -m pytest $(SPREAD)
