@@ -45,7 +45,8 @@ def laplacian_of_gaussian(image: sitk.Image, sigma_mm: float, box: np.ndarray) -
     line, ITK's recursive filter is linear, so it is a matrix of which only the rows inside the box are needed.
     """
     values = sitk.GetArrayViewFromImage(image)  # (Z, Y, X)
-    filters, needed = [], []
+    filters: list[np.ndarray] = []
+    needed: list[slice] = []
     for size, spacing_mm, (first, end) in zip(values.shape, image.GetSpacing()[::-1], box.T[::-1]):
         pair = line_filters(size, spacing_mm, sigma_mm)[:, first:end]
         used = np.flatnonzero((np.abs(pair) > NEGLIGIBLE * np.abs(pair).max((1, 2), keepdims=True)).any((0, 1)))

@@ -138,7 +138,8 @@ def _compute(
     image: sitk.Image, mask: sitk.Image, name: str, enabled: dict[str, list[str] | None], settings: dict[str, Any]
 ) -> dict[str, Any]:
     """All features but those of the shape, as pyradiomics' `computeFeatures`, with the grey levels found only once."""
-    found, classes, grey_levels = {}, getFeatureClasses(), {}
+    found: dict[str, Any] = {}
+    classes, grey_levels = getFeatureClasses(), dict[str, Any]()
     for family in (one for one in enabled if one in classes and not one.startswith("shape")):
         worker = _sharing(classes[family])(image, mask, **settings, grey_levels=grey_levels)
         for feature in enabled[family] or ():
@@ -148,7 +149,7 @@ def _compute(
 
 
 @cache
-def _sharing(family: type) -> type:
+def _sharing(family: Any) -> Any:
     """A feature class of pyradiomics that takes the grey levels from its settings, where the first one puts them."""
 
     def apply_binning(self: Any, matrix: np.ndarray) -> np.ndarray:
