@@ -7,7 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from lab.config import DEMO, PAPER, Config, DataConfig, TrainConfig, flatten, grid_shape, override
+from lab.config import (
+    DEMO,
+    PAPER,
+    ClassifierConfig,
+    Config,
+    DataConfig,
+    RadiomicsConfig,
+    TrainConfig,
+    flatten,
+    grid_shape,
+    identifying,
+    override,
+)  # fmt: skip
 from lab.io.sealed_json import fingerprint
 
 
@@ -61,6 +73,14 @@ def test_fingerprints_tell_settings_apart_and_nothing_else():
     assert fingerprint(flatten(Config(data=DataConfig(path=Path("a"))))) != fingerprint(flat)
     assert (len(fingerprint(flat)), len(fingerprint(flat, 32))) == (12, 32)
     assert fingerprint({"x": 1}) == "613fe5aa6534"  # printf '{"x": 1}' | sha256sum
+
+
+def test_a_classifier_of_the_best_settings_alone_is_that_of_versions_without_an_average():
+    alone, ten = (
+        identifying(flatten(RadiomicsConfig(classifier=ClassifierConfig(average=count)))) for count in (1, 10)
+    )
+    assert ten == alone | {"classifier.average": 10}
+    assert identifying(flatten(RadiomicsConfig())) == ten
 
 
 @pytest.mark.parametrize(

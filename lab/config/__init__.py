@@ -250,6 +250,7 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
 
 
 LATER_SETTINGS: dict[str, Any] = {
+    "classifier.average": 1,
     "clinical.drop": 0.2,
     "clinical.use": (),
     "data.known_scale": None,

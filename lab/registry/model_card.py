@@ -97,6 +97,8 @@ def about(run: Run, facts: dict[str, Any]) -> dict[str, str]:
         found.pop("seed", None)
     if covariates := run.params.get("clinical.use", "()").strip("(),").replace("'", ""):
         found["clinical covariates"] = f"{covariates}, where they are known"
+    if count := known.get("averaged"):
+        found["classifier"] = f"average of the {count} best settings, the first of them {found['classifier']}"
     study = facts.get("study") or facts.get("experiment")
     found |= {"study": f"{study} ({facts.get('question', '')})"} if study else {}
     commit = run.tags.get(Tag.COMMIT, "unknown") + dirty

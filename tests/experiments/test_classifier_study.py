@@ -91,8 +91,12 @@ def test_splits_and_trials_are_runs_below_the_study(parent):
             assert trial.entity.info.end_time - trial.entity.info.start_time == pytest.approx(
                 1000 * trial.metrics["cost/seconds"], abs=2
             )
-    best = max(trial.metrics["val/auc"] for trial in trials)
-    assert found["final"][0].metrics["val/auc"] == pytest.approx(best)
+    final = found["final"][0]
+    assert final.params["averaged"] == "2"
+    assert 0 <= final.metrics["val/auc"] <= 1
+    settings = Run(parent).read_table("tables/settings.csv")
+    assert settings["rank"].tolist() == [1, 2, 1, 2]
+    assert "averages the calibrated logits of its 2 best settings" in Run(parent).read_text("report.html")
 
 
 def test_the_run_shows_its_answer_and_its_roc_first(parent):
@@ -330,7 +334,8 @@ def test_shuffled_labels_give_a_run_of_their_own_without_a_model(parent, no_draw
     ("changes", "message"),
     [
         ({"folds": 1}, "0 or at least 2 folds"),
-        ({"trials": 0}, "--trials must be at least 1"),
+        ({"trials": 0}, r"--trials and --classifier\.average must be at least 1"),
+        ({"average": 0}, r"--trials and --classifier\.average must be at least 1"),
         ({"classifiers": ("oracle",)}, "oracle: known are elastic_net"),
         ({"stability": 1.0}, "an ICC from 0"),
     ],

@@ -135,7 +135,7 @@ def test_all_methods_on_one_page(knowing):
 def test_worc_shares_its_run_whoever_starts_it():
     """What only our own pipeline has does not make another WORC experiment."""
     other = RadiomicsConfig(
-        classifier=ClassifierConfig(trials=99, stability=0.5, classifiers=("svm",), combat="vendor")
+        classifier=ClassifierConfig(trials=99, average=3, stability=0.5, classifiers=("svm",), combat="vendor")
     )
     assert without_ours(other) == without_ours(RadiomicsConfig())
 

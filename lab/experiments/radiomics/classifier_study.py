@@ -13,7 +13,7 @@ from lab.config import ClassifierConfig, RadiomicsConfig
 from lab.data.contract import Contract
 from lab.experiments.radiomics.experiment import Experiment, ExperimentData, load_data, open_experiment
 from lab.experiments.radiomics.external_test import run_external_test
-from lab.experiments.radiomics.nested_run import log_trials, make_final, run_splits
+from lab.experiments.radiomics.nested_run import described, log_trials, make_final, run_splits
 from lab.experiments.radiomics.report import conduct
 from lab.experiments.radiomics.results import draw_features, left_out_baselines, save_results
 from lab.experiments.radiomics.voxel_boosting import boosting_predictions
@@ -108,16 +108,21 @@ def feature_importances(ours: Sequence[SplitResult]) -> pd.DataFrame:
 
 
 def settings_table(ours: Sequence[SplitResult]) -> pd.DataFrame:
-    """The result of each split's search: repeat, fold, inner_auc, threshold, seconds and the settings."""
+    """The result of each split's search: repeat, fold, inner_auc, threshold, seconds and the settings.
+
+    Where several are averaged they have a row each, with their `rank`; the best is 1.
+    """
     names = ("inner_auc", "threshold", "seconds")
     return pd.DataFrame(
         {
             "repeat": one.split.repeat,
             "fold": one.split.fold,
+            **({"rank": rank} if len(one.averaged) > 1 else {}),
             **{name: getattr(one, name) for name in names},
-            **one.params,
+            **params,
         }
         for one in ours
+        for rank, params in enumerate(one.averaged, 1)
     )
 
 
@@ -170,7 +175,7 @@ def save_final(experiment: Experiment, outer: OuterEstimate | None) -> None:
         uri = log_classifier(run, folder, contract, example, reference, parameters=parameters)
         tags = {Tag.MODEL: uri, Tag.KIND: "classifier", Tag.EVENT: dataset.event, Tag.PHANTOM: dataset.phantom}
         tags |= {Tag.COHORT: data.cohort.digest, Tag.SEED: data.settings.classifier.seed, Tag.LABEL: OURS}
-        run.describe(facts.params, tags)
+        run.describe(described(facts.averaged), tags)
         experiment.run.set_tags(tags)
         figures = {"val/auc": facts.inner_auc, "val/threshold": facts.threshold}
         if outer is not None:

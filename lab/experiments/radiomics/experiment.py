@@ -188,8 +188,8 @@ def check_settings(settings: RadiomicsConfig) -> None:
         raise ValueError(f"--data.normalise {settings.data.normalise} is for networks; leave it out for a classifier")
     if chosen.folds < 0 or chosen.folds == 1 or chosen.repeats < 1:
         raise ValueError(f"--folds {chosen.folds} --repeats {chosen.repeats}: 0 or at least 2 folds, at least 1 repeat")
-    if chosen.trials < 1 or chosen.inner_folds < 2:
-        raise ValueError("--trials must be at least 1 and --classifier.inner-folds at least 2")
+    if chosen.trials < 1 or chosen.inner_folds < 2 or chosen.average < 1:
+        raise ValueError("--trials and --classifier.average must be at least 1, --classifier.inner-folds at least 2")
     if not 0 <= chosen.stability < 1:
         raise ValueError(f"--classifier.stability {chosen.stability:g}: an ICC from 0 (no filter) to below 1")
     files = files_of(settings.radiomics)

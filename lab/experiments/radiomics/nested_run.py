@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from lab.radiomics.dataset import Dataset
 from lab.radiomics.features.image_features import PARAMETERS
 from lab.radiomics.pipeline.final import Final, fit_final
 from lab.radiomics.pipeline.nested import SplitResult, run_split
+from lab.radiomics.pipeline.search_space import Params
 from lab.radiomics.splits import Split
 from lab.tracking import artifacts
 from lab.tracking.artifacts import Tag
@@ -87,7 +88,7 @@ def run_splits(experiment: Experiment, methods: Mapping[str, tuple[Dataset, Clas
         done[method, name] = made
         print(
             f"  [{len(done):>{len(str(len(pieces)))}}/{len(pieces)}] {method}, {name}: AUC {made.test_auc:.2f} on its "
-            f"test patients, {made.inner_auc:.2f} within training ({made.params['classifier']}, {made.seconds:.0f} s)",
+            f"test patients, {made.inner_auc:.2f} within training ({made.what}, {made.seconds:.0f} s)",
             flush=True,
         )
         log_split(experiment, made)
@@ -104,13 +105,20 @@ def log_split(experiment: Experiment, result: SplitResult) -> None:
     run = experiment.open_child(name, role="split", split=name)
     if run.tags.get(Tag.STATE) != "finished":
         log_trials(experiment, run, result.trials, name)
-        run.describe(result.params, {Tag.LABEL: result.method, Tag.PHANTOM: experiment.data.dataset.phantom})
+        run.describe(
+            described(result.averaged), {Tag.LABEL: result.method, Tag.PHANTOM: experiment.data.dataset.phantom}
+        )
         run.log_table(result.predictions, artifacts.PREDICTIONS)
         run.log_table(result.trials, artifacts.TRIALS)
         run.log_table(result.chosen, artifacts.CHOSEN)
         figures = {"test/auc": result.test_auc, "val/auc": result.inner_auc, "val/threshold": result.threshold}
         run.log_metrics_once(figures | {"cost/seconds": result.seconds}, known_by="test/auc")
     run.end("finished")
+
+
+def described(averaged: Sequence[Params]) -> Params:
+    """The best settings as parameters of a run, with `averaged`, the number of averaged settings, if it is not one."""
+    return {**averaged[0], **({"averaged": len(averaged)} if len(averaged) > 1 else {})}
 
 
 def log_trials(experiment: Experiment, run: Run, trials: pd.DataFrame, name: str) -> None:

@@ -118,6 +118,7 @@ def write_classifier_report(
             settings=facts["settings"],
             software=facts["software"],
             chosen=_chosen(tables),
+            averaged=int(facts.get("average", 1)) if facts["experiment"] != "worc" else 1,
             left_out=dict(zip(left_out["case_id"], left_out["reason"].astype(str))),
             checklists=lists,
             external=external,
@@ -179,11 +180,11 @@ def artifact(run_id: str, name: str) -> str:
 
 
 def _chosen(tables: Path) -> pd.DataFrame | None:
-    """What the search chose, a row per split: our settings, or the best workflow of WORC's ensemble."""
-    workflows = _table(tables, "worc_workflows")
-    if workflows is None or (tables / "settings.csv").is_file():
-        return _table(tables, "settings")
-    return workflows[workflows["rank"] == 1].drop(columns=["rank", "parameters"])
+    """What the search chose, a row per split: our best settings, or the best workflow of WORC's ensemble."""
+    found = _table(tables, "settings" if (tables / "settings.csv").is_file() else "worc_workflows")
+    if found is None or "rank" not in found:
+        return found
+    return found[found["rank"] == 1].drop(columns=["rank", "parameters"], errors="ignore")
 
 
 def _table(tables: Path, name: str) -> pd.DataFrame | None:

@@ -19,6 +19,7 @@ from lab.radiomics.assess.importance import summarise_importances
 from lab.radiomics.baselines import OURS, WORC, baselines_left_out, sequences
 from lab.radiomics.features.feature_maps import maps_of_top
 from lab.radiomics.features.image_features import PARAMETERS
+from lab.radiomics.pipeline.search_space import searched
 from lab.tracking import artifacts
 from lab.tracking.run import Run
 
@@ -27,7 +28,9 @@ DRAWN = 3
 """Number of features drawn over the images."""
 OWN = ("importances", "settings", "learning", "worc_features", "worc_workflows")
 """Tables that only some experiments have."""
-OURS_ALONE = ("trials", "inner_folds", "classifiers", "stability", "stability_cases", "combat", "seed", "without")
+OURS_ALONE = (
+    "trials", "average", "inner_folds", "classifiers", "stability", "stability_cases", "combat", "seed", "without",
+)  # fmt: skip
 """Facts and settings of our own search, which WORC does not have."""
 FIGURES = {
     "auc": "test/auc",
@@ -148,6 +151,7 @@ def experiment_facts(experiment: Experiment, predictions: pd.DataFrame, main: st
         "repeats": chosen.repeats if chosen.folds else 1,
         "inner_folds": chosen.inner_folds,
         "trials": chosen.trials,
+        "average": min(chosen.average, chosen.trials) if searched(chosen.classifiers) else 1,
         "seed": chosen.seed,
         "classifiers": list(chosen.classifiers),
         "sequences": list(data.settings.data.inputs) if table is None else sequences(dataset) or [table.name],

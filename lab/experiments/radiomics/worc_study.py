@@ -48,9 +48,8 @@ def without_ours(settings: RadiomicsConfig) -> RadiomicsConfig:
     """The settings without those of our classifier's search and stability filter, which WORC does not use."""
     default = type(settings.classifier)()
     ours = {name: getattr(default, name) for name in ("trials", "inner_folds", "classifiers", "combat")}
-    return dataclasses.replace(
-        settings, classifier=dataclasses.replace(settings.classifier, **ours, stability=0.0, stability_cases=0)
-    )
+    bare = dataclasses.replace(settings.classifier, **ours, average=1, stability=0.0, stability_cases=0)
+    return dataclasses.replace(settings, classifier=bare)
 
 
 def worc_params(worc: WorcSettings) -> dict[str, object]:

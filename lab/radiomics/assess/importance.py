@@ -2,17 +2,17 @@
 
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
+from lab.radiomics.pipeline.ensemble import Ensemble, selected
 from lab.radiomics.pipeline.inner_search import patient_auc
-from lab.radiomics.pipeline.steps import pipeline_score, selected
+from lab.radiomics.pipeline.steps import pipeline_score
 from lab.stats.intervals import corrected_t
 
 REPEATS = 10
 
 
 def permutation_importance(
-    pipeline: Pipeline,
+    model: Ensemble,
     cases: pd.DataFrame,
     labels: np.ndarray,
     patients: np.ndarray,
@@ -20,23 +20,33 @@ def permutation_importance(
     seed: int,
     repeats: int = REPEATS,
 ) -> pd.DataFrame:
-    """Importance of the selected features of a fitted pipeline: columns feature and importance, the highest first.
+    """Importance of the features that a fitted model reads: columns feature and importance, the highest first.
 
     It is the mean drop of the AUC over patients when the feature's values are permuted over the (test) cases (Breiman,
-    Machine Learning 2001). Correlated features share it. With few test patients average it over splits.
+    Machine Learning 2001), in the same way for all averaged pipelines. Correlated features share it. With few test
+    patients average it over splits.
     """
-    names = selected(pipeline)
-    seen = pipeline[:-1].transform(cases)[names]  # (cases, selected)
-    last = pipeline[-1:]
+    names = model.features
     rng = np.random.default_rng(seed)
-    copies = np.tile(seen.to_numpy(np.float64), (len(names) * repeats, 1, 1))  # (selected * repeats, cases, selected)
-    for number in range(len(copies)):
-        feature = number // repeats
-        copies[number, :, feature] = rng.permutation(copies[number, :, feature])
-    stacked = pd.DataFrame(copies.reshape(-1, len(names)), columns=names)
-    scores = pipeline_score(last, stacked).reshape(len(names), repeats, len(seen))
-    whole = patient_auc(patients, labels, pipeline_score(last, seen))
-    drops = [whole - np.mean([patient_auc(patients, labels, one) for one in group]) for group in scores]
+    orders = np.stack([rng.permutation(len(cases)) for _ in range(len(names) * repeats)])
+    orders = orders.reshape(len(names), repeats, len(cases))
+    clean = model.clean.transform(cases)
+    whole = np.empty((len(model.members), len(cases)))
+    logits = np.empty((len(model.members), len(names), repeats, len(cases)))
+    for number, (member, line) in enumerate(zip(model.members, model.lines)):
+        own = selected(member)
+        seen = member[:-1].transform(clean)[own]  # (cases, own)
+        last = member[-1:]
+        whole[number] = line.logits(pipeline_score(last, seen))
+        logits[number] = whole[number]
+        places = [names.index(name) for name in own]
+        copies = np.tile(seen.to_numpy(np.float64), (len(own), repeats, 1, 1))  # (own, repeats, cases, own)
+        for column, place in enumerate(places):
+            copies[column, :, :, column] = seen.to_numpy(np.float64)[orders[place], column]
+        stacked = pd.DataFrame(copies.reshape(-1, len(own)), columns=own)
+        logits[number, places] = line.logits(pipeline_score(last, stacked)).reshape(len(own), repeats, len(cases))
+    best = patient_auc(patients, labels, whole.mean(axis=0))
+    drops = [best - np.mean([patient_auc(patients, labels, one) for one in group]) for group in logits.mean(axis=0)]
     table = pd.DataFrame({"feature": names, "importance": drops})
     return table.sort_values("importance", ascending=False, kind="stable", ignore_index=True)
 

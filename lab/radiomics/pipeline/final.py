@@ -1,19 +1,18 @@
 """The classifier for new patients: tuned and fitted on all patients, with bootstrap refits for its interval."""
 
+import dataclasses
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from lab.config import ClassifierConfig
 from lab.io.case_file import file_sha256
 from lab.radiomics.dataset import Dataset
-from lab.radiomics.pipeline.fitted import Facts, Final, known
-from lab.radiomics.pipeline.inner_search import InnerFolds, SearchResult, Tuner, platt_by_patient, search, unfitted
+from lab.radiomics.pipeline.ensemble import Ensemble
+from lab.radiomics.pipeline.fitted import Facts, Final
+from lab.radiomics.pipeline.inner_search import InnerFolds, SearchResult, Tuner, calibrate, refit, search
 from lab.radiomics.pipeline.mahalanobis import fit_distance
-from lab.radiomics.pipeline.steps import frame, pruned
 from lab.stats.platt import Line
 
 __all__ = ["Final", "fit_final"]
@@ -22,10 +21,14 @@ REFITS = 50
 DRAWS = 20  # bootstrap samples tried per refit, until one can be fitted
 REPEATS = 2  # repeats of the inner cross-validation, with different folds
 REFIT_TREES = 40  # trees of a refitted forest; 50 forests of full size would take 10 MB and seconds to load
+REFIT_SETTINGS = 2  # settings that a refit averages, drawn from those of the classifier; ten would load for a minute
 COVERS = (
     "95 % interval on the logit scale from {refits} refits on resampled patients: it covers which patients happened to "
     "be in training, in selection, fit and calibration. It does not cover the choice of the params, how features vary "
     "with scanner and mask, or patients unlike those in training (see novelty)."
+)
+AVERAGED = (
+    " Each refit averages {few} of the {all} settings, drawn anew: so few vary a little more than all of them would."
 )
 
 
@@ -46,23 +49,23 @@ def fit_final(
     """
     folds = InnerFolds(dataset, settings, settings.seed, repeats=REPEATS)
     found = search(folds, tune)
-    whole = folds.pipeline(found.params).fit(folds.cases, folds.labels)
-    pipeline = pruned(whole)
+    model = refit(dataset, settings, found, settings.seed).pruned()
     rng = np.random.default_rng([settings.seed, 5])
     refitted = tuple(_retried(dataset, settings, found, rng) for _ in range(refits))
-    needed = {name for one in (pipeline, *(refit for refit, _ in refitted)) for name in one.steps[0][1].columns_}
+    needed = {name for one in (model, *(other for other, _ in refitted)) for name in one.features}
     ordered = [str(name) for name in dataset.features if name in needed]
     truth = dataset.labels.groupby(dataset.patients).max()
+    several = {"few": REFIT_SETTINGS, "all": len(found.averaged)}
     return Final(
-        pipeline=pipeline,
+        model=model,
         line=found.line,
         refits=refitted,
-        distance=fit_distance(known(pipeline, folds.cases), folds.patients),
+        distance=fit_distance(model.known(folds.cases), folds.patients),
         facts=Facts(
             event=dataset.event,
             features=tuple(ordered + [settings.combat] * bool(settings.combat)),
             combat=settings.combat,
-            params=found.params,
+            averaged=found.averaged,
             inner_auc=found.inner_auc,
             threshold=found.threshold,
             patients=len(truth),
@@ -72,14 +75,14 @@ def fit_final(
             phantom=dataset.phantom,
             parameters_sha256=file_sha256(parameters) if parameters else "",
             spacing_mm=spacing_mm,
-            covers=COVERS.format(refits=refits),
+            covers=COVERS.format(refits=refits) + AVERAGED.format(**several) * (several["all"] > REFIT_SETTINGS),
         ),
     )
 
 
 def _retried(
     dataset: Dataset, settings: ClassifierConfig, found: SearchResult, rng: np.random.Generator
-) -> tuple[Pipeline, Line]:
+) -> tuple[Ensemble, Line]:
     """As `_refit`, with a new sample if one has too few cases of a scanner, or with perturbed masks, to fit on."""
     for _ in range(DRAWS - 1):
         try:
@@ -91,16 +94,21 @@ def _retried(
 
 def _refit(
     dataset: Dataset, settings: ClassifierConfig, found: SearchResult, rng: np.random.Generator
-) -> tuple[Pipeline, Line]:
-    """Pipeline and calibration line on a bootstrap sample of patients within each class, with all their cases."""
+) -> tuple[Ensemble, Line]:
+    """Model and calibration line on a bootstrap sample of patients within each class, with all their cases."""
     truth = dataset.labels.groupby(dataset.patients).max()
     classes = [np.sort(truth.index[truth == label]) for label in (0, 1)]
     sample = np.concatenate([rng.choice(patients, len(patients)) for patients in classes])
     rows = {patient: np.flatnonzero(dataset.patients == patient) for patient in set(sample)}
     positions = np.concatenate([rows[patient] for patient in sample])
-    params: dict[str, Any] = {**found.params, "forest_trees": REFIT_TREES}
-    pipeline = unfitted(dataset, settings, params, int(rng.integers(2**31)))
-    pipeline.fit(frame(dataset, settings.combat).iloc[positions], dataset.labels.to_numpy()[positions])
-    held = found.out_of_fold
-    copies = [held[held["patient_id"] == patient].assign(patient_id=str(n)) for n, patient in enumerate(sample)]
-    return pruned(pipeline), platt_by_patient(pd.concat(copies))
+    chosen = np.arange(len(found.averaged))
+    if len(chosen) > REFIT_SETTINGS:
+        chosen = np.sort(rng.choice(chosen, REFIT_SETTINGS, replace=False))
+    seed = int(rng.integers(2**31))
+    held = {patient: part.index.to_numpy() for patient, part in found.out_of_fold.groupby("patient_id")}
+    copies = [found.out_of_fold.loc[held[patient]].assign(patient_id=str(n)) for n, patient in enumerate(sample)]
+    scores = found.scores[np.ix_(np.concatenate([held[patient] for patient in sample]), chosen)]
+    lines, line = calibrate(pd.concat(copies), scores)
+    averaged = tuple({**found.averaged[n], "forest_trees": REFIT_TREES} for n in chosen)
+    resampled = dataclasses.replace(found, averaged=averaged, lines=lines)
+    return refit(dataset, settings, resampled, seed, rows=positions).pruned(), line

@@ -29,6 +29,7 @@ from lab.io.case_file import file_sha256, write_atomically
 from lab.io.sealed_json import parse_json, seal, unseal
 from lab.radiomics.assess.outer_estimate import UNKNOWN, OuterEstimate
 from lab.radiomics.pipeline.cleaning import finite
+from lab.radiomics.pipeline.ensemble import Ensemble, single
 from lab.radiomics.pipeline.mahalanobis import FAR, MahalanobisDistance
 from lab.radiomics.pipeline.search_space import Params
 from lab.radiomics.pipeline.steps import pipeline_score
@@ -43,7 +44,7 @@ TRUSTED = (  # types that a model may hold beyond skops' own list; a file with a
     "sklearn.tree._tree.Tree",
 )
 SOFTWARE = ("scikit-learn", "skops", "numpy", "pandas", "pyradiomics")
-FORMAT = 1
+FORMAT, SINGLE = 2, 1  # a model file's format; before averages it held one pipeline
 DISTANCE = ("mean", "sd", "precision", "reference")
 PERFORMANCE = ("auc", "auc_low", "auc_high", "calibration_slope", "prevalence")
 """Facts about the classifier that stand in every row of its predictions."""
@@ -56,8 +57,8 @@ class Facts:
     event: str
     features: tuple[str, ...]  # columns that `predict` needs, including the batch column
     combat: str
-    params: Params
-    inner_auc: float  # mean over inner folds of the best of many trials, so biased upwards; quote `outer`
+    averaged: tuple[Params, ...]  # the settings whose calibrated logits are averaged, the best first
+    inner_auc: float  # mean over inner folds, of the best of many trials, so biased upwards; quote `outer`
     threshold: float
     patients: int
     events: int
@@ -79,6 +80,7 @@ class Facts:
         known = dataclasses.asdict(self)
         outer = known.pop("outer") or {item.name: None for item in dataclasses.fields(OuterEstimate)}
         known.pop("inner_auc")
+        known |= {"params": self.averaged[0], "averaged": len(self.averaged)}
         return {**known, **outer, "prevalence": self.prevalence, "caution": self.caution}
 
     @property
@@ -97,9 +99,9 @@ class Facts:
 class Final:
     """A fitted classifier with everything that a new patient's prediction needs."""
 
-    pipeline: Pipeline
+    model: Ensemble
     line: Line
-    refits: tuple[tuple[Pipeline, Line], ...]
+    refits: tuple[tuple[Ensemble, Line], ...]
     distance: MahalanobisDistance
     facts: Facts
 
@@ -117,12 +119,10 @@ class Final:
         """
         self._check(features, parameters, spacing_mm)
         cases = features[list(self.facts.features)]
-        logits = self.line.logits(pipeline_score(self.pipeline, cases))
-        draws = np.stack(
-            [line.logits(pipeline_score(pipeline, cases)) for pipeline, line in self.refits]
-        )  # (refits, cases)
+        logits = self.line.logits(pipeline_score(self.model, cases))
+        draws = np.stack([line.logits(pipeline_score(model, cases)) for model, line in self.refits])  # (refits, cases)
         reach = Z * draws.std(axis=0, ddof=1)
-        seen = known(self.pipeline, cases)
+        seen = self.model.known(cases)
         percentiles, names = self.distance.percentiles(seen), np.array(self.distance.features)
         missing = ~np.isfinite(finite(cases[list(names)]))
         outlying = [
@@ -155,13 +155,15 @@ class Final:
         """Write both files into a folder, created if missing; returns their size in bytes."""
         folder.mkdir(parents=True, exist_ok=True)
         arrays = {name: getattr(self.distance, name) for name in DISTANCE}
-        content = {"pipeline": self.pipeline, "refits": [one for one, _ in self.refits], "novelty": arrays}
+        models = [self.model, *(one for one, _ in self.refits)]
+        content = {"models": [{"clean": one.clean, "members": list(one.members)} for one in models], "novelty": arrays}
         model = skops.io.dumps(content, compression=zipfile.ZIP_DEFLATED, compresslevel=6)
         record = {
             "format": FORMAT,
             "facts": dataclasses.asdict(self.facts),
             "line": dataclasses.asdict(self.line),
             "refit_lines": [dataclasses.asdict(line) for _, line in self.refits],
+            "member_lines": [[dataclasses.asdict(line) for line in one.lines] for one in models],
             "novelty_features": list(self.distance.features),
             "model_sha256": hashlib.sha256(model).hexdigest(),
             "software": {"python": platform.python_version(), **{name: version(name) for name in SOFTWARE}},
@@ -187,14 +189,17 @@ class Final:
         content = _open_model(data, path)
         try:
             facts = {**record["facts"], "features": tuple(record["facts"]["features"])}
+            before_averages = record["format"] == SINGLE
+            facts["averaged"] = (facts.pop("params"),) if before_averages else tuple(facts["averaged"])
             facts["outer"] = OuterEstimate.read(facts.get("outer"))
             lines = [Line(**line) for line in record["refit_lines"]]
-            if len(lines) != len(content["refits"]):
-                raise ValueError(f"{MODEL} has {len(content['refits'])} refits, and {FACTS} {len(lines)} lines")
+            model, *refits = _models(content, record)
+            if len(lines) != len(refits):
+                raise ValueError(f"{MODEL} has {len(refits)} refits, and {FACTS} {len(lines)} lines")
             return cls(
-                pipeline=content["pipeline"],
+                model=model,
                 line=Line(**record["line"]),
-                refits=tuple(zip(content["refits"], lines)),
+                refits=tuple(zip(refits, lines)),
                 distance=MahalanobisDistance(features=tuple(record["novelty_features"]), **content["novelty"]),
                 facts=Facts(**facts),
             )
@@ -202,9 +207,18 @@ class Final:
             raise ValueError(f"{folder / FACTS}: not that of a classifier of this program ({error})") from None
 
 
-def known(pipeline: Pipeline, cases: pd.DataFrame) -> pd.DataFrame:
-    """The features that a pruned pipeline reads, in their own units, harmonised and imputed."""
-    return pipeline[: [name for name, _ in pipeline.steps].index("scale")].transform(cases)
+def _models(content: dict[str, Any], record: dict[str, Any]) -> list[Ensemble]:
+    """The model and its refits from both files. Raises ValueError where these do not fit together."""
+    if record["format"] == SINGLE:
+        return [single(pipeline) for pipeline in (content["pipeline"], *content["refits"])]
+    lines = [tuple(Line(**line) for line in own) for own in record["member_lines"]]
+    found = [
+        Ensemble(clean=one["clean"], members=tuple(one["members"]), lines=own)
+        for one, own in zip(content["models"], lines, strict=True)
+    ]
+    if any(len(one.members) != len(one.lines) for one in found):
+        raise ValueError(f"{MODEL} has other numbers of averaged settings than {FACTS} has lines for them")
+    return found
 
 
 def _read_record(path: Path) -> dict[str, Any]:
@@ -215,7 +229,7 @@ def _read_record(path: Path) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError) as error:
         reason = f"{type(error).__name__}: {error}"
         raise ValueError(f"{path}: not the description of a classifier as it was saved ({reason})") from None
-    if found != FORMAT:
+    if found not in (FORMAT, SINGLE):
         raise ValueError(f"{path}: format {found}, this program reads {FORMAT}; fit the classifier again")
     here = version("scikit-learn")
     if written.split(".")[:2] != here.split(".")[:2]:
@@ -249,6 +263,8 @@ def _open_model(data: bytes, path: Path) -> dict[str, Any]:
         raise ValueError(f"{path}: holds types that a classifier has no use for, and is not opened ({error})") from None
     except (zipfile.BadZipFile, KeyError, TypeError, AttributeError, ValueError, OSError) as error:
         raise ValueError(f"{path}: damaged, or not a model file ({type(error).__name__}: {error})") from None
-    if not isinstance(content, dict) or not isinstance(content.get("pipeline"), Pipeline):
+    models = content.get("models", [content]) if isinstance(content, dict) else []
+    firsts = [one.get("clean", one.get("pipeline")) for one in models if isinstance(one, dict)]
+    if not firsts or not all(isinstance(first, Pipeline) for first in firsts):
         raise ValueError(f"{path}: not a classifier of this program")
     return content

@@ -1,4 +1,4 @@
-"""The search inside a training set: inner cross-validation, tuning, calibration and choice of the threshold.
+"""The search inside a training set: inner cross-validation, tuning, calibration, average and choice of the threshold.
 
 It uses no test case. Steps that do not depend on a trial's params are fitted once per inner fold, which makes trials
 cheap; the results equal those of whole pipelines.
@@ -6,7 +6,7 @@ cheap; the results equal those of whole pipelines.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,7 +18,8 @@ from sklearn.pipeline import Pipeline
 
 from lab.config import ClassifierConfig
 from lab.radiomics.dataset import Dataset
-from lab.radiomics.pipeline.search_space import CLASSIFIERS, Params, draw, replay
+from lab.radiomics.pipeline.ensemble import AS_IT_IS, Ensemble, fit_ensemble, mean_logits
+from lab.radiomics.pipeline.search_space import Params, draw, replay, searched
 from lab.radiomics.pipeline.steps import CLEAN, ORDER, build_pipeline, frame, pipeline_score
 from lab.stats.auc import auc
 from lab.stats.decision_curve import youden_threshold
@@ -32,12 +33,19 @@ Tuner = Callable[[Callable[[Any], float], int, int], pd.DataFrame]
 class SearchResult:
     """Result of a search in its training cases."""
 
-    params: Params
+    averaged: tuple[Params, ...]  # the settings whose calibrated logits are averaged, the best first
     trials: pd.DataFrame
-    inner_auc: float  # mean AUC of the best trial over the inner folds; the best of many, so biased upwards
-    line: Line
+    inner_auc: float  # mean AUC of the average over the inner folds; of the best of many, so biased upwards
+    lines: tuple[Line, ...]  # score of each of the averaged settings -> its logit
+    line: Line  # mean logit -> calibrated logit
     threshold: float  # Youden's threshold of the calibrated probability, on inner out-of-fold predictions
-    out_of_fold: pd.DataFrame  # patient_id, label, score (uncalibrated): a row per held-out case and repeat
+    out_of_fold: pd.DataFrame  # patient_id and label: a row per held-out case and repeat
+    scores: np.ndarray  # (rows of `out_of_fold`, settings), uncalibrated
+
+    @property
+    def params(self) -> Params:
+        """The best settings."""
+        return self.averaged[0]
 
 
 @dataclass
@@ -49,6 +57,7 @@ class InnerFolds:
     seed: int
     repeats: int = 1
     _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
+    _scored: dict[tuple[Any, ...], list[tuple[np.ndarray, np.ndarray]]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.cases = frame(self.training, self.settings.combat)
@@ -69,15 +78,17 @@ class InnerFolds:
                 inside = np.isin(self.patients, truth.index[held])
                 yield np.flatnonzero(~inside), np.flatnonzero(inside)
 
-    def pipeline(self, params: Params) -> Pipeline:
-        """An unfitted pipeline with the settings of this search."""
-        return unfitted(self.training, self.settings, params, self.seed)
-
     def held_out(self, params: Params) -> list[tuple[np.ndarray, np.ndarray]]:
         """For each fold, the positions of its held-out cases and their scores by a pipeline fitted on the others."""
+        key = tuple(sorted(params.items()))
+        if key not in self._scored:
+            self._scored[key] = self._held_out(params)
+        return self._scored[key]
+
+    def _held_out(self, params: Params) -> list[tuple[np.ndarray, np.ndarray]]:
         found = []
         for number, (_, held) in enumerate(self.parts):
-            whole = self.pipeline(params)
+            whole = unfitted(self.training, self.settings, params, self.seed)
             train, valid, labels = self._ordered(number, params, whole)
             last = whole[len(CLEAN) + len(ORDER) :]
             with warnings.catch_warnings():
@@ -113,46 +124,81 @@ def unfitted(training: Dataset, settings: ClassifierConfig, params: Params, seed
     return build_pipeline(params, stability=tables, threshold=settings.stability, combat=settings.combat, seed=seed)
 
 
+def refit(
+    training: Dataset, settings: ClassifierConfig, found: SearchResult, seed: int, *, rows: np.ndarray | None = None
+) -> Ensemble:
+    """The averaged settings of a search, fitted on training cases; `rows` are their positions, by default all."""
+    rows = np.arange(len(training.table)) if rows is None else rows
+    pipelines = [unfitted(training, settings, params, seed) for params in found.averaged]
+    cases, labels = frame(training, settings.combat).iloc[rows], training.labels.to_numpy()[rows]
+    return fit_ensemble(pipelines, found.lines, cases, labels)
+
+
 def search(folds: InnerFolds, tune: Tuner) -> SearchResult:
-    """Tune on the inner folds, calibrate the best params and choose their threshold. Raises ValueError if all fail."""
+    """Tune on the inner folds, calibrate and average the best settings, and choose the threshold of the average.
+
+    Raises ValueError if all trials fail.
+    """
     settings = folds.settings
 
     def objective(trial: Any) -> float:
         return folds.mean_auc(draw(trial, settings.classifiers))
 
-    alone = CLASSIFIERS.get(settings.classifiers[0]) if len(settings.classifiers) == 1 else None
-    if alone is not None and not alone.searched:
-        trials = _one_trial(folds, settings.classifiers)
-    else:
+    if searched(settings.classifiers):
         trials = tune(objective, settings.trials, folds.seed)
-    best = best_trial(trials)
-    params = replay(best, settings.classifiers)
-    scored = folds.held_out(params)
-    positions = np.concatenate([held for held, _ in scored])
-    scores = np.concatenate([values for _, values in scored])
-    labels, patients = folds.labels[positions], folds.patients[positions]
-    out_of_fold = pd.DataFrame({"patient_id": patients, "label": labels, "score": scores})
-    line = platt_by_patient(out_of_fold)
-    threshold = youden_threshold(*patient_means(patients, labels, line.probabilities(scores)))
-    inner_auc = float(best["value"])
+    else:
+        trials = _one_trial(folds, settings.classifiers)
+    averaged = best_settings(trials, settings.classifiers, settings.average)
+    scored = [folds.held_out(params) for params in averaged]
+    held = [positions for positions, _ in scored[0]]
+    labels, patients = (values[np.concatenate(held)] for values in (folds.labels, folds.patients))
+    out_of_fold = pd.DataFrame({"patient_id": patients, "label": labels})
+    scores = np.stack([np.concatenate([values for _, values in one]) for one in scored], axis=1)
+    lines, line = calibrate(out_of_fold, scores)
+    logits = mean_logits(lines, scores.T)
+    ends = np.cumsum([len(positions) for positions in held])
+    starts = ends - [len(positions) for positions in held]
+    areas = [patient_auc(patients[a:b], labels[a:b], logits[a:b]) for a, b in zip(starts, ends)]
     return SearchResult(
-        params=params, trials=trials, inner_auc=inner_auc, line=line, threshold=threshold, out_of_fold=out_of_fold
+        averaged=tuple(averaged),
+        trials=trials,
+        inner_auc=float(np.mean(areas)),
+        lines=lines,
+        line=line,
+        threshold=youden_threshold(*patient_means(patients, labels, line.probabilities(logits))),
+        out_of_fold=out_of_fold,
+        scores=scores,
     )
 
 
-def platt_by_patient(out_of_fold: pd.DataFrame) -> Line:
-    """Platt scaling of out-of-fold scores (see `SearchResult`), with equal weight for every patient."""
-    rows = out_of_fold.groupby("patient_id")["label"].transform("size").to_numpy()
-    return platt(out_of_fold["label"].to_numpy(), out_of_fold["score"].to_numpy(), 1 / rows)
+def calibrate(out_of_fold: pd.DataFrame, scores: np.ndarray) -> tuple[tuple[Line, ...], Line]:
+    """Line of each of the averaged settings, and that of their mean logit, from `SearchResult`'s fields of that name.
+
+    A single setting is calibrated once. Platt scaling, with equal weight for every patient.
+    """
+    labels = out_of_fold["label"].to_numpy()
+    weights = 1 / out_of_fold.groupby("patient_id")["label"].transform("size").to_numpy()
+    lines = (AS_IT_IS,) if scores.shape[1] == 1 else tuple(platt(labels, values, weights) for values in scores.T)
+    return lines, platt(labels, mean_logits(lines, scores.T), weights)
 
 
-def best_trial(trials: pd.DataFrame) -> Mapping[str, Any]:
-    """The row with the highest value, the first of equals. Raises ValueError if none has a value."""
+def best_settings(trials: pd.DataFrame, classifiers: tuple[str, ...], count: int) -> list[Params]:
+    """The `count` settings of the highest values, or all if there are fewer; the first of equals, none of them twice.
+
+    Raises ValueError if no trial has a value.
+    """
     finished = trials[pd.to_numeric(trials["value"]).notna()]
     if finished.empty:
         raise ValueError(f"none of {len(trials)} trials gave a figure")
-    row = finished.sort_values(["value", "number"], ascending=[False, True], kind="stable").iloc[0]
-    return {str(name): value for name, value in row.items() if pd.notna(value)}
+    rows = finished.sort_values(["value", "number"], ascending=[False, True], kind="stable").to_dict("records")
+    found: list[Params] = []
+    for row in rows:
+        params = replay({str(name): value for name, value in row.items() if pd.notna(value)}, classifiers)
+        if params not in found:
+            found.append(params)
+        if len(found) == count:
+            break
+    return found
 
 
 def patient_means(patients: np.ndarray, labels: np.ndarray, scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -8,14 +8,13 @@ import time
 
 import numpy as np
 import pandas as pd
-from sklearn.pipeline import Pipeline
 
 from lab.config import ClassifierConfig
 from lab.radiomics.assess.importance import permutation_importance
 from lab.radiomics.baselines import OURS
 from lab.radiomics.dataset import Dataset
-from lab.radiomics.pipeline.inner_search import InnerFolds, SearchResult, Tuner, patient_auc, search, unfitted
-from lab.radiomics.pipeline.search_space import Params
+from lab.radiomics.pipeline.ensemble import Ensemble
+from lab.radiomics.pipeline.inner_search import InnerFolds, SearchResult, Tuner, patient_auc, refit, search
 from lab.radiomics.pipeline.split_result import SplitResult
 from lab.radiomics.pipeline.steps import frame, pipeline_score
 from lab.radiomics.splits import Split, predictions_table
@@ -42,19 +41,19 @@ def run_split(
     begun = time.perf_counter()
     seed = split_seed(settings.seed, split)
     training = dataset.part(split.train)
-    found, pipeline = fit_training(training, settings, tune, seed)
+    found, model = fit_training(training, settings, tune, seed)
     testing = dataset.part(split.test)
     cases, labels, patients = frame(testing, settings.combat), testing.labels, testing.patients
-    scores = pipeline_score(pipeline, cases)
+    scores = pipeline_score(model, cases)
     probabilities = found.line.probabilities(scores)
     predictions = predictions_table(dataset, split, probabilities, method=method, threshold=found.threshold)
-    chosen = permutation_importance(pipeline, cases, labels.to_numpy(), patients.to_numpy(), seed=seed)
-    curve = _learning(training, testing, settings, found.params, seed) if learning else NO_CURVE
+    chosen = permutation_importance(model, cases, labels.to_numpy(), patients.to_numpy(), seed=seed)
+    curve = _learning(training, testing, settings, found, seed) if learning else NO_CURVE
     return SplitResult(
         split=split,
         method=method,
         predictions=predictions,
-        params=found.params,
+        averaged=found.averaged,
         trials=found.trials,
         inner_auc=found.inner_auc,
         threshold=found.threshold,
@@ -67,11 +66,10 @@ def run_split(
 
 def fit_training(
     training: Dataset, settings: ClassifierConfig, tune: Tuner, seed: int
-) -> tuple[SearchResult, Pipeline]:
-    """The result of the search in a training set, and its pipeline refitted on all of it."""
-    folds = InnerFolds(training, settings, seed)
-    found = search(folds, tune)
-    return found, folds.pipeline(found.params).fit(folds.cases, folds.labels)
+) -> tuple[SearchResult, Ensemble]:
+    """The result of the search in a training set, and its averaged settings refitted on all of it."""
+    found = search(InnerFolds(training, settings, seed), tune)
+    return found, refit(training, settings, found, seed)
 
 
 def split_seed(seed: int, split: Split) -> int:
@@ -80,11 +78,11 @@ def split_seed(seed: int, split: Split) -> int:
 
 
 def _learning(
-    training: Dataset, testing: Dataset, settings: ClassifierConfig, params: Params, seed: int
+    training: Dataset, testing: Dataset, settings: ClassifierConfig, found: SearchResult, seed: int
 ) -> pd.DataFrame:
-    """Test AUC of the tuned params, refitted on nested parts of the training patients with both classes in proportion.
+    """Test AUC of the tuned settings, refitted on nested parts of the training patients, both classes in proportion.
 
-    The params were tuned on all training patients, which biases the AUC of the small parts upwards a little.
+    They were tuned on all training patients, which biases the AUC of the small parts upwards a little.
     """
     truth = training.labels.groupby(training.patients).max()
     rng = np.random.default_rng(seed)
@@ -94,7 +92,6 @@ def _learning(
     for share in SHARES:
         kept = np.concatenate([order[: max(2, round(share * len(order)))] for order in orders])
         part = training.part(list(training.table.index[training.patients.isin(kept)]))
-        pipeline = unfitted(part, settings, params, seed)
-        pipeline.fit(frame(part, settings.combat), part.labels.to_numpy())
-        rows.append((len(kept), patient_auc(patients, labels, pipeline_score(pipeline, cases))))
+        scores = pipeline_score(refit(part, settings, found, seed), cases)
+        rows.append((len(kept), patient_auc(patients, labels, scores)))
     return pd.DataFrame(rows, columns=["n", "score"])

@@ -87,6 +87,11 @@ CLASSIFIERS: dict[str, ClassifierSpec] = {
 }
 
 
+def searched(classifiers: Sequence[str]) -> bool:
+    """Whether there are settings to search for."""
+    return len(classifiers) != 1 or classifiers[0] not in CLASSIFIERS or CLASSIFIERS[classifiers[0]].searched
+
+
 def draw(trial: Any, classifiers: Sequence[str]) -> Params:
     """Params of a pipeline (`steps.build_pipeline`) from a trial. Raises ValueError for unknown classifiers."""
     return _params(partial(_suggest, trial), classifiers)

@@ -26,20 +26,30 @@ class SplitResult:
     split: Split
     method: str
     predictions: pd.DataFrame  # one row per test case, see `lab.radiomics.splits.predictions_table`
-    params: Params
     trials: pd.DataFrame
-    inner_auc: float  # AUC of the best trial over inner folds
+    inner_auc: float  # AUC over inner folds
     threshold: float
     line: Line  # score -> probability
     chosen: pd.DataFrame  # feature and importance: mean drop of the test AUC when the feature is permuted
     learning: pd.DataFrame  # n (training patients) and score (test AUC); empty if it was not requested
     seconds: float
+    averaged: tuple[Params, ...]  # all settings whose calibrated logits are averaged, the best first
+
+    @property
+    def params(self) -> Params:
+        """The best settings."""
+        return self.averaged[0]
 
     @property
     def test_auc(self) -> float:
         """AUC over the split's test patients."""
         found = self.predictions
         return patient_auc(found["patient_id"].to_numpy(), found["label"].to_numpy(), found["score"].to_numpy())
+
+    @property
+    def what(self) -> str:
+        """Best classifier, and the number of averaged settings: "svm, first of 10"."""
+        return f"{self.params['classifier']}{f', first of {len(self.averaged)}' * (len(self.averaged) > 1)}"
 
     def to_json(self) -> str:
         """The result as text, with numbers at full precision."""
@@ -54,6 +64,8 @@ class SplitResult:
         try:
             record = json.loads(text)
             record |= {name: _to_table(record[name]) for name in TABLES}
+            before_averages = "averaged" not in record
+            record["averaged"] = (record.pop("params"),) if before_averages else tuple(record["averaged"])
             split = {**record["split"], **{part: tuple(record["split"][part]) for part in ("train", "test")}}
             return cls(**{**record, "split": Split(**split), "line": Line(**record["line"])})
         except (KeyError, TypeError, json.JSONDecodeError) as error:

@@ -4,7 +4,6 @@ Order: stability filter, ComBat, informative features, imputation, scaling, rank
 stability filter comes before ComBat because perturbed masks were measured on raw features.
 """
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -64,29 +63,11 @@ def frame(dataset: Dataset, combat: str = "") -> pd.DataFrame:
     return dataset.features.assign(**{combat: labels.astype("string")})
 
 
-def pipeline_score(pipeline: Pipeline, cases: pd.DataFrame) -> np.ndarray:
-    """(cases,) unbounded scores, higher for label 1: the decision function, or the logit of `predict_proba`."""
+def pipeline_score(pipeline: Any, cases: pd.DataFrame) -> np.ndarray:
+    """(cases,) unbounded scores, higher for label 1: the decision function, or the logit of `predict_proba`.
+
+    `pipeline` is a fitted `Pipeline` or `lab.radiomics.pipeline.ensemble.Ensemble`.
+    """
     if hasattr(pipeline, "decision_function"):
         return np.asarray(pipeline.decision_function(cases), np.float64)
     return logit(np.clip(pipeline.predict_proba(cases)[:, 1], CLIP, 1 - CLIP))
-
-
-def selected(pipeline: Pipeline) -> list[str]:
-    """Names of the features that a fitted pipeline's classifier reads."""
-    return list(pipeline.named_steps["select"].columns_)
-
-
-def pruned(pipeline: Pipeline) -> Pipeline:
-    """A fitted pipeline that needs only the selected features and gives the same scores."""
-    names = selected(pipeline)
-    kept = [(name, step) for name, step in pipeline.steps if hasattr(step, "PER_COLUMN")]
-    return Pipeline([*((name, _restricted(step, names)) for name, step in kept), pipeline.steps[-1]])
-
-
-def _restricted(step: Any, names: list[str]) -> Any:
-    found = copy.copy(step)
-    place = {name: position for position, name in enumerate(step.columns_)}
-    for attribute in step.PER_COLUMN:
-        setattr(found, attribute, np.ascontiguousarray(getattr(step, attribute)[..., [place[n] for n in names]]))
-    found.columns_ = list(names)
-    return found

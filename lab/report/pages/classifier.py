@@ -25,6 +25,10 @@ from lab.report.text.checklists import checklist_items
 
 FOLDED = 12
 """Number of rows from which a table is folded."""
+AVERAGE = (
+    "The classifier of each split averages the calibrated logits of its {} best settings. The table has the best one, "
+    "tables/settings.csv all; inner_auc and threshold are those of the average."
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +46,9 @@ class ClassifierRecord:
     settings: Mapping[str, object] = field(default_factory=dict)
     software: Mapping[str, object] = field(default_factory=dict)
     chosen: pd.DataFrame | None = None
-    """Settings that the search chose, a row per split."""
+    """Settings that the search chose, a row per split: the best ones where several are averaged."""
+    averaged: int = 1
+    """How many settings our classifier averages in each split."""
     left_out: Mapping[str, str] | None = None
     """Case -> reason."""
     checklists: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -63,6 +69,7 @@ def classifier_page(record: ClassifierRecord) -> str:
         "subgroups": Text("Neither vendor nor field strength nor grade is known."),
     }
     chosen, left_out = record.chosen, record.left_out
+    average = [Text(AVERAGE.format(record.averaged))] if record.averaged > 1 else []
     checklists = [item for name, table in record.checklists.items() for item in checklist_items(name, table)]
     sections: dict[str, Sequence[Item]] = {
         "Question": [Text(record.question, "question")],
@@ -76,7 +83,7 @@ def classifier_page(record: ClassifierRecord) -> str:
         "External test": external_items(record.external, record.external_figures, found),
         "Figures": [Pictures(pictures, gallery=True, dpi=DPI)] if pictures else [],
         "Subgroups": [nothing["subgroups"] if found.subgroups.empty else subgroup_table(found.subgroups)],
-        "Chosen settings": [] if chosen is None or chosen.empty else [_folding(chosen, "splits")],
+        "Chosen settings": [] if chosen is None or chosen.empty else [*average, _folding(chosen, "splits")],
         "Left out": [] if left_out is None else [_left_out(left_out)],
         "Checklists": checklists,
         "Settings": [Pairs(record.settings)] if record.settings else [],

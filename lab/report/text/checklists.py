@@ -149,6 +149,8 @@ def _derived(facts: Mapping[str, Any]) -> dict[str, Any]:
         inside = f"judged by a cross-validation of {facts['inner_folds']} folds inside it."
         found["search"] = f"{facts['trials']} trials by Optuna in each training set, {inside}"
         found["choice"] = "In each training set the settings that did best in its inner cross-validation."
+        if (several := int(facts.get("average", 1))) > 1:
+            found["choice"] = f"In each training set the average of the {several} settings that did best inside it."
     if "stability" in facts:
         robust = f"Features with an ICC below {facts['stability']:g} out, then selection"
         found["reduction"] = robust if facts["stability"] else "Selection of features"

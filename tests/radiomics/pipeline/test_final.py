@@ -13,13 +13,14 @@ import pytest
 import skops.io
 from learnable import make_dataset, random_search
 from scipy.special import logit
+from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
 
 from lab.config import ClassifierConfig
 from lab.io.sealed_json import read_sealed, seal
 from lab.radiomics.pipeline import final as final_module
 from lab.radiomics.pipeline.final import fit_final
-from lab.radiomics.pipeline.fitted import FACTS, MODEL, PERFORMANCE, Final
+from lab.radiomics.pipeline.fitted import DISTANCE, FACTS, MODEL, PERFORMANCE, Final
 from lab.stats.auc import auc
 
 SETTINGS = ClassifierConfig(classifiers=("elastic_net",), trials=3, inner_folds=3, combat="vendor", seed=1)
@@ -127,6 +128,39 @@ def test_every_classifier_comes_back_from_disk(classifier, tmp_path):
     cases, _ = new_cases()
     pd.testing.assert_frame_equal(again.predict(cases), one.predict(cases), check_exact=True)
     assert again.facts == one.facts
+    write_as_before_averages(one, tmp_path / "model")
+    earlier = Final.load(tmp_path / "model")
+    pd.testing.assert_frame_equal(earlier.predict(cases), one.predict(cases), check_exact=True)
+    assert earlier.facts == one.facts
+
+
+def write_as_before_averages(one, folder) -> None:
+    """The files as version 0.4.0 wrote them: a pipeline in each place of an ensemble."""
+    whole, *refits = (
+        Pipeline([*model.clean.steps, *model.members[0].steps])
+        for model in (one.model, *(found for found, _ in one.refits))
+    )
+    arrays = {name: getattr(one.distance, name) for name in DISTANCE}
+    signed(folder, skops.io.dumps({"pipeline": whole, "refits": refits, "novelty": arrays}))
+
+    def edit(record) -> None:
+        record["format"] = 1
+        record.pop("member_lines")
+        (record["facts"]["params"],) = record["facts"].pop("averaged")
+
+    edit_facts(folder, edit)
+
+
+def test_an_average_of_settings_is_said_and_comes_back_from_disk(final, folder):
+    known = final.facts.as_dict()
+    assert (known["averaged"], known["params"]) == (3, final.facts.averaged[0])
+    assert [len(one.members) for one, _ in final.refits] == [2] * 8
+    assert "averages 2 of the 3 settings" in known["covers"]
+    cases, _ = new_cases()
+    pd.testing.assert_frame_equal(Final.load(folder).predict(cases), final.predict(cases), check_exact=True)
+    edit_facts(folder, lambda record: record["member_lines"][0].pop())
+    with pytest.raises(ValueError, match=r"final\.json: .* other numbers of averaged settings"):
+        Final.load(folder)
 
 
 def test_what_was_measured_otherwise_is_refused(final, tmp_path):

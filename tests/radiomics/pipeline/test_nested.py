@@ -13,7 +13,8 @@ from scipy.special import expit
 
 from lab.config import ClassifierConfig
 from lab.radiomics.assess.importance import permutation_importance
-from lab.radiomics.pipeline.inner_search import InnerFolds, best_trial, patient_auc
+from lab.radiomics.pipeline.ensemble import AS_IT_IS, fit_ensemble, single
+from lab.radiomics.pipeline.inner_search import InnerFolds, best_settings, patient_auc, search
 from lab.radiomics.pipeline.nested import run_split, split_seed
 from lab.radiomics.pipeline.split_result import SplitResult, suspicion
 from lab.radiomics.pipeline.steps import build_pipeline, pipeline_score
@@ -68,7 +69,8 @@ def test_the_learning_curve_grows_in_patients(result):
 
 def test_twice_the_same(data, split, result):
     again = run_split(data, split, SETTINGS, random_search)
-    assert again.params == result.params
+    assert again.averaged == result.averaged
+    assert len(again.averaged) == SETTINGS.trials
     assert again.line == result.line
     pd.testing.assert_frame_equal(again.predictions, result.predictions, check_exact=True)
     pd.testing.assert_frame_equal(again.chosen, result.chosen, check_exact=True)
@@ -79,7 +81,7 @@ def test_to_disk_and_back(result):
     for table in ("predictions", "trials", "chosen", "learning"):
         pd.testing.assert_frame_equal(getattr(found, table), getattr(result, table), check_exact=True)
     assert found.split == result.split
-    assert (found.params, found.line, found.threshold) == (result.params, result.line, result.threshold)
+    assert (found.averaged, found.line, found.threshold) == (result.averaged, result.line, result.threshold)
     assert found.to_json() == result.to_json()
 
 
@@ -87,6 +89,12 @@ def test_to_disk_and_back(result):
 def test_other_texts_are_no_results(text):
     with pytest.raises(ValueError, match="not the result of a split"):
         SplitResult.from_json(text)
+
+
+def test_a_result_from_before_settings_were_averaged_is_read(result):
+    record = json.loads(result.to_json())
+    record["params"] = record.pop("averaged")[0]
+    assert SplitResult.from_json(json.dumps(record)).averaged == (result.params,)
 
 
 def test_a_result_without_a_number_is_refused(result):
@@ -132,11 +140,41 @@ def test_few_patients_of_a_class_give_fewer_folds():
     assert len(InnerFolds(few, SETTINGS, seed=0).parts) == 2
 
 
-def test_the_best_trial_is_the_first_of_the_highest():
-    trials = pd.DataFrame({"number": [2, 0, 1, 3], "value": [0.8, 0.7, 0.8, np.nan], "a": [1.0, 2.0, 3.0, 4.0]})
-    assert best_trial(trials)["a"] == 3.0
-    with pytest.raises(ValueError, match="none of 4 trials"):
-        best_trial(trials.assign(value=np.nan))
+def test_the_best_settings_are_the_first_of_the_highest_and_none_is_taken_twice():
+    trials = pd.DataFrame(
+        {"number": [2, 0, 1, 3, 4], "value": [0.8, 0.7, 0.8, np.nan, 0.9], "svm_c": [1.0, 2, 3, 4, 3]}
+    )
+    trials = trials.assign(scaler="robust", ranking="auc", correlation_limit=0.9, features=5, svm_kernel="linear")
+    found = {count: best_settings(trials, ("svm",), count) for count in (1, 2, 10)}
+    assert [[one["svm_c"] for one in found[count]] for count in found] == [[3.0], [3.0, 1.0], [3.0, 1.0, 2.0]]
+    with pytest.raises(ValueError, match="none of 5 trials"):
+        best_settings(trials.assign(value=np.nan), ("svm",), 1)
+
+
+def test_the_best_settings_alone_are_calibrated_once_and_their_average_twice(data):
+    """The lines against Platt's of each pipeline's scores in the inner folds, by scikit-learn's pipelines alone."""
+    folds = InnerFolds(data, dataclasses.replace(SETTINGS, average=1), seed=3)
+    alone = search(folds, random_search)
+    folds.settings = SETTINGS
+    found = search(folds, random_search)
+    assert found.params == alone.params
+    assert alone.lines == (AS_IT_IS,)
+    logits = []
+    for params, line in zip(found.averaged, found.lines, strict=True):
+        scores, labels = [], []
+        for fit, held in folds.parts:
+            pipeline = build_pipeline(params, stability=data.perturbed, seed=3)
+            pipeline.fit(folds.cases.iloc[fit], folds.labels[fit])
+            scores.append(pipeline_score(pipeline, folds.cases.iloc[held]))
+            labels.append(folds.labels[held])
+        assert line == platt(np.concatenate(labels), np.concatenate(scores))
+        logits.append([line.logits(one) for one in scores])
+        if params == found.params:
+            assert alone.line == line
+            assert alone.inner_auc == np.mean([auc(*one) for one in zip(labels, scores)])
+    mean = [np.mean(one, axis=0) for one in zip(*logits)]
+    assert found.line == platt(np.concatenate(labels), np.concatenate(mean))
+    assert found.inner_auc == np.mean([auc(*one) for one in zip(labels, mean)])
 
 
 def test_patients_count_once():
@@ -197,12 +235,31 @@ def test_importance_is_the_drop_of_the_auc():
     data = make_dataset(features=3, informative=1, effect=4.0)
     pipeline = build_pipeline({"classifier": "logistic"}).fit(data.features, data.labels)
     found = permutation_importance(
-        pipeline, data.features, data.labels.to_numpy(), data.patients.to_numpy(), seed=0, repeats=30
+        single(pipeline), data.features, data.labels.to_numpy(), data.patients.to_numpy(), seed=0, repeats=30
     )
     found = found.set_index("feature")["importance"]
     assert found.iloc[0] == pytest.approx(0.5, abs=0.06)  # all is in one feature
     assert found.index[0].endswith("F0")
     assert np.abs(found.iloc[1:]).max() < 0.05
+
+
+def test_a_feature_that_one_of_two_averaged_pipelines_reads_counts_there_alone():
+    data = make_dataset(features=2, informative=2, effect=1.0, patients=200)
+    one, two = (
+        [build_pipeline({"classifier": "logistic", "features": count}) for count in counts]
+        for counts in ((1, 2), (1, 2))
+    )
+    model = fit_ensemble(one, [AS_IT_IS, AS_IT_IS], data.features, data.labels.to_numpy())
+    fitted = [pipeline.fit(data.features, data.labels) for pipeline in two]
+    how = {"labels": data.labels.to_numpy(), "patients": data.patients.to_numpy(), "seed": 0}
+    averaged, *alone = (
+        permutation_importance(one, data.features, repeats=30, **how).set_index("feature")["importance"]
+        for one in (model, *map(single, fitted))
+    )
+    (first,) = alone[0].index
+    (second,) = set(alone[1].index) - {first}
+    assert alone[1][second] / 3 < averaged[second] < 0.8 * alone[1][second]
+    assert alone[1][first] < averaged[first] < alone[0][first]
 
 
 def test_an_inner_auc_far_above_the_test_auc_is_told(result):

@@ -10,8 +10,10 @@ from sklearn.base import clone
 from sklearn.preprocessing import StandardScaler
 
 from lab.radiomics.pipeline.cleaning import Informative, MedianImputer, Scaler, StabilityFilter
+from lab.radiomics.pipeline.ensemble import fit_ensemble, selected, single
 from lab.radiomics.pipeline.search_space import CLASSIFIERS, draw, replay
-from lab.radiomics.pipeline.steps import build_pipeline, frame, pipeline_score, pruned, selected
+from lab.radiomics.pipeline.steps import build_pipeline, frame, pipeline_score
+from lab.stats.platt import Line
 
 
 @pytest.fixture
@@ -33,11 +35,31 @@ def test_every_classifier_learns_and_its_pruned_twin_scores_the_same(drawn_param
     scores = pipeline_score(pipeline, frame(data, combat))
     assert np.isfinite(scores).all()
     assert scores[data.labels == 1].mean() > scores[data.labels == 0].mean()
-    names = selected(pipeline)
+    names = selected(single(pipeline).members[0])
     few = frame(data, combat)[[*names, *([combat] if combat else [])]]
-    assert np.allclose(pipeline_score(pruned(pipeline), few), scores, rtol=0, atol=1e-9)
+    assert np.allclose(pipeline_score(single(pipeline).pruned(), few), scores, rtol=0, atol=1e-9)
     if "features" in params:
         assert len(names) <= params["features"]
+
+
+@pytest.mark.parametrize("combat", ["", "vendor"])
+def test_an_ensemble_is_the_mean_of_whole_pipelines_calibrated_logits(drawn_params, combat):
+    data = make_dataset(perturbed=True)
+    cases, labels = frame(data, combat), data.labels.to_numpy()
+    params = [drawn_params(name, seed) for seed, name in enumerate(("svm", "elastic_net", "svm", "random_forest"))]
+    lines = [Line(slope=0.5 + number, intercept=number - 1.0) for number in range(len(params))]
+
+    def unfitted():
+        return [build_pipeline(one, stability=data.perturbed, combat=combat, seed=1) for one in params]
+
+    fitted = [pipeline.fit(cases, labels) for pipeline in unfitted()]
+    plain = [line.slope * pipeline_score(one, cases) + line.intercept for one, line in zip(fitted, lines)]
+    model = fit_ensemble(unfitted(), lines, cases, labels)
+    assert np.array_equal(pipeline_score(model, cases), np.mean(plain, axis=0))
+    assert set(model.features) == {name for one in fitted for name in one.named_steps["select"].columns_}
+    few = cases[[*model.features[::-1], *([combat] if combat else [])]]
+    assert np.allclose(pipeline_score(model.pruned(), few), pipeline_score(model, cases), rtol=0, atol=1e-9)
+    pd.testing.assert_frame_equal(model.pruned().known(few), model.known(cases))
 
 
 @pytest.mark.parametrize("classifier", CLASSIFIERS)

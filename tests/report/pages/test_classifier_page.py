@@ -61,6 +61,11 @@ def test_the_page_is_whole_and_self_contained():
     assert "0.8123" in text
 
 
+def test_an_average_is_said_beside_its_best_settings():
+    assert "averages the calibrated logits of its 10 best settings" in page(averaged=10)
+    assert "averages the calibrated logits" not in page()
+
+
 def test_figures_stand_in_reading_order_with_their_captions():
     captions = [unescape(caption) for caption in re.findall(r"<figcaption>([^<]*)</figcaption>", page())]
     assert captions == [CAPTIONS["roc"], CAPTIONS["learning"], "own"]
