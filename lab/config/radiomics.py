@@ -26,8 +26,8 @@ class ClassifierConfig:
     """Inner folds of the training patients, for the choice of settings and threshold."""
     trials: Annotated[int, alias(aliases=("--trials",))] = 20
     """Settings tried in each split."""
-    average: int = 10
-    """How many of the best settings are averaged, each calibrated on the training patients; 1 keeps the best alone."""
+    average: int = 1
+    """How many of the best settings are averaged, each calibrated on the training patients; 1 is the best alone."""
     classifiers: tuple[str, ...] = ("elastic_net", "random_forest", "gradient_boosting", "svm")
     """Classifiers for the search to choose from."""
     stability: float = 0.75

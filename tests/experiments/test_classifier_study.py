@@ -39,7 +39,14 @@ SETTINGS = RadiomicsConfig(
     data=DataConfig(spacing_mm=8.0, processes=1),
     phantom=PhantomConfig(subjects=30),
     classifier=ClassifierConfig(
-        folds=2, repeats=1, trials=2, inner_folds=2, classifiers=("elastic_net", "svm"), stability=0.0, workers=1
+        folds=2,
+        repeats=1,
+        trials=2,
+        average=2,
+        inner_folds=2,
+        classifiers=("elastic_net", "svm"),
+        stability=0.0,
+        workers=1,
     ),
 )
 pytestmark = pytest.mark.slow

@@ -60,19 +60,25 @@ class Ensemble:
 def fit_ensemble(
     pipelines: Sequence[Pipeline], lines: Sequence[Line], cases: pd.DataFrame, labels: np.ndarray
 ) -> Ensemble:
-    """Fit unfitted pipelines, which differ in their params alone, to cases (cases, features) and labels (cases,)."""
+    """Fit unfitted pipelines, which differ in their params alone, to cases (cases, features) and labels (cases,).
+
+    `lines` are those of scores minus their mean over the training cases, unless there is only one: an SVM with a small
+    C has an intercept of its own in every fit, far larger than the spread of its scores.
+    """
     clean = pipelines[0][: len(CLEAN)]
     seen = clean.fit_transform(cases, labels)
     ordered: dict[str, tuple[Pipeline, pd.DataFrame]] = {}
-    members = []
-    for pipeline in pipelines:
+    members, own_lines = [], []
+    for pipeline, line in zip(pipelines, lines, strict=True):
         order, last = pipeline[len(CLEAN) : len(CLEAN) + len(ORDER)], pipeline[len(CLEAN) + len(ORDER) :]
         key = repr([(name, step.get_params()) for name, step in order.steps])
         if key not in ordered:
             ordered[key] = order, order.fit_transform(seen, labels)
         order, values = ordered[key]
         members.append(Pipeline([*order.steps, *last.fit(values, labels).steps]))
-    return Ensemble(clean=clean, members=tuple(members), lines=tuple(lines))
+        centre = pipeline_score(last, values).mean() if len(pipelines) > 1 else 0.0
+        own_lines.append(Line(slope=line.slope, intercept=float(line.intercept - line.slope * centre)))
+    return Ensemble(clean=clean, members=tuple(members), lines=tuple(own_lines))
 
 
 def single(pipeline: Pipeline) -> Ensemble:

@@ -8,7 +8,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,12 +40,20 @@ class SearchResult:
     line: Line  # mean logit -> calibrated logit
     threshold: float  # Youden's threshold of the calibrated probability, on inner out-of-fold predictions
     out_of_fold: pd.DataFrame  # patient_id and label: a row per held-out case and repeat
-    scores: np.ndarray  # (rows of `out_of_fold`, settings), uncalibrated
+    scores: np.ndarray  # (rows of `out_of_fold`, settings), uncalibrated; of several settings without their centre
 
     @property
     def params(self) -> Params:
         """The best settings."""
         return self.averaged[0]
+
+
+class HeldOut(NamedTuple):
+    """Scores of a fold's held-out cases."""
+
+    positions: np.ndarray
+    scores: np.ndarray
+    centre: float  # mean score of the cases that the pipeline was fitted to
 
 
 @dataclass
@@ -57,7 +65,7 @@ class InnerFolds:
     seed: int
     repeats: int = 1
     _kept: dict[tuple[Any, ...], Any] = field(default_factory=dict, repr=False)
-    _scored: dict[tuple[Any, ...], list[tuple[np.ndarray, np.ndarray]]] = field(default_factory=dict, repr=False)
+    _scored: dict[tuple[Any, ...], list[HeldOut]] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         self.cases = frame(self.training, self.settings.combat)
@@ -78,14 +86,14 @@ class InnerFolds:
                 inside = np.isin(self.patients, truth.index[held])
                 yield np.flatnonzero(~inside), np.flatnonzero(inside)
 
-    def held_out(self, params: Params) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For each fold, the positions of its held-out cases and their scores by a pipeline fitted on the others."""
+    def held_out(self, params: Params) -> list[HeldOut]:
+        """For each fold, the scores of its held-out cases by a pipeline fitted on the others."""
         key = tuple(sorted(params.items()))
         if key not in self._scored:
             self._scored[key] = self._held_out(params)
         return self._scored[key]
 
-    def _held_out(self, params: Params) -> list[tuple[np.ndarray, np.ndarray]]:
+    def _held_out(self, params: Params) -> list[HeldOut]:
         found = []
         for number, (_, held) in enumerate(self.parts):
             whole = unfitted(self.training, self.settings, params, self.seed)
@@ -94,13 +102,14 @@ class InnerFolds:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ConvergenceWarning)  # a trial that does not converge scores poorly
                 last.fit(train, labels)
-            found.append((held, pipeline_score(last, valid)))
+            scores = pipeline_score(last, valid)
+            found.append(HeldOut(held, scores, float(pipeline_score(last, train).mean())))
         return found
 
     def mean_auc(self, params: Params) -> float:
         """Mean over the folds of the AUC of held-out patients."""
         scored = self.held_out(params)
-        return float(np.mean([patient_auc(self.patients[h], self.labels[h], values) for h, values in scored]))
+        return float(np.mean([patient_auc(self.patients[h], self.labels[h], values) for h, values, _ in scored]))
 
     def _ordered(self, number: int, params: Params, whole: Pipeline) -> tuple[pd.DataFrame, pd.DataFrame, np.ndarray]:
         """A fold's training and held-out cases before feature selection, and the training labels."""
@@ -150,10 +159,11 @@ def search(folds: InnerFolds, tune: Tuner) -> SearchResult:
         trials = _one_trial(folds, settings.classifiers)
     averaged = best_settings(trials, settings.classifiers, settings.average)
     scored = [folds.held_out(params) for params in averaged]
-    held = [positions for positions, _ in scored[0]]
+    held = [one.positions for one in scored[0]]
     labels, patients = (values[np.concatenate(held)] for values in (folds.labels, folds.patients))
     out_of_fold = pd.DataFrame({"patient_id": patients, "label": labels})
-    scores = np.stack([np.concatenate([values for _, values in one]) for one in scored], axis=1)
+    several = len(averaged) > 1  # a single pipeline has no centre: its score is calibrated as it is
+    scores = np.stack([np.concatenate([fold.scores - several * fold.centre for fold in one]) for one in scored], axis=1)
     lines, line = calibrate(out_of_fold, scores)
     logits = mean_logits(lines, scores.T)
     ends = np.cumsum([len(positions) for positions in held])

@@ -23,7 +23,7 @@ from lab.radiomics.pipeline.final import fit_final
 from lab.radiomics.pipeline.fitted import DISTANCE, FACTS, MODEL, PERFORMANCE, Final
 from lab.stats.auc import auc
 
-SETTINGS = ClassifierConfig(classifiers=("elastic_net",), trials=3, inner_folds=3, combat="vendor", seed=1)
+SETTINGS = ClassifierConfig(classifiers=("elastic_net",), trials=3, average=10, inner_folds=3, combat="vendor", seed=1)
 NEW = {"patients": 40, "seed": 9}
 
 

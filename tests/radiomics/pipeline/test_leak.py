@@ -23,7 +23,9 @@ from lab.stats.auc import auc, delong_interval
 from lab.stats.predictions import one_per_patient
 
 FRACTIONS = (0.7, 0.15, 0.15)
-SETTINGS = ClassifierConfig(classifiers=("elastic_net", "svm"), trials=3, inner_folds=3, combat="vendor", seed=1)
+SETTINGS = ClassifierConfig(
+    classifiers=("elastic_net", "svm"), trials=3, average=10, inner_folds=3, combat="vendor", seed=1
+)
 
 
 def cross_validate(data, settings, folds=4):

@@ -23,7 +23,9 @@ from lab.stats.auc import auc
 from lab.stats.platt import platt
 
 FRACTIONS = (0.7, 0.15, 0.15)
-SETTINGS = ClassifierConfig(classifiers=("elastic_net", "svm", "random_forest"), trials=4, inner_folds=3, seed=2)
+SETTINGS = ClassifierConfig(
+    classifiers=("elastic_net", "svm", "random_forest"), trials=4, average=10, inner_folds=3, seed=2
+)
 
 
 @pytest.fixture(scope="module")
@@ -161,16 +163,17 @@ def test_the_best_settings_alone_are_calibrated_once_and_their_average_twice(dat
     assert alone.lines == (AS_IT_IS,)
     logits = []
     for params, line in zip(found.averaged, found.lines, strict=True):
-        scores, labels = [], []
+        scores, centred, labels = [], [], []
         for fit, held in folds.parts:
             pipeline = build_pipeline(params, stability=data.perturbed, seed=3)
             pipeline.fit(folds.cases.iloc[fit], folds.labels[fit])
             scores.append(pipeline_score(pipeline, folds.cases.iloc[held]))
+            centred.append(scores[-1] - pipeline_score(pipeline, folds.cases.iloc[fit]).mean())
             labels.append(folds.labels[held])
-        assert line == platt(np.concatenate(labels), np.concatenate(scores))
-        logits.append([line.logits(one) for one in scores])
+        assert line == platt(np.concatenate(labels), np.concatenate(centred))
+        logits.append([line.logits(one) for one in centred])
         if params == found.params:
-            assert alone.line == line
+            assert alone.line == platt(np.concatenate(labels), np.concatenate(scores))
             assert alone.inner_auc == np.mean([auc(*one) for one in zip(labels, scores)])
     mean = [np.mean(one, axis=0) for one in zip(*logits)]
     assert found.line == platt(np.concatenate(labels), np.concatenate(mean))
@@ -267,3 +270,15 @@ def test_an_inner_auc_far_above_the_test_auc_is_told(result):
     assert suspicion([result]) == ""
     wrong = dataclasses.replace(result, predictions=result.predictions.assign(score=0.5))
     assert "a feature may hold the label" in suspicion([wrong])
+
+
+def test_the_intercept_of_a_fit_does_not_ruin_an_average():
+    """An SVM with a small C has an intercept of its own in every fit; averages calibrate the distance from the mean."""
+    data = make_dataset(patients=61)
+    split = make_splits(data, folds=4, repeats=1, fractions=FRACTIONS, seed=0)[0]
+    fixed = {"scaler": "standard", "ranking": "auc", "correlation_limit": 0.9, "features": 5, "svm_kernel": "rbf"}
+    rows = [{"number": n, "value": 1 - n, "seconds": 0.0, "started": 0, "svm_c": c} for n, c in enumerate((2e-3, 3e-3))]
+    settings = dataclasses.replace(SETTINGS, classifiers=("svm",), inner_folds=5)
+    found = run_split(data, split, settings, lambda *_: pd.DataFrame(rows).assign(**fixed), learning=False)
+    assert found.test_auc > 0.9
+    assert ((found.predictions["score"] - found.predictions["label"]) ** 2).mean() < 0.15
