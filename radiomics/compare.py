@@ -8,9 +8,12 @@
 Baselines: tumour volume, age and sex, one sequence alone, the mask's shape, voxelwise boosting; with --synthesis the
            enhancing volume in the images of the best network of a study (or of a trial) of its test patients, and the
            probability that it states, so that both arms share one axis
+
 Drawn:     our classifier with the features of the drawn images, or of the probability maps, beside its own. Every
            patient is drawn by a network that has not seen them, so the study of networks needs --folds
+
 Tests:     DeLong's, on the patients that both have scored, corrected after Holm
+
 Again:     results of studies/classifier.py and radiomics/run_worc.py with the same settings are used again
 """
 

@@ -7,8 +7,10 @@
 
 Features: shape, first order and textures (GLCM, GLRLM, GLSZM, GLDM, NGTDM) of the original, LoG-filtered and wavelet
           images, by pyradiomics with the settings of lab/radiomics/features/features.yaml; never from a contrast scan
+
 Written:  a row per case, a column per feature; cases left out, with the reason; with --stability, ICC(3,1) of every
           feature
+
 Again:    the same command continues where it was stopped, and computes nothing twice
 """
 

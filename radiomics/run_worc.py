@@ -6,9 +6,13 @@
     python radiomics/run_worc.py --label grade         grade IV against II and III, as in the paper
 
 WORC:     Starmans et al., Scientific Reports 2021: random workflows, the best ones averaged, for each split
+
 Features: ours (lab/radiomics/features/features.yaml), measured once; or WORC's own with --route images
+
 Written:  an MLflow run with the ROC on its page, predictions, chosen features and workflows, and WORC's log
+
 Again:    the same command continues where it was stopped: a finished split is not computed again
+
 Paper:    AUC 0.79 (grade IV against II and III, EGD)
 """
 

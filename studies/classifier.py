@@ -6,13 +6,17 @@
     python studies/classifier.py --data A --external B trained on A, and tested once on B
 
 Fixed:   cohort, features (lab/radiomics/features/features.yaml), splits: 4 times 5 folds of patients, stratified
+
 Varied:  within each split, on its training patients alone, guided by Optuna: scaling, ranking, number and correlation
          of features; elastic net, random forest, gradient boosting or SVM, and their settings (search_space.py).
          --classifier.average averages several of the best settings
+
 Score:   AUC over patients, each tested once a repeat, with DeLong's and the bootstrap's interval, and over splits with
          Nadeau & Bengio's; calibration, net benefit, and DeLong's tests against the baselines. Search, scaling,
          selection, calibration and threshold do not use the test patients
+
 Left:    a run for each split and each trial; the classifier for new patients, searched for and fitted on all patients
+
 Paper:   AUC 0.79 (WORC, grade IV against II and III, EGD)
 """
 
