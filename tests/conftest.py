@@ -186,6 +186,14 @@ def no_calibration() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def few_refits() -> Iterator[None]:
+    """The final classifier's interval comes from few refits: they take most of the time to fit, save and open it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lab.radiomics.pipeline.final.REFITS", 4)
+        yield
+
+
 @pytest.fixture
 def no_finish(monkeypatch: pytest.MonkeyPatch) -> None:
     """A study trains, logs its models and does not come to scores and report, where a test does not look at them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 
 import mlflow
 import nibabel as nib
@@ -13,7 +14,7 @@ import pytest
 from patients import logged
 
 from lab.__main__ import main
-from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsConfig
+from lab.config import ClassifierConfig, DataConfig, FeatureConfig, PhantomConfig, RadiomicsConfig
 from lab.data.source import obtain
 from lab.experiments.radiomics import nested_run
 from lab.experiments.radiomics.classifier_study import run_classifier_study
@@ -34,6 +35,7 @@ from lab.tracking.models.registered import version_of
 from lab.tracking.run import Run
 from lab.tracking.store import RUNS, connect
 
+FEW_FEATURES = Path(__file__).parents[1] / "support" / "few_features.yaml"
 METHODS = [OURS, VOLUME, CLINICAL, "T1 only", "T2 only", "FLAIR only", MASK_SHAPE, BOOSTING]
 SETTINGS = RadiomicsConfig(
     data=DataConfig(spacing_mm=8.0, processes=1),
@@ -48,12 +50,13 @@ SETTINGS = RadiomicsConfig(
         stability=0.0,
         workers=1,
     ),
+    radiomics=FeatureConfig(parameters=FEW_FEATURES),
 )
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def parent(no_drawing):
+def parent(no_drawing, few_refits):
     return run_classifier_study(SETTINGS)
 
 
@@ -64,7 +67,8 @@ def cohort(parent):
 
 @pytest.fixture(scope="module")
 def dataset(cohort):
-    return assemble(cohort, SETTINGS.data, SETTINGS.classifier, RUNS / "features" / "cache")
+    cache = RUNS / "features" / "cache"
+    return assemble(cohort, SETTINGS.data, SETTINGS.classifier, cache, radiomics=SETTINGS.radiomics)
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +158,7 @@ def test_the_model_needs_no_unpickling_and_says_the_same(parent, dataset, monkey
     uri = connect().get_run(parent).data.tags["model_uri"]
     final, contract, parameters = load_classifier(uri)
     assert contract.spacing_mm == 8
-    assert parameters.read_text().startswith("# What pyradiomics computes")
+    assert parameters.read_text() == FEW_FEATURES.read_text()
     loaded = mlflow.pyfunc.load_model(uri)
     columns = list(final.facts.features)
     pd.testing.assert_frame_equal(loaded.predict(dataset.features[columns]), final.predict(dataset.features))

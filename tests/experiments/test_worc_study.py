@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from lab.config import ClassifierConfig, DataConfig, PhantomConfig, RadiomicsConfig
+from lab.config import ClassifierConfig, DataConfig, FeatureConfig, PhantomConfig, RadiomicsConfig
 from lab.experiments.radiomics import compare_study, worc_study
 from lab.experiments.radiomics.worc_study import preset, run_worc_study, without_ours
 from lab.radiomics.assess.assess import YOUDEN
@@ -31,6 +31,7 @@ SETTINGS = RadiomicsConfig(
     classifier=ClassifierConfig(
         folds=2, repeats=1, trials=1, inner_folds=2, classifiers=("svm",), stability=0.0, workers=1
     ),
+    radiomics=FeatureConfig(parameters=Path(__file__).parents[1] / "support" / "few_features.yaml"),
 )
 QUICK = preset(quick=True, search=4)
 pytestmark = pytest.mark.slow
@@ -74,7 +75,7 @@ def answer(dataset, splits, folder, settings, **_) -> WorcResult:
 
 
 @pytest.fixture
-def knowing(monkeypatch, no_drawing):
+def knowing(monkeypatch, no_drawing, few_refits):
     monkeypatch.setattr(worc_study, "run_worc", answer)
 
 

@@ -39,14 +39,15 @@ def fit_final(
     *,
     parameters: Path | None = None,
     spacing_mm: float | None = None,
-    refits: int = REFITS,
+    refits: int | None = None,
 ) -> Final:
-    """Tune, calibrate and fit on all patients, with `refits` refits on bootstrapped patients.
+    """Tune, calibrate and fit on all patients, with `refits` (`REFITS`) refits on bootstrapped patients.
 
     `parameters` is the file of the feature settings, `spacing_mm` the voxel size; `Final.predict` checks both. No
     figure of the result estimates its performance: use `lab.radiomics.pipeline.nested.run_split`. Raises ValueError as
     `run_split` does.
     """
+    refits = REFITS if refits is None else refits
     folds = InnerFolds(dataset, settings, settings.seed, repeats=REPEATS)
     found = search(folds, tune)
     model = refit(dataset, settings, found, settings.seed).pruned()
