@@ -6,7 +6,7 @@ The pipelines share the steps that no param changes, which are fitted once.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -87,7 +87,7 @@ def single(pipeline: Pipeline) -> Ensemble:
     return Ensemble(clean=pipeline[:first], members=(pipeline[first:],), lines=(AS_IT_IS,))
 
 
-def mean_logits(lines: Sequence[Line], scores: Sequence[np.ndarray]) -> np.ndarray:
+def mean_logits(lines: Sequence[Line], scores: Iterable[np.ndarray]) -> np.ndarray:
     """Mean of the members' calibrated logits, from the scores of each, of any shape."""
     return np.mean([line.logits(values) for line, values in zip(lines, scores, strict=True)], axis=0)
 
