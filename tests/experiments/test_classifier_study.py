@@ -293,7 +293,7 @@ def elsewhere(parent, tmp_path_factory):
     folder = tmp_path_factory.mktemp("elsewhere")
     write_cohort(folder / "simulated", subjects=14, seed=1, spacing_mm=8.0, processes=1)
     own = sorted(path.parent for path in (folder / "simulated").rglob("T1.nii.gz"))
-    (known,) = [path.parent for path in (RUNS / "phantom").rglob("T1.nii.gz") if "EGD-0003" in path.parts]
+    (known,) = [path.parent for path in (RUNS / "phantom").rglob("T1.nii.gz") if "EGD-0004" in path.parts]
     named = {path.name.replace("EGD-0", "EGD-9"): path for path in own[1:]} | {own[0].name: own[0], "EGD-9900": known}
     for name, source in named.items():
         (folder / "SUBJECTS" / name).mkdir(parents=True)
@@ -308,7 +308,7 @@ def test_another_cohort_is_predicted_once_by_the_finished_classifier(parent, els
     before = Run(parent).read_table("tables/performance.csv")
     assert run_classifier_study(SETTINGS, external=[elsewhere]) == parent
     said = capsys.readouterr().out
-    assert "EGD-9900 (it holds a scan of EGD-0003)" in said
+    assert "EGD-9900 (it holds a scan of EGD-0004)" in said
     assert "EGD-0001 (the same id)" in said
     pd.testing.assert_frame_equal(Run(parent).read_table("tables/performance.csv"), before)
     (external,) = load_external([elsewhere], load_data(SETTINGS, say=lambda line: None), say=lambda line: None)
