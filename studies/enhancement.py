@@ -34,15 +34,15 @@ if TYPE_CHECKING:
 QUESTION = "Which training method draws enhancement where it is?"
 PAPER = "supervised"
 DEMO: dict[str, Any] = {
-    "phantom.subjects": 96,
+    "phantom.subjects": 72,
     "data.split": (0.75, 0.08, 0.17),
-    "train.epochs": 20,
+    "train.epochs": 18,
     "train.learning_rate": 4e-3,
     "augment.use": "off",
     "place_unet.filters": 8,
     "place_unet.image_filters": 8,
     "place_unet.mirrored": False,
-    "place_and_draw.steps": 700,
+    "place_and_draw.steps": 486,
     "place_and_draw.warm_up": 20,
     "place_and_draw.average": 0.97,
 }

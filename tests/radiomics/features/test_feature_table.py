@@ -11,7 +11,7 @@ import pytest
 
 from lab.config import ClassifierConfig, FeatureConfig, RadiomicsConfig
 from lab.experiments.radiomics.experiment import load_data
-from lab.radiomics.baselines import CLINICAL, OURS, VOLUME, baseline_datasets
+from lab.radiomics.baselines import CLINICAL, MASK_SHAPE, OURS, VOLUME, baseline_datasets
 from lab.radiomics.features.cohort_features import measure_cohort
 from lab.radiomics.features.feature_table import read_features, table_cohort
 from lab.radiomics.labels import read_labels
@@ -79,7 +79,7 @@ def test_a_study_of_a_table_has_no_scans_and_knows_what_it_lacks(awkward):
     assert data.settings.classifier.stability == 0
     assert any("No stability filter" in line for line in said)
     found = baseline_datasets(data.dataset)
-    assert list(found) == [VOLUME]  # one age for all
+    assert list(found) == [VOLUME, MASK_SHAPE]  # one age for all
     assert not {OURS, CLINICAL} & set(found)
     for label, message in (("mood", "has no such column"), ("enhancement", "--label enhancement")):
         wrong = dataclasses.replace(settings.classifier, label=label)
